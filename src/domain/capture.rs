@@ -1,0 +1,53 @@
+//! What was seen of a body.
+
+/// A body as far as it was looked at. The text is what policy may read; the
+/// rest says how much of the truth that text is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Capture {
+    /// The captured text; absent for bodies that are not text.
+    pub text: Option<String>,
+    /// Bytes of the body seen so far, captured or not.
+    pub bytes: u64,
+    /// SHA-256 of the whole body; only for [`Captured::Whole`].
+    pub digest: Option<[u8; 32]>,
+    /// How much of the body `text` is.
+    pub state: Captured,
+}
+
+/// How much of a body was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Captured {
+    /// There is no body.
+    #[default]
+    Empty,
+    /// All of it, as text.
+    Whole,
+    /// All of it was seen and its digest taken, but it is not text.
+    WholeBinary,
+    /// Its beginning: the cap or a deadline came first.
+    Partial,
+    /// None of it: not text, or capture is off.
+    Skipped,
+}
+
+impl Captured {
+    /// Whether every byte of the body is known to whoever judges it or
+    /// remembers it.
+    pub fn is_whole(self) -> bool {
+        match self {
+            Self::Empty | Self::Whole | Self::WholeBinary => true,
+            Self::Partial | Self::Skipped => false,
+        }
+    }
+
+    /// The word of the journal and of policy input.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Whole => "whole",
+            Self::WholeBinary => "binary",
+            Self::Partial => "partial",
+            Self::Skipped => "skipped",
+        }
+    }
+}

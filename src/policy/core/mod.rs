@@ -1,0 +1,1 @@
+//! OpenBox Core over HTTP.
