@@ -12,4 +12,10 @@
 
 pub mod domain;
 
+pub mod metrics;
+pub mod process;
+
 pub mod policy;
+pub mod session;
+
+pub mod journal;

@@ -1,0 +1,252 @@
+//! What happened, one JSON line a record, appended before a permit is granted.
+//!
+//! The line is written to the operating system before [`Journal::append`]
+//! returns, so it survives `kill -9`; it is synced to the disk within
+//! [`Settings::sync_within`], so a power cut may lose that window.
+
+pub mod record;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use record::Record;
+
+/// Where the journal is and how it is synced. Built by `config`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of `journal.jsonl`; created if missing.
+    pub folder: PathBuf,
+    /// Longest time until a record is synced to the disk.
+    pub sync_within: Duration,
+}
+
+/// The open journal. One process at a time may have it open.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Mutex<Tail>,
+    dirty: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Tail {
+    file: File,
+    /// A write broke off inside a line: the next one must begin on its own.
+    torn: bool,
+}
+
+impl Journal {
+    /// Opens or creates the journal and starts syncing it from a thread of its
+    /// own, which ends when the journal is dropped.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written, or another sidecar has it locked;
+    /// the text says which, and names the setting.
+    pub fn open(settings: &Settings) -> Result<Arc<Self>, OpenError> {
+        let folder = settings.folder.as_path();
+        let fail = |what: &'static str| {
+            let folder = folder.to_path_buf();
+            move |source| OpenError {
+                what,
+                folder,
+                source,
+            }
+        };
+        std::fs::create_dir_all(folder).map_err(fail("create"))?;
+        let path = folder.join("journal.jsonl");
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(&path)
+            .map_err(fail("write in"))?;
+        file.try_lock()
+            .map_err(|error| fail("lock")(error.into()))?;
+        let torn = ends_inside_a_line(&file).map_err(fail("read in"))?;
+        let journal = Arc::new(Self {
+            path,
+            file: Mutex::new(Tail { file, torn }),
+            dirty: AtomicBool::new(false),
+        });
+        journal
+            .sync_regularly(settings.sync_within)
+            .map_err(fail("start syncing"))?;
+        Ok(journal)
+    }
+
+    /// Where the journal is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends one record. Blocks for one `write` to the page cache.
+    ///
+    /// # Errors
+    /// The system did not take the whole line (disk full, file system gone).
+    /// What was to be recorded must then not happen.
+    pub fn append(&self, record: &Record<'_>) -> io::Result<()> {
+        thread_local! {
+            static LINE: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            serde_json::to_writer(&mut *line, record)?;
+            line.push(b'\n');
+            let written = self.lock().write(line);
+            self.dirty.store(true, Ordering::Release);
+            if line.capacity() > LINE_KEPT_MAX {
+                *line = Vec::new();
+            }
+            written
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Tail> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync_regularly(self: &Arc<Self>, every: Duration) -> io::Result<()> {
+        let journal = Arc::downgrade(self);
+        let file = self.lock().file.try_clone()?;
+        // A thread and not a task: fdatasync blocks for as long as the disk likes.
+        std::thread::Builder::new()
+            .name("journal-sync".to_owned())
+            .spawn(move || {
+                while let Some(journal) = journal.upgrade() {
+                    let dirty = journal.dirty.swap(false, Ordering::AcqRel);
+                    drop(journal);
+                    if dirty && let Err(error) = file.sync_data() {
+                        tracing::error!(%error, "journal cannot be synced to the disk");
+                    }
+                    std::thread::sleep(every);
+                }
+            })?;
+        Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Err(error) = self.lock().file.sync_data() {
+            tracing::error!(%error, "journal cannot be synced to the disk");
+        }
+    }
+}
+
+/// Longest line buffer a thread keeps for its next record, bytes.
+const LINE_KEPT_MAX: usize = 1 << 16;
+
+impl Tail {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        self.file.write_all(line).inspect_err(|_| self.torn = true)
+    }
+}
+
+/// A process that died inside a write leaves half a line; what follows must
+/// not be glued to it.
+fn ends_inside_a_line(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let length = file.metadata()?.len();
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(false);
+    };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
+}
+
+/// The journal cannot be opened.
+#[derive(Debug)]
+pub struct OpenError {
+    what: &'static str,
+    folder: PathBuf,
+    source: io::Error,
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hint = match self.source.kind() {
+            io::ErrorKind::WouldBlock => "another openbox-sidecar is using it",
+            io::ErrorKind::PermissionDenied => "this user may not write there",
+            io::ErrorKind::StorageFull => "the disk is full",
+            io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
+            _ => "see the system's message",
+        };
+        write!(
+            f,
+            "cannot {} the state folder {}: {} ({hint}); set --state-dir to a folder this user may write",
+            self.what,
+            self.folder.display(),
+            self.source
+        )
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    fn open(folder: &Path) -> Result<Arc<Journal>, OpenError> {
+        Journal::open(&Settings {
+            folder: folder.to_path_buf(),
+            sync_within: Duration::from_millis(5),
+        })
+    }
+
+    fn resume(run: &str) -> Record<'_> {
+        Record::Resume {
+            at: Timestamp(1),
+            run_id: run,
+            by: "operator",
+        }
+    }
+
+    #[test]
+    fn each_record_is_one_line_even_after_a_torn_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        std::fs::write(&path, "{\"half").unwrap();
+        let journal = open(folder.path()).unwrap();
+        journal.append(&resume("a")).unwrap();
+        journal.append(&resume("b")).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[1].contains("\"run_id\":\"a\""), "{text}");
+        assert!(lines[2].contains("\"run_id\":\"b\""), "{text}");
+    }
+
+    #[test]
+    fn a_second_sidecar_is_told_that_the_folder_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = open(folder.path()).unwrap();
+        let text = open(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("another openbox-sidecar"), "{text}");
+        assert!(text.contains("--state-dir"), "{text}");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_not_a_lost_record() {
+        let full = Path::new("/dev/full");
+        let file = OpenOptions::new().append(true).open(full).unwrap();
+        let mut tail = Tail { file, torn: false };
+        let error = tail.write(b"{}\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(tail.torn);
+    }
+}

@@ -1,0 +1,292 @@
+//! One thing that happened, as it is written down. Field names are part of the
+//! product: tools read the journal.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::domain::{
+    Action, Answer, Captured, Completion, Context, Event, Operation, Stage, Timestamp,
+};
+use crate::policy::Ruling;
+
+/// A line of the journal.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// An operation was judged before it left.
+    Decision {
+        /// When the decision was made.
+        at: Timestamp,
+        /// What was judged.
+        operation: &'a Operation,
+        /// What was decided and how long it took.
+        decided: Decided<'a>,
+    },
+    /// An admitted operation ended.
+    Completion {
+        /// What was admitted.
+        operation: &'a Operation,
+        /// How it ended.
+        completion: &'a Completion,
+        /// What was decided about the outcome.
+        decided: Decided<'a>,
+    },
+    /// A lifecycle event was judged.
+    Event {
+        /// When the decision was made.
+        at: Timestamp,
+        /// What happened.
+        event: &'a Event,
+        /// What was decided.
+        decided: Decided<'a>,
+    },
+    /// A person was asked, or decided, or did not.
+    Approval {
+        /// When.
+        at: Timestamp,
+        /// Its id.
+        approval: &'a str,
+        /// `pending`, `granted`, `rejected`, `expired`, `cancelled`, `consumed`.
+        state: &'static str,
+        /// What the person is asked about, in one line.
+        summary: &'a str,
+        /// Who decided.
+        by: Option<&'a str>,
+        /// Why.
+        reason: Option<&'a str>,
+    },
+    /// A run was halted.
+    Halt {
+        /// When.
+        at: Timestamp,
+        /// Which; absent when everything was.
+        run_id: Option<&'a str>,
+        /// Who: `policy` or the operator.
+        by: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A run was resumed.
+    Resume {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        run_id: &'a str,
+        /// Who.
+        by: &'a str,
+    },
+}
+
+/// The outcome of asking policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided<'a> {
+    /// `allow`, `constrain`, or the code of a refusal.
+    pub decision: &'a str,
+    /// What policy said; absent when it was not asked or gave no answer.
+    pub ruling: Option<&'a Ruling>,
+    /// Why, when it is not the ruling's own reason.
+    pub reason: Option<&'a str>,
+    /// Whether the fail mode decided.
+    pub by_fail_mode: bool,
+    /// The approval that was consumed.
+    pub approval: Option<&'a str>,
+    /// Time policy took.
+    pub policy_took: Duration,
+    /// Time a person took.
+    pub held_for: Duration,
+}
+
+impl Serialize for Record<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(None)?;
+        match self {
+            Self::Decision {
+                at,
+                operation,
+                decided,
+            } => {
+                head(&mut line, "decision", *at)?;
+                subject(&mut line, operation)?;
+                line.serialize_entry("stage", Stage::Started.as_str())?;
+                verdict(&mut line, decided)?;
+            }
+            Self::Completion {
+                operation,
+                completion,
+                decided,
+            } => {
+                head(&mut line, "completion", completion.ended_at)?;
+                subject(&mut line, operation)?;
+                line.serialize_entry("stage", Stage::Completed.as_str())?;
+                outcome(&mut line, operation, completion)?;
+                verdict(&mut line, decided)?;
+            }
+            Self::Event { at, event, decided } => {
+                head(&mut line, "event", *at)?;
+                line.serialize_entry("event_id", &Text(&event.id))?;
+                line.serialize_entry("event_type", event.kind.as_str())?;
+                ids(&mut line, &event.context)?;
+                verdict(&mut line, decided)?;
+            }
+            Self::Approval {
+                at,
+                approval,
+                state,
+                summary,
+                by,
+                reason,
+            } => {
+                head(&mut line, "approval", *at)?;
+                line.serialize_entry("approval_id", approval)?;
+                line.serialize_entry("state", state)?;
+                line.serialize_entry("summary", summary)?;
+                optional(&mut line, "by", *by)?;
+                optional(&mut line, "reason", *reason)?;
+            }
+            Self::Halt {
+                at,
+                run_id,
+                by,
+                reason,
+            } => {
+                head(&mut line, "halt", *at)?;
+                optional(&mut line, "run_id", *run_id)?;
+                line.serialize_entry("by", by)?;
+                line.serialize_entry("reason", reason)?;
+            }
+            Self::Resume { at, run_id, by } => {
+                head(&mut line, "resume", *at)?;
+                line.serialize_entry("run_id", run_id)?;
+                line.serialize_entry("by", by)?;
+            }
+        }
+        line.end()
+    }
+}
+
+/// Written by way of `Display`, without a string of its own.
+struct Text<'a, T>(&'a T);
+
+impl<T: Display> Serialize for Text<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
+}
+
+fn head<M: SerializeMap>(line: &mut M, record: &str, at: Timestamp) -> Result<(), M::Error> {
+    line.serialize_entry("record", record)?;
+    line.serialize_entry("at_ns", &at.0)
+}
+
+fn optional<M: SerializeMap, T: Serialize>(
+    line: &mut M,
+    name: &'static str,
+    value: Option<T>,
+) -> Result<(), M::Error> {
+    match value {
+        Some(value) => line.serialize_entry(name, &value),
+        None => Ok(()),
+    }
+}
+
+fn ids<M: SerializeMap>(line: &mut M, context: &Context) -> Result<(), M::Error> {
+    line.serialize_entry("workflow_id", &*context.workflow_id)?;
+    line.serialize_entry("run_id", &*context.run_id)?;
+    optional(
+        line,
+        "activity_id",
+        context.activity.as_ref().map(|a| &*a.id),
+    )
+}
+
+fn subject<M: SerializeMap>(line: &mut M, operation: &Operation) -> Result<(), M::Error> {
+    line.serialize_entry("event_id", &Text(&operation.id))?;
+    ids(line, &operation.context)?;
+    line.serialize_entry("attribution", operation.attribution.as_str())?;
+    line.serialize_entry("protocol", operation.protocol().as_str())?;
+    match &operation.action {
+        Action::Http(call) => {
+            line.serialize_entry("http_method", &*call.method)?;
+            line.serialize_entry("http_url", &*call.url)?;
+            body(
+                line,
+                ["request_body", "request_bytes", "request_sha256"],
+                &call.body,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn outcome<M: SerializeMap>(
+    line: &mut M,
+    operation: &Operation,
+    completion: &Completion,
+) -> Result<(), M::Error> {
+    line.serialize_entry("outcome", completion.outcome.as_str())?;
+    let took = completion.ended_at.since(operation.started_at);
+    line.serialize_entry("took_us", &micros(took))?;
+    optional(line, "error", completion.error.as_deref())?;
+    match &completion.answer {
+        Some(Answer::Http(answer)) => {
+            line.serialize_entry("http_status_code", &answer.status)?;
+            body(
+                line,
+                ["response_body", "response_bytes", "response_sha256"],
+                &answer.body,
+            )
+        }
+        None => Ok(()),
+    }
+}
+
+/// Bodies themselves are never written, only how much of them was seen.
+fn body<M: SerializeMap>(
+    line: &mut M,
+    [state, bytes, sha256]: [&'static str; 3],
+    body: &crate::domain::Capture,
+) -> Result<(), M::Error> {
+    if body.state == Captured::Empty {
+        return Ok(());
+    }
+    line.serialize_entry(state, body.state.as_str())?;
+    line.serialize_entry(bytes, &body.bytes)?;
+    let hex = body.digest.map(|digest| {
+        let (high, low) = digest.split_at(16);
+        let half = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().unwrap_or_default());
+        format!("{:032x}{:032x}", half(high), half(low))
+    });
+    optional(line, sha256, hex)
+}
+
+fn verdict<M: SerializeMap>(line: &mut M, decided: &Decided<'_>) -> Result<(), M::Error> {
+    line.serialize_entry("decision", decided.decision)?;
+    if let Some(ruling) = decided.ruling {
+        line.serialize_entry("verdict", ruling.verdict.as_str())?;
+        optional(line, "policy", ruling.policy.as_deref())?;
+        line.serialize_entry("policy_generation", &ruling.generation)?;
+        optional(line, "core_event_id", ruling.event_id.as_deref())?;
+        if !ruling.constraints.is_empty() {
+            line.serialize_entry("constraints", &ruling.constraints)?;
+        }
+        if decided.reason.is_none() {
+            optional(line, "reason", ruling.reason.as_ref().map(|r| &*r.0))?;
+        }
+    }
+    optional(line, "reason", decided.reason)?;
+    if decided.by_fail_mode {
+        line.serialize_entry("by_fail_mode", &true)?;
+    }
+    optional(line, "approval_id", decided.approval)?;
+    line.serialize_entry("policy_us", &micros(decided.policy_took))?;
+    if !decided.held_for.is_zero() {
+        line.serialize_entry("held_us", &micros(decided.held_for))?;
+    }
+    Ok(())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

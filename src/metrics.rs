@@ -1,0 +1,379 @@
+//! Every metric, as typed methods. The only file that names `prometheus`.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::domain::{Attribution, Protocol, Stage};
+
+/// What was decided: the verdicts, and what decided without one. A metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// Policy allowed it.
+    Allow,
+    /// Policy allowed it within limits.
+    Constrain,
+    /// It waits, or waited, for a person.
+    RequireApproval,
+    /// Policy refused it.
+    Block,
+    /// Policy halted the run, or the run was halted before.
+    Halt,
+    /// No verdict: refused by the fail mode, a bound, or because it cannot be judged.
+    Refused,
+}
+
+impl Decided {
+    const ALL: [Self; 6] = [
+        Self::Allow,
+        Self::Constrain,
+        Self::RequireApproval,
+        Self::Block,
+        Self::Halt,
+        Self::Refused,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Constrain => "constrain",
+            Self::RequireApproval => "require_approval",
+            Self::Block => "block",
+            Self::Halt => "halt",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Why bytes pass without a decision of their own. Every ungoverned byte has a
+/// name, and reviewing for bypasses is reading this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// Inside a TLS tunnel to a host on the passthrough list; the tunnel itself was judged.
+    Passthrough,
+    /// After an upgrade to WebSocket; the handshake was judged.
+    WebSocket,
+    /// Of a judged request body, behind what was captured for policy.
+    RequestTail,
+    /// Of an observed response body, behind what was captured for policy.
+    ResponseTail,
+}
+
+impl Passage {
+    const ALL: [Self; 4] = [
+        Self::Passthrough,
+        Self::WebSocket,
+        Self::RequestTail,
+        Self::ResponseTail,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Passthrough => "passthrough",
+            Self::WebSocket => "websocket",
+            Self::RequestTail => "request_tail",
+            Self::ResponseTail => "response_tail",
+        }
+    }
+}
+
+/// A bound that was hit. A metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitHit {
+    /// Held operations.
+    Holds,
+    /// Reports waiting to be judged.
+    Reports,
+    /// Connections of agents.
+    Connections,
+    /// Runs, activities or registered contexts.
+    Sessions,
+    /// A header section or body that was too large.
+    TooLarge,
+}
+
+impl LimitHit {
+    const ALL: [Self; 5] = [
+        Self::Holds,
+        Self::Reports,
+        Self::Connections,
+        Self::Sessions,
+        Self::TooLarge,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::Reports => "reports",
+            Self::Connections => "connections",
+            Self::Sessions => "sessions",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// All metrics of one sidecar. Children are looked up once, here: a label
+/// lookup on every operation would cost more than the increment.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    operations: Vec<IntCounter>,
+    decision_seconds: Vec<Histogram>,
+    attributions: Vec<IntCounter>,
+    passages: Vec<IntCounter>,
+    limits: Vec<IntCounter>,
+    fail_mode: [IntCounter; 2],
+    holds_open: IntGauge,
+    connections_open: IntGauge,
+    policy_reloads: [IntCounter; 2],
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// Never in practice: only if two metrics had one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let operations = counters(
+            &registry,
+            "openbox_operations_total",
+            "Operations decided, by protocol, stage and verdict.",
+            &["protocol", "stage", "verdict"],
+        )?;
+        let decision_seconds = decision_histograms(&registry)?;
+        let attributions = counters(
+            &registry,
+            "openbox_attributions_total",
+            "Operations by the rule that attributed them.",
+            &["rule"],
+        )?;
+        let passages = counters(
+            &registry,
+            "openbox_passage_bytes_total",
+            "Bytes that passed without a decision of their own, by passage.",
+            &["passage"],
+        )?;
+        let limits = counters(
+            &registry,
+            "openbox_limit_hits_total",
+            "Bounds that were hit.",
+            &["limit"],
+        )?;
+        let fail_mode = counters(
+            &registry,
+            "openbox_fail_mode_decisions_total",
+            "Operations decided by the fail mode because policy gave no answer.",
+            &["mode"],
+        )?;
+        let reloads = counters(
+            &registry,
+            "openbox_policy_reloads_total",
+            "Policy reloads by result.",
+            &["result"],
+        )?;
+        Ok(Self {
+            operations: Protocol::ALL
+                .iter()
+                .flat_map(|p| Stage::ALL.iter().map(move |s| (p, s)))
+                .flat_map(|(p, s)| {
+                    Decided::ALL
+                        .iter()
+                        .map(move |d| [p.as_str(), s.as_str(), d.as_str()])
+                })
+                .map(|labels| operations.with_label_values(&labels))
+                .collect(),
+            decision_seconds,
+            attributions: Attribution::ALL
+                .iter()
+                .map(|a| attributions.with_label_values(&[a.as_str()]))
+                .collect(),
+            passages: Passage::ALL
+                .iter()
+                .map(|p| passages.with_label_values(&[p.as_str()]))
+                .collect(),
+            limits: LimitHit::ALL
+                .iter()
+                .map(|l| limits.with_label_values(&[l.as_str()]))
+                .collect(),
+            fail_mode: ["open", "closed"].map(|mode| fail_mode.with_label_values(&[mode])),
+            holds_open: gauge(
+                &registry,
+                "openbox_holds_open",
+                "Approvals a person has not decided yet.",
+            )?,
+            connections_open: gauge(
+                &registry,
+                "openbox_connections_open",
+                "Agent connections open on the HTTP proxy.",
+            )?,
+            policy_reloads: ["ok", "failed"].map(|result| reloads.with_label_values(&[result])),
+            registry,
+        })
+    }
+
+    /// An operation was decided.
+    pub fn decided(&self, protocol: Protocol, stage: Stage, decided: Decided, took: Duration) {
+        let stages = Stage::ALL.len();
+        let row = index(&Protocol::ALL, &protocol)
+            .saturating_mul(stages)
+            .saturating_add(index(&Stage::ALL, &stage));
+        let cell = row
+            .saturating_mul(Decided::ALL.len())
+            .saturating_add(index(&Decided::ALL, &decided));
+        if let Some(counter) = self.operations.get(cell) {
+            counter.inc();
+        }
+        if let Some(histogram) = self.decision_seconds.get(row) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// An operation was attributed by `rule`.
+    pub fn attributed(&self, rule: Attribution) {
+        increase(&self.attributions, index(&Attribution::ALL, &rule), 1);
+    }
+
+    /// `bytes` passed without a decision of their own.
+    pub fn passed(&self, passage: Passage, bytes: u64) {
+        increase(&self.passages, index(&Passage::ALL, &passage), bytes);
+    }
+
+    /// A bound was hit.
+    pub fn limit_hit(&self, limit: LimitHit) {
+        increase(&self.limits, index(&LimitHit::ALL, &limit), 1);
+    }
+
+    /// The fail mode let an operation pass.
+    pub fn failed_open(&self) {
+        increase(&self.fail_mode, 0, 1);
+    }
+
+    /// The fail mode refused an operation.
+    pub fn failed_closed(&self) {
+        increase(&self.fail_mode, 1, 1);
+    }
+
+    /// Approvals open now.
+    pub fn holds_open(&self, open: usize) {
+        self.holds_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// An agent connected.
+    pub fn connection_opened(&self) {
+        self.connections_open.inc();
+    }
+
+    /// An agent's connection ended.
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// A policy was reloaded.
+    pub fn policy_reloaded(&self) {
+        increase(&self.policy_reloads, 0, 1);
+    }
+
+    /// A policy could not be reloaded; the last good one stays.
+    pub fn policy_reload_failed(&self) {
+        increase(&self.policy_reloads, 1, 1);
+    }
+
+    /// The text exposition format 0.0.4.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => format!("# metrics cannot be written: {error}\n"),
+        }
+    }
+}
+
+/// Bounds of the decision histogram, seconds: from a remembered local verdict
+/// to Core's own budget of 30 s.
+const DECISION_BUCKETS: [f64; 12] = [
+    0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 15.0, 30.0,
+];
+
+fn decision_histograms(registry: &Registry) -> Result<Vec<Histogram>, prometheus::Error> {
+    let options = HistogramOpts::new(
+        "openbox_decision_seconds",
+        "Time policy took to decide, without the time a person took.",
+    )
+    .buckets(DECISION_BUCKETS.to_vec());
+    let family = prometheus::HistogramVec::new(options, &["protocol", "stage"])?;
+    register(registry, &family)?;
+    Ok(Protocol::ALL
+        .iter()
+        .flat_map(|p| Stage::ALL.iter().map(move |s| [p.as_str(), s.as_str()]))
+        .map(|labels| family.with_label_values(&labels))
+        .collect())
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+    register(registry, &family)?;
+    Ok(family)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(name, help)?;
+    register(registry, &gauge)?;
+    Ok(gauge)
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: &C,
+) -> Result<(), prometheus::Error> {
+    registry.register(Box::new(metric.clone()))
+}
+
+fn index<T: PartialEq>(all: &[T], one: &T) -> usize {
+    all.iter()
+        .position(|each| each == one)
+        .unwrap_or(usize::MAX)
+}
+
+fn increase(counters: &[IntCounter], index: usize, by: u64) {
+    if let Some(counter) = counters.get(index) {
+        counter.inc_by(by);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_counted_under_its_own_labels() {
+        let metrics = Metrics::new().unwrap();
+        metrics.decided(
+            Protocol::Http,
+            Stage::Completed,
+            Decided::Block,
+            Duration::from_micros(7),
+        );
+        metrics.passed(Passage::WebSocket, 42);
+        metrics.failed_open();
+        let text = metrics.render();
+        for line in [
+            r#"openbox_operations_total{protocol="http",stage="completed",verdict="block"} 1"#,
+            r#"openbox_operations_total{protocol="http",stage="started",verdict="block"} 0"#,
+            r#"openbox_decision_seconds_count{protocol="http",stage="completed"} 1"#,
+            r#"openbox_passage_bytes_total{passage="websocket"} 42"#,
+            r#"openbox_fail_mode_decisions_total{mode="open"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

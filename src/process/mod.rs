@@ -1,0 +1,11 @@
+//! What makes this a process: tasks with names, time, drain, readiness, signals.
+
+pub mod clock;
+pub mod drain;
+pub mod readiness;
+pub mod signals;
+pub mod spawn;
+
+pub use drain::{Drain, DrainTrigger};
+pub use readiness::Readiness;
+pub use spawn::spawn_named;

@@ -1,0 +1,24 @@
+//! The evidence an operation brings of whose it is. Claims are hints from the
+//! agent: they count only for runs and activities that were opened with an
+//! allowed event, and none of them grants anything.
+
+use crate::domain::TraceId;
+
+/// Evidence, borrowed from a request. All of it is optional.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Claim<'a> {
+    /// `X-OpenBox-Workflow-Id`.
+    pub workflow_id: Option<&'a str>,
+    /// `X-OpenBox-Run-Id`.
+    pub run_id: Option<&'a str>,
+    /// `X-OpenBox-Activity-Id`.
+    pub activity_id: Option<&'a str>,
+    /// Trace id of `traceparent`.
+    pub trace: Option<TraceId>,
+    /// `openbox.run` of `baggage`.
+    pub baggage_run: Option<&'a str>,
+    /// `openbox.activity` of `baggage`.
+    pub baggage_activity: Option<&'a str>,
+    /// User name of the proxy credentials: a registered context.
+    pub proxy_user: Option<&'a str>,
+}
