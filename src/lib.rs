@@ -19,3 +19,7 @@ pub mod policy;
 pub mod session;
 
 pub mod journal;
+
+pub mod gate;
+
+pub mod protocols;

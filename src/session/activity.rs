@@ -2,14 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::{Context, Reason};
+use crate::domain::{ApprovalId, Context, Reason};
 
 /// An open activity.
 #[derive(Debug)]
 pub struct Activity {
     /// Ids of the run and of this activity.
     pub context: Arc<Context>,
-    aborted: Mutex<Option<Reason>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    aborted: Option<Reason>,
+    waits_for: Option<ApprovalId>,
 }
 
 impl Activity {
@@ -17,21 +23,32 @@ impl Activity {
     pub(super) fn new(context: Arc<Context>) -> Self {
         Self {
             context,
-            aborted: Mutex::new(None),
+            state: Mutex::default(),
         }
     }
 
     /// Why later operations are refused without asking, if they are.
     pub fn aborted(&self) -> Option<Reason> {
-        self.lock().clone()
+        self.lock().aborted.clone()
     }
 
     /// Refuses later operations; the first reason stays.
     pub fn abort(&self, reason: &Reason) {
-        self.lock().get_or_insert_with(|| reason.clone());
+        self.lock().aborted.get_or_insert_with(|| reason.clone());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Reason>> {
-        self.aborted.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The approval that later operations wait for, if any: an earlier outcome
+    /// needs a person's consent after it had already gone out.
+    pub fn waits_for(&self) -> Option<ApprovalId> {
+        self.lock().waits_for.clone()
+    }
+
+    /// Makes later operations wait for `approval`, or for nothing.
+    pub fn set_waits_for(&self, approval: Option<ApprovalId>) {
+        self.lock().waits_for = approval;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

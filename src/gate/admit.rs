@@ -1,0 +1,435 @@
+//! From an operation to a decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::{Attribution, Operation, OperationId, Refusal, Stage, Verdict};
+use crate::journal::{self, Record};
+use crate::metrics::{Decided, LimitHit};
+use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling};
+use crate::process::clock;
+use crate::session::Session;
+
+use super::hold::{Covers, Hold, State};
+use super::judge::Judged;
+use super::permit::Permit;
+use super::wait::{Waited, Waiter};
+use super::{Decision, FailMode, Gate, Inner, Refused, Replay, Terms, fingerprint};
+
+/// How a decision came about, gathered along the way.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    pub(super) ruling: Option<Arc<Ruling>>,
+    pub(super) by_fail_mode: bool,
+    pub(super) approval: Option<Arc<str>>,
+    pub(super) policy_took: Duration,
+    pub(super) held_for: Duration,
+}
+
+/// Where a step of admitting leads.
+enum Next {
+    Grant,
+    Refuse(Refusal),
+    Hold(Arc<Ruling>),
+}
+
+impl Gate {
+    /// Decides `operation`, waiting for a person if policy says so, at most
+    /// `terms.hold_within`.
+    ///
+    /// Cancel-safe: dropping the future abandons the question, never the answer.
+    pub async fn admit(
+        &self,
+        mut operation: Box<Operation>,
+        session: Session,
+        terms: &Terms,
+    ) -> Decision {
+        let inner = &self.inner;
+        inner.parts.metrics.attributed(operation.attribution);
+        if let Some(refusal) = refused_already(&session) {
+            return inner.refuse(&operation, refusal, Trail::default());
+        }
+        let remote = inner.parts.backend.approvals_at() == ApprovalsAt::Core;
+        if remote || inner.holds.any_joinable() {
+            operation.fingerprint = fingerprint::of_operation(&operation);
+        }
+        if inner.holds.any_joinable() || waits(&session) {
+            // Boxed: most operations never hold, and must not carry its state.
+            return Box::pin(inner.admit_beside_holds(operation, session, terms)).await;
+        }
+        let mut trail = Trail::default();
+        match inner.ask(&operation, &session, terms, &mut trail).await {
+            Next::Grant => inner.grant(operation, session, trail),
+            Next::Refuse(refusal) => inner.refuse(&operation, refusal, trail),
+            Next::Hold(ruling) => {
+                let held = inner.hold(operation, session, terms, trail, ruling);
+                Box::pin(held).await
+            }
+        }
+    }
+}
+
+fn refused_already(session: &Session) -> Option<Refusal> {
+    if let Some(reason) = session.halted() {
+        return Some(Refusal::Halted(reason));
+    }
+    session.aborted().map(Refusal::ActivityAborted)
+}
+
+fn waits(session: &Session) -> bool {
+    let activity = session.activity.as_ref();
+    activity.is_some_and(|activity| activity.waits_for().is_some())
+}
+
+impl Inner {
+    /// Asks policy at `started` and says where its answer leads.
+    async fn ask(
+        &self,
+        operation: &Operation,
+        session: &Session,
+        terms: &Terms,
+        trail: &mut Trail,
+    ) -> Next {
+        let Judged { answer, took } = self.judge(Question::Started(operation), session).await;
+        trail.policy_took = trail.policy_took.saturating_add(took);
+        match answer {
+            Ok(ruling) => {
+                trail.ruling = Some(ruling.clone());
+                self.follow(ruling, session, terms)
+            }
+            Err(PolicyError::Unjudgeable(reason)) => Next::Refuse(Refusal::Unjudgeable(reason)),
+            Err(PolicyError::Unavailable(reason)) => match self.fail_mode(trail) {
+                FailMode::Open => Next::Grant,
+                FailMode::Closed => Next::Refuse(Refusal::PolicyUnavailable(reason)),
+            },
+        }
+    }
+
+    fn follow(&self, ruling: Arc<Ruling>, session: &Session, terms: &Terms) -> Next {
+        match ruling.verdict {
+            Verdict::Allow | Verdict::Constrain => match self.constrained(&ruling, terms) {
+                Ok(()) => Next::Grant,
+                Err(refusal) => Next::Refuse(refusal),
+            },
+            Verdict::RequireApproval => match self.constrained(&ruling, terms) {
+                Ok(()) => Next::Hold(ruling),
+                Err(refusal) => Next::Refuse(refusal),
+            },
+            Verdict::Block => {
+                let reason = ruling.reason_or_default();
+                if let Some(activity) = &session.activity {
+                    activity.abort(&reason);
+                }
+                Next::Refuse(Refusal::Blocked(reason))
+            }
+            Verdict::Halt => {
+                let reason = ruling.reason_or_default();
+                self.halt(&session.run, &reason, "policy");
+                Next::Refuse(Refusal::Halted(reason))
+            }
+        }
+    }
+
+    /// Counts and marks a decision of the fail mode.
+    pub(super) fn fail_mode(&self, trail: &mut Trail) -> FailMode {
+        trail.by_fail_mode = true;
+        match self.parts.settings.fail_mode {
+            FailMode::Open => self.parts.metrics.failed_open(),
+            FailMode::Closed => self.parts.metrics.failed_closed(),
+        }
+        self.parts.settings.fail_mode
+    }
+
+    /// The slow way: something is held, so this may be its retry.
+    async fn admit_beside_holds(
+        self: &Arc<Self>,
+        operation: Box<Operation>,
+        session: Session,
+        terms: &Terms,
+    ) -> Decision {
+        let mut trail = Trail::default();
+        if let Some(refusal) = self.activity_may_go_on(&session, terms, &mut trail).await {
+            return self.refuse(&operation, refusal, trail);
+        }
+        let joined = operation
+            .fingerprint
+            .and_then(|print| self.holds.by_fingerprint(print));
+        if let Some(hold) = joined {
+            trail.approval = Some(hold.id.0.clone());
+            return self
+                .after_hold(operation, session, terms, trail, (&hold, Waiter::Joiner))
+                .await;
+        }
+        match self.ask(&operation, &session, terms, &mut trail).await {
+            Next::Grant => self.grant(operation, session, trail),
+            Next::Refuse(refusal) => self.refuse(&operation, refusal, trail),
+            Next::Hold(ruling) => self.hold(operation, session, terms, trail, ruling).await,
+        }
+    }
+
+    /// Waits where an earlier outcome of the activity waits for a person.
+    async fn activity_may_go_on(
+        self: &Arc<Self>,
+        session: &Session,
+        terms: &Terms,
+        trail: &mut Trail,
+    ) -> Option<Refusal> {
+        let activity = session.activity.as_ref()?;
+        let hold = self.holds.by_id(&activity.waits_for()?)?;
+        let began = Instant::now();
+        let waited = self
+            .wait(&hold, Waiter::Joiner, session, terms.hold_within)
+            .await;
+        trail.held_for = trail.held_for.saturating_add(began.elapsed());
+        match waited {
+            Waited::Granted => {
+                activity.set_waits_for(None);
+                None
+            }
+            Waited::Ended(refusal) => {
+                if let Refusal::Rejected { reason, .. } = &refusal {
+                    activity.abort(reason);
+                }
+                Some(refusal)
+            }
+            Waited::Used => None,
+        }
+    }
+
+    /// Opens a hold and waits for it.
+    async fn hold(
+        self: &Arc<Self>,
+        mut operation: Box<Operation>,
+        session: Session,
+        terms: &Terms,
+        mut trail: Trail,
+        ruling: Arc<Ruling>,
+    ) -> Decision {
+        if operation.fingerprint.is_none() {
+            operation.fingerprint = fingerprint::of_operation(&operation);
+        }
+        let opening = self.opening(&operation, Stage::Started, &ruling, Covers::Once);
+        let Some(hold) = self.open_hold(Hold::new(opening)) else {
+            self.parts.metrics.limit_hit(LimitHit::Holds);
+            return self.refuse(&operation, Refusal::Overloaded("held operations"), trail);
+        };
+        trail.approval = Some(hold.id.0.clone());
+        self.after_hold(operation, session, terms, trail, (&hold, Waiter::Owner))
+            .await
+    }
+
+    /// Waits for `hold` and looks again at everything that may have changed.
+    async fn after_hold(
+        self: &Arc<Self>,
+        operation: Box<Operation>,
+        session: Session,
+        terms: &Terms,
+        mut trail: Trail,
+        (hold, waiter): (&Arc<Hold>, Waiter),
+    ) -> Decision {
+        let began = Instant::now();
+        let waited = self.wait(hold, waiter, &session, terms.hold_within).await;
+        trail.held_for = trail.held_for.saturating_add(began.elapsed());
+        match waited {
+            Waited::Ended(refusal) => self.refuse(&operation, refusal, trail),
+            // A twin used the grant: this one needs a person of its own.
+            Waited::Used => {
+                let again = Box::pin(self.admit_beside_holds(operation, session, terms));
+                again.await
+            }
+            Waited::Granted if hold.stage == Stage::Completed => {
+                self.replay(&operation, trail, hold)
+            }
+            Waited::Granted => {
+                match self
+                    .still_allowed(&operation, &session, terms, &mut trail, hold)
+                    .await
+                {
+                    None => self.grant(operation, session, trail),
+                    Some(refusal) => self.refuse(&operation, refusal, trail),
+                }
+            }
+        }
+    }
+
+    /// A person agreed to what the policy of then asked; the policy of now may
+    /// forbid it. Core's own rulings have no generation and are not asked
+    /// again: a second evaluation would overwrite the person's decision.
+    async fn still_allowed(
+        &self,
+        operation: &Operation,
+        session: &Session,
+        terms: &Terms,
+        trail: &mut Trail,
+        hold: &Hold,
+    ) -> Option<Refusal> {
+        if self.parts.backend.generation() == hold.generation {
+            return None;
+        }
+        match self.ask(operation, session, terms, trail).await {
+            Next::Grant | Next::Hold(_) => None,
+            Next::Refuse(refusal) => Some(refusal),
+        }
+    }
+
+    fn replay(&self, operation: &Operation, trail: Trail, hold: &Hold) -> Decision {
+        match hold.unpark() {
+            Some(parked) => {
+                self.write_decision(operation, "replay", None, &trail);
+                Decision::Replay(Replay {
+                    parked,
+                    event: operation.id,
+                })
+            }
+            None => {
+                let refusal = Refusal::ApprovalExpired(hold.id.clone());
+                self.refuse(operation, refusal, trail)
+            }
+        }
+    }
+
+    /// Looks at the latch last: a halt may have landed while we were asking.
+    fn grant(
+        self: &Arc<Self>,
+        operation: Box<Operation>,
+        session: Session,
+        trail: Trail,
+    ) -> Decision {
+        if let Some(refusal) = refused_already(&session) {
+            return self.refuse(&operation, refusal, trail);
+        }
+        let decided = match &trail.ruling {
+            Some(ruling) if ruling.verdict == Verdict::Constrain => Decided::Constrain,
+            Some(_) | None if trail.approval.is_some() => Decided::RequireApproval,
+            Some(_) | None => Decided::Allow,
+        };
+        let word = match decided {
+            Decided::Constrain => "constrain",
+            _ => "allow",
+        };
+        if let Err(error) = self.try_write_decision(&operation, word, None, &trail) {
+            tracing::error!(%error, "the journal takes no decision: refusing");
+            return self.refuse(&operation, Refusal::NotRecorded, trail);
+        }
+        self.count(operation.protocol(), Stage::Started, decided, &trail);
+        if trail.by_fail_mode {
+            tracing::warn!(event_id = %operation.id, "policy gave no answer: passed by the fail mode");
+        }
+        let permit = Permit::grant(self.clone(), operation, session, trail.ruling);
+        Decision::Proceed(permit)
+    }
+
+    /// Records and renders a refusal at `started`.
+    pub(super) fn refuse(&self, operation: &Operation, refusal: Refusal, trail: Trail) -> Decision {
+        let reason = refusal.to_string();
+        self.write_decision(operation, refusal.code(), Some(&reason), &trail);
+        self.count(
+            operation.protocol(),
+            Stage::Started,
+            counted_as(&refusal),
+            &trail,
+        );
+        log_refusal(
+            operation.id,
+            operation.attribution,
+            Stage::Started,
+            &refusal,
+        );
+        Decision::Refuse(Refused {
+            refusal,
+            event: operation.id,
+            policy: trail.ruling.and_then(|ruling| ruling.policy.clone()),
+        })
+    }
+
+    fn write_decision(
+        &self,
+        operation: &Operation,
+        word: &str,
+        reason: Option<&str>,
+        trail: &Trail,
+    ) {
+        if let Err(error) = self.try_write_decision(operation, word, reason, trail) {
+            // Nothing moves by a refusal, so its record is not a condition for it.
+            tracing::error!(%error, event_id = %operation.id, "a refusal could not be written to the journal");
+        }
+    }
+
+    fn try_write_decision(
+        &self,
+        operation: &Operation,
+        word: &str,
+        reason: Option<&str>,
+        trail: &Trail,
+    ) -> std::io::Result<()> {
+        self.parts.journal.append(&Record::Decision {
+            at: clock::now(),
+            operation,
+            decided: trail.as_record(word, reason),
+        })
+    }
+}
+
+impl Trail {
+    pub(super) fn as_record<'a>(
+        &'a self,
+        decision: &'a str,
+        reason: Option<&'a str>,
+    ) -> journal::record::Decided<'a> {
+        journal::record::Decided {
+            decision,
+            ruling: self.ruling.as_deref(),
+            reason,
+            by_fail_mode: self.by_fail_mode,
+            approval: self.approval.as_deref(),
+            policy_took: self.policy_took,
+            held_for: self.held_for,
+        }
+    }
+}
+
+/// The metric label of a refusal.
+pub(super) fn counted_as(refusal: &Refusal) -> Decided {
+    match refusal {
+        Refusal::Blocked(_) | Refusal::OutcomeBlocked(_) | Refusal::ActivityAborted(_) => {
+            Decided::Block
+        }
+        Refusal::Halted(_) => Decided::Halt,
+        Refusal::ApprovalPending { .. }
+        | Refusal::Rejected { .. }
+        | Refusal::ApprovalExpired(_) => Decided::RequireApproval,
+        Refusal::PolicyUnavailable(_)
+        | Refusal::Unjudgeable(_)
+        | Refusal::ConstraintNotApplicable(_)
+        | Refusal::Unattributed
+        | Refusal::NotRecorded
+        | Refusal::Overloaded(_)
+        | Refusal::ShuttingDown => Decided::Refused,
+    }
+}
+
+/// Refusals are worth a line each; what passes is in the journal.
+pub(super) fn log_refusal(event: OperationId, rule: Attribution, stage: Stage, refusal: &Refusal) {
+    tracing::info!(
+        event_id = %event,
+        attribution = rule.as_str(),
+        stage = stage.as_str(),
+        code = refusal.code(),
+        "refused: {refusal}"
+    );
+}
+
+/// The state of a hold as a refusal, once it is no longer pending.
+pub(super) fn ended_as(hold: &Hold, state: State) -> Option<Refusal> {
+    match state {
+        State::Rejected(reason) => Some(Refusal::Rejected {
+            approval: hold.id.clone(),
+            reason,
+        }),
+        State::Expired => Some(Refusal::ApprovalExpired(hold.id.clone())),
+        State::Cancelled(reason) => Some(Refusal::Halted(reason)),
+        State::Pending | State::Granted | State::Consumed => None,
+    }
+}

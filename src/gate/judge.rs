@@ -1,0 +1,68 @@
+//! Asking policy once: within the deadline, and never past a halt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+use crate::domain::Reason;
+use crate::policy::{Judging, PolicyError, Question, Ruling};
+use crate::session::Session;
+
+use super::{Inner, Terms};
+use crate::domain::Refusal;
+
+use super::Constraints;
+
+/// One answer and what it took.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) answer: Result<Arc<Ruling>, PolicyError>,
+    pub(super) took: Duration,
+}
+
+impl Inner {
+    /// Asks policy. A local answer costs no suspension; a remote one is raced
+    /// with the deadline, and given up when the run is halted meanwhile (the
+    /// caller reads the latch again anyway).
+    pub(super) async fn judge(&self, question: Question<'_>, session: &Session) -> Judged {
+        let began = Instant::now();
+        let answer = match self.parts.backend.judge(question) {
+            Judging::Now(answer) => answer,
+            Judging::Later(answer) => {
+                let within = self.parts.settings.judge_within;
+                tokio::select! {
+                    answer = time::timeout(within, answer) => answer.unwrap_or_else(|_| {
+                        let text = format!("no answer within {} s", within.as_secs_f32());
+                        Err(PolicyError::Unavailable(Reason(text.into())))
+                    }),
+                    reason = session.until_halted() => Err(PolicyError::Unjudgeable(reason)),
+                }
+            }
+        };
+        Judged {
+            answer,
+            took: began.elapsed(),
+        }
+    }
+
+    /// Whether what `ruling` asks for besides its verdict can be had.
+    pub(super) fn constrained(&self, ruling: &Ruling, terms: &Terms) -> Result<(), Refusal> {
+        if ruling.redacted.is_some() {
+            // Letting the original through would undo the redaction.
+            let reason = "policy redacted the content, and this protocol cannot put the redacted content in its place";
+            return Err(Refusal::ConstraintNotApplicable(Reason::from(reason)));
+        }
+        let enforced = self.parts.settings.constraints == Constraints::Enforce;
+        let inapplicable = ruling
+            .constraints
+            .iter()
+            .find(|name| !(terms.applies)(name));
+        match inapplicable {
+            Some(name) if enforced => {
+                Err(Refusal::ConstraintNotApplicable(Reason::from_peer(name)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}

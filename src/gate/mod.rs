@@ -1,0 +1,206 @@
+//! The one place where an operation becomes permitted or refused.
+//!
+//! [`Gate::admit`] goes, in this order: halt latch, aborted activity, a hold or
+//! grant of the identical operation, judge within the deadline, fail mode,
+//! hold, latch again, journal, grant. It is cancel-safe: dropping it abandons
+//! the question, never the answer, and never an approval.
+
+mod admit;
+mod fingerprint;
+pub mod hold;
+mod judge;
+mod note;
+mod operate;
+mod outcome;
+mod permit;
+mod wait;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::domain::{OperationId, Refusal};
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::policy::PolicyBackend;
+use crate::session::Registry;
+
+use self::hold::{Holds, Parked};
+pub use self::note::Noted;
+pub use self::operate::{DecideError, HoldView, Tally};
+pub use self::outcome::{After, Parking};
+pub use self::permit::{Cleared, Held, Permit};
+
+/// What the caller must now do. There is no fourth way.
+#[derive(Debug)]
+#[must_use = "an undecided operation must not move"]
+pub enum Decision {
+    /// Do it, then complete the permit.
+    Proceed(Permit),
+    /// It was done before and its answer was held; a person has agreed. Hand
+    /// out what was parked, and do nothing else.
+    Replay(Replay),
+    /// Tell the agent no.
+    Refuse(Refused),
+}
+
+/// An answer that was set aside, and is now free.
+pub struct Replay {
+    /// What the protocol parked.
+    pub parked: Parked,
+    /// The operation whose answer it is asked for by.
+    pub event: OperationId,
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay")
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A refusal and what a protocol needs to render it.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// The id to quote.
+    pub event: OperationId,
+    /// The policy that decided, if one did.
+    pub policy: Option<Arc<str>>,
+}
+
+/// What an unusable backend means. The operator chooses; covers only
+/// [`crate::policy::PolicyError::Unavailable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailMode {
+    /// Refuse.
+    Closed,
+    /// Proceed, and say so in journal, metric and log.
+    Open,
+}
+
+/// Whether constraints that a protocol cannot apply are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Constraints {
+    /// Recorded and continued, as the SDKs do.
+    Advisory,
+    /// Refused.
+    Enforce,
+}
+
+/// What HALT stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HaltScope {
+    /// The run, and what nothing attributes to another run.
+    Run,
+    /// Everything of this sidecar.
+    Agent,
+}
+
+/// Durations, bounds and choices. Built by `config`.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Longest wait for one answer of policy.
+    pub judge_within: Duration,
+    /// How long an approval that the sidecar keeps stays open; in Core mode,
+    /// when Core does not say.
+    pub approval_lives: Duration,
+    /// Most approvals open at once.
+    pub holds_max: usize,
+    /// Most outcomes waiting to be judged after their answer has gone out.
+    pub reports_max: usize,
+    /// See [`FailMode`].
+    pub fail_mode: FailMode,
+    /// See [`Constraints`].
+    pub constraints: Constraints,
+    /// See [`HaltScope`].
+    pub halt_scope: HaltScope,
+}
+
+/// What a protocol brings to a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Longest wait for a person on the open connection.
+    pub hold_within: Duration,
+    /// Whether the protocol will apply a constraint called this.
+    pub applies: fn(&str) -> bool,
+}
+
+/// What the gate is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who decides.
+    pub backend: Arc<dyn PolicyBackend>,
+    /// Where it is written down.
+    pub journal: Arc<Journal>,
+    /// Whose it is.
+    pub registry: Arc<Registry>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// See [`Settings`].
+    pub settings: Settings,
+}
+
+/// Judges operations and events. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    holds: Holds,
+    reports: mpsc::Sender<outcome::Report>,
+    /// True once the process ends: holds are answered with a retryable refusal.
+    closing: watch::Sender<bool>,
+    counts: [AtomicU64; Tally::KINDS],
+}
+
+/// The work of a gate that is not a caller's: polling, expiring, reporting.
+/// Runs until the gate is dropped.
+#[must_use = "nothing expires and no outcome is reported unless this runs"]
+#[derive(Debug)]
+pub struct Housekeeping {
+    gate: std::sync::Weak<Inner>,
+    reports: mpsc::Receiver<outcome::Report>,
+}
+
+impl Gate {
+    /// A gate, and the work that must run beside it.
+    pub fn new(parts: Parts) -> (Self, Housekeeping) {
+        let (reports, received) = mpsc::channel(parts.settings.reports_max.max(1));
+        let inner = Arc::new(Inner {
+            parts,
+            holds: Holds::default(),
+            reports,
+            closing: watch::Sender::new(false),
+            counts: Default::default(),
+        });
+        let housekeeping = Housekeeping {
+            gate: Arc::downgrade(&inner),
+            reports: received,
+        };
+        (Self { inner }, housekeeping)
+    }
+
+    /// The runs and activities this gate knows.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.inner.parts.registry
+    }
+
+    /// Where it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.parts.metrics
+    }
+
+    /// Answers every hold with [`Refusal::ShuttingDown`], now and from now on.
+    pub fn close(&self) {
+        self.inner.closing.send_replace(true);
+    }
+}

@@ -1,0 +1,218 @@
+//! Lifecycle events: judged like operations, and what they open or close.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::{Event, EventKind, Refusal, Verdict};
+use crate::journal::Record;
+use crate::metrics::LimitHit;
+use crate::policy::{PolicyError, Question, Ruling};
+use crate::process::clock;
+use crate::session::Session;
+
+use super::admit::Trail;
+use super::hold::Hold;
+use super::judge::Judged;
+use super::wait::{Waited, Waiter};
+use super::{FailMode, Gate, Inner, fingerprint};
+
+/// What became of an event.
+#[derive(Debug)]
+pub struct Noted {
+    /// What the agent should do.
+    pub verdict: Verdict,
+    /// Why it may not go on, if it may not.
+    pub refusal: Option<Refusal>,
+    /// What policy said; absent when it gave no answer.
+    pub ruling: Option<Arc<Ruling>>,
+    /// Whether the fail mode decided.
+    pub by_fail_mode: bool,
+}
+
+impl Gate {
+    /// Judges `event`, waiting for a person at most `hold_within`, and then
+    /// opens or closes what it is about. Cancel-safe as [`Gate::admit`].
+    pub async fn note(&self, event: &Event, hold_within: Duration) -> Noted {
+        let inner = &self.inner;
+        let session = inner.parts.registry.session_of(&event.context);
+        let mut trail = Trail::default();
+        let mut end = inner
+            .judge_event(event, &session, hold_within, &mut trail)
+            .await;
+        if let Ok(()) = end {
+            end = inner.apply(event);
+        }
+        inner.conclude(event, end, trail)
+    }
+}
+
+impl Inner {
+    async fn judge_event(
+        self: &Arc<Self>,
+        event: &Event,
+        session: &Session,
+        hold_within: Duration,
+        trail: &mut Trail,
+    ) -> Result<(), Refusal> {
+        if let Some(reason) = session.halted() {
+            return Err(Refusal::Halted(reason));
+        }
+        let print = fingerprint::of_event(event);
+        let hold = match self.holds.by_fingerprint(print) {
+            Some(hold) => hold,
+            None => match self.ask_about(event, session, trail).await? {
+                None => return Ok(()),
+                Some(ruling) => {
+                    let mut opening = self.bare_opening(event.context.clone(), &ruling);
+                    opening.fingerprint = Some(print);
+                    opening.summary = summary(event).into();
+                    self.open_hold(Hold::new(opening)).ok_or_else(|| {
+                        self.parts.metrics.limit_hit(LimitHit::Holds);
+                        Refusal::Overloaded("held operations")
+                    })?
+                }
+            },
+        };
+        trail.approval = Some(hold.id.0.clone());
+        let began = Instant::now();
+        let waited = self.wait(&hold, Waiter::Owner, session, hold_within).await;
+        trail.held_for = began.elapsed();
+        match waited {
+            Waited::Granted => match session.halted() {
+                Some(reason) => Err(Refusal::Halted(reason)),
+                None => Ok(()),
+            },
+            Waited::Used => Err(Refusal::ApprovalExpired(hold.id.clone())),
+            Waited::Ended(refusal) => Err(refusal),
+        }
+    }
+
+    /// `Some` if a person must decide.
+    async fn ask_about(
+        &self,
+        event: &Event,
+        session: &Session,
+        trail: &mut Trail,
+    ) -> Result<Option<Arc<Ruling>>, Refusal> {
+        let Judged { answer, took } = self.judge(Question::Event(event), session).await;
+        trail.policy_took = took;
+        let ruling = match answer {
+            Ok(ruling) => ruling,
+            Err(PolicyError::Unjudgeable(reason)) => return Err(Refusal::Unjudgeable(reason)),
+            Err(PolicyError::Unavailable(reason)) => {
+                return match self.fail_mode(trail) {
+                    FailMode::Open => Ok(None),
+                    FailMode::Closed => Err(Refusal::PolicyUnavailable(reason)),
+                };
+            }
+        };
+        trail.ruling = Some(ruling.clone());
+        match ruling.verdict {
+            // A redaction needs no refusal here: the agent is handed the
+            // redacted input, and it is the agent that acts on it.
+            Verdict::Allow | Verdict::Constrain => Ok(None),
+            Verdict::RequireApproval => Ok(Some(ruling)),
+            Verdict::Block => Err(Refusal::Blocked(ruling.reason_or_default())),
+            Verdict::Halt => {
+                let reason = ruling.reason_or_default();
+                // Latched even if the run was never opened here: its first event
+                // may be the one that halts it.
+                let run = self.parts.registry.open_run(&event.context, event.at);
+                match run {
+                    Ok(run) => self.halt(&run, &reason, "policy"),
+                    Err(_) => self.halt(&session.run, &reason, "policy"),
+                }
+                Err(Refusal::Halted(reason))
+            }
+        }
+    }
+
+    fn apply(&self, event: &Event) -> Result<(), Refusal> {
+        let registry = &self.parts.registry;
+        let opened = match event.kind {
+            EventKind::WorkflowStarted => registry.open_run(&event.context, event.at).map(drop),
+            EventKind::ActivityStarted => registry.open_activity(&event.context, event.at),
+            EventKind::WorkflowCompleted | EventKind::WorkflowFailed => {
+                registry.close_run(&event.context);
+                Ok(())
+            }
+            EventKind::ActivityCompleted => {
+                registry.complete_activity(&event.context);
+                Ok(())
+            }
+            EventKind::SignalReceived => Ok(()),
+        };
+        opened.map_err(|limit| {
+            self.parts.metrics.limit_hit(LimitHit::Sessions);
+            Refusal::Overloaded(limit.0)
+        })
+    }
+
+    fn conclude(&self, event: &Event, end: Result<(), Refusal>, trail: Trail) -> Noted {
+        // What ended has ended, whatever policy thinks of it.
+        if end.is_err() && ends_something(event.kind) {
+            drop(self.apply(event));
+        }
+        let word = match (&end, &trail.ruling) {
+            (Err(refusal), _) => refusal.code(),
+            (Ok(()), Some(ruling)) if ruling.verdict == Verdict::Constrain => "constrain",
+            (Ok(()), _) => "allow",
+        };
+        let reason = end.as_ref().err().map(ToString::to_string);
+        let written = self.parts.journal.append(&Record::Event {
+            at: clock::now(),
+            event,
+            decided: trail.as_record(word, reason.as_deref()),
+        });
+        let mut refusal = end.err();
+        if let Err(error) = written {
+            tracing::error!(%error, event_id = %event.id, "an event could not be written to the journal");
+            refusal.get_or_insert(Refusal::NotRecorded);
+        }
+        Noted {
+            verdict: verdict_of(refusal.as_ref(), trail.ruling.as_deref()),
+            refusal,
+            ruling: trail.ruling,
+            by_fail_mode: trail.by_fail_mode,
+        }
+    }
+}
+
+fn ends_something(kind: EventKind) -> bool {
+    match kind {
+        EventKind::WorkflowCompleted | EventKind::WorkflowFailed | EventKind::ActivityCompleted => {
+            true
+        }
+        EventKind::WorkflowStarted | EventKind::ActivityStarted | EventKind::SignalReceived => {
+            false
+        }
+    }
+}
+
+fn summary(event: &Event) -> String {
+    let context = &event.context;
+    match &context.activity {
+        Some(activity) => format!(
+            "{} {} ({})",
+            event.kind.as_str(),
+            activity.kind,
+            activity.id
+        ),
+        None => format!("{} {}", event.kind.as_str(), context.workflow_type),
+    }
+}
+
+/// The one word an agent acts on.
+fn verdict_of(refusal: Option<&Refusal>, ruling: Option<&Ruling>) -> Verdict {
+    match refusal {
+        Some(Refusal::ApprovalPending { .. }) => Verdict::RequireApproval,
+        Some(Refusal::Halted(_)) => Verdict::Halt,
+        Some(_) => Verdict::Block,
+        None => match ruling.map(|ruling| ruling.verdict) {
+            Some(Verdict::Constrain) => Verdict::Constrain,
+            Some(_) | None => Verdict::Allow,
+        },
+    }
+}

@@ -1,0 +1,274 @@
+//! What the operator does at the gate: decide approvals, halt, resume; and the
+//! gate's own housekeeping.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time;
+
+use crate::domain::{ApprovalId, Protocol, Reason, Stage, Timestamp};
+use crate::journal::Record;
+use crate::metrics::Decided;
+use crate::policy::ApprovalsAt;
+use crate::process::clock;
+use crate::session::Run;
+
+use super::admit::Trail;
+use super::hold::{Hold, State};
+use super::{Gate, HaltScope, Housekeeping, Inner, outcome};
+
+/// How often deadlines are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// A hold as the operator sees it.
+#[derive(Clone, Debug)]
+pub struct HoldView {
+    /// What it is decided under.
+    pub id: ApprovalId,
+    /// Whether the operation may leave, or its outcome may be handed out.
+    pub stage: Stage,
+    /// One line about what is asked.
+    pub summary: Box<str>,
+    /// Why policy wants a person.
+    pub reason: Option<Reason>,
+    /// Which policy wants a person.
+    pub policy: Option<Arc<str>>,
+    /// Ids of run and activity.
+    pub workflow_id: Arc<str>,
+    /// See [`Self::workflow_id`].
+    pub run_id: Arc<str>,
+    /// See [`Self::workflow_id`].
+    pub activity_id: Option<Arc<str>>,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// Where it stands.
+    pub state: State,
+}
+
+/// An approval that cannot be decided.
+#[derive(Clone, Debug)]
+pub enum DecideError {
+    /// No such approval is known.
+    Unknown,
+    /// It was decided before, like this.
+    Already(Box<HoldView>),
+    /// It is decided in Core, not here.
+    InCore,
+}
+
+/// How many operations were decided how, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Admitted without conditions.
+    pub allowed: u64,
+    /// Admitted with constraints.
+    pub constrained: u64,
+    /// Admitted after a person agreed, or refused for want of one.
+    pub approvals: u64,
+    /// Refused by policy.
+    pub blocked: u64,
+    /// Refused because of a halt.
+    pub halted: u64,
+    /// Refused without a verdict.
+    pub refused: u64,
+    /// Answers withheld at `completed`.
+    pub withheld: u64,
+}
+
+impl Tally {
+    pub(super) const KINDS: usize = 7;
+}
+
+impl Gate {
+    /// Every approval still known, oldest first.
+    pub fn approvals(&self) -> Vec<HoldView> {
+        self.inner
+            .holds
+            .all()
+            .iter()
+            .map(|hold| view(hold))
+            .collect()
+    }
+
+    /// One approval.
+    pub fn approval(&self, id: &ApprovalId) -> Option<HoldView> {
+        self.inner.holds.by_id(id).map(|hold| view(&hold))
+    }
+
+    /// Lets the held operation go, once. `by` names who decided.
+    ///
+    /// # Errors
+    /// See [`DecideError`].
+    pub fn approve(&self, id: &ApprovalId, by: &str) -> Result<HoldView, DecideError> {
+        self.decide(id, State::Granted, by)
+    }
+
+    /// Refuses the held operation. `by` names who decided.
+    ///
+    /// # Errors
+    /// See [`DecideError`].
+    pub fn reject(
+        &self,
+        id: &ApprovalId,
+        reason: Reason,
+        by: &str,
+    ) -> Result<HoldView, DecideError> {
+        self.decide(id, State::Rejected(reason), by)
+    }
+
+    fn decide(&self, id: &ApprovalId, to: State, by: &str) -> Result<HoldView, DecideError> {
+        let inner = &self.inner;
+        let hold = inner.holds.by_id(id).ok_or(DecideError::Unknown)?;
+        if inner.parts.backend.approvals_at() == ApprovalsAt::Core {
+            return Err(DecideError::InCore);
+        }
+        if !inner.holds.resolve(&hold, to) {
+            return Err(DecideError::Already(Box::new(view(&hold))));
+        }
+        inner.record_hold(&hold, Some(by));
+        tracing::info!(approval_id = %hold.id, by, "approval {}", hold.state().as_str());
+        Ok(view(&hold))
+    }
+
+    /// Halts `run`, and everything where the halt scope is the agent.
+    pub fn halt(&self, run: &Run, reason: &Reason, by: &str) {
+        self.inner.halt(run, reason, by);
+    }
+
+    /// Resumes `run`. Returns whether anything was halted.
+    pub fn resume(&self, run: &Run, by: &str) -> bool {
+        let parts = &self.inner.parts;
+        let was = parts.registry.resume(run);
+        if was {
+            tracing::warn!(run_id = %run.context.run_id, by, "run resumed");
+            let written = parts.journal.append(&Record::Resume {
+                at: clock::now(),
+                run_id: &run.context.run_id,
+                by,
+            });
+            if let Err(error) = written {
+                tracing::error!(%error, "a resume could not be written to the journal");
+            }
+        }
+        was
+    }
+
+    /// Decisions since the start.
+    pub fn tally(&self) -> Tally {
+        let [
+            allowed,
+            constrained,
+            approvals,
+            blocked,
+            halted,
+            refused,
+            withheld,
+        ] = self
+            .inner
+            .counts
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed));
+        Tally {
+            allowed,
+            constrained,
+            approvals,
+            blocked,
+            halted,
+            refused,
+            withheld,
+        }
+    }
+}
+
+impl Inner {
+    /// Latches, writes it down, and ends what is held.
+    pub(super) fn halt(&self, run: &Run, reason: &Reason, by: &str) {
+        let registry = &self.parts.registry;
+        let first = registry.halt(run, reason);
+        let everything = self.parts.settings.halt_scope == HaltScope::Agent;
+        if everything {
+            registry.halt_everything(reason);
+        }
+        if !first {
+            return;
+        }
+        tracing::warn!(run_id = %run.context.run_id, by, %reason, "run halted");
+        let written = self.parts.journal.append(&Record::Halt {
+            at: clock::now(),
+            run_id: Some(&run.context.run_id),
+            by,
+            reason: &reason.0,
+        });
+        if let Err(error) = written {
+            tracing::error!(%error, "a halt could not be written to the journal");
+        }
+        for hold in self.holds.all() {
+            let of_run = hold.context.run_id == run.context.run_id
+                && hold.context.workflow_id == run.context.workflow_id;
+            if (everything || of_run) && self.holds.resolve(&hold, State::Cancelled(reason.clone()))
+            {
+                self.record_hold(&hold, None);
+            }
+        }
+    }
+
+    pub(super) fn count(&self, protocol: Protocol, stage: Stage, decided: Decided, trail: &Trail) {
+        self.parts
+            .metrics
+            .decided(protocol, stage, decided, trail.policy_took);
+        let kind = match (stage, decided) {
+            (Stage::Started, Decided::Allow) => 0,
+            (Stage::Started, Decided::Constrain) => 1,
+            (Stage::Started, Decided::RequireApproval) => 2,
+            (Stage::Started, Decided::Block) => 3,
+            (Stage::Started, Decided::Halt) => 4,
+            (Stage::Started, Decided::Refused) => 5,
+            (Stage::Completed, Decided::Allow | Decided::Constrain) => return,
+            (
+                Stage::Completed,
+                Decided::RequireApproval | Decided::Block | Decided::Halt | Decided::Refused,
+            ) => 6,
+        };
+        if let Some(count) = self.counts.get(kind) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Housekeeping {
+    /// Runs until the gate is dropped.
+    pub async fn run(self) {
+        let Self { gate, reports } = self;
+        let expire = async {
+            let mut tick = time::interval(SWEEP_EVERY);
+            loop {
+                tick.tick().await;
+                let Some(gate) = gate.upgrade() else { return };
+                for hold in gate.holds.sweep(time::Instant::now()) {
+                    gate.record_hold(&hold, None);
+                }
+                gate.parts.metrics.holds_open(gate.holds.pending());
+            }
+        };
+        tokio::join!(expire, outcome::judge_reports(reports));
+    }
+}
+
+fn view(hold: &Hold) -> HoldView {
+    HoldView {
+        id: hold.id.clone(),
+        stage: hold.stage,
+        summary: hold.summary.clone(),
+        reason: hold.reason.clone(),
+        policy: hold.policy.clone(),
+        workflow_id: hold.context.workflow_id.clone(),
+        run_id: hold.context.run_id.clone(),
+        activity_id: hold.context.activity.as_ref().map(|a| a.id.clone()),
+        opened_at: hold.opened_at,
+        expires_at: hold.expires_at,
+        state: hold.state(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Proof that the gate said yes.
+//!
+//! A [`Permit`] cannot be made outside the gate:
+//!
+//! ```compile_fail,E0451
+//! let permit = openbox_sidecar::gate::Permit { admitted: None, ended: None };
+//! ```
+//!
+//! nor copied:
+//!
+//! ```compile_fail,E0599
+//! use openbox_sidecar::gate::Permit;
+//! fn twice(permit: Permit) -> (Permit, Permit) {
+//!     (permit.clone(), permit)
+//! }
+//! ```
+//!
+//! what is [`Held`] cannot be taken without one:
+//!
+//! ```compile_fail,E0616
+//! use openbox_sidecar::gate::Held;
+//! fn peek(held: Held<Vec<u8>>) -> Vec<u8> { held.content }
+//! ```
+//!
+//! and nothing is [`Cleared`] that was not held:
+//!
+//! ```compile_fail,E0423
+//! use openbox_sidecar::gate::Cleared;
+//! let cleared = Cleared(b"DELETE".to_vec());
+//! ```
+
+use std::sync::Arc;
+
+use crate::domain::{Completion, Operation, OperationId, Outcome};
+use crate::policy::Ruling;
+use crate::process::clock;
+use crate::session::Session;
+
+use super::Inner;
+
+/// One admitted operation. Complete it once; dropping it completes it as
+/// abandoned.
+#[derive(Debug)]
+#[must_use = "an admitted operation must be completed"]
+pub struct Permit {
+    pub(super) admitted: Option<Box<Admitted>>,
+    /// How it ended, while that is being judged: if the judging is cancelled,
+    /// this is still what gets reported.
+    pub(super) ended: Option<Completion>,
+}
+
+/// What was admitted, by which ruling.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) gate: Arc<Inner>,
+    pub(super) operation: Box<Operation>,
+    pub(super) session: Session,
+    /// Absent when the fail mode admitted it.
+    pub(super) ruling: Option<Arc<Ruling>>,
+}
+
+impl Permit {
+    pub(super) fn grant(
+        gate: Arc<Inner>,
+        operation: Box<Operation>,
+        session: Session,
+        ruling: Option<Arc<Ruling>>,
+    ) -> Self {
+        let admitted = Admitted {
+            gate,
+            operation,
+            session,
+            ruling,
+        };
+        Self {
+            admitted: Some(Box::new(admitted)),
+            ended: None,
+        }
+    }
+
+    /// The operation it admits.
+    pub fn operation(&self) -> Option<&Operation> {
+        self.admitted
+            .as_deref()
+            .map(|admitted| &*admitted.operation)
+    }
+
+    /// What CONSTRAIN asked for; empty for every other verdict.
+    pub fn constraints(&self) -> &[Box<str>] {
+        let ruling = self.admitted.as_ref().and_then(|a| a.ruling.as_ref());
+        ruling.map_or(&[], |ruling| &ruling.constraints)
+    }
+
+    /// The ruling that admitted it; `None` when the fail mode did.
+    pub fn ruling(&self) -> Option<&Ruling> {
+        self.admitted.as_ref()?.ruling.as_deref()
+    }
+
+    /// The session it was admitted in, to end it when that is halted.
+    pub fn session(&self) -> Option<&Session> {
+        self.admitted.as_ref().map(|admitted| &admitted.session)
+    }
+
+    fn id(&self) -> Option<OperationId> {
+        self.operation().map(|operation| operation.id)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(admitted) = self.admitted.take() else {
+            return;
+        };
+        let completion = self.ended.take().unwrap_or_else(|| Completion {
+            ended_at: clock::now(),
+            outcome: Outcome::Abandoned,
+            answer: None,
+            error: None,
+        });
+        admitted.settle_observed(completion);
+    }
+}
+
+/// What may not move until the operation it carries is admitted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Held<T> {
+    operation: OperationId,
+    content: T,
+}
+
+/// What may move now. Whatever sends takes only this.
+#[derive(Debug)]
+pub struct Cleared<T>(T);
+
+impl<T> Held<T> {
+    /// Locks `content` until `operation` is admitted.
+    pub fn new(operation: OperationId, content: T) -> Self {
+        Self { operation, content }
+    }
+
+    /// Opens the lock; `None` if `permit` is for another operation.
+    pub fn release(self, permit: &Permit) -> Option<Cleared<T>> {
+        (permit.id() == Some(self.operation)).then_some(Cleared(self.content))
+    }
+}
+
+impl<T> Cleared<T> {
+    /// What was held.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}

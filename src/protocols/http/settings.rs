@@ -1,0 +1,75 @@
+//! What the HTTP proxy can be told.
+
+use std::time::Duration;
+
+/// Durations, bounds and choices of the HTTP proxy. Built by `config`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Longest wait for a person on an open connection; then `approval_pending`.
+    pub hold_within: Duration,
+    /// Most bytes of a body captured for policy.
+    pub capture_bytes_max: usize,
+    /// Longest wait for a body that is being captured, before it streams on.
+    pub capture_within: Duration,
+    /// What becomes of a text request body larger than the cap.
+    pub over_cap: OverCap,
+    /// Whether answers are withheld until policy has judged them.
+    pub completed: Completed,
+    /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
+    pub passthrough: Vec<String>,
+    /// Largest header section of a request, bytes.
+    pub head_bytes_max: usize,
+    /// Most header fields of a request.
+    pub head_fields_max: usize,
+    /// Longest time a request may take to send its head.
+    pub head_within: Duration,
+    /// Longest wait for the first byte inside a tunnel.
+    pub first_byte_within: Duration,
+    /// Longest wait for response headers of an origin.
+    pub answer_within: Duration,
+    /// Longest silence on a body, a tunnel or an idle connection.
+    pub idle_within: Duration,
+    /// Most agent connections at once.
+    pub connections_max: usize,
+    /// Most idle connections kept to one origin.
+    pub idle_upstreams_max: usize,
+}
+
+/// What becomes of a request body larger than [`Settings::capture_bytes_max`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverCap {
+    /// Policy sees its beginning, marked `partial`, and it streams on.
+    Partial,
+    /// It is refused with 413.
+    Deny,
+}
+
+/// What is done with the answer while policy judges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// Text within the cap is withheld until its verdict.
+    Enforce,
+    /// It goes out at once; a verdict marks activity or run.
+    Observe,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hold_within: Duration::from_secs(25),
+            capture_bytes_max: 65_536,
+            capture_within: Duration::from_secs(2),
+            over_cap: OverCap::Partial,
+            completed: Completed::Enforce,
+            passthrough: Vec::new(),
+            head_bytes_max: 65_536,
+            head_fields_max: 100,
+            head_within: Duration::from_secs(30),
+            first_byte_within: Duration::from_secs(5),
+            answer_within: Duration::from_secs(300),
+            idle_within: Duration::from_secs(300),
+            connections_max: 20_000,
+            idle_upstreams_max: 256,
+        }
+    }
+}

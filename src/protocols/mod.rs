@@ -1,0 +1,3 @@
+//! Everything that speaks a wire, one folder a protocol.
+
+pub mod http;
