@@ -1,0 +1,380 @@
+//! Stands between the socket and the HTTP library: hands on only what
+//! [`super::framing`] has read, and ends connections that fall silent.
+//!
+//! A head that is refused is replaced by one the library is certain to pass to
+//! us, under a name only we know; so the refusal is answered in its turn, behind
+//! the answers of the requests before it, and nothing after it is read.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::process::clock;
+
+use super::chunks::Chunks;
+use super::framing::{self, Framing, Limits, Malformed};
+
+/// Bytes read at once while a head is awaited.
+const READ_SIZE: usize = 8 * 1024;
+
+/// The field that marks a substituted head. Its value is unguessable, so no
+/// client can make one.
+pub(super) const SUBSTITUTE: &str = "openbox-substitute";
+
+/// The value of [`SUBSTITUTE`] in this process.
+pub(super) static SUBSTITUTE_KEY: LazyLock<String> = LazyLock::new(|| clock::secret_name(""));
+
+/// How long the two kinds of silence may last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a head that has begun.
+    pub(super) head: Duration,
+    /// For the next request, or the next bytes of a body.
+    pub(super) idle: Duration,
+}
+
+/// What the connection's service and its sentinel tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Why the substituted head was substituted.
+    malformed: Mutex<Option<Malformed>>,
+    /// Exchanges under way: silence is then the upstream's, or a person's.
+    busy: AtomicUsize,
+    /// Whether the body of the current request was refused.
+    broken: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn malformed(&self) -> Option<Malformed> {
+        *self
+            .malformed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the last body turned out to be malformed.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Marks an exchange as under way until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+        Busy(self.clone())
+    }
+
+    fn refuse(&self, malformed: Malformed) {
+        let mut slot = self
+            .malformed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert(malformed);
+    }
+}
+
+/// One exchange under way.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Shared>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    Head {
+        searched: usize,
+    },
+    Length(u64),
+    Chunked(Box<Chunks>),
+    Tunnel,
+    /// A head was substituted: nothing behind it is read.
+    Over,
+}
+
+/// A socket whose requests have one reading.
+#[derive(Debug)]
+pub(super) struct Sentinel<S> {
+    io: S,
+    phase: Phase,
+    /// Read from the socket and not yet handed on.
+    pending: BytesMut,
+    /// How much of `pending` may be handed on.
+    cleared: usize,
+    limits: Limits,
+    patience: Patience,
+    silent_until: Instant,
+    alarm: Option<Pin<Box<Sleep>>>,
+    shared: Arc<Shared>,
+}
+
+impl<S> Sentinel<S> {
+    /// `first` was read from `io` before.
+    pub(super) fn new(
+        io: S,
+        first: Bytes,
+        limits: Limits,
+        patience: Patience,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            io,
+            phase: Phase::Head { searched: 0 },
+            pending: BytesMut::from(first),
+            cleared: 0,
+            limits,
+            patience,
+            silent_until: Instant::now(),
+            alarm: None,
+            shared,
+        }
+    }
+
+    /// The socket, and what was read from it and not handed on.
+    pub(super) fn into_parts(self) -> (S, Bytes) {
+        (self.io, self.pending.freeze())
+    }
+
+    /// Clears as much of `pending` as can be read. `false`: more is needed.
+    fn read_on(&mut self) -> io::Result<bool> {
+        if let Phase::Length(0) = self.phase {
+            self.phase = Phase::Head { searched: 0 };
+        }
+        if self.pending.is_empty() {
+            return Ok(false);
+        }
+        match &mut self.phase {
+            Phase::Head { .. } => Ok(self.read_head()),
+            Phase::Length(left) => {
+                let available = self.pending.len();
+                let step = usize::try_from(*left).map_or(available, |left| left.min(available));
+                *left = left.saturating_sub(u64::try_from(step).unwrap_or(u64::MAX));
+                self.cleared = step;
+                Ok(true)
+            }
+            Phase::Chunked(chunks) => match chunks.read(&self.pending) {
+                Ok(step) => {
+                    self.cleared = step;
+                    if chunks.has_ended() {
+                        self.phase = Phase::Head { searched: 0 };
+                    }
+                    Ok(true)
+                }
+                Err(malformed) => {
+                    // Its head has been handed on, so the refusal is the body's.
+                    self.shared.refuse(malformed);
+                    self.shared.broken.store(true, Ordering::Release);
+                    self.phase = Phase::Over;
+                    Err(io::Error::new(io::ErrorKind::InvalidData, malformed.detail))
+                }
+            },
+            Phase::Tunnel => {
+                self.cleared = self.pending.len();
+                Ok(true)
+            }
+            Phase::Over => Ok(false),
+        }
+    }
+
+    fn read_head(&mut self) -> bool {
+        // Empty lines before a request are skipped (RFC 9112 §2.2).
+        while self.pending.starts_with(b"\r\n") {
+            self.pending.advance(2);
+        }
+        let Phase::Head { searched } = self.phase else {
+            return false;
+        };
+        let read = match framing::head_length(&self.pending, searched) {
+            Some(length) => {
+                let head = self.pending.get(..length).unwrap_or_default();
+                framing::read_head(head, self.limits).map(|framing| (length, framing))
+            }
+            None if framing::has_bare_line_feed(&self.pending, searched) => {
+                Err(framing::read_head(b"\n", self.limits)
+                    .err()
+                    .unwrap_or(framing::TOO_LARGE))
+            }
+            None if self.pending.len() > self.limits.bytes_max => Err(framing::TOO_LARGE),
+            None => {
+                self.phase = Phase::Head {
+                    searched: self.pending.len(),
+                };
+                return false;
+            }
+        };
+        match read {
+            Ok((length, framing)) => {
+                self.cleared = length;
+                self.phase = match framing {
+                    Framing::Length(length) => Phase::Length(length),
+                    Framing::Chunked => {
+                        Phase::Chunked(Box::new(Chunks::new(self.limits.bytes_max)))
+                    }
+                    Framing::Tunnel => Phase::Tunnel,
+                };
+            }
+            Err(malformed) => self.substitute(malformed),
+        }
+        true
+    }
+
+    fn substitute(&mut self, malformed: Malformed) {
+        self.shared.refuse(malformed);
+        let head = format!(
+            "GET http://malformed.invalid/ HTTP/1.1\r\nhost: malformed.invalid\r\nconnection: close\r\n{SUBSTITUTE}: {}\r\n\r\n",
+            *SUBSTITUTE_KEY
+        );
+        self.pending.clear();
+        self.pending.extend_from_slice(head.as_bytes());
+        self.cleared = self.pending.len();
+        self.phase = Phase::Over;
+    }
+
+    fn hand_on(&mut self, to: &mut ReadBuf<'_>) {
+        let step = self.cleared.min(to.remaining());
+        to.put_slice(self.pending.get(..step).unwrap_or_default());
+        self.pending.advance(step);
+        self.cleared = self.cleared.saturating_sub(step);
+        if self.pending.is_empty() && self.pending.capacity() > 0 {
+            // An idle or held connection keeps no buffer.
+            self.pending = BytesMut::new();
+        }
+    }
+
+    /// The socket has nothing: how long may that last?
+    fn silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(alarm) = &mut self.alarm else {
+            let alarm = self
+                .alarm
+                .insert(Box::pin(tokio::time::sleep_until(self.silent_until)));
+            return match alarm.as_mut().poll(cx) {
+                Poll::Ready(()) => self.silence(cx),
+                Poll::Pending => Poll::Pending,
+            };
+        };
+        loop {
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if self.shared.busy.load(Ordering::Acquire) > 0 {
+                self.silent_until = now.checked_add(self.patience.idle).unwrap_or(now);
+            }
+            // The alarm is only ever moved when it rings, so that requests in
+            // quick succession do not touch the timer at all.
+            if now < self.silent_until {
+                alarm.as_mut().reset(self.silent_until);
+                continue;
+            }
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client was silent for too long",
+            )));
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Sentinel<S> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [std::mem::MaybeUninit::uninit(); READ_SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                self.pending.extend_from_slice(buffer.filled());
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn patience_from_now(&mut self) {
+        let patience = match self.phase {
+            Phase::Head { .. } if !self.pending.is_empty() => self.patience.head,
+            Phase::Head { .. }
+            | Phase::Length(_)
+            | Phase::Chunked(_)
+            | Phase::Tunnel
+            | Phase::Over => self.patience.idle,
+        };
+        let now = Instant::now();
+        self.silent_until = now.checked_add(patience).unwrap_or(now);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Sentinel<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.cleared > 0 {
+                this.hand_on(to);
+                return Poll::Ready(Ok(()));
+            }
+            if this.read_on()? {
+                continue;
+            }
+            if let Phase::Over = this.phase {
+                // Nothing more is read, and an end here would be mistaken for
+                // the client's: the library closes after the refusal.
+                return Poll::Pending;
+            }
+            let began = this.pending.is_empty();
+            match this.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) if began => this.patience_from_now(),
+                // A head that trickles in has one deadline, from its first byte.
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    if this.pending.is_empty() && this.silent_until <= Instant::now() {
+                        this.patience_from_now();
+                    }
+                    return this.silence(cx);
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sentinel<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
