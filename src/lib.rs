@@ -11,5 +11,7 @@
 )]
 
 pub mod domain;
+pub mod net;
 
 pub mod policy;
+pub mod process;
