@@ -15,6 +15,8 @@ pub mod domain;
 pub mod metrics;
 pub mod process;
 
+pub mod net;
+
 pub mod policy;
 pub mod session;
 

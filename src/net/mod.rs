@@ -1,0 +1,3 @@
+//! Sockets and connections, without policy.
+
+pub mod http1;
