@@ -1,0 +1,228 @@
+//! Where a request really goes: one authority, and every place that names one
+//! must agree with it (CONNECT target, absolute URI, Host).
+
+use http::request::Parts;
+use http::uri::{Authority, Scheme};
+use http::{Method, StatusCode, header};
+
+/// The pinned destination of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Target {
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
+    /// Lower case, without brackets and final dot.
+    pub(super) host: Box<str>,
+    /// Never zero.
+    pub(super) port: u16,
+}
+
+/// Why a request's destination is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mismatch {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) detail: &'static str,
+}
+
+const fn bad(detail: &'static str) -> Mismatch {
+    Mismatch {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_authority",
+        detail,
+    }
+}
+
+const MISDIRECTED: Mismatch = Mismatch {
+    status: StatusCode::MISDIRECTED_REQUEST,
+    code: "misdirected_request",
+    detail: "the request names another host or port than the tunnel it came through",
+};
+
+impl Target {
+    /// The destination of a CONNECT request.
+    pub(super) fn of_connect(parts: &Parts) -> Result<Self, Mismatch> {
+        let authority = parts
+            .uri
+            .authority()
+            .ok_or(bad("CONNECT needs a host and a port"))?;
+        // Replaced once the first bytes of the tunnel are known.
+        let target = Self::new("https", authority)?;
+        if authority.port_u16().is_none() {
+            return Err(bad("CONNECT needs a port: CONNECT example.com:443"));
+        }
+        if let Some(host) = host_field(parts)? {
+            let named = Self::new("https", &host)?;
+            if (&named.host, named.port) != (&target.host, target.port) {
+                return Err(bad("the Host field and the CONNECT target differ"));
+            }
+        }
+        Ok(target)
+    }
+
+    /// The destination of a request that came through no tunnel.
+    pub(super) fn of_absolute(parts: &Parts) -> Result<Self, Mismatch> {
+        let (Some(scheme), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
+            return Err(bad(
+                "this is a forward proxy: the request line needs an absolute URI (GET http://example.com/ HTTP/1.1) or CONNECT; set HTTP_PROXY to this address instead of calling it as a server",
+            ));
+        };
+        if *scheme != Scheme::HTTP {
+            return Err(bad("only http:// URIs may be sent in absolute form; for https:// use CONNECT"));
+        }
+        let target = Self::new("http", authority)?;
+        target.agrees(parts, bad("the Host field and the request URI name different hosts"))?;
+        Ok(target)
+    }
+
+    /// Checks that a request inside a tunnel to `self` is for `self`.
+    pub(super) fn check_inner(&self, parts: &Parts) -> Result<(), Mismatch> {
+        if parts.method == Method::CONNECT {
+            return Err(bad("a tunnel inside a tunnel is not supported"));
+        }
+        if let Some(authority) = parts.uri.authority() {
+            let scheme = parts.uri.scheme_str().unwrap_or(self.scheme);
+            if scheme != self.scheme || Self::new(self.scheme, authority)? != *self {
+                return Err(MISDIRECTED);
+            }
+        }
+        self.agrees(parts, MISDIRECTED)
+    }
+
+    fn agrees(&self, parts: &Parts, otherwise: Mismatch) -> Result<(), Mismatch> {
+        match host_field(parts)? {
+            Some(host) if Self::new(self.scheme, &host)? == *self => Ok(()),
+            Some(_) => Err(otherwise),
+            // HTTP/1.0 may leave it out; the URI or the tunnel says it all.
+            None => Ok(()),
+        }
+    }
+
+    fn new(scheme: &'static str, authority: &Authority) -> Result<Self, Mismatch> {
+        if authority.as_str().contains('@') {
+            return Err(bad("an authority may not carry credentials (user:password@host)"));
+        }
+        let host = authority.host();
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let named = !host.is_empty()
+            && host.len() <= 255
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
+        if !named {
+            return Err(bad("the host is empty or contains a character that host names may not have"));
+        }
+        let default = if scheme == "https" { 443 } else { 80 };
+        // `example.com:` and `example.com:99999` have a colon but no port.
+        let bare_port = authority.port().is_none() && authority.as_str().ends_with(':');
+        let port = authority.port_u16().unwrap_or(default);
+        let unread = authority.port_u16().is_none() && has_port_text(authority);
+        if port == 0 || bare_port || unread {
+            return Err(bad("the port must be a number from 1 to 65535"));
+        }
+        Ok(Self {
+            scheme,
+            host: host.to_ascii_lowercase().into(),
+            port,
+        })
+    }
+
+    /// Scheme, host and port as a URL begins with them.
+    pub(super) fn origin(&self) -> String {
+        let default = if self.scheme == "https" { 443 } else { 80 };
+        let bracket = self.host.contains(':');
+        let (open, close) = if bracket { ("[", "]") } else { ("", "") };
+        if self.port == default {
+            format!("{}://{open}{}{close}", self.scheme, self.host)
+        } else {
+            format!("{}://{open}{}{close}:{}", self.scheme, self.host, self.port)
+        }
+    }
+}
+
+fn has_port_text(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let after_host = text.rsplit(']').next().unwrap_or(text);
+    after_host.contains(':')
+}
+
+/// The Host field, of which the sentinel let at most one through.
+fn host_field(parts: &Parts) -> Result<Option<Authority>, Mismatch> {
+    let mut all = parts.headers.get_all(header::HOST).iter();
+    let Some(value) = all.next() else {
+        return Ok(None);
+    };
+    if all.next().is_some() {
+        return Err(bad("there is more than one Host field"));
+    }
+    let malformed = bad("the Host field is not a host with an optional port");
+    Authority::try_from(value.as_bytes())
+        .map(Some)
+        .map_err(|_| malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(method: &str, uri: &str, host: Option<&str>) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        if let Some(host) = host {
+            request = request.header("host", host);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn an_absolute_request_has_one_destination_or_none() {
+        #[rustfmt::skip]
+        let table = [
+            // URI                     Host                    destination
+            ("http://a.test/x",        Some("a.test"),         Ok("http://a.test")),
+            ("http://A.test./x",       Some("a.TEST:80"),      Ok("http://a.test")),
+            ("http://a.test:8080/x",   Some("a.test:8080"),    Ok("http://a.test:8080")),
+            ("http://[::1]:8080/x",    Some("[::1]:8080"),     Ok("http://[::1]:8080")),
+            ("http://a.test/x",        None,                   Ok("http://a.test")),
+            ("http://a.test/x",        Some("b.test"),         Err(400)),
+            ("http://a.test/x",        Some("a.test:81"),      Err(400)),
+            ("http://u:p@a.test/x",    Some("a.test"),         Err(400)),
+            ("http://a.test/x",        Some("u@a.test"),       Err(400)),
+            ("http://a.test:0/x",      Some("a.test:0"),       Err(400)),
+            ("http://a%2etest/x",      Some("a%2etest"),       Err(400)),
+            ("https://a.test/x",       Some("a.test"),         Err(400)),
+            ("/x",                     Some("a.test"),         Err(400)),
+        ];
+        for (uri, host, expected) in table {
+            let found = Target::of_absolute(&parts("GET", uri, host));
+            let found = found.map(|t| t.origin()).map_err(|m| m.status.as_u16());
+            assert_eq!(found, expected.map(str::to_owned), "{uri} {host:?}");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_pins_what_comes_through_it() {
+        let tunnel = Target::of_connect(&parts("CONNECT", "a.test:443", Some("a.test:443"))).unwrap();
+        #[rustfmt::skip]
+        let table = [
+            // URI                    Host                 status
+            ("/x",                    Some("a.test"),      None),
+            ("/x",                    Some("A.test:443"),  None),
+            ("https://a.test/x",      Some("a.test"),      None),
+            ("/x",                    Some("b.test"),      Some(421)),
+            ("/x",                    Some("a.test:80"),   Some(421)),
+            ("https://b.test/x",      Some("a.test"),      Some(421)),
+            ("http://a.test/x",       Some("a.test"),      Some(421)),
+            ("/x",                    Some("a b"),         Some(400)),
+        ];
+        for (uri, host, status) in table {
+            let found = tunnel.check_inner(&parts("GET", uri, host)).err();
+            assert_eq!(found.map(|m| m.status.as_u16()), status, "{uri} {host:?}");
+        }
+        for (uri, host) in [("a.test:443", Some("b.test:443")), ("a.test:443", Some("a.test:444"))] {
+            assert!(Target::of_connect(&parts("CONNECT", uri, host)).is_err());
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! Bodies on their way through: looked at up to a cap or a deadline, then
+//! streamed on, byte for byte.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, Sleep};
+
+use crate::domain::{Capture, Captured};
+use crate::metrics::{Metrics, Passage};
+
+/// What can go wrong with a body.
+pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The beginning of a body, as far as it was waited for.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// All data read so far, in one piece.
+    pub(super) data: Bytes,
+    /// The trailers, if the body ended and had some.
+    pub(super) trailers: Option<HeaderMap>,
+    /// Why gathering stopped.
+    pub(super) end: End,
+}
+
+/// Why gathering stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// The body is over.
+    #[default]
+    Finished,
+    /// More than the cap was read.
+    Cap,
+    /// The deadline passed.
+    Deadline,
+}
+
+/// Reads the beginning of `body`: all of it, more than `bytes_max`, or what
+/// comes `within` the time. Cancel-safe only in that nothing read is sent on.
+pub(super) async fn gather<B>(
+    body: &mut B,
+    bytes_max: usize,
+    within: Duration,
+) -> Result<Gathered, B::Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut pieces = Pieces::default();
+    let deadline = tokio::time::sleep(within);
+    let mut deadline = std::pin::pin!(deadline);
+    let end = loop {
+        if body.is_end_stream() {
+            break End::Finished;
+        }
+        let next = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            // Asked only when the body has nothing, so that bodies which are
+            // there already never touch the timer.
+            Poll::Pending => deadline.as_mut().poll(cx).map(|()| None),
+        });
+        match next.await {
+            None => break End::Deadline,
+            Some(None) => break End::Finished,
+            Some(Some(frame)) => match frame?.into_data() {
+                Ok(data) => {
+                    pieces.push(data);
+                    if pieces.len() > bytes_max {
+                        break End::Cap;
+                    }
+                }
+                Err(frame) => pieces.trailers = frame.into_trailers().ok(),
+            },
+        }
+    };
+    Ok(Gathered {
+        data: pieces.data.into_bytes(),
+        trailers: pieces.trailers,
+        end,
+    })
+}
+
+#[derive(Default)]
+struct Pieces {
+    data: Data,
+    trailers: Option<HeaderMap>,
+}
+
+/// Most bodies come in one piece, which then need not be copied.
+enum Data {
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self::One(Bytes::new())
+    }
+}
+
+impl Data {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::One(bytes) => bytes,
+            Self::Many(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        match &mut self.data {
+            Data::One(one) if one.is_empty() => *one = piece,
+            Data::One(one) => {
+                let mut many = BytesMut::with_capacity(one.len().saturating_add(piece.len()));
+                many.extend_from_slice(one);
+                many.extend_from_slice(&piece);
+                self.data = Data::Many(many);
+            }
+            Data::Many(many) => many.extend_from_slice(&piece),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.data {
+            Data::One(one) => one.len(),
+            Data::Many(many) => many.len(),
+        }
+    }
+}
+
+/// What policy is shown of a gathered text body.
+pub(super) fn text_capture(gathered: &Gathered, bytes_max: usize) -> Capture {
+    let whole = gathered.end == End::Finished;
+    if whole && gathered.data.is_empty() {
+        return Capture::default();
+    }
+    let shown = gathered.data.get(..bytes_max).unwrap_or(&gathered.data);
+    text(shown, &gathered.data, whole)
+}
+
+/// What policy is shown of a gathered body that is not text: its digest.
+pub(super) fn binary_capture(gathered: &Gathered) -> Capture {
+    let whole = gathered.end == End::Finished;
+    Capture {
+        text: None,
+        bytes: length(&gathered.data),
+        digest: whole.then(|| Sha256::digest(&gathered.data).into()),
+        state: if whole { Captured::WholeBinary } else { Captured::Skipped },
+    }
+}
+
+fn text(shown: &[u8], all: &[u8], whole: bool) -> Capture {
+    let state = if whole { Captured::Whole } else { Captured::Partial };
+    let (text, digest) = match std::str::from_utf8(shown) {
+        Ok(text) => (text.to_owned(), None),
+        // Cut inside a character.
+        Err(error) if error.error_len().is_none() && !whole => {
+            let valid = shown.get(..error.valid_up_to()).unwrap_or_default();
+            (String::from_utf8_lossy(valid).into_owned(), None)
+        }
+        // One invalid byte must not hide the rest from policy; and since the
+        // text is then no longer the body, a retry is known by the digest.
+        Err(_) => {
+            let digest = whole.then(|| Sha256::digest(all).into());
+            (String::from_utf8_lossy(shown).into_owned(), digest)
+        }
+    };
+    Capture {
+        text: Some(text),
+        bytes: length(all),
+        digest,
+        state,
+    }
+}
+
+pub(super) fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// A request body on its way to the origin.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    /// What was gathered, before what streams.
+    first: VecDeque<Frame<Bytes>>,
+    first_bytes: u64,
+    rest: Option<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    body: Incoming,
+    metrics: Arc<Metrics>,
+}
+
+impl RequestBody {
+    /// Nothing.
+    pub(super) fn empty() -> Self {
+        Self {
+            first: VecDeque::new(),
+            first_bytes: 0,
+            rest: None,
+        }
+    }
+
+    /// What was gathered, then the rest of `body` where there is one.
+    pub(super) fn new(gathered: Gathered, body: Incoming, metrics: &Arc<Metrics>) -> Self {
+        let first_bytes = length(&gathered.data);
+        let mut first = VecDeque::new();
+        if !gathered.data.is_empty() {
+            first.push_back(Frame::data(gathered.data));
+        }
+        if let Some(trailers) = gathered.trailers {
+            first.push_back(Frame::trailers(trailers));
+        }
+        let rest = (gathered.end != End::Finished).then(|| Rest {
+            body,
+            metrics: metrics.clone(),
+        });
+        Self {
+            first,
+            first_bytes,
+            rest,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Some(frame) = this.first.pop_front() {
+            if let Some(data) = frame.data_ref() {
+                this.first_bytes = this.first_bytes.saturating_sub(length(data));
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Some(rest) = &mut this.rest else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(&mut rest.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            rest.metrics.passed(Passage::RequestTail, length(data));
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.rest.as_ref().is_none_or(|rest| rest.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let trailers = self.first.iter().any(Frame::is_trailers);
+        match &self.rest {
+            None if !trailers => SizeHint::with_exact(self.first_bytes),
+            // Without an exact size the body is sent in chunks, which trailers need.
+            None => SizeHint::new(),
+            Some(rest) => {
+                let mut hint = SizeHint::new();
+                let streamed = rest.body.size_hint();
+                hint.set_lower(streamed.lower().saturating_add(self.first_bytes));
+                if let Some(upper) = streamed.upper() {
+                    hint.set_upper(upper.saturating_add(self.first_bytes));
+                }
+                hint
+            }
+        }
+    }
+}
+
+/// Notices a peer that sends nothing for too long, without touching the timer
+/// while it does send.
+#[derive(Debug)]
+pub(super) struct Silence {
+    within: Duration,
+    until: Instant,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    pub(super) fn new(within: Duration) -> Self {
+        let mut silence = Self {
+            within,
+            until: Instant::now(),
+            alarm: None,
+        };
+        silence.broken();
+        silence
+    }
+
+    /// The peer said something.
+    pub(super) fn broken(&mut self) {
+        let now = Instant::now();
+        self.until = now.checked_add(self.within).unwrap_or(now);
+    }
+
+    /// Ready once the peer has been silent for too long.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let until = self.until;
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        loop {
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() < self.until {
+                alarm.as_mut().reset(self.until);
+                continue;
+            }
+            let text = "the peer was silent for too long";
+            return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+    }
+}
+
+/// Text at the beginning of a body that streams by.
+#[derive(Debug)]
+pub(super) struct Tee {
+    shown: Vec<u8>,
+    bytes_max: usize,
+    bytes: u64,
+    /// Whether the body is text that policy may read.
+    text: bool,
+}
+
+impl Tee {
+    pub(super) fn new(text: bool, bytes_max: usize) -> Self {
+        Self {
+            shown: Vec::new(),
+            bytes_max,
+            bytes: 0,
+            text,
+        }
+    }
+
+    /// Sees `data`; returns how many bytes of it were not captured.
+    pub(super) fn see(&mut self, data: &[u8]) -> u64 {
+        self.bytes = self.bytes.saturating_add(length(data));
+        if !self.text {
+            return length(data);
+        }
+        let room = self.bytes_max.saturating_sub(self.shown.len());
+        let seen = data.get(..room).unwrap_or(data);
+        self.shown.extend_from_slice(seen);
+        length(data).saturating_sub(length(seen))
+    }
+
+    /// What was seen, once the body is over or broke off.
+    pub(super) fn capture(self, ended: bool) -> Capture {
+        if self.bytes == 0 && ended {
+            return Capture::default();
+        }
+        if !self.text {
+            return Capture {
+                text: None,
+                bytes: self.bytes,
+                digest: None,
+                state: Captured::Skipped,
+            };
+        }
+        let whole = ended && self.bytes == length(&self.shown);
+        Capture {
+            bytes: self.bytes,
+            ..text(&self.shown, &self.shown, whole)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pieces::frames;
+
+    use super::*;
+
+    /// A body of these frames, one a poll.
+    mod pieces {
+        use std::collections::VecDeque;
+        use std::convert::Infallible;
+        use std::pin::Pin;
+        use std::task::{Context, Poll};
+
+        use bytes::Bytes;
+        use http_body::{Body, Frame};
+
+        pub(super) struct Frames(VecDeque<Bytes>, bool);
+
+        /// `endless` bodies fall silent instead of ending.
+        pub(super) fn frames(pieces: &[&'static str], endless: bool) -> Frames {
+            Frames(pieces.iter().map(|p| Bytes::from_static(p.as_bytes())).collect(), endless)
+        }
+
+        impl Body for Frames {
+            type Data = Bytes;
+            type Error = Infallible;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                let this = self.get_mut();
+                match this.0.pop_front() {
+                    Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                    None if this.1 => Poll::Pending,
+                    None => Poll::Ready(None),
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gathering_ends_at_the_end_the_cap_or_the_deadline() {
+        #[rustfmt::skip]
+        let table: [(&[&'static str], bool, End, &str, Captured); 6] = [
+            // pieces              endless  end            text      state
+            (&[],                  false,   End::Finished, "",       Captured::Empty),
+            (&["ab", "cd"],        false,   End::Finished, "abcd",   Captured::Whole),
+            (&["ab", "cdef"],      false,   End::Cap,      "abcde",  Captured::Partial),
+            (&["ab", "cd"],        true,    End::Deadline, "abcd",   Captured::Partial),
+            (&["abcdä"],           false,   End::Cap,      "abcd",   Captured::Partial),
+            (&[],                  true,    End::Deadline, "",       Captured::Partial),
+        ];
+        for (pieces, endless, end, text, state) in table {
+            let mut body = frames(pieces, endless);
+            let gathered = gather(&mut body, 5, Duration::from_secs(1)).await.unwrap();
+            let capture = text_capture(&gathered, 5);
+            let found = (gathered.end, capture.text.as_deref().unwrap_or(""), capture.state);
+            assert_eq!(found, (end, text, state), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_byte_does_not_hide_text_from_policy() {
+        let gathered = Gathered {
+            data: Bytes::from_static(b"drop\xff table"),
+            ..Gathered::default()
+        };
+        let capture = text_capture(&gathered, 64);
+        assert_eq!(capture.text.as_deref(), Some("drop\u{fffd} table"));
+        assert!(capture.digest.is_some());
+    }
+
+    #[test]
+    fn a_tee_shows_the_beginning_and_counts_the_rest() {
+        let mut tee = Tee::new(true, 3);
+        assert_eq!(tee.see(b"ab"), 0);
+        assert_eq!(tee.see(b"cd"), 1);
+        let capture = tee.capture(true);
+        assert_eq!((capture.text.as_deref(), capture.bytes), (Some("abc"), 4));
+        assert_eq!(capture.state, Captured::Partial);
+        assert_eq!(Tee::new(true, 3).capture(true).state, Captured::Empty);
+        assert_eq!(Tee::new(true, 3).capture(false).state, Captured::Partial);
+    }
+}

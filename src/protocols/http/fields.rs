@@ -1,0 +1,215 @@
+//! Header fields on their way through: which are ours, which end at this hop,
+//! and which secrets policy and journal never see.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::domain::Headers;
+use crate::redact;
+
+/// Fields of this hop (RFC 9110 §7.6.1) and of our own vocabulary. None of them
+/// leaves, in either direction.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        for name in nominated(headers) {
+            headers.remove(name);
+        }
+    }
+    for name in [
+        header::CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::EXPECT,
+    ] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+        headers.remove(name);
+    }
+    keep_only_trailers(headers);
+    strip_own(headers);
+}
+
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // Nominating these would cut what frames or routes the message.
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect()
+}
+
+/// `TE` is a field of this hop, but `trailers` is a promise about the client
+/// that stays true behind us.
+fn keep_only_trailers(headers: &mut HeaderMap) {
+    let Some(te) = headers.remove(header::TE) else {
+        return;
+    };
+    let keeps = te
+        .to_str()
+        .is_ok_and(|te| te.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers")));
+    if keeps {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn strip_own(headers: &mut HeaderMap) {
+    let is_own = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-openbox-") || name.starts_with("openbox-")
+    };
+    if headers.keys().any(is_own) {
+        let own: Vec<HeaderName> = headers.keys().filter(|name| is_own(name)).cloned().collect();
+        for name in own {
+            headers.remove(name);
+        }
+    }
+    if headers.contains_key("baggage") {
+        strip_own_baggage(headers);
+    }
+}
+
+/// Our members of W3C baggage stay here; the others travel on.
+fn strip_own_baggage(headers: &mut HeaderMap) {
+    let kept: Vec<String> = headers
+        .get_all("baggage")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter(|member| !member.trim_start().starts_with("openbox."))
+        .map(str::to_owned)
+        .collect();
+    headers.remove("baggage");
+    if let Ok(value) = HeaderValue::try_from(kept.join(","))
+        && !kept.is_empty()
+    {
+        headers.insert("baggage", value);
+    }
+}
+
+/// The fields as policy sees them.
+pub(super) fn captured(headers: &HeaderMap) -> Headers {
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len().saturating_add(value.len()))
+        .sum();
+    let mut captured = Headers::with_capacity(headers.len(), bytes);
+    for (name, value) in headers {
+        if redact::is_secret_header(name.as_str()) {
+            captured.push(name.as_str(), redact::REDACTED);
+        } else {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            captured.push(name.as_str(), &value);
+        }
+    }
+    captured
+}
+
+/// Whether a body with these fields is text that policy may read: the SDKs'
+/// markers, or no type at all. What is compressed is not.
+pub(super) fn is_text(headers: &HeaderMap) -> bool {
+    let plain = headers
+        .get(header::CONTENT_ENCODING)
+        .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    const MARKERS: [&str; 7] = ["json", "text", "xml", "javascript", "urlencoded", "yaml", "graphql"];
+    plain
+        && media_type(headers).is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)))
+}
+
+/// Whether a body with these fields comes in events that must not wait for one
+/// another.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    const STREAMS: [&str; 4] = ["event-stream", "ndjson", "jsonl", "json-seq"];
+    media_type(headers).is_some_and(|kind| STREAMS.iter().any(|stream| kind.contains(stream)))
+}
+
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let kind = headers.get(header::CONTENT_TYPE)?;
+    // Types we cannot even read are not text.
+    Some(kind.to_str().unwrap_or("unreadable").to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::try_from(*value).unwrap(),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn what_belongs_to_this_hop_stays_here() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private, host, content-length"),
+            ("x-private", "1"),
+            ("host", "a.test"),
+            ("content-length", "0"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "trailers, deflate"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("x-openbox-run-id", "r"),
+            ("openbox-verdict", "allow"),
+            ("baggage", "a=1,openbox.run=r , b=2"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        let kept: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        let mut kept = kept;
+        kept.sort_unstable();
+        assert_eq!(
+            kept,
+            [
+                ("accept", "*/*"),
+                ("baggage", "a=1, b=2"),
+                ("content-length", "0"),
+                ("host", "a.test"),
+                ("te", "trailers"),
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_are_shown_as_redacted() {
+        let headers = map(&[("authorization", "Bearer x"), ("cookie", "a=1"), ("accept", "text/html")]);
+        let shown = captured(&headers);
+        assert_eq!(shown.last("authorization"), Some("[REDACTED]"));
+        assert_eq!(shown.last("cookie"), Some("[REDACTED]"));
+        assert_eq!(shown.last("accept"), Some("text/html"));
+    }
+
+    #[test]
+    fn text_is_what_the_sdks_take_for_text() {
+        #[rustfmt::skip]
+        let table: [(&[(&str, &str)], bool); 9] = [
+            (&[],                                                                true),
+            (&[("content-type", "application/json; charset=utf-8")],            true),
+            (&[("content-type", "text/plain")],                                  true),
+            (&[("content-type", "application/vnd.x+XML")],                       true),
+            (&[("content-type", "application/x-www-form-urlencoded")],           true),
+            (&[("content-type", "application/octet-stream")],                    false),
+            (&[("content-type", "multipart/form-data; boundary=x")],             false),
+            (&[("content-type", "text/plain"), ("content-encoding", "gzip")],    false),
+            (&[("content-type", "text/plain"), ("content-encoding", "identity")], true),
+        ];
+        for (fields, expected) in table {
+            assert_eq!(is_text(&map(fields)), expected, "{fields:?}");
+        }
+    }
+}

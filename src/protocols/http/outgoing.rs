@@ -1,0 +1,227 @@
+//! The body of a response on its way to the agent: whole, or streamed by and
+//! reported when it ends, however it ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome};
+use crate::gate::Permit;
+use crate::metrics::{Metrics, Passage};
+use crate::process::clock;
+
+use super::body::{BodyError, Silence, Tee, length};
+use super::sentinel::Busy;
+use super::upstream::AnswerBody;
+
+/// The body of a response.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    kind: Kind,
+    /// The exchange is under way until its body has gone out.
+    _busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Whole {
+        data: Option<Bytes>,
+        trailers: Option<Box<HeaderMap>>,
+    },
+    Observed(Box<Observed>),
+}
+
+impl Outgoing {
+    /// Nothing.
+    pub(super) fn empty() -> Self {
+        Self::whole(Bytes::new(), None)
+    }
+
+    /// All of it at once.
+    pub(super) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self {
+            kind: Kind::Whole {
+                data: (!data.is_empty()).then_some(data),
+                trailers: trailers.map(Box::new),
+            },
+            _busy: None,
+        }
+    }
+
+    /// A body that streams by.
+    pub(super) fn observed(observed: Observed) -> Self {
+        Self {
+            kind: Kind::Observed(Box::new(observed)),
+            _busy: None,
+        }
+    }
+
+    /// Keeps `busy` until the body has gone out.
+    pub(super) fn keep(&mut self, busy: Busy) {
+        self._busy = Some(busy);
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().kind {
+            Kind::Whole { data, trailers } => {
+                let data = data.take().map(Frame::data);
+                let next = data.or_else(|| trailers.take().map(|t| Frame::trailers(*t)));
+                Poll::Ready(next.map(Ok))
+            }
+            Kind::Observed(observed) => observed.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole { data, trailers } => data.is_none() && trailers.is_none(),
+            Kind::Observed(observed) => observed.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole { trailers: Some(_), .. } => SizeHint::new(),
+            Kind::Whole { data, .. } => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| length(data)))
+            }
+            Kind::Observed(observed) => observed.size_hint(),
+        }
+    }
+}
+
+/// A response body that goes out while it is looked at. Its permit is completed
+/// when it ends, fails, or is dropped, whichever comes first.
+#[derive(Debug)]
+pub(super) struct Observed {
+    /// Gathered before it was clear that it streams.
+    first: Option<Bytes>,
+    body: AnswerBody,
+    watched: Option<Watched>,
+    silence: Silence,
+    metrics: Arc<Metrics>,
+}
+
+/// What is needed to report the end of a body.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) permit: Permit,
+    pub(super) status: u16,
+    pub(super) headers: Headers,
+    pub(super) tee: Tee,
+}
+
+impl Observed {
+    pub(super) fn new(
+        first: Bytes,
+        body: AnswerBody,
+        watched: Watched,
+        silence: Silence,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            first: (!first.is_empty()).then_some(first),
+            body,
+            watched: Some(watched),
+            silence,
+            metrics,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            self.see(&first);
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => match self.silence.poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(error) => {
+                    self.end(Outcome::Failed, Some(&error.to_string()));
+                    Poll::Ready(Some(Err(error.into())))
+                }
+            },
+            Poll::Ready(None) => {
+                self.end(Outcome::Answered, None);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.end(Outcome::Failed, Some(&error.to_string()));
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.silence.broken();
+                if let Some(data) = frame.data_ref() {
+                    self.see(data);
+                }
+                if self.body.is_end_stream() {
+                    // Whoever sends a body of known length may not ask again.
+                    self.end(Outcome::Answered, None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn see(&mut self, data: &[u8]) {
+        if let Some(watched) = &mut self.watched {
+            let unseen = watched.tee.see(data);
+            if unseen > 0 {
+                self.metrics.passed(Passage::ResponseTail, unseen);
+            }
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, error: Option<&str>) {
+        let Some(watched) = self.watched.take() else {
+            return;
+        };
+        let answer = HttpAnswer {
+            status: watched.status,
+            headers: watched.headers,
+            body: watched.tee.capture(outcome == Outcome::Answered),
+        };
+        watched.permit.report(Completion {
+            ended_at: clock::now(),
+            outcome,
+            answer: Some(Answer::Http(answer)),
+            error: error.map(Into::into),
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        self.first.is_none() && self.watched.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let streamed = self.body.size_hint();
+        let first = self.first.as_ref().map_or(0, |first| length(first));
+        let mut hint = SizeHint::new();
+        hint.set_lower(streamed.lower().saturating_add(first));
+        if let Some(upper) = streamed.upper() {
+            hint.set_upper(upper.saturating_add(first));
+        }
+        hint
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if self.body.is_end_stream() && self.first.is_none() {
+            self.end(Outcome::Answered, None);
+        }
+        self.end(Outcome::Abandoned, None);
+    }
+}

@@ -1,0 +1,257 @@
+//! How HTTP says no: problem details (RFC 9457) that tell an agent what
+//! happened, whether trying again helps, and not to try around it.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::domain::{OperationId, Refusal};
+use crate::gate::Refused;
+
+use super::outgoing::Outgoing;
+
+/// The verdict that a refusal comes from, or `error`.
+pub(super) const VERDICT: &str = "openbox-verdict";
+/// The id to quote.
+pub(super) const EVENT_ID: &str = "openbox-event-id";
+/// What CONSTRAIN asked for.
+pub(super) const CONSTRAINTS: &str = "openbox-constraints";
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    retryable: bool,
+}
+
+/// A refusal of the gate as a response.
+pub(super) fn refusal(refused: &Refused) -> Response<Outgoing> {
+    let refusal = &refused.refusal;
+    let status = status_of(refusal);
+    let retry_after = retry_after(refusal);
+    let approval = refusal.approval().map(|id| &*id.0);
+    let problem = Problem {
+        kind: format!("urn:openbox:refusal:{}", refusal.code()),
+        title: title(refusal),
+        status: status.as_u16(),
+        code: refusal.code(),
+        detail: detail(refusal),
+        reason: reason(refusal),
+        policy: refused.policy.as_deref(),
+        event_id: Some(refused.event.to_string()),
+        approval_id: approval,
+        retry_after,
+        retryable: refusal.is_retryable(),
+    };
+    let mut response = respond(status, &problem);
+    let headers = response.headers_mut();
+    headers.insert(VERDICT, HeaderValue::from_static(verdict(refusal)));
+    insert(headers, EVENT_ID, &refused.event.to_string());
+    if let Some(seconds) = retry_after {
+        insert(headers, header::RETRY_AFTER.as_str(), &seconds.to_string());
+    }
+    if matches!(refusal, Refusal::Halted(_) | Refusal::ShuttingDown) {
+        // HALT ends the connection after saying so.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A problem that is not a verdict: a bad request, or an origin that cannot be
+/// reached.
+pub(super) fn problem(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    event: Option<OperationId>,
+) -> Response<Outgoing> {
+    let problem = Problem {
+        kind: format!("urn:openbox:problem:{code}"),
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        code,
+        detail: detail.to_owned(),
+        reason: None,
+        policy: None,
+        event_id: event.map(|event| event.to_string()),
+        approval_id: None,
+        retry_after: None,
+        retryable: status.is_server_error(),
+    };
+    let mut response = respond(status, &problem);
+    let headers = response.headers_mut();
+    headers.insert(VERDICT, HeaderValue::from_static("error"));
+    if let Some(event) = event {
+        insert(headers, EVENT_ID, &event.to_string());
+    }
+    response
+}
+
+/// The same, and the connection ends with it.
+pub(super) fn last_problem(status: StatusCode, code: &str, detail: &str) -> Response<Outgoing> {
+    let mut response = problem(status, code, detail, None);
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn respond(status: StatusCode, problem: &Problem<'_>) -> Response<Outgoing> {
+    let text = serde_json::to_vec(problem).unwrap_or_default();
+    let mut response = Response::new(Outgoing::whole(Bytes::from(text), None));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+pub(super) fn insert(headers: &mut http::HeaderMap, name: &'static str, value: &str) {
+    // Reasons and ids have no control characters; what cannot stand in a header
+    // still stands in the body.
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::NotRecorded | Refusal::Overloaded(_) | Refusal::ShuttingDown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Refusal::Blocked(_)
+        | Refusal::OutcomeBlocked(_)
+        | Refusal::Halted(_)
+        | Refusal::ActivityAborted(_)
+        | Refusal::ApprovalPending { .. }
+        | Refusal::Rejected { .. }
+        | Refusal::ApprovalExpired(_)
+        | Refusal::PolicyUnavailable(_)
+        | Refusal::Unjudgeable(_)
+        | Refusal::ConstraintNotApplicable(_)
+        | Refusal::Unattributed => StatusCode::FORBIDDEN,
+    }
+}
+
+fn retry_after(refusal: &Refusal) -> Option<u64> {
+    match refusal {
+        Refusal::ApprovalPending { retry_after, .. } => Some(retry_after.as_secs().max(1)),
+        Refusal::NotRecorded | Refusal::Overloaded(_) | Refusal::ShuttingDown => Some(1),
+        Refusal::Blocked(_)
+        | Refusal::OutcomeBlocked(_)
+        | Refusal::Halted(_)
+        | Refusal::ActivityAborted(_)
+        | Refusal::Rejected { .. }
+        | Refusal::ApprovalExpired(_)
+        | Refusal::PolicyUnavailable(_)
+        | Refusal::Unjudgeable(_)
+        | Refusal::ConstraintNotApplicable(_)
+        | Refusal::Unattributed => None,
+    }
+}
+
+fn verdict(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Blocked(_) | Refusal::OutcomeBlocked(_) | Refusal::ActivityAborted(_) => "block",
+        Refusal::Halted(_) => "halt",
+        Refusal::ApprovalPending { .. }
+        | Refusal::Rejected { .. }
+        | Refusal::ApprovalExpired(_) => "require_approval",
+        Refusal::ConstraintNotApplicable(_) => "constrain",
+        Refusal::PolicyUnavailable(_)
+        | Refusal::Unjudgeable(_)
+        | Refusal::Unattributed
+        | Refusal::NotRecorded
+        | Refusal::Overloaded(_)
+        | Refusal::ShuttingDown => "error",
+    }
+}
+
+fn title(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Blocked(_) | Refusal::ActivityAborted(_) => "Blocked by policy",
+        Refusal::OutcomeBlocked(_) => "Answer withheld by policy",
+        Refusal::Halted(_) => "Run halted",
+        Refusal::ApprovalPending { .. } => "Waiting for approval",
+        Refusal::Rejected { .. } => "Approval rejected",
+        Refusal::ApprovalExpired(_) => "Approval expired",
+        Refusal::PolicyUnavailable(_) => "Policy unavailable",
+        Refusal::Unjudgeable(_) => "Policy cannot judge this request",
+        Refusal::ConstraintNotApplicable(_) => "Constraint not applicable",
+        Refusal::Unattributed => "Unattributed request",
+        Refusal::NotRecorded | Refusal::Overloaded(_) | Refusal::ShuttingDown => {
+            "Sidecar unavailable"
+        }
+    }
+}
+
+fn reason(refusal: &Refusal) -> Option<String> {
+    match refusal {
+        Refusal::Blocked(reason)
+        | Refusal::OutcomeBlocked(reason)
+        | Refusal::Halted(reason)
+        | Refusal::ActivityAborted(reason)
+        | Refusal::Rejected { reason, .. }
+        | Refusal::PolicyUnavailable(reason)
+        | Refusal::Unjudgeable(reason)
+        | Refusal::ConstraintNotApplicable(reason) => Some(reason.to_string()),
+        Refusal::ApprovalPending { .. }
+        | Refusal::ApprovalExpired(_)
+        | Refusal::Unattributed
+        | Refusal::NotRecorded
+        | Refusal::Overloaded(_)
+        | Refusal::ShuttingDown => None,
+    }
+}
+
+/// What happened, and what the agent should do now.
+fn detail(refusal: &Refusal) -> String {
+    let now = match refusal {
+        Refusal::Blocked(_) | Refusal::ActivityAborted(_) | Refusal::Unjudgeable(_) => {
+            "Nothing was sent. This is a decision, not a fault: do not try another way to the same end; report it or change the plan."
+        }
+        Refusal::OutcomeBlocked(_) => {
+            "The request was carried out, but its answer is withheld. Do not repeat it and do not try to get the answer another way; report it."
+        }
+        Refusal::Halted(_) => {
+            "The whole run is stopped: every further request will be refused. Stop working and report it."
+        }
+        Refusal::ApprovalPending { .. } => {
+            "Send the identical request again after Retry-After; it joins the same approval. Do not change it and do not try another way."
+        }
+        Refusal::Rejected { .. } => {
+            "A person decided against it. Do not try again and do not try another way; report it or change the plan."
+        }
+        Refusal::ApprovalExpired(_) => {
+            "It may be asked for once more by sending the identical request, if it is still needed."
+        }
+        Refusal::PolicyUnavailable(_) => {
+            "Nothing was sent. Try again later; do not try another way."
+        }
+        Refusal::ConstraintNotApplicable(_) | Refusal::Unattributed => {
+            "Nothing was handed out. Report it: the operator has to change the configuration or the policy."
+        }
+        Refusal::NotRecorded | Refusal::Overloaded(_) | Refusal::ShuttingDown => {
+            "Nothing was sent. Try again after Retry-After."
+        }
+    };
+    format!("{refusal}. {now}")
+}
