@@ -10,6 +10,7 @@
     )
 )]
 
+pub mod cli;
 pub mod domain;
-
+pub mod net;
 pub mod policy;
