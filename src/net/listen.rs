@@ -117,25 +117,27 @@ pub struct BindError {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (address, port) = (self.address, self.address.port());
-        match self.source.kind() {
-            ErrorKind::AddrInUse => write!(
+        let (address, ip, port) = (self.address, self.address.ip(), self.address.port());
+        let kind = self.source.kind();
+        write!(f, "cannot listen on {address}: ")?;
+        if kind == ErrorKind::AddrInUse {
+            write!(
                 f,
-                "cannot listen on {address}: another program (perhaps another sidecar) has port {port}; \
+                "another program (perhaps another sidecar) has port {port}; \
                  stop it, choose another port, or port 0 for a free one"
-            ),
-            ErrorKind::AddrNotAvailable => write!(
+            )
+        } else if kind == ErrorKind::AddrNotAvailable {
+            write!(
                 f,
-                "cannot listen on {address}: {} is not an address of this machine; \
-                 127.0.0.1 always is",
-                self.address.ip()
-            ),
-            ErrorKind::PermissionDenied => write!(
+                "{ip} is not an address of this machine; 127.0.0.1 always is"
+            )
+        } else if kind == ErrorKind::PermissionDenied {
+            write!(
                 f,
-                "cannot listen on {address}: port {port} needs a privilege this process does not have; \
-                 choose one above 1023"
-            ),
-            _ => write!(f, "cannot listen on {address}: {}", self.source),
+                "port {port} needs a privilege this process does not have; choose one above 1023"
+            )
+        } else {
+            write!(f, "{}", self.source)
         }
     }
 }
