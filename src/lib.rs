@@ -14,6 +14,7 @@ pub mod domain;
 
 pub mod metrics;
 pub mod process;
+pub mod redact;
 
 pub mod net;
 
@@ -25,3 +26,5 @@ pub mod journal;
 pub mod gate;
 
 pub mod protocols;
+
+pub mod cli;

@@ -1,3 +1,13 @@
-//! Sockets and connections, without policy.
+//! Sockets, addresses and TLS: everything about a connection except what is said on it and whether it may be said.
 
+pub mod address;
+pub mod authority;
+pub mod client_socket;
+pub mod dial;
+mod hello_cap;
 pub mod http1;
+pub mod intercept;
+pub mod listen;
+pub mod mint;
+pub mod tls;
+pub mod trust;

@@ -1,0 +1,323 @@
+//! An accepted connection, and a handle that notices its client leave while nobody reads from it.
+//!
+//! hyper drops a request's future when it reads the end of the stream, but it does not read while a body is
+//! unfinished or a pipelined request is buffered. A held request must see its client go in these cases too,
+//! so the socket is shared between the one who reads and writes and any number of watchers.
+
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The reading and writing end of an accepted connection. One task owns it.
+#[derive(Debug)]
+pub struct ClientSocket {
+    stream: Arc<TcpStream>,
+}
+
+/// Sees the client of a [`ClientSocket`] leave; it neither reads nor writes, and holds the connection open
+/// for as long as it lives.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    stream: Arc<TcpStream>,
+}
+
+impl ClientSocket {
+    /// Wraps a connected stream.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream: Arc::new(stream),
+        }
+    }
+
+    /// A handle that notices the client leave.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch {
+            stream: Arc::clone(&self.stream),
+        }
+    }
+
+    /// The address the client came to.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is already gone.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
+    /// The stream itself, for options and readiness.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Watch {
+    /// Waits until the client has shut down its sending side or reset the connection, even while bytes it
+    /// sent before are unread. Data alone does not end the wait.
+    ///
+    /// Cancel-safe, and any number of watchers may wait.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub async fn hung_up(&self) {
+        use tokio::io::Interest;
+
+        // PRIORITY is satisfied by urgent data and by the closing of the read side, but not by ordinary data:
+        // waiting for READABLE would spin on bytes that nobody is reading.
+        let interest = Interest::PRIORITY | Interest::ERROR;
+        loop {
+            match self.stream.ready(interest).await {
+                Ok(ready) if !ready.is_read_closed() && !ready.is_error() => {
+                    // Urgent data. Saying that it would block clears the readiness, else this would spin.
+                    let clear = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    drop(self.stream.try_io(Interest::PRIORITY, clear));
+                }
+                // An error here is the runtime shutting down.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits until the client has shut down its sending side or reset the connection, even while bytes it
+    /// sent before are unread. Data alone does not end the wait.
+    ///
+    /// Cancel-safe, and any number of watchers may wait.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub async fn hung_up(&self) {
+        use tokio::io::Interest;
+
+        // kqueue has no readiness for the closing alone, so the flag is looked at now and then.
+        const LOOK_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
+        loop {
+            match self
+                .stream
+                .ready(Interest::READABLE | Interest::ERROR)
+                .await
+            {
+                Ok(ready) if !ready.is_read_closed() && !ready.is_error() => {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
+
+impl AsyncRead for ClientSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done.map(drop)),
+            }
+        }
+    }
+}
+
+impl ClientSocket {
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match write(&self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ClientSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
+        Poll::Ready(match done {
+            // The client was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            done => done,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::net::listen;
+
+    async fn pair() -> (TcpStream, ClientSocket) {
+        let bound = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let (client, (socket, _)) =
+            tokio::join!(TcpStream::connect(bound.address()), bound.accept());
+        (client.unwrap(), socket)
+    }
+
+    /// Lets everything that can happen without the future happen, then polls it once.
+    async fn is_pending(future: Pin<&mut impl Future<Output = ()>>) -> bool {
+        let mut future = future;
+        tokio::select! {
+            biased;
+            () = &mut future => false,
+            () = settle() => true,
+        }
+    }
+
+    /// A round trip through the reactor on another connection: events that were due have been delivered.
+    async fn settle() {
+        for _ in 0..3 {
+            let (mut client, mut socket) = pair().await;
+            client.write_all(b"x").await.unwrap();
+            socket.read_exact(&mut [0]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways() {
+        let (mut client, mut socket) = pair().await;
+        client.write_all(b"ping").await.unwrap();
+        let mut read = [0; 4];
+        socket.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"ping");
+
+        let parts = [IoSlice::new(b"po"), IoSlice::new(b"ng")];
+        let wrote = socket.write_vectored(&parts).await.unwrap();
+        assert_eq!(wrote, 4);
+        socket.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "pong");
+    }
+
+    #[tokio::test]
+    async fn large_writes_wait_for_the_reader_and_lose_nothing() {
+        let (mut client, mut socket) = pair().await;
+        let sent = vec![7_u8; 8 << 20];
+        let mut received = Vec::new();
+        let write = async {
+            socket.write_all(&sent).await.unwrap();
+            socket.shutdown().await.unwrap();
+        };
+        let read = async {
+            let mut part = vec![0; 65_536];
+            loop {
+                match client.read(&mut part).await.unwrap() {
+                    0 => break,
+                    n => received.extend_from_slice(&part[..n]),
+                }
+            }
+        };
+        tokio::join!(write, read);
+        assert!(received == sent);
+    }
+
+    #[tokio::test]
+    async fn unread_data_alone_is_not_a_hang_up() {
+        let (mut client, socket) = pair().await;
+        client.write_all(b"pipelined").await.unwrap();
+        let watch = socket.watch();
+        let mut hung_up = std::pin::pin!(watch.hung_up());
+        assert!(is_pending(hung_up.as_mut()).await);
+        client.write_all(b"more").await.unwrap();
+        assert!(is_pending(hung_up.as_mut()).await);
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_behind_unread_data_is_seen() {
+        let (mut client, socket) = pair().await;
+        let watch = socket.watch();
+        client.write_all(b"unread").await.unwrap();
+        let mut hung_up = std::pin::pin!(watch.hung_up());
+        assert!(is_pending(hung_up.as_mut()).await);
+        client.shutdown().await.unwrap();
+        hung_up.await;
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_seen_by_every_watcher() {
+        let (client, socket) = pair().await;
+        let (one, two) = (socket.watch(), socket.watch());
+        SockRef::from(&client)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
+        let waiting = async { tokio::join!(one.hung_up(), two.hung_up()) };
+        let reset = async { drop(client) };
+        tokio::join!(waiting, reset);
+    }
+
+    #[tokio::test]
+    async fn a_hang_up_before_the_wait_began_is_seen() {
+        let (client, socket) = pair().await;
+        drop(client);
+        settle().await;
+        socket.watch().hung_up().await;
+        socket.watch().hung_up().await;
+    }
+
+    #[tokio::test]
+    async fn watching_does_not_take_data_from_the_reader() {
+        let (mut client, mut socket) = pair().await;
+        let watch = socket.watch();
+        client.write_all(b"last words").await.unwrap();
+        client.shutdown().await.unwrap();
+        watch.hung_up().await;
+        let mut words = String::new();
+        socket.read_to_string(&mut words).await.unwrap();
+        assert_eq!(words, "last words");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn urgent_data_is_not_a_hang_up() {
+        let (client, socket) = pair().await;
+        let watch = socket.watch();
+        SockRef::from(&client).send_out_of_band(b"!").unwrap();
+        let mut hung_up = std::pin::pin!(watch.hung_up());
+        assert!(is_pending(hung_up.as_mut()).await);
+        drop(client);
+        hung_up.await;
+    }
+}

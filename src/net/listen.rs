@@ -1,0 +1,211 @@
+//! Listening sockets: bound at once so that the address is known and reserved, accepting for as long as the process lives.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+
+use crate::net::client_socket::ClientSocket;
+
+/// Connections the kernel may hold for us before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Silence on a connection after which the kernel asks whether the peer still exists.
+pub(super) const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// First wait after an accept that failed for want of resources; doubled up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+
+/// Longest wait between two accepts while resources are short.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A socket that is bound and listening.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Binds and listens; port 0 takes a free one, which [`Bound::address`] then names.
+///
+/// # Errors
+///
+/// When the address is in use, not of this machine, or not ours to take.
+pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
+    let failed = |source| BindError { address, source };
+    let listener = listening_socket(address).map_err(failed)?;
+    let listener = TcpListener::from_std(listener.into()).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Bound { listener, address })
+}
+
+fn listening_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit both options: set here once, they cost no system call per connection.
+    socket.set_tcp_nodelay(true)?;
+
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+impl Bound {
+    /// The address that clients connect to, with the port the system chose where none was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection. Failures do not end the listener: a client that gave up is skipped,
+    /// and while descriptors or memory are short it waits, then tries again.
+    ///
+    /// Cancel-safe: no connection is lost.
+    pub async fn accept(&self) -> (ClientSocket, SocketAddr) {
+        let mut wait = BACKOFF_MIN;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (ClientSocket::new(stream), peer),
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(address = %self.address, %error, "a client left before it was accepted");
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        address = %self.address, %error, wait_ms = wait.as_millis(),
+                        "cannot accept connections for now; raise the limit of open files if this stays"
+                    );
+                    tokio::time::sleep(wait).await;
+                    wait = wait.saturating_mul(2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the error concerns the connection that was being accepted and not the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+            | ErrorKind::TimedOut
+    )
+}
+
+/// An address that could not be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    /// What was asked for.
+    pub address: SocketAddr,
+    source: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, ip, port) = (self.address, self.address.ip(), self.address.port());
+        let kind = self.source.kind();
+        write!(f, "cannot listen on {address}: ")?;
+        if kind == ErrorKind::AddrInUse {
+            write!(
+                f,
+                "another program (perhaps another sidecar) has port {port}; \
+                 stop it, choose another port, or port 0 for a free one"
+            )
+        } else if kind == ErrorKind::AddrNotAvailable {
+            write!(
+                f,
+                "{ip} is not an address of this machine; 127.0.0.1 always is"
+            )
+        } else if kind == ErrorKind::PermissionDenied {
+            write!(
+                f,
+                "port {port} needs a privilege this process does not have; choose one above 1023"
+            )
+        } else {
+            write!(f, "{}", self.source)
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn any() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[tokio::test]
+    async fn the_bound_address_is_the_one_clients_reach() {
+        let bound = bind(any()).unwrap();
+        assert_ne!(bound.address().port(), 0);
+        let (client, (_, peer)) = tokio::join!(TcpStream::connect(bound.address()), bound.accept());
+        assert_eq!(client.unwrap().local_addr().unwrap(), peer);
+    }
+
+    #[tokio::test]
+    async fn accepted_sockets_never_wait_for_more_to_send() {
+        let bound = bind(any()).unwrap();
+        let (_client, (socket, _)) =
+            tokio::join!(TcpStream::connect(bound.address()), bound.accept());
+        let socket = socket.tcp();
+        assert!(socket.nodelay().unwrap(), "TCP_NODELAY is inherited");
+        let socket = socket2::SockRef::from(socket);
+        assert!(socket.keepalive().unwrap(), "SO_KEEPALIVE is inherited");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_what_to_do() {
+        let first = bind(any()).unwrap();
+        let error = bind(first.address()).unwrap_err().to_string();
+        assert!(error.contains(&first.address().to_string()), "{error}");
+        assert!(error.contains("another program"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_foreign_address_is_told_from_a_taken_one() {
+        let error = bind(SocketAddr::from(([192, 0, 2, 1], 0))).unwrap_err();
+        assert!(error.to_string().contains("not an address of this machine"));
+    }
+
+    #[test]
+    fn only_errors_of_one_connection_are_retried_at_once() {
+        let rows = [
+            // errno                     at once
+            (103 /* ECONNABORTED */, true),
+            (104 /* ECONNRESET */, true),
+            (4 /* EINTR */, true),
+            (24 /* EMFILE */, false),
+            (23 /* ENFILE */, false),
+            (12 /* ENOMEM */, false),
+            (105 /* ENOBUFS */, false),
+        ];
+        for (errno, at_once) in rows {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(is_of_one_connection(&error), at_once, "{error}");
+        }
+    }
+}
