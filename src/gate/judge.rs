@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use crate::domain::Reason;
+use crate::domain::{Reason, Refusal};
 use crate::policy::{Judging, PolicyError, Question, Ruling};
 use crate::session::Session;
 
-use super::{Inner, Terms};
-use crate::domain::Refusal;
-
-use super::Constraints;
+use super::{Constraints, Inner, Terms};
 
 /// One answer and what it took.
 #[derive(Debug)]
@@ -52,6 +49,14 @@ impl Inner {
             // Letting the original through would undo the redaction.
             let reason = "policy redacted the content, and this protocol cannot put the redacted content in its place";
             return Err(Refusal::ConstraintNotApplicable(Reason::from(reason)));
+        }
+        if let Some(name) = ruling
+            .constraints
+            .iter()
+            .find(|name| (terms.contradicts)(name))
+        {
+            let text = format!("it would not be {name}");
+            return Err(Refusal::ConstraintNotApplicable(Reason::from_peer(&text)));
         }
         let enforced = self.parts.settings.constraints == Constraints::Enforce;
         let inapplicable = ruling

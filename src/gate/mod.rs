@@ -127,8 +127,12 @@ pub struct Settings {
 pub struct Terms {
     /// Longest wait for a person on the open connection.
     pub hold_within: Duration,
-    /// Whether the protocol will apply a constraint called this.
+    /// Whether the protocol applies a constraint called this, or the operation
+    /// is within it anyway.
     pub applies: fn(&str) -> bool,
+    /// Whether the operation is just what a constraint called this forbids;
+    /// then it is refused, however constraints are taken.
+    pub contradicts: fn(&str) -> bool,
 }
 
 /// What the gate is built from.

@@ -61,6 +61,26 @@ impl ClientSocket {
 }
 
 impl Watch {
+    /// Reads and drops what the client still sends, until it closes, `bytes_max` have come or the time is
+    /// over. To be called once the sending side was shut down: closing a socket with unread data resets the
+    /// connection, and the reset can overtake an answer the client has not read yet.
+    pub async fn linger(self, bytes_max: usize, within: std::time::Duration) {
+        let drained = async {
+            let mut left = bytes_max;
+            let mut waste = [0; 4096];
+            while left > 0 && self.stream.readable().await.is_ok() {
+                match self.stream.try_read(&mut waste) {
+                    Ok(0) => return,
+                    Ok(read) => left = left.saturating_sub(read),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        // Either way the socket is closed next.
+        drop(tokio::time::timeout(within, drained).await);
+    }
+
     /// Waits until the client has shut down its sending side or reset the connection, even while bytes it
     /// sent before are unread. Data alone does not end the wait.
     ///

@@ -67,10 +67,15 @@ impl Target {
             ));
         };
         if *scheme != Scheme::HTTP {
-            return Err(bad("only http:// URIs may be sent in absolute form; for https:// use CONNECT"));
+            return Err(bad(
+                "only http:// URIs may be sent in absolute form; for https:// use CONNECT",
+            ));
         }
         let target = Self::new("http", authority)?;
-        target.agrees(parts, bad("the Host field and the request URI name different hosts"))?;
+        target.agrees(
+            parts,
+            bad("the Host field and the request URI name different hosts"),
+        )?;
         Ok(target)
     }
 
@@ -99,7 +104,9 @@ impl Target {
 
     fn new(scheme: &'static str, authority: &Authority) -> Result<Self, Mismatch> {
         if authority.as_str().contains('@') {
-            return Err(bad("an authority may not carry credentials (user:password@host)"));
+            return Err(bad(
+                "an authority may not carry credentials (user:password@host)",
+            ));
         }
         let host = authority.host();
         let host = host
@@ -113,7 +120,9 @@ impl Target {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
         if !named {
-            return Err(bad("the host is empty or contains a character that host names may not have"));
+            return Err(bad(
+                "the host is empty or contains a character that host names may not have",
+            ));
         }
         let default = if scheme == "https" { 443 } else { 80 };
         // `example.com:` and `example.com:99999` have a colon but no port.
@@ -204,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_tunnel_pins_what_comes_through_it() {
-        let tunnel = Target::of_connect(&parts("CONNECT", "a.test:443", Some("a.test:443"))).unwrap();
+        let tunnel =
+            Target::of_connect(&parts("CONNECT", "a.test:443", Some("a.test:443"))).unwrap();
         #[rustfmt::skip]
         let table = [
             // URI                    Host                 status
@@ -221,7 +231,10 @@ mod tests {
             let found = tunnel.check_inner(&parts("GET", uri, host)).err();
             assert_eq!(found.map(|m| m.status.as_u16()), status, "{uri} {host:?}");
         }
-        for (uri, host) in [("a.test:443", Some("b.test:443")), ("a.test:443", Some("a.test:444"))] {
+        for (uri, host) in [
+            ("a.test:443", Some("b.test:443")),
+            ("a.test:443", Some("a.test:444")),
+        ] {
             assert!(Target::of_connect(&parts("CONNECT", uri, host)).is_err());
         }
     }

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -155,12 +156,20 @@ pub(super) fn binary_capture(gathered: &Gathered) -> Capture {
         text: None,
         bytes: length(&gathered.data),
         digest: whole.then(|| Sha256::digest(&gathered.data).into()),
-        state: if whole { Captured::WholeBinary } else { Captured::Skipped },
+        state: if whole {
+            Captured::WholeBinary
+        } else {
+            Captured::Skipped
+        },
     }
 }
 
 fn text(shown: &[u8], all: &[u8], whole: bool) -> Capture {
-    let state = if whole { Captured::Whole } else { Captured::Partial };
+    let state = if whole {
+        Captured::Whole
+    } else {
+        Captured::Partial
+    };
     let (text, digest) = match std::str::from_utf8(shown) {
         Ok(text) => (text.to_owned(), None),
         // Cut inside a character.
@@ -200,6 +209,8 @@ pub(super) struct RequestBody {
 struct Rest {
     body: Incoming,
     metrics: Arc<Metrics>,
+    /// Bytes streamed so far.
+    progress: Arc<AtomicU64>,
 }
 
 impl RequestBody {
@@ -225,12 +236,20 @@ impl RequestBody {
         let rest = (gathered.end != End::Finished).then(|| Rest {
             body,
             metrics: metrics.clone(),
+            progress: Arc::default(),
         });
         Self {
             first,
             first_bytes,
             rest,
         }
+    }
+}
+
+impl RequestBody {
+    /// Counts what is streamed; `None` where all of it is here already.
+    pub(super) fn progress(&self) -> Option<Arc<AtomicU64>> {
+        self.rest.as_ref().map(|rest| rest.progress.clone())
     }
 }
 
@@ -257,12 +276,17 @@ impl Body for RequestBody {
             && let Some(data) = frame.data_ref()
         {
             rest.metrics.passed(Passage::RequestTail, length(data));
+            rest.progress.fetch_add(length(data), Ordering::Relaxed);
         }
         polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.rest.as_ref().is_none_or(|rest| rest.body.is_end_stream())
+        self.first.is_empty()
+            && self
+                .rest
+                .as_ref()
+                .is_none_or(|rest| rest.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -403,7 +427,13 @@ mod tests {
 
         /// `endless` bodies fall silent instead of ending.
         pub(super) fn frames(pieces: &[&'static str], endless: bool) -> Frames {
-            Frames(pieces.iter().map(|p| Bytes::from_static(p.as_bytes())).collect(), endless)
+            Frames(
+                pieces
+                    .iter()
+                    .map(|p| Bytes::from_static(p.as_bytes()))
+                    .collect(),
+                endless,
+            )
         }
 
         impl Body for Frames {
@@ -440,7 +470,11 @@ mod tests {
             let mut body = frames(pieces, endless);
             let gathered = gather(&mut body, 5, Duration::from_secs(1)).await.unwrap();
             let capture = text_capture(&gathered, 5);
-            let found = (gathered.end, capture.text.as_deref().unwrap_or(""), capture.state);
+            let found = (
+                gathered.end,
+                capture.text.as_deref().unwrap_or(""),
+                capture.state,
+            );
             assert_eq!(found, (end, text, state), "{pieces:?}");
         }
     }

@@ -49,9 +49,10 @@ fn keep_only_trailers(headers: &mut HeaderMap) {
     let Some(te) = headers.remove(header::TE) else {
         return;
     };
-    let keeps = te
-        .to_str()
-        .is_ok_and(|te| te.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers")));
+    let keeps = te.to_str().is_ok_and(|te| {
+        te.split(',')
+            .any(|part| part.trim().eq_ignore_ascii_case("trailers"))
+    });
     if keeps {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -63,7 +64,11 @@ fn strip_own(headers: &mut HeaderMap) {
         name.starts_with("x-openbox-") || name.starts_with("openbox-")
     };
     if headers.keys().any(is_own) {
-        let own: Vec<HeaderName> = headers.keys().filter(|name| is_own(name)).cloned().collect();
+        let own: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| is_own(name))
+            .cloned()
+            .collect();
         for name in own {
             headers.remove(name);
         }
@@ -115,7 +120,15 @@ pub(super) fn is_text(headers: &HeaderMap) -> bool {
     let plain = headers
         .get(header::CONTENT_ENCODING)
         .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    const MARKERS: [&str; 7] = ["json", "text", "xml", "javascript", "urlencoded", "yaml", "graphql"];
+    const MARKERS: [&str; 7] = [
+        "json",
+        "text",
+        "xml",
+        "javascript",
+        "urlencoded",
+        "yaml",
+        "graphql",
+    ];
     plain
         && media_type(headers).is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)))
 }
@@ -187,7 +200,11 @@ mod tests {
 
     #[test]
     fn secrets_are_shown_as_redacted() {
-        let headers = map(&[("authorization", "Bearer x"), ("cookie", "a=1"), ("accept", "text/html")]);
+        let headers = map(&[
+            ("authorization", "Bearer x"),
+            ("cookie", "a=1"),
+            ("accept", "text/html"),
+        ]);
         let shown = captured(&headers);
         assert_eq!(shown.last("authorization"), Some("[REDACTED]"));
         assert_eq!(shown.last("cookie"), Some("[REDACTED]"));

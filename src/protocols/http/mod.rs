@@ -1,8 +1,102 @@
-//! The HTTP forward proxy: absolute-form requests and CONNECT on one port.
+//! The HTTP forward proxy: absolute-form requests and CONNECT on one port,
+//! HTTP/1.1 on both sides.
+//!
+//! A request passes through these files in this order: [`serve`] accepts,
+//! [`sentinel`] reads its framing, [`exchange`] pins ([`authority`]), describes
+//! ([`describe`]) and admits it, [`upstream`] sends it, [`outgoing`] carries the
+//! answer; [`connect`] opens tunnels, [`upgrade`] relays WebSocket, [`refuse`]
+//! says no.
 
+mod authority;
+mod body;
 mod chunks;
+mod connect;
+mod describe;
+mod exchange;
+mod fields;
 mod framing;
+mod line;
+mod outgoing;
+mod raw;
+mod refuse;
+mod rewind;
 mod sentinel;
+mod serve;
 pub mod settings;
+mod upgrade;
+mod upstream;
+
+use std::sync::Arc;
+
+use crate::gate::Gate;
+use crate::net::dial::Dialer;
+use crate::net::mint::Mint;
+use crate::net::tls::Upstreams;
+use crate::redact::Secret;
 
 pub use settings::{Completed, OverCap, Settings};
+
+/// What the proxy is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// See [`Settings`].
+    pub settings: Settings,
+    /// Who decides.
+    pub gate: Gate,
+    /// Who connects, under the address rules.
+    pub dialer: Dialer,
+    /// Who verifies origins.
+    pub tls: Upstreams,
+    /// Who makes certificates for intercepted hosts.
+    pub mint: Arc<Mint>,
+    /// The token that proxy credentials must carry, where there are any.
+    pub agent_token: Option<Secret>,
+}
+
+/// The HTTP proxy, ready to run.
+#[derive(Debug)]
+pub struct HttpProxy(Arc<Proxy>);
+
+#[derive(Debug)]
+struct Proxy {
+    settings: Settings,
+    gate: Gate,
+    upstream: upstream::Upstream,
+    mint: Arc<Mint>,
+    agent_token: Option<Secret>,
+}
+
+impl HttpProxy {
+    /// A proxy that has no listener yet; see [`HttpProxy::run`].
+    pub fn new(parts: Parts) -> Self {
+        let settings = parts.settings;
+        let upstream = upstream::Upstream::new(
+            parts.dialer,
+            parts.tls,
+            settings.answer_within,
+            settings.idle_upstreams_max,
+        );
+        Self(Arc::new(Proxy {
+            upstream,
+            settings,
+            gate: parts.gate,
+            mint: parts.mint,
+            agent_token: parts.agent_token,
+        }))
+    }
+}
+
+impl Proxy {
+    /// Whether `host` is on the passthrough list: by name, or under `*.suffix`.
+    fn passes_through(&self, host: &str) -> bool {
+        self.settings
+            .passthrough
+            .iter()
+            .any(|entry| match entry.strip_prefix("*.") {
+                Some(suffix) => host
+                    .strip_suffix(suffix)
+                    .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1),
+                None => entry.eq_ignore_ascii_case(host),
+            })
+    }
+}

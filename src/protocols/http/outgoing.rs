@@ -93,7 +93,9 @@ impl Body for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Whole { trailers: Some(_), .. } => SizeHint::new(),
+            Kind::Whole {
+                trailers: Some(_), ..
+            } => SizeHint::new(),
             Kind::Whole { data, .. } => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| length(data)))
             }
@@ -140,7 +142,10 @@ impl Observed {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(first) = self.first.take() {
             self.see(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));

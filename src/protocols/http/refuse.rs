@@ -104,7 +104,12 @@ pub(super) fn problem(
 
 /// The same, and the connection ends with it.
 pub(super) fn last_problem(status: StatusCode, code: &str, detail: &str) -> Response<Outgoing> {
-    let mut response = problem(status, code, detail, None);
+    closing(problem(status, code, detail, None))
+}
+
+/// `response`, and the connection ends with it: bytes that were sent behind a
+/// refused CONNECT are not a request.
+pub(super) fn closing(mut response: Response<Outgoing>) -> Response<Outgoing> {
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));

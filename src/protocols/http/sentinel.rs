@@ -49,6 +49,8 @@ pub(super) struct Shared {
     busy: AtomicUsize,
     /// Whether the body of the current request was refused.
     broken: AtomicBool,
+    /// Whether what follows the current request is not HTTP.
+    tunnel: AtomicBool,
 }
 
 impl Shared {
@@ -62,6 +64,16 @@ impl Shared {
     /// Whether the last body turned out to be malformed.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+
+    /// What follows the current request is not HTTP.
+    pub(super) fn tunnel_follows(&self) {
+        self.tunnel.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection has become a tunnel.
+    pub(super) fn has_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Acquire)
     }
 
     /// Marks an exchange as under way until the guard is dropped.
@@ -151,6 +163,9 @@ impl<S> Sentinel<S> {
         }
         if self.pending.is_empty() {
             return Ok(false);
+        }
+        if self.shared.has_tunnel() {
+            self.phase = Phase::Tunnel;
         }
         match &mut self.phase {
             Phase::Head { .. } => Ok(self.read_head()),

@@ -1,0 +1,459 @@
+//! One request through the proxy: pinned, described, admitted, sent, looked at
+//! again, answered.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::domain::{
+    Answer, Capture, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal, Timestamp,
+};
+use crate::gate::{After, Decision, Held, Permit, Refused, Terms};
+use crate::metrics::LimitHit;
+use crate::process::clock;
+use crate::session::Session;
+
+use super::authority::Target;
+use super::body::{self, End, Gathered, RequestBody, Silence, Tee};
+use super::line::Line;
+use super::outgoing::{Observed, Outgoing, Watched};
+use super::refuse::{self, CONSTRAINTS};
+use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
+use super::settings::{Completed, OverCap};
+use super::upstream::{AnswerBody, Upgrading, UpstreamError};
+use super::{connect, describe, fields, upgrade};
+
+/// An answer that a person has not decided about yet.
+struct Parked {
+    parts: http::response::Parts,
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+/// Answers one request. Never fails: whatever goes wrong is an answer.
+pub(super) async fn answer(
+    line: Arc<Line>,
+    request: Request<Incoming>,
+) -> Result<Response<Outgoing>, Infallible> {
+    let busy = line.shared.begin();
+    let mut response = route(&line, request).await;
+    if line.shared.is_broken() {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.body_mut().keep(busy);
+    Ok(response)
+}
+
+async fn route(line: &Arc<Line>, request: Request<Incoming>) -> Response<Outgoing> {
+    if let Some(refused) = refused_head(line, request.headers()) {
+        return refused;
+    }
+    let user = match line.proxy_user(request.headers()) {
+        Ok(user) => user,
+        Err(refusal) => return *refusal,
+    };
+    match &line.tunnel {
+        None if request.method() == Method::CONNECT => connect::open(line, request, user).await,
+        None => {
+            let (parts, body) = request.into_parts();
+            match Target::of_absolute(&parts) {
+                Ok(target) => govern(line, parts, body, &target, user.as_deref()).await,
+                Err(wrong) => refuse::last_problem(wrong.status, wrong.code, wrong.detail),
+            }
+        }
+        Some(target) => {
+            let (parts, body) = request.into_parts();
+            match target.check_inner(&parts) {
+                Ok(()) => govern(line, parts, body, target, user.as_deref()).await,
+                Err(wrong) => refuse::last_problem(wrong.status, wrong.code, wrong.detail),
+            }
+        }
+    }
+}
+
+/// The answer to a head that the sentinel has substituted.
+fn refused_head(line: &Line, headers: &HeaderMap) -> Option<Response<Outgoing>> {
+    let key = headers.get(SUBSTITUTE)?;
+    if key.as_bytes() != SUBSTITUTE_KEY.as_bytes() {
+        return None;
+    }
+    let malformed = line.shared.malformed()?;
+    if malformed.status == 431 {
+        line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
+    }
+    let status = StatusCode::from_u16(malformed.status).unwrap_or(StatusCode::BAD_REQUEST);
+    Some(refuse::last_problem(
+        status,
+        malformed.code,
+        malformed.detail,
+    ))
+}
+
+/// Everything between a pinned request and its answer.
+async fn govern(
+    line: &Arc<Line>,
+    mut parts: Parts,
+    mut body: Incoming,
+    target: &Target,
+    user: Option<&str>,
+) -> Response<Outgoing> {
+    let started_at = clock::now();
+    let trace = describe::trace(&parts.headers);
+    let claim = describe::claim(&parts.headers, trace, user);
+    let registry = line.proxy.gate.registry();
+    let Some(session) = registry.attribute(&claim, started_at) else {
+        return unattributed(line, started_at);
+    };
+    let websocket = upgrade::asks_for_websocket(&parts);
+    fields::strip_hop_by_hop(&mut parts.headers);
+    let gathered = match gather_request(line, &parts, &mut body).await {
+        Ok(gathered) => gathered,
+        Err(response) => return *response,
+    };
+    let operation = describe::operation(
+        &parts,
+        target,
+        gathered.capture,
+        trace,
+        &session,
+        started_at,
+    );
+    let id = operation.id;
+    let permit = match admit(line, operation, session, &parts.method).await {
+        Ok(permit) => permit,
+        Err(response) => return *response,
+    };
+    let body = RequestBody::new(gathered.body, body, line.proxy.gate.metrics());
+    let is_head = parts.method == Method::HEAD;
+    let client = websocket.then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>());
+    let request = outbound(parts, body, target, websocket);
+    let Some(cleared) = Held::new(id, request).release(&permit) else {
+        // A bug in this program; the request stays here.
+        return refuse::problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "mismatched_permit",
+            "the permit is for another request",
+            Some(id),
+        );
+    };
+    let upgrading = if websocket {
+        Upgrading::Yes
+    } else {
+        Upgrading::No
+    };
+    match line.proxy.upstream.send(cleared, target, upgrading).await {
+        Err(error) => upstream_failed(permit, id, &error),
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            upgrade::relay(line, permit, id, response, client.flatten())
+        }
+        Ok(response) => finish(line, permit, id, response, is_head).await,
+    }
+}
+
+/// Asks the gate, and gives up when the client does.
+async fn admit(
+    line: &Line,
+    operation: Box<Operation>,
+    session: Session,
+    method: &Method,
+) -> Result<Permit, Box<Response<Outgoing>>> {
+    let terms = line.proxy.terms(method);
+    let decision = tokio::select! {
+        biased;
+        decision = line.proxy.gate.admit(operation, session, &terms) => decision,
+        () = line.watch.hung_up() => return Err(Box::new(gone())),
+    };
+    match decision {
+        Decision::Proceed(permit) => Ok(permit),
+        Decision::Refuse(refused) => Err(Box::new(refuse::refusal(&refused))),
+        Decision::Replay(replay) => Err(Box::new(match replay.parked.downcast::<Parked>() {
+            Ok(parked) => whole(parked.parts, parked.data, parked.trailers),
+            Err(_) => refuse::problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "lost_answer",
+                "the held answer is not an HTTP response",
+                Some(replay.event),
+            ),
+        })),
+    }
+}
+
+/// Nobody reads it.
+fn gone() -> Response<Outgoing> {
+    refuse::last_problem(
+        StatusCode::REQUEST_TIMEOUT,
+        "client_gone",
+        "the client closed the connection",
+    )
+}
+
+fn unattributed(line: &Line, at: Timestamp) -> Response<Outgoing> {
+    line.proxy.gate.metrics().decided(
+        crate::domain::Protocol::Http,
+        crate::domain::Stage::Started,
+        crate::metrics::Decided::Refused,
+        std::time::Duration::ZERO,
+    );
+    refuse::refusal(&Refused {
+        refusal: Refusal::Unattributed,
+        event: clock::operation_id(at),
+        policy: None,
+    })
+}
+
+struct GatheredRequest {
+    body: Gathered,
+    capture: Capture,
+}
+
+/// Reads as much of the request body as policy is to see. Whoever waits for
+/// `100 Continue` gets it here, from us.
+async fn gather_request(
+    line: &Line,
+    parts: &Parts,
+    body: &mut Incoming,
+) -> Result<GatheredRequest, Box<Response<Outgoing>>> {
+    let settings = &line.proxy.settings;
+    let cap = settings.capture_bytes_max;
+    if body.is_end_stream() {
+        return Ok(GatheredRequest {
+            body: Gathered::default(),
+            capture: Capture::default(),
+        });
+    }
+    let known = body.size_hint().exact();
+    let fits = known.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l <= cap));
+    let text = fields::is_text(&parts.headers) && cap > 0;
+    if text && settings.over_cap == OverCap::Deny && known.is_some() && !fits {
+        return Err(Box::new(too_large(line)));
+    }
+    if !text && !fits {
+        // Not text and not small: nothing of it is waited for.
+        return Ok(GatheredRequest {
+            body: Gathered {
+                end: End::Cap,
+                ..Gathered::default()
+            },
+            capture: Tee::new(false, 0).capture(false),
+        });
+    }
+    let gathered = tokio::select! {
+        biased;
+        gathered = body::gather(body, cap, settings.capture_within) => gathered,
+        () = line.watch.hung_up() => return Err(Box::new(gone())),
+    };
+    let gathered = gathered.map_err(|error| Box::new(broken_request(line, &error)))?;
+    if text && settings.over_cap == OverCap::Deny && gathered.end != End::Finished {
+        return Err(Box::new(too_large(line)));
+    }
+    let capture = if text {
+        body::text_capture(&gathered, cap)
+    } else {
+        body::binary_capture(&gathered)
+    };
+    Ok(GatheredRequest {
+        body: gathered,
+        capture,
+    })
+}
+
+fn too_large(line: &Line) -> Response<Outgoing> {
+    line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
+    refuse::last_problem(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large_to_judge",
+        "the body is larger than http.capture_bytes_max (or came too slowly), and http.over_cap is deny: policy must see all of it",
+    )
+}
+
+fn broken_request(line: &Line, error: &hyper::Error) -> Response<Outgoing> {
+    match line.shared.malformed() {
+        Some(malformed) => {
+            refuse::last_problem(StatusCode::BAD_REQUEST, malformed.code, malformed.detail)
+        }
+        None => {
+            let detail = format!("the request body broke off: {error}");
+            refuse::last_problem(StatusCode::BAD_REQUEST, "broken_body", &detail)
+        }
+    }
+}
+
+/// The request as the origin gets it.
+fn outbound(
+    mut parts: Parts,
+    body: RequestBody,
+    target: &Target,
+    websocket: bool,
+) -> Request<RequestBody> {
+    let path = parts.uri.path_and_query().cloned();
+    parts.uri = path.map_or_else(http::Uri::default, http::Uri::from);
+    parts.version = Version::HTTP_11;
+    if !parts.headers.contains_key(header::HOST) {
+        let origin = target.origin();
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        if let Ok(host) = HeaderValue::try_from(host) {
+            parts.headers.insert(header::HOST, host);
+        }
+    }
+    if websocket {
+        upgrade::ask_for_websocket(&mut parts.headers);
+    }
+    Request::from_parts(parts, body)
+}
+
+pub(super) fn upstream_failed(
+    permit: Permit,
+    id: OperationId,
+    error: &UpstreamError,
+) -> Response<Outgoing> {
+    let detail = error.to_string();
+    permit.report(Completion {
+        ended_at: clock::now(),
+        outcome: Outcome::Failed,
+        answer: None,
+        error: Some(detail.as_str().into()),
+    });
+    let (status, code) = error.answer();
+    refuse::problem(status, code, &detail, Some(id))
+}
+
+/// From the head of an answer to the answer.
+async fn finish(
+    line: &Line,
+    permit: Permit,
+    id: OperationId,
+    response: Response<AnswerBody>,
+    is_head: bool,
+) -> Response<Outgoing> {
+    let (mut parts, mut body) = response.into_parts();
+    parts.version = Version::HTTP_11;
+    fields::strip_hop_by_hop(&mut parts.headers);
+    let headers = fields::captured(&parts.headers);
+    show_constraints(&permit, &mut parts.headers);
+    let settings = &line.proxy.settings;
+    let cap = settings.capture_bytes_max;
+    let text = fields::is_text(&parts.headers) && cap > 0;
+    let over = body.is_end_stream() || is_head;
+    let fits = body
+        .size_hint()
+        .exact()
+        .is_none_or(|length| usize::try_from(length).is_ok_and(|length| length <= cap));
+    let withhold = settings.completed == Completed::Enforce
+        && (over || (text && fits && !fields::is_event_stream(&parts.headers)));
+    let mut first = Bytes::new();
+    if withhold {
+        match body::gather(&mut body, cap, settings.capture_within).await {
+            Err(error) => {
+                let error = UpstreamError::Broke(error.to_string());
+                return upstream_failed(permit, id, &error);
+            }
+            Ok(gathered) if gathered.end == End::Finished => {
+                let answer = HttpAnswer {
+                    status: parts.status.as_u16(),
+                    headers,
+                    body: body::text_capture(&gathered, cap),
+                };
+                return complete(line, permit, answer, parts, gathered).await;
+            }
+            Ok(gathered) => first = gathered.data,
+        }
+    }
+    let watched = Watched {
+        permit,
+        status: parts.status.as_u16(),
+        headers,
+        tee: Tee::new(text, cap),
+    };
+    let silence = Silence::new(settings.idle_within);
+    let metrics = line.proxy.gate.metrics().clone();
+    let observed = Observed::new(first, body, watched, silence, metrics);
+    Response::from_parts(parts, Outgoing::observed(observed))
+}
+
+fn show_constraints(permit: &Permit, headers: &mut HeaderMap) {
+    let constraints = permit.constraints();
+    let constrained = permit
+        .ruling()
+        .is_some_and(|ruling| ruling.verdict == crate::domain::Verdict::Constrain);
+    if constrained {
+        let names = if constraints.is_empty() {
+            "unspecified".to_owned()
+        } else {
+            constraints.join(", ")
+        };
+        refuse::insert(headers, CONSTRAINTS, &names);
+    }
+}
+
+/// Judges an answer that is all here, and hands it out, or not.
+async fn complete(
+    line: &Line,
+    permit: Permit,
+    answer: HttpAnswer,
+    parts: http::response::Parts,
+    gathered: Gathered,
+) -> Response<Outgoing> {
+    let completion = Completion {
+        ended_at: clock::now(),
+        outcome: Outcome::Answered,
+        answer: Some(Answer::Http(answer)),
+        error: None,
+    };
+    let terms = line.proxy.terms(&Method::GET);
+    let after = tokio::select! {
+        biased;
+        after = permit.complete(completion, &terms) => after,
+        () = line.watch.hung_up() => return gone(),
+    };
+    let Gathered { data, trailers, .. } = gathered;
+    match after {
+        After::Release => whole(parts, data, trailers),
+        After::Withhold(refused, parking) => {
+            if let Some(parking) = parking {
+                parking.park(Box::new(Parked {
+                    parts,
+                    data,
+                    trailers,
+                }));
+            }
+            refuse::refusal(&refused)
+        }
+    }
+}
+
+fn whole(
+    parts: http::response::Parts,
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+) -> Response<Outgoing> {
+    Response::from_parts(parts, Outgoing::whole(data, trailers))
+}
+
+impl super::Proxy {
+    /// What HTTP brings to a decision about a request of this method.
+    pub(super) fn terms(&self, method: &Method) -> Terms {
+        const READ_ONLY: &str = "read_only";
+        let safe = method.is_safe();
+        Terms {
+            hold_within: self.settings.hold_within,
+            applies: if safe {
+                |name| name == READ_ONLY
+            } else {
+                |_| false
+            },
+            contradicts: if safe {
+                |_| false
+            } else {
+                |name| name == READ_ONLY
+            },
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! One agent connection, and what is known about it.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+use subtle::ConstantTimeEq;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::metrics::Metrics;
+use crate::net::client_socket::Watch;
+
+use super::authority::Target;
+use super::outgoing::Outgoing;
+use super::sentinel::Shared;
+use super::{Proxy, refuse};
+
+/// A connection, or the inside of a tunnel through one.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) proxy: Arc<Proxy>,
+    /// Where the tunnel leads, inside one.
+    pub(super) tunnel: Option<Target>,
+    pub(super) watch: Watch,
+    pub(super) shared: Arc<Shared>,
+    /// Whom CONNECT named, inside a tunnel.
+    user: Option<Box<str>>,
+    /// Counts the connection for as long as anything of it lives.
+    place: Arc<Place>,
+}
+
+/// A place among the connections that are open at once.
+#[derive(Debug)]
+pub(super) struct Place {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub(super) fn take(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
+        metrics.connection_opened();
+        Self {
+            metrics: metrics.clone(),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connection_closed();
+    }
+}
+
+impl Line {
+    pub(super) fn new(proxy: Arc<Proxy>, watch: Watch, place: Place) -> Arc<Self> {
+        Arc::new(Self {
+            proxy,
+            tunnel: None,
+            watch,
+            shared: Arc::default(),
+            user: None,
+            place: Arc::new(place),
+        })
+    }
+
+    /// The inside of a tunnel through this connection.
+    pub(super) fn inside(&self, target: Target, user: Option<Box<str>>) -> Arc<Self> {
+        Arc::new(Self {
+            proxy: self.proxy.clone(),
+            tunnel: Some(target),
+            watch: self.watch.clone(),
+            shared: Arc::default(),
+            user,
+            place: self.place.clone(),
+        })
+    }
+
+    /// Whom CONNECT named, inside a tunnel.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The user name of the proxy credentials: a hint about whose the request
+    /// is. None are needed; wrong ones are refused, or a typing error would
+    /// silently attribute to nobody.
+    pub(super) fn proxy_user(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<Box<str>>, Box<Response<Outgoing>>> {
+        let Some(value) = headers.get(header::PROXY_AUTHORIZATION) else {
+            return Ok(self.user.clone());
+        };
+        let user = credentials(value).filter(|(_, token)| {
+            let expected = self.proxy.agent_token.as_ref();
+            expected
+                .is_some_and(|expected| expected.expose().as_bytes().ct_eq(token.as_bytes()).into())
+        });
+        match user {
+            Some((user, _)) => Ok(Some(user.into())),
+            None => Err(Box::new(unauthorized())),
+        }
+    }
+}
+
+fn credentials(value: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, token) = decoded.split_once(':')?;
+    Some((user.to_owned(), token.to_owned()))
+}
+
+fn unauthorized() -> Response<Outgoing> {
+    let mut response = refuse::last_problem(
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        "proxy_credentials_rejected",
+        "the proxy credentials are not http://<context>:<agent token>@…; leave them out, or use the token in OPENBOX_SIDECAR_TOKEN",
+    );
+    response.headers_mut().insert(
+        header::PROXY_AUTHENTICATE,
+        HeaderValue::from_static("Basic realm=\"openbox-sidecar\""),
+    );
+    response
+}

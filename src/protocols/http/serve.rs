@@ -1,0 +1,192 @@
+//! Accepting agent connections and speaking HTTP/1.1 with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio::time::{self, Instant};
+
+use crate::metrics::LimitHit;
+use crate::net::client_socket::ClientSocket;
+use crate::net::listen::Bound;
+use crate::process::{Drain, spawn_named};
+use crate::session::Claim;
+
+use super::exchange;
+use super::framing::Limits;
+use super::line::{Line, Place};
+use super::sentinel::{Patience, Sentinel};
+use super::{HttpProxy, Proxy};
+
+/// How often idle upstream connections are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// How much of an unread request is taken in before the connection is closed,
+/// and how long that may last.
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_FOR: Duration = Duration::from_secs(1);
+
+impl HttpProxy {
+    /// Serves until `drain` begins, then finishes what is under way. Returns
+    /// when the last connection has ended.
+    pub async fn run(self, listener: Bound, drain: Drain) {
+        let proxy = self.0;
+        let places = Arc::new(Semaphore::new(proxy.settings.connections_max));
+        let mut begun = drain.clone();
+        let accepting = accept(&proxy, &listener, &places, &drain);
+        let sweeping = async {
+            let mut tick = time::interval(SWEEP_EVERY);
+            loop {
+                tick.tick().await;
+                proxy.upstream.sweep(Instant::now());
+            }
+        };
+        tokio::select! {
+            () = begun.begun() => {}
+            () = accepting => {}
+            () = sweeping => {}
+        }
+        drop(listener);
+        let all = u32::try_from(proxy.settings.connections_max).unwrap_or(u32::MAX);
+        // Whoever drains us decides how long this may last.
+        drop(places.acquire_many(all).await);
+    }
+}
+
+async fn accept(proxy: &Arc<Proxy>, listener: &Bound, places: &Arc<Semaphore>, drain: &Drain) {
+    loop {
+        // The place first: what cannot be served waits in the backlog.
+        let place = match places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                proxy.gate.metrics().limit_hit(LimitHit::Connections);
+                match places.clone().acquire_owned().await {
+                    Ok(place) => place,
+                    Err(_) => return,
+                }
+            }
+        };
+        let (socket, _) = listener.accept().await;
+        let place = Place::take(proxy.gate.metrics(), place);
+        let line = Line::new(proxy.clone(), socket.watch(), place);
+        let drain = drain.clone();
+        drop(spawn_named("http", async move {
+            let watch = socket.watch();
+            let ended = outer(socket, line, drain).await;
+            if ended == Ended::Closed {
+                watch.linger(LINGER_BYTES, LINGER_FOR).await;
+            }
+        }));
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Its socket is closed.
+    Closed,
+    /// Its socket lives on in a tunnel.
+    Upgraded,
+}
+
+async fn outer(socket: ClientSocket, line: Arc<Line>, mut drain: Drain) -> Ended {
+    let shared = line.shared.clone();
+    let mut connection = std::pin::pin!(http(socket, Bytes::new(), line));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an agent connection ended early");
+    }
+    if shared.has_tunnel() {
+        Ended::Upgraded
+    } else {
+        Ended::Closed
+    }
+}
+
+/// Serves the inside of a tunnel until it ends or its run is halted.
+pub(super) async fn connection<S>(stream: S, first: Bytes, line: Arc<Line>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let claim = Claim {
+        proxy_user: line.user(),
+        ..Claim::default()
+    };
+    let session = line
+        .proxy
+        .gate
+        .registry()
+        .attribute(&claim, crate::process::clock::now());
+    let halted = async {
+        match &session {
+            Some(session) => session.until_halted().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut connection = std::pin::pin!(http(stream, first, line.clone()));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = halted => {
+            // What is under way gets its refusal; then the tunnel closes.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a tunnel ended early");
+    }
+}
+
+type Served<S, F> = hyper::server::conn::http1::UpgradeableConnection<TokioIo<Sentinel<S>>, F>;
+
+fn http<S>(
+    stream: S,
+    first: Bytes,
+    line: Arc<Line>,
+) -> Served<
+    S,
+    impl hyper::service::HttpService<
+        hyper::body::Incoming,
+        ResBody = super::outgoing::Outgoing,
+        Error = std::convert::Infallible,
+        Future: Send,
+    >,
+>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let settings = &line.proxy.settings;
+    let limits = Limits {
+        bytes_max: settings.head_bytes_max,
+        fields_max: settings.head_fields_max,
+    };
+    let patience = Patience {
+        head: settings.head_within,
+        idle: settings.idle_within,
+    };
+    // The library's own bounds lie above ours, so that ours answer.
+    let buffer = settings.head_bytes_max.saturating_add(16 * 1024);
+    let fields = settings.head_fields_max.saturating_add(8);
+    let sentinel = Sentinel::new(stream, first, limits, patience, line.shared.clone());
+    http1::Builder::new()
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_buf_size(buffer)
+        .max_headers(fields)
+        .serve_connection(
+            TokioIo::new(sentinel),
+            service_fn(move |request| exchange::answer(line.clone(), request)),
+        )
+        .with_upgrades()
+}

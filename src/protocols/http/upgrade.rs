@@ -1,0 +1,127 @@
+//! WebSocket: the handshake is judged like any request; what follows the
+//! upstream's 101 passes as a named passage, until either side ends it, it is
+//! silent for too long, or the run is halted.
+
+use std::io;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+
+use crate::domain::{Answer, Capture, Captured, Completion, HttpAnswer, OperationId, Outcome};
+use crate::gate::Permit;
+use crate::metrics::Passage;
+use crate::process::{clock, spawn_named};
+
+use super::line::Line;
+use super::outgoing::Outgoing;
+use super::upstream::AnswerBody;
+use super::{fields, raw, refuse};
+
+/// Whether the request asks for WebSocket (RFC 6455 §4.1). No other upgrade is
+/// relayed: the header is stripped, and the request goes on as it is.
+pub(super) fn asks_for_websocket(parts: &Parts) -> bool {
+    let is = |name: &header::HeaderName, wanted: &str| {
+        parts.headers.get_all(name).iter().any(|value| {
+            value.to_str().is_ok_and(|value| {
+                value
+                    .split(',')
+                    .any(|part| part.trim().eq_ignore_ascii_case(wanted))
+            })
+        })
+    };
+    parts.method == Method::GET
+        && is(&header::UPGRADE, "websocket")
+        && is(&header::CONNECTION, "upgrade")
+}
+
+/// Puts back what was stripped as belonging to the hop.
+pub(super) fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Answers a 101 of the origin and starts relaying behind it.
+pub(super) fn relay(
+    line: &Arc<Line>,
+    permit: Permit,
+    id: OperationId,
+    mut response: Response<AnswerBody>,
+    client: Option<OnUpgrade>,
+) -> Response<Outgoing> {
+    let Some(client) = client else {
+        return unasked(permit, id);
+    };
+    let upstream = hyper::upgrade::on(&mut response);
+    let (mut parts, body) = response.into_parts();
+    drop(body);
+    fields::strip_hop_by_hop(&mut parts.headers);
+    let headers = fields::captured(&parts.headers);
+    ask_for_websocket(&mut parts.headers);
+    line.shared.tunnel_follows();
+    let task_line = line.clone();
+    drop(spawn_named("websocket", async move {
+        let busy = task_line.shared.begin();
+        let ended = both(&task_line, &permit, client, upstream).await;
+        drop(busy);
+        permit.report(Completion {
+            ended_at: clock::now(),
+            outcome: if ended.is_ok() {
+                Outcome::Answered
+            } else {
+                Outcome::Failed
+            },
+            answer: Some(Answer::Http(HttpAnswer {
+                status: StatusCode::SWITCHING_PROTOCOLS.as_u16(),
+                headers,
+                body: Capture {
+                    bytes: ended.as_ref().copied().unwrap_or(0),
+                    state: Captured::Skipped,
+                    ..Capture::default()
+                },
+            })),
+            error: ended.err().map(|error| error.to_string().into()),
+        });
+    }));
+    Response::from_parts(parts, Outgoing::empty())
+}
+
+fn unasked(permit: Permit, id: OperationId) -> Response<Outgoing> {
+    let detail = "the origin switched protocols although nobody had asked for it";
+    permit.report(Completion {
+        ended_at: clock::now(),
+        outcome: Outcome::Failed,
+        answer: None,
+        error: Some(detail.into()),
+    });
+    refuse::problem(StatusCode::BAD_GATEWAY, "unasked_upgrade", detail, Some(id))
+}
+
+async fn both(
+    line: &Line,
+    permit: &Permit,
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+) -> io::Result<u64> {
+    let upgraded: Result<(Upgraded, Upgraded), hyper::Error> =
+        async { tokio::try_join!(client, upstream) }.await;
+    let (client, upstream) = upgraded.map_err(io::Error::other)?;
+    let tunnel = raw::Tunnel {
+        passage: Passage::WebSocket,
+        idle_within: line.proxy.settings.idle_within,
+        metrics: line.proxy.gate.metrics(),
+    };
+    let relayed = tunnel.relay(TokioIo::new(client), TokioIo::new(upstream));
+    match permit.session() {
+        Some(session) => tokio::select! {
+            ended = relayed => ended,
+            reason = session.until_halted() => {
+                Err(io::Error::other(format!("run halted: {reason}")))
+            }
+        },
+        None => relayed.await,
+    }
+}
