@@ -89,20 +89,14 @@ impl Watch {
     pub async fn hung_up(&self) {
         use tokio::io::Interest;
 
-        // PRIORITY is satisfied by urgent data and by the closing of the read side, but not by ordinary data:
-        // waiting for READABLE would spin on bytes that nobody is reading.
-        let interest = Interest::PRIORITY | Interest::ERROR;
-        loop {
-            match self.stream.ready(interest).await {
-                Ok(ready) if !ready.is_read_closed() && !ready.is_error() => {
-                    // Urgent data. Saying that it would block clears the readiness, else this would spin.
-                    let clear = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                    drop(self.stream.try_io(Interest::PRIORITY, clear));
-                }
-                // An error here is the runtime shutting down.
-                Ok(_) | Err(_) => return,
-            }
-        }
+        // PRIORITY is satisfied by the closing of the read side but not by data; READABLE would spin on bytes
+        // that nobody is reading. Urgent data is not seen either: tokio does not register sockets for it.
+        // An error is the runtime shutting down.
+        drop(
+            self.stream
+                .ready(Interest::PRIORITY | Interest::ERROR)
+                .await,
+        );
     }
 
     /// Waits until the client has shut down its sending side or reset the connection, even while bytes it
