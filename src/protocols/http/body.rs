@@ -214,15 +214,6 @@ struct Rest {
 }
 
 impl RequestBody {
-    /// Nothing.
-    pub(super) fn empty() -> Self {
-        Self {
-            first: VecDeque::new(),
-            first_bytes: 0,
-            rest: None,
-        }
-    }
-
     /// What was gathered, then the rest of `body` where there is one.
     pub(super) fn new(gathered: Gathered, body: Incoming, metrics: &Arc<Metrics>) -> Self {
         let first_bytes = length(&gathered.data);

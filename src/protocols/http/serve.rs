@@ -1,5 +1,6 @@
 //! Accepting agent connections and speaking HTTP/1.1 with them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,8 +115,20 @@ async fn outer(socket: ClientSocket, line: Arc<Line>, mut drain: Drain) -> Ended
     }
 }
 
-/// Serves the inside of a tunnel until it ends or its run is halted.
-pub(super) async fn connection<S>(stream: S, first: Bytes, line: Arc<Line>)
+/// Serves the inside of a tunnel until it ends or its run is halted. Boxed, since
+/// what serves a tunnel is what opened it.
+pub(super) fn connection<S>(
+    stream: S,
+    first: Bytes,
+    line: Arc<Line>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(inner(stream, first, line))
+}
+
+async fn inner<S>(stream: S, first: Bytes, line: Arc<Line>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -148,7 +161,7 @@ where
     }
 }
 
-type Served<S, F> = hyper::server::conn::http1::UpgradeableConnection<TokioIo<Sentinel<S>>, F>;
+type Served<S, F> = http1::UpgradeableConnection<TokioIo<Sentinel<S>>, F>;
 
 fn http<S>(
     stream: S,
