@@ -68,7 +68,7 @@ pub(super) enum Field {
 }
 
 /// Every key of an operation's input document, except the header objects.
-pub(super) const FIELDS: [(Place, &str, Field); 49] = [
+pub(super) const FIELDS: [(Place, &str, Field); 45] = [
     (Place::Top, "activity_id", Field::ActivityId),
     (Place::Top, "activity_input", Field::ActivityInput),
     (Place::Top, "activity_output", Field::ActivityOutput),
@@ -105,12 +105,8 @@ pub(super) const FIELDS: [(Place, &str, Field); 49] = [
     (Place::Attribute, "http.method", Field::Method),
     (Place::Attribute, "http.request.method", Field::Method),
     (Place::Attribute, "http.response.status_code", Field::StatusCode),
-    (Place::Attribute, "http.scheme", Field::Scheme),
     (Place::Attribute, "http.status_code", Field::StatusCode),
-    (Place::Attribute, "http.target", Field::Path),
     (Place::Attribute, "http.url", Field::Url),
-    (Place::Attribute, "net.peer.name", Field::Host),
-    (Place::Attribute, "net.peer.port", Field::Port),
     (Place::Attribute, "server.address", Field::Host),
     (Place::Attribute, "server.port", Field::Port),
     (Place::Attribute, "url.full", Field::Url),

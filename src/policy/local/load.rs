@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::check;
 use super::reads::{Reads, reads};
-use super::syntax::Scope;
+use super::syntax::{Scope, Visited, variable, visit_rule};
 
 /// The policy that judges where none is configured.
 const STARTER: &str = include_str!("../../../config/policies/starter.rego");
@@ -228,19 +228,73 @@ impl Files {
     }
 }
 
-/// Today's Rego first; a file that is not may still be a file of before 1.0,
-/// which has no `if`. What is wrong is said about today's.
+/// Today's Rego first; a file that is not may still be one of before 1.0, which
+/// has no `if`. What is wrong is said about today's.
 fn add(engine: &mut Engine, name: &str, text: &str) -> Result<(), String> {
     engine.set_rego_v0(false);
     let today = engine.add_policy(name.to_owned(), text.to_owned());
     let Err(error) = today else {
         return Ok(());
     };
+    if !may_be_old(text) || !is_old(name, text) {
+        return Err(shown(&error));
+    }
     engine.set_rego_v0(true);
     engine
         .add_policy(name.to_owned(), text.to_owned())
         .map(|_| ())
         .map_err(|_| shown(&error))
+}
+
+/// Old Rego takes an `if` it was not told about for a name, and would read
+/// `result := "BLOCK" if ...` as two rules. Such a file is today's, and wrong.
+fn may_be_old(text: &str) -> bool {
+    let imports = text.contains("future.keywords") || text.contains("rego.v1");
+    imports || !words(text).any(|word| word == "if")
+}
+
+/// Whether `text` is old Rego with no keyword taken for a name.
+fn is_old(name: &str, text: &str) -> bool {
+    let mut engine = Engine::new();
+    engine.set_rego_v0(true);
+    if engine.add_policy(name.to_owned(), text.to_owned()).is_err() {
+        return false;
+    }
+    let mut has_keyword = false;
+    for module in engine.get_modules() {
+        for rule in &module.policy {
+            let scope = Scope::new(module);
+            let path = scope.rule_path(rule);
+            let name = path.get(scope.package.len()).map(String::as_str);
+            has_keyword |= matches!(name, Some("if" | "in" | "every" | "contains"));
+            visit_rule(rule, &mut |visited| {
+                if let Visited::Expr(expr) = visited {
+                    has_keyword |= matches!(variable(expr), Some("if" | "in" | "every"));
+                }
+            });
+        }
+    }
+    !has_keyword
+}
+
+/// The words of a policy, without comments and strings.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = None;
+    let mut escaped = false;
+    text.split(move |c: char| {
+        let code = inside.is_none();
+        match inside {
+            None if c == '#' => inside = Some('\n'),
+            None if c == '"' || c == '`' => inside = Some(c),
+            Some('"') if escaped => escaped = false,
+            Some('"') if c == '\\' => escaped = true,
+            Some(end) if c == end => inside = None,
+            None | Some(_) => {}
+        }
+        // Within a string every character ends a word, so none is longer than
+        // nothing.
+        !code || !(c.is_alphanumeric() || c == '_')
+    })
 }
 
 fn add_data(engine: &mut Engine, below: &[String], name: &str, text: &str) -> Result<(), String> {

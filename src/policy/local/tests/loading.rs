@@ -18,8 +18,8 @@ fn a_load_error_names_file_line_column_and_text() {
         ),
         (
             "package p\nresult := \"ALLOW\" if input.x ==\n",
-            "policy.rego:2:",
-            "error: ",
+            "policy.rego:3:1",
+            "expecting expression",
         ),
         ("result := 1\n", "policy.rego:1:1", "package"),
         (
@@ -156,4 +156,22 @@ fn a_folder_without_a_usable_policy_is_an_error() {
     });
     let error = missing.unwrap_err().to_string();
     assert!(error.starts_with("/nonexistent/policy.rego: cannot be read"), "{error}");
+}
+
+#[test]
+fn a_keyword_is_not_taken_for_a_name_of_an_old_policy() {
+    // Each is wrong in its last line, and each would load as old Rego, with a
+    // `result` that does not depend on anything.
+    let table = [
+        "package p\nresult := \"ALLOW\" if {\n  input.x\n}\ny = 1 { true }\n",
+        "package p\nimport future.keywords.in\nresult := \"ALLOW\"\nif { input.x }\ny = 1 { true }\n",
+        "package p\nresult := \"ALLOW\"\ncontains { input.x }\n",
+    ];
+    for rego in table {
+        let problem = problem(rego);
+        assert!(problem.contains("`if` keyword is required"), "{rego}\n{problem}");
+    }
+    // In comments and strings they are only words.
+    let old = "package p # if\nresult = \"ALLOW\" { x := \"\\\"if\"; y := `if`; x != y }\n";
+    assert_eq!(verdict(&policy(old), &operation("GET", "a", "/")), Verdict::Allow);
 }
