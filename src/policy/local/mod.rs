@@ -1,1 +1,331 @@
-//! The embedded policy engine.
+//! The embedded policy engine: Rego, judged on the calling thread.
+//!
+//! Policies are one `.rego` file, a folder of them, or the built-in starter.
+//! Every package that defines `result` is asked, and the strictest verdict
+//! wins. What cannot be judged (an unknown word, a conflict, a runtime error,
+//! no answer in time) is an error, never a verdict.
+
+mod check;
+mod classify;
+mod evaluate;
+mod fields;
+mod input;
+mod load;
+mod memory;
+mod reads;
+mod syntax;
+mod verdict;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use regorus::Engine;
+
+use crate::domain::{Context, Reason};
+use crate::policy::{
+    ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Ruling,
+};
+
+use fields::Subject;
+use input::Facts;
+use load::Files;
+use memory::Memory;
+
+pub use load::LoadError;
+pub use watch::Watcher;
+
+/// How the embedded policy is found and asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A `.rego` file, or a folder of them; absent: the built-in starter policy.
+    pub path: Option<PathBuf>,
+    /// What it means when no rule of any package decides.
+    pub undefined: Undefined,
+    /// Longest evaluation; a longer one cannot be judged.
+    pub evaluate_within: Duration,
+    /// Memory for verdicts given before, bytes, about; 0 turns it off.
+    pub memory_bytes_max: usize,
+    /// `input.agent_id`.
+    pub agent_id: Option<Arc<str>>,
+    /// `input.risk_tier`: 1 (low) to 4 (critical).
+    pub risk_tier: Option<u8>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            path: None,
+            undefined: Undefined::Deny,
+            evaluate_within: Duration::from_millis(50),
+            memory_bytes_max: 8 << 20,
+            agent_id: None,
+            risk_tier: None,
+        }
+    }
+}
+
+/// What it means when no rule decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Undefined {
+    /// BLOCK.
+    #[default]
+    Deny,
+    /// ALLOW, as OpenBox Core reads it.
+    Allow,
+}
+
+/// The embedded policy.
+#[derive(Debug)]
+pub struct LocalPolicy {
+    settings: Settings,
+    current: ArcSwap<Loaded>,
+    reloading: Mutex<()>,
+}
+
+/// One generation of the policy.
+struct Loaded {
+    /// Unique in this process, unlike the generation, which each policy counts
+    /// for itself.
+    id: u64,
+    generation: u64,
+    engine: Engine,
+    queries: Vec<(String, Arc<str>)>,
+    facts: Facts,
+    memory: Result<Memory, String>,
+    rules: usize,
+    files: usize,
+    hash: String,
+    origin: String,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded")
+            .field("generation", &self.generation)
+            .field("origin", &self.origin)
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a reload did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The files say what they said before; the generation stands.
+    Unchanged,
+    /// A new generation judges from now on.
+    Changed {
+        /// Its number.
+        generation: u64,
+    },
+}
+
+impl LocalPolicy {
+    /// Reads, checks and compiles the policies of `settings`.
+    ///
+    /// # Errors
+    /// Files that cannot be read, do not parse, call functions that do not
+    /// exist or recurse, or of which none defines `result`.
+    pub fn load(settings: Settings) -> Result<Self, LoadError> {
+        let files = Files::read(settings.path.as_deref())?;
+        let loaded = Loaded::new(&files, &settings, 1)?;
+        loaded.say_loaded();
+        Ok(Self {
+            settings,
+            current: ArcSwap::from_pointee(loaded),
+            reloading: Mutex::new(()),
+        })
+    }
+
+    /// Reads the policies again. On an error the last good ones go on judging.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; the error is logged here.
+    pub fn reload(&self) -> Result<Reloaded, LoadError> {
+        let _one_at_a_time = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.current.load();
+        let loaded = Files::read(self.settings.path.as_deref()).and_then(|files| {
+            if files.hash() == before.hash {
+                return Ok(None);
+            }
+            let next = before.generation.saturating_add(1);
+            Loaded::new(&files, &self.settings, next).map(Some)
+        });
+        match loaded {
+            Ok(None) => Ok(Reloaded::Unchanged),
+            Ok(Some(loaded)) => {
+                loaded.say_loaded();
+                let generation = loaded.generation;
+                self.current.store(Arc::new(loaded));
+                Ok(Reloaded::Changed { generation })
+            }
+            Err(error) => {
+                tracing::error!(
+                    generation = before.generation,
+                    problem = %error,
+                    "the policy was not reloaded; the last good one goes on judging"
+                );
+                Err(error)
+            }
+        }
+    }
+
+    /// What configured it.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Number of rules of the generation that judges now.
+    pub fn rules(&self) -> usize {
+        self.current.load().rules
+    }
+
+    /// Twelve hex digits of the digest over all policy files.
+    pub fn hash(&self) -> String {
+        self.current.load().hash.clone()
+    }
+
+    /// Whether verdicts are remembered: what the policy reads of an operation,
+    /// or why that is not known.
+    ///
+    /// # Errors
+    /// Why nothing is remembered, in words for the policy's author.
+    pub fn reads(&self) -> Result<Vec<String>, String> {
+        self.current.load().reads()
+    }
+
+    fn answer(&self, question: Question<'_>) -> Result<Arc<Ruling>, PolicyError> {
+        let loaded = self.current.load();
+        let evaluate = || evaluate::evaluate(question, &loaded, &self.settings).map(Arc::new);
+        let (Ok(memory), Some(subject)) =
+            (&loaded.memory, Subject::of(question, &loaded.facts))
+        else {
+            return evaluate();
+        };
+        KEY.with_borrow_mut(|key| {
+            if memory.key(&subject, key).is_none() {
+                return evaluate();
+            }
+            if let Some(ruling) = memory.recall(key) {
+                return Ok(ruling);
+            }
+            let ruling = evaluate()?;
+            memory.remember(key.as_slice().into(), Arc::clone(&ruling));
+            Ok(ruling)
+        })
+    }
+}
+
+thread_local! {
+    /// Where keys are written, so that a remembered verdict allocates nothing.
+    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Loaded {
+    fn new(files: &Files, settings: &Settings, generation: u64) -> Result<Self, LoadError> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let mut compiled = files.compile()?;
+        evaluate::limit(&mut compiled.engine, settings.evaluate_within);
+        let memory = match (compiled.reads, settings.memory_bytes_max) {
+            (Ok(_), 0) => Err("it is turned off".to_owned()),
+            (Ok(reads), bytes_max) => Ok(Memory::new(reads, bytes_max)),
+            (Err(why), _) => Err(why),
+        };
+        Ok(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            generation,
+            engine: compiled.engine,
+            queries: compiled.queries,
+            facts: Facts {
+                agent_id: settings.agent_id.clone(),
+                risk_tier: settings.risk_tier,
+            },
+            memory,
+            rules: compiled.rules,
+            files: files.count(),
+            hash: files.hash(),
+            origin: files.origin.clone(),
+        })
+    }
+
+    fn reads(&self) -> Result<Vec<String>, String> {
+        let memory = self.memory.as_ref().map_err(Clone::clone)?;
+        let reads = memory.reads();
+        let fields = reads.fields.iter().map(|field| format!("{field:?}"));
+        let request = reads.request_headers.iter();
+        let response = reads.response_headers.iter();
+        Ok(fields
+            .chain(request.map(|name| format!("request header {name}")))
+            .chain(response.map(|name| format!("response header {name}")))
+            .collect())
+    }
+
+    fn say_loaded(&self) {
+        match &self.memory {
+            Ok(_) => tracing::info!(
+                generation = self.generation,
+                origin = %self.origin,
+                rules = self.rules,
+                hash = %self.hash,
+                "policy loaded; its verdicts are remembered"
+            ),
+            Err(why) => tracing::info!(
+                generation = self.generation,
+                origin = %self.origin,
+                rules = self.rules,
+                hash = %self.hash,
+                because = %why,
+                "policy loaded; its verdicts are not remembered"
+            ),
+        }
+    }
+}
+
+impl PolicyBackend for LocalPolicy {
+    fn judge<'a>(&'a self, question: Question<'a>) -> Judging<'a> {
+        Judging::Now(self.answer(question))
+    }
+
+    fn approvals_at(&self) -> ApprovalsAt {
+        ApprovalsAt::Sidecar
+    }
+
+    fn approval<'a>(&'a self, _: &'a Context) -> Later<'a, Result<ApprovalState, PolicyError>> {
+        Box::pin(async {
+            Err(PolicyError::Unjudgeable(Reason::from(
+                "approvals of the embedded policy are kept by the sidecar",
+            )))
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        self.current.load().generation
+    }
+
+    fn describe(&self) -> String {
+        let loaded = self.current.load();
+        let memory = match &loaded.memory {
+            Ok(_) => "verdicts remembered".to_owned(),
+            Err(why) => format!("verdicts not remembered: {why}"),
+        };
+        format!(
+            "embedded policy: {} ({} rules in {} {}, {}, {memory})",
+            loaded.origin,
+            loaded.rules,
+            loaded.files,
+            if loaded.files == 1 { "file" } else { "files" },
+            loaded.hash,
+        )
+    }
+}

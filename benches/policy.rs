@@ -1,0 +1,116 @@
+//! What one verdict of the embedded policy costs: the starter policy, remembered
+//! and evaluated, at both stages, for a GET and for a POST with a body of 1 KB.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark that goes wrong must stop"
+)]
+
+use std::sync::Arc;
+
+use divan::Bencher;
+use openbox_sidecar::domain::{
+    Action, Answer, Attribution, Capture, Captured, Completion, Context, Headers, HttpAnswer,
+    HttpCall, Operation, OperationId, Outcome, SpanId, Timestamp, TraceId,
+};
+use openbox_sidecar::policy::local::{LocalPolicy, Settings};
+use openbox_sidecar::policy::{Judging, PolicyBackend, Question};
+
+const KINDS: [&str; 4] = [
+    "GET started",
+    "GET completed",
+    "POST started",
+    "POST completed",
+];
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = KINDS)]
+fn remembered(bencher: Bencher<'_, '_>, kind: &str) {
+    judge(bencher, kind, Settings::default());
+}
+
+#[divan::bench(args = KINDS)]
+fn evaluated(bencher: Bencher<'_, '_>, kind: &str) {
+    let settings = Settings {
+        memory_bytes_max: 0,
+        ..Settings::default()
+    };
+    judge(bencher, kind, settings);
+}
+
+fn judge(bencher: Bencher<'_, '_>, kind: &str, settings: Settings) {
+    let policy = LocalPolicy::load(settings).unwrap();
+    let (operation, completion) = operation(kind);
+    bencher.bench_local(|| {
+        let question = match &completion {
+            None => Question::Started(&operation),
+            Some(completion) => Question::Completed(&operation, completion),
+        };
+        let Judging::Now(ruling) = policy.judge(question) else {
+            panic!("the embedded policy answers at once");
+        };
+        ruling.unwrap()
+    });
+}
+
+fn operation(kind: &str) -> (Operation, Option<Completion>) {
+    let (method, stage) = kind.split_once(' ').expect("a method and a stage");
+    let mut headers = Headers::default();
+    headers.push("accept", "*/*");
+    headers.push("user-agent", "python-requests/2.32");
+    headers.push("content-type", "application/json");
+    let operation = Operation {
+        id: OperationId::new(1, 1),
+        trace: TraceId(1),
+        span: SpanId(1),
+        parent: None,
+        started_at: Timestamp(1_700_000_000_000_000_000),
+        context: Arc::new(Context {
+            workflow_id: "workflow".into(),
+            run_id: "run".into(),
+            workflow_type: "agent".into(),
+            task_queue: "openbox-sidecar".into(),
+            activity: None,
+        }),
+        attribution: Attribution::OwnSession,
+        fingerprint: None,
+        action: Action::Http(HttpCall {
+            method: method.into(),
+            url: "http://origin.example.com:8080/items?page=1".into(),
+            scheme: "http",
+            host: "origin.example.com".into(),
+            port: 8080,
+            path: "/items".into(),
+            headers: headers.clone(),
+            body: if method == "POST" {
+                kilobyte()
+            } else {
+                Capture::default()
+            },
+        }),
+    };
+    let completion = (stage == "completed").then(|| Completion {
+        ended_at: Timestamp(1_700_000_000_100_000_000),
+        outcome: Outcome::Answered,
+        answer: Some(Answer::Http(HttpAnswer {
+            status: 200,
+            headers,
+            body: kilobyte(),
+        })),
+        error: None,
+    });
+    (operation, completion)
+}
+
+fn kilobyte() -> Capture {
+    Capture {
+        text: Some("{\"item\": \"value\"}, ".repeat(54)),
+        bytes: 1_026,
+        digest: None,
+        state: Captured::Whole,
+    }
+}

@@ -1,0 +1,150 @@
+# The starter policy of openbox-sidecar: useful on the first day, short enough
+# to read, and meant to be changed. Copy it, edit it, and start the sidecar with
+# `--policy my.rego`; it is reloaded whenever the file changes.
+#
+# It is asked twice about every operation: at `started`, before anything leaves,
+# and at `completed`, with the answer. The rules are tried from top to bottom and
+# the first that matches decides. A decision is one of
+#
+#   ALLOW              go ahead
+#   CONSTRAIN          go ahead, within the `constraints` that are named
+#   REQUIRE_APPROVAL   wait until a person has decided
+#   BLOCK              refuse this operation
+#   HALT               refuse it, and everything this run does afterwards
+package openbox
+
+# What no rule below knows (a method of its own, say) waits for a person.
+default result := {
+	"decision": "REQUIRE_APPROVAL",
+	"reason": "no rule of the policy knows this kind of operation",
+}
+
+# Lifecycle events report what the agent's own code does; they pass. Only the
+# operations that the sidecar sees on the wire carry `hook_trigger`.
+result := {"decision": "ALLOW"} if {
+	not input.hook_trigger
+}
+
+# An answer that carries a private key does not reach the agent, nor whatever
+# the agent would send it to next.
+else := {
+	"decision": "BLOCK",
+	"reason": "the answer contains a private key",
+} if {
+	some span in input.spans
+	span.stage == "completed"
+	contains(span.response_body, "PRIVATE KEY-----")
+	contains(span.response_body, "-----BEGIN ")
+}
+
+# Every other answer passes: the operation was judged before it left.
+else := {"decision": "ALLOW"} if {
+	some span in input.spans
+	span.stage == "completed"
+}
+
+# Request catchers exist to receive what somebody else's program sends out. An
+# agent that is led there is being used: stop the run.
+else := {
+	"decision": "HALT",
+	"reason": "the agent contacts a request catcher, where stolen data goes",
+} if {
+	some span in input.spans
+	strings.any_suffix_match(concat("", [".", span.attributes["server.address"]]), request_catchers)
+}
+
+# Clouds tell a machine its credentials at these addresses. Libraries look there
+# by themselves, so this refuses without stopping the run.
+else := {
+	"decision": "BLOCK",
+	"reason": "cloud metadata addresses are not for agents",
+} if {
+	some span in input.spans
+	span.attributes["server.address"] in metadata_hosts
+}
+
+# Reading passes.
+else := {"decision": "ALLOW"} if {
+	some span in input.spans
+	span.http_method in {"GET", "HEAD", "OPTIONS"}
+}
+
+# Calls of language models are POSTs, and what an agent does all day. The
+# sidecar knows the public providers by their host.
+else := {"decision": "ALLOW"} if {
+	some span in input.spans
+	startswith(span.semantic_type, "llm_")
+}
+
+# Hosts you trust with everything an agent may do there.
+else := {"decision": "ALLOW"} if {
+	some span in input.spans
+	span.attributes["server.address"] in trusted_hosts
+}
+
+# Writing anywhere else passes, marked for whoever reads the journal: the agent
+# sees `openbox-constraints: audit`.
+else := {
+	"decision": "CONSTRAIN",
+	"reason": "writing to a host that is not on the list of trusted hosts",
+	"constraints": ["audit"],
+} if {
+	some span in input.spans
+	span.http_method in {"POST", "PUT", "PATCH"}
+}
+
+# Deleting what nobody listed needs a person.
+else := {
+	"decision": "REQUIRE_APPROVAL",
+	"reason": "deleting at a host that is not on the list of trusted hosts",
+} if {
+	some span in input.spans
+	span.http_method == "DELETE"
+}
+
+# Add your own: names as they stand in URLs, lower case, without a port.
+trusted_hosts := {
+	"api.github.com",
+	"api.linear.app",
+	"api.notion.com",
+	"api.tavily.com",
+	"google.serper.dev",
+	"localhost",
+	"127.0.0.1",
+	"slack.com",
+}
+
+# A host and everything under it.
+request_catchers := {
+	".burpcollaborator.net",
+	".interact.sh",
+	".oast.fun",
+	".oast.live",
+	".oast.me",
+	".oast.online",
+	".oast.pro",
+	".oast.site",
+	".oastify.com",
+	".requestbin.net",
+	".requestcatcher.com",
+	".webhook.site",
+}
+
+# Where clouds tell a machine who it is: AWS, Google Cloud, Azure, Oracle,
+# DigitalOcean and Hetzner share one address; the others have their own.
+metadata_hosts := {
+	"169.254.169.254",
+	"169.254.170.2",
+	"169.254.170.23",
+	"fd00:ec2::254",
+	"fd20:ce::254",
+	"metadata.google.internal",
+	"metadata.google.internal.",
+	"metadata.goog",
+	"metadata",
+	"instance-data",
+	"instance-data.ec2.internal",
+	"168.63.129.16",
+	"100.100.100.200",
+	"192.0.0.192",
+}
