@@ -15,3 +15,4 @@ pub mod net;
 
 pub mod policy;
 pub mod process;
+pub mod redact;
