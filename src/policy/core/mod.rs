@@ -1,1 +1,209 @@
 //! OpenBox Core over HTTP.
+
+mod answer;
+mod approvals;
+mod client;
+mod json;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod time;
+mod wire;
+
+use std::fmt;
+use std::future::ready;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::domain::{ActivityRef, Context, JsonText, Operation, Reason, Timestamp};
+
+use super::{
+    ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Ruling,
+};
+use client::{Answered, Client, Route};
+pub use client::{BoxedIo, Connector, Io, connect_plain};
+pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
+
+/// Asks OpenBox Core.
+#[derive(Debug)]
+pub struct CoreClient {
+    client: Client,
+    question_bytes_max: usize,
+}
+
+impl CoreClient {
+    /// A client that has asked nothing yet. `connector` opens its connections.
+    pub fn new(settings: Settings, connector: Connector) -> Self {
+        Self {
+            question_bytes_max: settings.question_bytes_max,
+            client: Client::new(settings, connector),
+        }
+    }
+
+    /// Asks Core whether it knows our key.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, when it cannot be reached, or when whatever answers
+    /// there does not answer as Core does.
+    pub async fn validate(&self) -> Result<(), StartError> {
+        let url = self.client.url().to_string();
+        match self.client.call(Route::Validate, Vec::new()).await {
+            Err(error) => Err(StartError::Unreachable {
+                url,
+                why: error.to_string(),
+            }),
+            Ok(answered) => answer::introduced(&answered, url),
+        }
+    }
+
+    /// Closes connections that nobody needs at `now`. Meant to be called every
+    /// few seconds.
+    pub fn sweep(&self, now: Instant) {
+        self.client.sweep(now);
+    }
+
+    async fn evaluate(
+        &self,
+        question: Vec<u8>,
+        input: Option<JsonText>,
+    ) -> Result<Arc<Ruling>, PolicyError> {
+        let answered = self.client.call(Route::Evaluate, question).await?;
+        answer::ruling(&answered, input.as_ref()).map(Arc::new)
+    }
+}
+
+impl PolicyBackend for CoreClient {
+    fn judge<'a>(&'a self, question: Question<'a>) -> Judging<'a> {
+        let (text, input) = match question {
+            Question::Started(operation) => (
+                wire::operation(operation, None),
+                input_of(&operation.context),
+            ),
+            Question::Completed(operation, completion) => (
+                wire::operation(operation, Some(completion)),
+                input_of(&operation.context),
+            ),
+            Question::Event(event) => (
+                wire::event(event),
+                wire::input_of(event)
+                    .cloned()
+                    .or_else(|| input_of(&event.context)),
+            ),
+        };
+        if text.len() > self.question_bytes_max {
+            let (is, max) = (text.len(), self.question_bytes_max);
+            let reason = format!("too large to evaluate: {is} bytes, at most {max} are sent");
+            return Judging::Now(Err(PolicyError::Unjudgeable(Reason(reason.into()))));
+        }
+        Judging::Later(Box::pin(self.evaluate(text, input)))
+    }
+
+    fn approvals_at(&self) -> ApprovalsAt {
+        ApprovalsAt::Core
+    }
+
+    fn approval<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> Later<'a, Result<ApprovalState, PolicyError>> {
+        let Some(question) = wire::approval(context) else {
+            let reason = Reason::from("OpenBox Core keeps approvals of activities only");
+            return Box::pin(ready(Err(PolicyError::Unjudgeable(reason))));
+        };
+        Box::pin(async move {
+            let answered = self.client.call(Route::Approval, question).await?;
+            approvals::state(&answered, now())
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        // Core's policies have no version we are told.
+        0
+    }
+
+    fn describe(&self) -> String {
+        format!("OpenBox Core at {}", self.client.url())
+    }
+}
+
+fn input_of(context: &Context) -> Option<JsonText> {
+    context.activity.as_ref().map(|a| a.input.clone())
+}
+
+/// Whose approval and refusals an operation's are: its activity, or outside any
+/// activity one made of its own fingerprint, so that neither a refusal nor an
+/// approval spills over to another operation. Ask [`PolicyBackend::approval`]
+/// with this.
+pub fn subject(operation: &Operation) -> Arc<Context> {
+    if operation.context.activity.is_some() {
+        return Arc::clone(&operation.context);
+    }
+    let id = match operation.fingerprint {
+        Some(fingerprint) => fingerprint.to_string(),
+        None => operation.id.to_string(),
+    };
+    Arc::new(Context {
+        activity: Some(ActivityRef {
+            id: id.into(),
+            kind: wire::hook_type(operation).into(),
+            attempt: 1,
+            input: JsonText::empty_array(),
+        }),
+        ..Context::clone(&operation.context)
+    })
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Why the sidecar cannot start with this Core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// Core does not know the key.
+    KeyRejected {
+        /// Where Core is.
+        url: String,
+        /// What it said.
+        said: String,
+    },
+    /// Nothing answered.
+    Unreachable {
+        /// Where Core should be.
+        url: String,
+        /// What happened instead.
+        why: String,
+    },
+    /// Something answered that is not Core, or not well.
+    Unexpected {
+        /// Where Core should be.
+        url: String,
+        /// What it said.
+        said: String,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyRejected { url, said } => write!(
+                f,
+                "OpenBox Core at {url} rejected the API key ({said}); check OPENBOX_API_KEY"
+            ),
+            Self::Unreachable { url, why } => write!(
+                f,
+                "OpenBox Core at {url} cannot be reached ({why}); check OPENBOX_URL and the network"
+            ),
+            Self::Unexpected { url, said } => write!(
+                f,
+                "what answers at {url} does not answer as OpenBox Core does ({said}); check OPENBOX_URL"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

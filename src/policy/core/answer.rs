@@ -1,0 +1,245 @@
+//! What Core's answer to an evaluation means.
+//!
+//! Core's own clients read what they do not understand as ALLOW. Here it is an
+//! error: a verdict is given only where a word said so, and where nothing in
+//! the same answer says otherwise.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::domain::{ApprovalId, JsonText, Reason, Verdict};
+
+use super::client::NoAnswer;
+use super::wire::{Complaint, Guardrails, Introduced, Said, object};
+use super::{Answered, StartError, time};
+use crate::policy::{Approval, PolicyError, Ruling};
+
+impl From<NoAnswer> for PolicyError {
+    fn from(error: NoAnswer) -> Self {
+        let reason = Reason::from_peer(&format!("OpenBox Core {error}"));
+        match error {
+            NoAnswer::Unreachable(_) | NoAnswer::BrokeOff(_) | NoAnswer::TooSlow(_) => {
+                Self::Unavailable(reason)
+            }
+            // Queueing is our own bound, and load must not open it.
+            NoAnswer::Queued(_) | NoAnswer::NotHttp(_) | NoAnswer::TooLong(_) => {
+                Self::Unjudgeable(reason)
+            }
+        }
+    }
+}
+
+/// Reads the answer to an evaluation; `input` is what guardrails were shown.
+pub(super) fn ruling(answered: &Answered, input: Option<&JsonText>) -> Result<Ruling, PolicyError> {
+    if answered.status != StatusCode::OK {
+        return Err(refused(answered));
+    }
+    let said: Said = object(&answered.body).map_err(|why| unreadable(&why))?;
+    let word = verdict(&said)?;
+    let guardrails = match (&said.guardrails_result, word) {
+        (None, _) | (Some(_), Verdict::Halt | Verdict::Block) => None,
+        (Some(json), Verdict::RequireApproval | Verdict::Constrain | Verdict::Allow) => Some(
+            object::<Guardrails>(json.get().as_bytes())
+                .map_err(|why| unreadable(&format!("guardrails: {why}")))?,
+        ),
+    };
+    let mut ruling = Ruling::new(word, 0);
+    ruling.policy = text(&said.policy_id).map(Into::into);
+    ruling.event_id = text(&said.governance_event_id).map(Into::into);
+    ruling.constraints = constraints(said.constraints.as_ref());
+    ruling.reason = reason(&said);
+    if let Some(guardrails) = guardrails {
+        if !guardrails.validation_passed {
+            ruling.verdict = Verdict::Block;
+            ruling.reason = Some(findings(&guardrails));
+        }
+        ruling.redacted = redacted(&guardrails, input);
+    }
+    if ruling.verdict == Verdict::RequireApproval {
+        ruling.approval = Some(Approval {
+            id: text(&said.approval_id).map(|id| ApprovalId(id.into())),
+            expires_at: text(&said.approval_expiration_time).and_then(time::read),
+        });
+    }
+    Ok(ruling)
+}
+
+/// The one verdict both words agree on. Version 1.0 says `action`, 1.1 both.
+fn verdict(said: &Said) -> Result<Verdict, PolicyError> {
+    match (
+        known("verdict", &said.verdict)?,
+        known("action", &said.action)?,
+    ) {
+        (Some(verdict), Some(action)) if verdict != action => Err(unjudgeable(&format!(
+            "contradicts itself: verdict {verdict}, action {action}"
+        ))),
+        (Some(verdict), _) | (None, Some(verdict)) => Ok(verdict),
+        (None, None) => Err(unjudgeable("names no verdict")),
+    }
+}
+
+fn known(name: &str, value: &Option<Value>) -> Result<Option<Verdict>, PolicyError> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(word)) => word_of(word)
+            .map(Some)
+            .ok_or_else(|| unjudgeable(&format!("uses an unknown word for its {name}: {word:?}"))),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(unjudgeable(&format!("has a {name} that is not a string")))
+        }
+    }
+}
+
+/// The words of both versions, in any case and with either dash.
+pub(super) fn word_of(word: &str) -> Option<Verdict> {
+    match word.to_ascii_lowercase().replace('-', "_").as_str() {
+        "allow" | "continue" => Some(Verdict::Allow),
+        "constrain" => Some(Verdict::Constrain),
+        "require_approval" | "request_approval" => Some(Verdict::RequireApproval),
+        "block" => Some(Verdict::Block),
+        "halt" | "stop" => Some(Verdict::Halt),
+        _ => None,
+    }
+}
+
+/// A string that says something.
+pub(super) fn text(value: &Option<Value>) -> Option<&str> {
+    value.as_ref()?.as_str().filter(|text| !text.is_empty())
+}
+
+fn reason(said: &Said) -> Option<Reason> {
+    if let Some(reason) = text(&said.reason) {
+        return Some(Reason::from_peer(reason));
+    }
+    let rules = said.behavioral_violations.as_ref()?.as_array()?;
+    let rules: Vec<_> = rules.iter().filter_map(Value::as_str).collect();
+    (!rules.is_empty()).then(|| Reason::from_peer(&format!("violates {}", rules.join("; "))))
+}
+
+fn findings(guardrails: &Guardrails) -> Reason {
+    let findings: Vec<_> = guardrails.findings().filter(|f| !f.is_empty()).collect();
+    if !findings.is_empty() {
+        return Reason::from_peer(&findings.join("; "));
+    }
+    Reason::from(if guardrails.is_about_output() {
+        "Guardrails output validation failed"
+    } else {
+        "Guardrails validation failed"
+    })
+}
+
+/// Words as they are; anything else as the JSON it is, so that nothing asked
+/// for is lost.
+fn constraints(value: Option<&Value>) -> Vec<Box<str>> {
+    let word = |value: &Value| match value.as_str() {
+        Some(word) => Box::from(word),
+        None => value.to_string().into_boxed_str(),
+    };
+    match value {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(words)) => words.iter().map(word).collect(),
+        Some(other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_))) => {
+            vec![word(other)]
+        }
+    }
+}
+
+/// The replacement, unless it is what was there already: Core repeats inputs
+/// that it left alone, one argument without its list.
+fn redacted(guardrails: &Guardrails, input: Option<&JsonText>) -> Option<JsonText> {
+    let replacement = guardrails.redacted_input.as_deref()?.get();
+    if let Some(input) = input
+        && !guardrails.is_about_output()
+        && let Ok(was) = serde_json::from_str::<Value>(&input.0)
+        && let Ok(is) = serde_json::from_str::<Value>(replacement)
+        && (was == is || was.as_array().is_some_and(|was| *was == [is]))
+    {
+        return None;
+    }
+    Some(JsonText(replacement.into()))
+}
+
+/// What a status other than 200 means.
+fn refused(answered: &Answered) -> PolicyError {
+    let status = answered.status;
+    let complaint = complaint(answered);
+    let is_too_large = {
+        let said = complaint.to_ascii_lowercase();
+        said.contains("blob size exceeds") || said.contains("payload too large")
+    };
+    let answered = format!("OpenBox Core answered {}", said(status, &complaint));
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => PolicyError::Unjudgeable(
+            Reason::from_peer(&format!("{answered}: it does not accept our API key")),
+        ),
+        // An agent decides how large its questions are.
+        _ if is_too_large => PolicyError::Unjudgeable(Reason::from_peer(&format!(
+            "{answered}: this is too large to evaluate"
+        ))),
+        StatusCode::TOO_MANY_REQUESTS => PolicyError::Unavailable(Reason::from_peer(&answered)),
+        _ if status.is_server_error() => PolicyError::Unavailable(Reason::from_peer(&answered)),
+        _ => PolicyError::Unjudgeable(Reason::from_peer(&answered)),
+    }
+}
+
+/// As [`refused`], for a poll: nothing but a decision ends the wait.
+pub(super) fn poll_refused(answered: &Answered) -> PolicyError {
+    match refused(answered) {
+        PolicyError::Unjudgeable(reason) if answered.status == StatusCode::NOT_FOUND => {
+            PolicyError::Unavailable(reason)
+        }
+        error @ (PolicyError::Unjudgeable(_) | PolicyError::Unavailable(_)) => error,
+    }
+}
+
+/// Reads the answer to our introduction.
+pub(super) fn introduced(answered: &Answered, url: String) -> Result<(), StartError> {
+    let said = said(answered.status, &complaint(answered));
+    match answered.status {
+        StatusCode::OK => {
+            // Clients go by the status alone, so an unreadable body says nothing.
+            let body: Introduced = object(&answered.body).unwrap_or_default();
+            match body.valid {
+                Some(Value::Bool(false)) => Err(StartError::KeyRejected { url, said }),
+                _ => Ok(()),
+            }
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(StartError::KeyRejected { url, said })
+        }
+        _ => Err(StartError::Unexpected { url, said }),
+    }
+}
+
+/// `401 (invalid_api_key)`.
+fn said(status: StatusCode, complaint: &str) -> String {
+    if complaint.is_empty() {
+        return format!("HTTP {}", status.as_u16());
+    }
+    format!("HTTP {}, {complaint}", status.as_u16())
+}
+
+/// Core's words for what is wrong, if it found any.
+fn complaint(answered: &Answered) -> String {
+    const CHARS_MAX: usize = 200;
+    let body: Complaint = object(&answered.body).unwrap_or_default();
+    [&body.reason_code, &body.code, &body.reason, &body.message]
+        .into_iter()
+        .filter_map(text)
+        .collect::<Vec<_>>()
+        .join(", ")
+        .chars()
+        .take(CHARS_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+pub(super) fn unreadable(why: &str) -> PolicyError {
+    unjudgeable(&format!("cannot be read ({why})"))
+}
+
+fn unjudgeable(what: &str) -> PolicyError {
+    PolicyError::Unjudgeable(Reason::from_peer(&format!(
+        "the answer of OpenBox Core {what}"
+    )))
+}

@@ -1,0 +1,507 @@
+//! What Core's answers mean.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::domain::{ApprovalId, Reason, Verdict};
+use crate::policy::core::{Answered, StartError, answer, approvals};
+use crate::policy::{Approval, ApprovalState, PolicyError, Ruling};
+
+fn answered(status: u16, body: impl Into<Vec<u8>>) -> Answered {
+    Answered {
+        status: StatusCode::from_u16(status).unwrap(),
+        body: body.into(),
+    }
+}
+
+fn judged(status: u16, body: &str) -> Result<Ruling, PolicyError> {
+    answer::ruling(&answered(status, body), None)
+}
+
+/// `allow`, or `unavailable: …`, or `unjudgeable: …`.
+fn shown(judged: &Result<Ruling, PolicyError>) -> String {
+    match judged {
+        Ok(ruling) => match &ruling.reason {
+            Some(reason) => format!("{}: {reason}", ruling.verdict),
+            None => ruling.verdict.to_string(),
+        },
+        Err(PolicyError::Unavailable(reason)) => format!("unavailable: {reason}"),
+        Err(PolicyError::Unjudgeable(reason)) => format!("unjudgeable: {reason}"),
+    }
+}
+
+#[test]
+fn answers_mean_what_the_contract_says() {
+    let table = [
+        // 1.1, 1.0, both
+        (r#"{"verdict":"allow"}"#, "allow"),
+        (r#"{"verdict":"ALLOW"}"#, "allow"),
+        (
+            r#"{"verdict":"constrain","constraints":["run_in_sandbox"]}"#,
+            "constrain",
+        ),
+        (r#"{"verdict":"require_approval"}"#, "require_approval"),
+        (r#"{"verdict":"request-approval"}"#, "require_approval"),
+        (r#"{"verdict":"block","reason":"no"}"#, "block: no"),
+        (
+            r#"{"verdict":"block","reason":null,"behavioral_violations":["a","b"]}"#,
+            "block: violates a; b",
+        ),
+        (r#"{"verdict":"halt"}"#, "halt"),
+        (r#"{"action":"continue"}"#, "allow"),
+        (r#"{"action":"stop"}"#, "halt"),
+        (
+            r#"{"action":"require-approval","verdict":null}"#,
+            "require_approval",
+        ),
+        (r#"{"verdict":"allow","action":"continue"}"#, "allow"),
+        (r#"{"verdict":"halt","action":"STOP"}"#, "halt"),
+        (
+            r#" {"verdict":"require_approval","action":"require-approval"} "#,
+            "require_approval",
+        ),
+        (
+            r#"{"verdict":"block","patch":{"new_input":{"a":1}}}"#,
+            "block",
+        ),
+        // no answer is an answer
+        (
+            r#"{}"#,
+            "unjudgeable: the answer of OpenBox Core names no verdict",
+        ),
+        (
+            r#"{"verdict":null,"action":null}"#,
+            "unjudgeable: the answer of OpenBox Core names no verdict",
+        ),
+        (
+            r#"{"verdict":"weird"}"#,
+            r#"unjudgeable: the answer of OpenBox Core uses an unknown word for its verdict: "weird""#,
+        ),
+        (
+            r#"{"verdict":"","action":"allow"}"#,
+            r#"unjudgeable: the answer of OpenBox Core uses an unknown word for its verdict: """#,
+        ),
+        (
+            r#"{"verdict":"allow","action":"go"}"#,
+            r#"unjudgeable: the answer of OpenBox Core uses an unknown word for its action: "go""#,
+        ),
+        (
+            r#"{"verdict":"allow","action":"block"}"#,
+            "unjudgeable: the answer of OpenBox Core contradicts itself: verdict allow, action block",
+        ),
+        (
+            r#"{"verdict":"block","action":"continue"}"#,
+            "unjudgeable: the answer of OpenBox Core contradicts itself: verdict block, action allow",
+        ),
+        (
+            r#"{"verdict":true}"#,
+            "unjudgeable: the answer of OpenBox Core has a verdict that is not a string",
+        ),
+        (
+            r#"{"verdict":0,"action":"allow"}"#,
+            "unjudgeable: the answer of OpenBox Core has a verdict that is not a string",
+        ),
+        (
+            r#"{"verdict":["allow"]}"#,
+            "unjudgeable: the answer of OpenBox Core has a verdict that is not a string",
+        ),
+        (
+            r#"["allow","allow"]"#,
+            "unjudgeable: the answer of OpenBox Core cannot be read (not a JSON object)",
+        ),
+        (
+            r#""allow""#,
+            "unjudgeable: the answer of OpenBox Core cannot be read (not a JSON object)",
+        ),
+        (
+            "",
+            "unjudgeable: the answer of OpenBox Core cannot be read (not a JSON object)",
+        ),
+        (
+            "<html>allow</html>",
+            "unjudgeable: the answer of OpenBox Core cannot be read (not a JSON object)",
+        ),
+        (
+            r#"{"verdict":"block","verdict":"allow"}"#,
+            "unjudgeable: the answer of OpenBox Core cannot be read (duplicate field `verdict` at line 1 column 28)",
+        ),
+        // guardrails stand between BLOCK and REQUIRE_APPROVAL
+        (
+            r#"{"verdict":"allow","guardrails_result":{"validation_passed":true}}"#,
+            "allow",
+        ),
+        (r#"{"verdict":"allow","guardrails_result":{}}"#, "allow"),
+        (r#"{"verdict":"allow","guardrails_result":null}"#, "allow"),
+        (
+            r#"{"verdict":"allow","guardrails_result":{"validation_passed":false,"reasons":[{"type":"pii","reason":"r"},{"reason":"s"}]}}"#,
+            "block: r; s",
+        ),
+        (
+            r#"{"verdict":"allow","guardrails":{"validation_passed":false}}"#,
+            "block: Guardrails validation failed",
+        ),
+        (
+            r#"{"verdict":"allow","guardrails_result":{"validation_passed":false,"input_type":"activity_output","reasons":7}}"#,
+            "block: Guardrails output validation failed",
+        ),
+        (
+            r#"{"verdict":"require_approval","guardrails_result":{"validation_passed":false}}"#,
+            "block: Guardrails validation failed",
+        ),
+        (
+            r#"{"verdict":"constrain","guardrails_result":{"validation_passed":false}}"#,
+            "block: Guardrails validation failed",
+        ),
+        (
+            r#"{"verdict":"halt","reason":"h","guardrails_result":{"validation_passed":false}}"#,
+            "halt: h",
+        ),
+        (
+            r#"{"verdict":"block","reason":"b","guardrails_result":{"validation_passed":"?"}}"#,
+            "block: b",
+        ),
+    ];
+    for (body, expected) in table {
+        assert_eq!(shown(&judged(200, body)), expected, "{body}");
+    }
+    for body in [
+        r#"{"verdict":"allow","guardrails_result":{"validation_passed":null}}"#,
+        r#"{"verdict":"allow","guardrails_result":{"validation_passed":"false"}}"#,
+        r#"{"verdict":"allow","guardrails_result":[true]}"#,
+        r#"{"verdict":"allow","guardrails_result":false}"#,
+        r#"{"verdict":"allow","guardrails_result":{},"guardrails":{}}"#,
+    ] {
+        assert!(
+            matches!(judged(200, body), Err(PolicyError::Unjudgeable(_))),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn statuses_mean_what_the_design_says() {
+    let allow = r#"{"verdict":"allow"}"#;
+    // status, body, what it is
+    let table = [
+        (201, allow, "unjudgeable: OpenBox Core answered HTTP 201"),
+        (204, "", "unjudgeable: OpenBox Core answered HTTP 204"),
+        (302, allow, "unjudgeable: OpenBox Core answered HTTP 302"),
+        (400, "{}", "unjudgeable: OpenBox Core answered HTTP 400"),
+        (
+            401,
+            r#"{"reason_code":"invalid_api_key"}"#,
+            "unjudgeable: OpenBox Core answered HTTP 401, invalid_api_key: it does not accept our API key",
+        ),
+        (
+            403,
+            r#"{"code":"did_agent_mismatch"}"#,
+            "unjudgeable: OpenBox Core answered HTTP 403, did_agent_mismatch: it does not accept our API key",
+        ),
+        (404, allow, "unjudgeable: OpenBox Core answered HTTP 404"),
+        (408, allow, "unjudgeable: OpenBox Core answered HTTP 408"),
+        (413, allow, "unjudgeable: OpenBox Core answered HTTP 413"),
+        (429, allow, "unavailable: OpenBox Core answered HTTP 429"),
+        (
+            500,
+            r#"{"code":500,"message":"context deadline exceeded"}"#,
+            "unavailable: OpenBox Core answered HTTP 500, context deadline exceeded",
+        ),
+        (
+            500,
+            r#"{"code":500,"message":"Blob size exceeds limit."}"#,
+            "unjudgeable: OpenBox Core answered HTTP 500, Blob size exceeds limit.: this is too large to evaluate",
+        ),
+        (503, "no", "unavailable: OpenBox Core answered HTTP 503"),
+    ];
+    for (status, body, expected) in table {
+        assert_eq!(shown(&judged(status, body)), expected);
+    }
+}
+
+#[test]
+fn what_comes_with_a_verdict_is_kept() {
+    let ruling = judged(
+        200,
+        r#"{"governance_event_id":"e-1","verdict":"require_approval","reason":"ask\nfirst","policy_id":"p-1",
+            "approval_id":"a-1","approval_expiration_time":"2026-01-01 12:00:00+00","constraints":["x",{"rows":5}]}"#,
+    )
+    .unwrap();
+    let expected = Ruling {
+        reason: Some(Reason::from("ask first")),
+        policy: Some("p-1".into()),
+        event_id: Some("e-1".into()),
+        constraints: vec!["x".into(), r#"{"rows":5}"#.into()],
+        approval: Some(Approval {
+            id: Some(ApprovalId("a-1".into())),
+            expires_at: Some(Timestamp(1_767_268_800_000_000_000)),
+        }),
+        ..Ruling::new(Verdict::RequireApproval, 0)
+    };
+    assert_eq!(ruling, expected);
+    let bare = judged(
+        200,
+        r#"{"verdict":"require_approval","approval_id":7,"approval_expiration_time":"soon"}"#,
+    );
+    let approval = Approval {
+        id: None,
+        expires_at: None,
+    };
+    assert_eq!(bare.unwrap().approval, Some(approval));
+    assert_eq!(
+        judged(200, r#"{"verdict":"allow","approval_id":"a"}"#)
+            .unwrap()
+            .approval,
+        None
+    );
+}
+
+#[test]
+fn a_replacement_is_kept_unless_it_replaces_nothing() {
+    // input, replacement, what it is about, kept
+    let table = [
+        (Some("[1]"), "[2]", "activity_input", true),
+        (Some("[1]"), "[1]", "activity_input", false),
+        (
+            Some(r#"[{"a": 1, "b": 2}]"#),
+            r#"{"b":2,"a":1}"#,
+            "activity_input",
+            false,
+        ),
+        (Some("[1]"), "[1]", "activity_output", true),
+        (Some("[]"), "{}", "activity_input", true),
+        (None, "[1.0]", "activity_input", true),
+        (Some("[1]"), "null", "activity_input", false),
+    ];
+    for (input, replacement, about, kept) in table {
+        let body = format!(
+            r#"{{"verdict":"allow","guardrails_result":{{"input_type":"{about}","redacted_input":{replacement}}}}}"#
+        );
+        let input = input.map(|input| JsonText(input.into()));
+        let ruling = answer::ruling(&answered(200, body), input.as_ref()).unwrap();
+        let expected = kept.then(|| JsonText(replacement.into()));
+        assert_eq!(ruling.redacted, expected, "{input:?} {replacement}");
+    }
+}
+
+/// Every combination of what may stand under each key.
+fn every_answer() -> impl Iterator<Item = Value> {
+    let words = || {
+        let mut words: Vec<Option<Value>> = [
+            "allow",
+            "Continue",
+            "constrain",
+            "require-approval",
+            "block",
+            "halt",
+            "stop",
+            "",
+            "alow",
+            "allow ",
+            "null",
+        ]
+        .into_iter()
+        .map(|word| Some(word.into()))
+        .collect();
+        words.extend([
+            None,
+            Some(Value::Null),
+            Some(json!(true)),
+            Some(json!(0)),
+            Some(json!(["allow"])),
+            Some(json!({"verdict": "allow"})),
+        ]);
+        words
+    };
+    let guardrails = [
+        None,
+        Some(Value::Null),
+        Some(json!({})),
+        Some(json!({"validation_passed": true})),
+        Some(json!({"validation_passed": false})),
+        Some(json!({"validation_passed": "true"})),
+        Some(json!([true])),
+        Some(json!("allow")),
+    ];
+    words().into_iter().flat_map(move |verdict| {
+        let guardrails = guardrails.clone();
+        words().into_iter().flat_map(move |action| {
+            let verdict = verdict.clone();
+            guardrails.clone().into_iter().map(move |guardrails| {
+                let mut answer = serde_json::Map::new();
+                for (name, value) in [
+                    ("verdict", &verdict),
+                    ("action", &action),
+                    ("guardrails_result", &guardrails),
+                ] {
+                    if let Some(value) = value {
+                        answer.insert(name.to_owned(), value.clone());
+                    }
+                }
+                Value::Object(answer)
+            })
+        })
+    })
+}
+
+#[test]
+fn no_answer_yields_an_allow_that_it_does_not_say() {
+    let says_allow = |value: &Value| {
+        matches!(
+            value.as_str().map(str::to_lowercase).as_deref(),
+            Some("allow" | "continue")
+        )
+    };
+    let mut allowed = 0;
+    for answer in every_answer() {
+        let (verdict, action) = (&answer["verdict"], &answer["action"]);
+        let guardrails = &answer["guardrails_result"];
+        let may_allow = (says_allow(verdict) || verdict.is_null())
+            && (says_allow(action) || action.is_null())
+            && !(verdict.is_null() && action.is_null())
+            && (guardrails.is_null() || guardrails.is_object())
+            && matches!(
+                guardrails.get("validation_passed"),
+                None | Some(Value::Bool(true))
+            );
+        let text = answer.to_string();
+        let is_allowed =
+            matches!(judged(200, &text), Ok(ruling) if ruling.verdict == Verdict::Allow);
+        assert_eq!(is_allowed, may_allow, "{text}");
+        allowed += usize::from(is_allowed);
+        // Cut short anywhere, it says nothing.
+        for end in 0..text.len() {
+            assert!(judged(200, &text[..end]).is_err(), "{}", &text[..end]);
+        }
+        // Nor does it inside anything else.
+        for wrapped in [
+            format!("[{text}]"),
+            format!(r#"{{"data":{text}}}"#),
+            format!("{text}{text}"),
+        ] {
+            assert!(judged(200, &wrapped).is_err(), "{wrapped}");
+        }
+    }
+    assert!(allowed > 0);
+}
+
+#[test]
+fn polls_are_read_action_first_and_only_words_decide() {
+    let now = Timestamp(1_767_268_800_000_000_000);
+    let pending = || ApprovalState::Pending { expires_at: None };
+    let rejected = |why: &str| ApprovalState::Rejected(Reason::from(why));
+    let table = [
+        (r#"{"id":"x","action":"allow"}"#, ApprovalState::Granted),
+        (r#"{"id":"x","action":"continue"}"#, ApprovalState::Granted),
+        (r#"{"id":"x","verdict":"allow"}"#, ApprovalState::Granted),
+        (
+            r#"{"id":"x","action":"block","reason":"no"}"#,
+            rejected("no"),
+        ),
+        (
+            r#"{"id":"x","action":"halt"}"#,
+            rejected("no reason was given"),
+        ),
+        (
+            r#"{"id":"x","action":"stop","expired":true}"#,
+            rejected("no reason was given"),
+        ),
+        (r#"{"id":"x","action":"require_approval"}"#, pending()),
+        (r#"{"id":"x","action":"constrain"}"#, pending()),
+        (
+            r#"{"id":"x","action":"pending","verdict":"allow"}"#,
+            pending(),
+        ),
+        (r#"{"id":"x","action":true,"verdict":"allow"}"#, pending()),
+        (
+            r#"{"id":"x","action":"block","verdict":"require_approval"}"#,
+            rejected("no reason was given"),
+        ),
+        (r#"{"id":"x"}"#, pending()),
+        ("{}", pending()),
+        (
+            r#"{"action":"require_approval","approval_expiration_time":"2026-01-01T12:00:01Z"}"#,
+            ApprovalState::Pending {
+                expires_at: Some(Timestamp(now.0 + 1_000_000_000)),
+            },
+        ),
+        (
+            r#"{"action":"require_approval","approval_expiration_time":"2026-01-01T12:00:00Z"}"#,
+            ApprovalState::Expired,
+        ),
+        (
+            r#"{"action":"allow","approval_expiration_time":"2020-01-01 00:00:00"}"#,
+            ApprovalState::Expired,
+        ),
+        (
+            r#"{"action":"allow","expired":true}"#,
+            ApprovalState::Expired,
+        ),
+        (
+            r#"{"action":"allow","approval_expiration_time":"soon"}"#,
+            ApprovalState::Granted,
+        ),
+        (
+            r#"{"action":"allow","approval_expiration_time":"2026-01-01T12:00:01Z"}"#,
+            ApprovalState::Granted,
+        ),
+    ];
+    for (body, expected) in table {
+        assert_eq!(
+            approvals::state(&answered(200, body), now),
+            Ok(expected),
+            "{body}"
+        );
+    }
+    for body in [
+        r#"{"action":"allow","verdict":"block"}"#,
+        r#"{"action":"block","verdict":"allow"}"#,
+        "",
+        "[]",
+        r#"["allow"]"#,
+        r#"{"action":"block","action":"allow"}"#,
+    ] {
+        assert!(
+            approvals::state(&answered(200, body), now).is_err(),
+            "{body}"
+        );
+    }
+    for (status, is_unavailable) in [
+        (404, true),
+        (500, true),
+        (429, true),
+        (401, false),
+        (201, false),
+    ] {
+        let state = approvals::state(&answered(status, r#"{"action":"allow"}"#), now);
+        let error = state.unwrap_err();
+        assert_eq!(
+            matches!(error, PolicyError::Unavailable(_)),
+            is_unavailable,
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn an_introduction_goes_by_the_status() {
+    let url = || "https://core.example".to_owned();
+    let said = |status, body: &str| answer::introduced(&answered(status, body), url());
+    assert_eq!(said(200, r#"{"valid":true}"#), Ok(()));
+    assert_eq!(said(200, "hello"), Ok(()));
+    for (status, body) in [
+        (401, r#"{"reason_code":"invalid_api_key"}"#),
+        (403, "{}"),
+        (200, r#"{"valid":false}"#),
+    ] {
+        let error = said(status, body).unwrap_err();
+        assert!(matches!(error, StartError::KeyRejected { .. }), "{status}");
+        assert!(error.to_string().contains("OPENBOX_API_KEY"));
+    }
+    for status in [301, 404, 500] {
+        assert!(
+            matches!(said(status, "{}"), Err(StartError::Unexpected { .. })),
+            "{status}"
+        );
+    }
+}

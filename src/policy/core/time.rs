@@ -1,0 +1,96 @@
+//! Points in time as Core's wire writes them, out and in.
+
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+use crate::domain::Timestamp;
+
+/// What we send: milliseconds, and always `Z`.
+const MILLISECONDS_UTC: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// `at` as the contract wants it.
+pub(super) fn written(at: Timestamp) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0))
+        .ok()
+        .and_then(|at| at.format(MILLISECONDS_UTC).ok())
+        .unwrap_or_default()
+}
+
+/// What Core sends, in every spelling its clients accept: `Z` or an offset
+/// (`+01:00`, `+0100`, `+01`) or neither (UTC), `T` or a space. `None` for
+/// anything else: an expiry nobody can read does not exist.
+pub(super) fn read(text: &str) -> Option<Timestamp> {
+    const DATE_AND_SECONDS: usize = "2026-01-01T00:00:00".len();
+    let text = text.trim();
+    let (date, rest) = text.split_at_checked("2026-01-01".len())?;
+    let clock = rest.strip_prefix(['T', 't', ' '])?;
+    let (clock, offset) = match clock.find(['Z', 'z', '+', '-']) {
+        Some(at) => clock.split_at_checked(at)?,
+        None => (clock, "Z"),
+    };
+    let offset = match (offset.split_at_checked(1)?, offset.len()) {
+        (("Z" | "z", ""), _) => "Z".to_owned(),
+        ((sign, hours), 3) => format!("{sign}{hours}:00"),
+        ((sign, digits), 5) => {
+            let (hours, minutes) = digits.split_at_checked(2)?;
+            format!("{sign}{hours}:{minutes}")
+        }
+        (_, 6) => offset.to_owned(),
+        _ => return None,
+    };
+    let clock = clock.trim_end();
+    let mut whole = format!("{date}T{clock}");
+    if whole.len() < DATE_AND_SECONDS {
+        whole.push_str(":00");
+    }
+    let at = OffsetDateTime::parse(&(whole + &offset), &Rfc3339).ok()?;
+    u64::try_from(at.unix_timestamp_nanos()).ok().map(Timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_moment_is_that_moment() {
+        let noon = Timestamp(1_767_268_800_000_000_000);
+        for text in [
+            "2026-01-01T12:00:00Z",
+            "2026-01-01T12:00:00.000z",
+            "2026-01-01 12:00:00Z",
+            "2026-01-01T12:00:00",
+            "2026-01-01 12:00:00.000000",
+            "2026-01-01T12:00",
+            "2026-01-01T13:00:00+01:00",
+            "2026-01-01T13:00:00+0100",
+            "2026-01-01T13:00:00+01",
+            "2026-01-01 06:30:00.000-05:30",
+            " 2026-01-01T12:00:00+00 ",
+        ] {
+            assert_eq!(read(text), Some(noon), "{text}");
+        }
+        assert_eq!(written(noon), "2026-01-01T12:00:00.000Z");
+        let later = Timestamp(noon.0 + 1_999_999);
+        assert_eq!(written(later), "2026-01-01T12:00:00.001Z");
+    }
+
+    #[test]
+    fn what_is_no_moment_is_none() {
+        for text in [
+            "",
+            "soon",
+            "2026-01-01",
+            "2026-13-01T12:00:00Z",
+            "2026-01-01T12:00:00+1",
+            "2026-01-01T12:00:00Zebra",
+            "1767268800",
+            "1026-01-01T12:00:00Z",
+            "ää26-01-01T12:00:00Z",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! JSON of Core's wire contract: the only file that knows its field names.
+//!
+//! Fields, their order and their explicit nulls are those of
+//! `openbox-sdk-python` 1.4.0 under `requests`; the vectors in
+//! `tests/golden/contract` hold them still.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::domain::{
+    Action, Answer, Captured, Completion, Context, Event, EventKind, Headers, HttpAnswer, HttpCall,
+    JsonText, Operation, Outcome, Stage, Timestamp,
+};
+
+use super::json::{Bracket, Json, Word};
+use super::{subject, time};
+
+const SOURCE: &str = "workflow-telemetry";
+/// What a hook is, wherever it happens: the wire has no other event for it.
+const HOOK_EVENT: EventKind = EventKind::ActivityStarted;
+/// Room for everything but bodies and headers.
+const ENVELOPE_BYTES: usize = 1_536;
+
+/// The wire's word for what an operation does, also its `activity_type`
+/// outside any activity.
+pub(super) fn hook_type(operation: &Operation) -> &'static str {
+    match operation.action {
+        Action::Http(_) => "http_request",
+    }
+}
+
+/// A lifecycle event.
+pub(super) fn event(event: &Event) -> Vec<u8> {
+    let payload: usize = event.fields.iter().map(|(_, json)| json.0.len()).sum();
+    let mut json = Json::with_capacity(payload.saturating_add(ENVELOPE_BYTES));
+    json.open(Bracket::Object);
+    envelope(&mut json, event.kind, &event.context);
+    let activity = match event.kind {
+        EventKind::ActivityStarted | EventKind::ActivityCompleted => {
+            event.context.activity.as_ref()
+        }
+        EventKind::WorkflowStarted
+        | EventKind::WorkflowCompleted
+        | EventKind::WorkflowFailed
+        | EventKind::SignalReceived => None,
+    };
+    let has_input = event.fields.iter().any(|(name, _)| *name == INPUT);
+    if let Some(activity) = activity
+        && event.kind == EventKind::ActivityStarted
+        && !has_input
+    {
+        json.name(INPUT);
+        json.json(&activity.input);
+    }
+    for (name, value) in &event.fields {
+        json.name(name);
+        json.json(value);
+    }
+    if let Some(activity) = activity {
+        json.name("attempt");
+        json.number(activity.attempt);
+        json.name("activity_id");
+        json.string(&activity.id);
+        json.name("activity_type");
+        json.string(&activity.kind);
+    }
+    timestamp(&mut json, event.at);
+    json.close(Bracket::Object);
+    json.into_bytes()
+}
+
+const INPUT: &str = "activity_input";
+
+/// The input that Core's guardrails see with `event`, if it carries one.
+pub(super) fn input_of(event: &Event) -> Option<&JsonText> {
+    let (_, sent) = event.fields.iter().find(|(name, _)| *name == INPUT)?;
+    Some(sent)
+}
+
+/// An operation at one of its stages; `completion` makes it `completed`.
+pub(super) fn operation(operation: &Operation, completion: Option<&Completion>) -> Vec<u8> {
+    let mut json =
+        Json::with_capacity(ENVELOPE_BYTES.saturating_add(payload(operation, completion)));
+    let context = subject(operation);
+    json.open(Bracket::Object);
+    envelope(&mut json, HOOK_EVENT, &context);
+    if let Some(activity) = &context.activity {
+        json.name("activity_id");
+        json.string(&activity.id);
+        json.name("activity_type");
+        json.string(&activity.kind);
+        json.name(INPUT);
+        json.json(&activity.input);
+        json.name("attempt");
+        json.number(activity.attempt);
+    }
+    json.name("hook_trigger");
+    json.word(Word::True);
+    json.name("spans");
+    json.open(Bracket::Array);
+    span(&mut json, operation, completion);
+    json.close(Bracket::Array);
+    json.name("span_count");
+    json.number(1_u64);
+    timestamp(
+        &mut json,
+        completion.map_or(operation.started_at, |c| c.ended_at),
+    );
+    json.close(Bracket::Object);
+    json.into_bytes()
+}
+
+/// The question where an approval stands. `None` outside any activity: Core
+/// knows approvals by the activity's id.
+pub(super) fn approval(context: &Context) -> Option<Vec<u8>> {
+    let activity = context.activity.as_ref()?;
+    let mut json = Json::with_capacity(256);
+    json.open(Bracket::Object);
+    json.name("workflow_id");
+    json.string(&context.workflow_id);
+    json.name("run_id");
+    json.string(&context.run_id);
+    json.name("activity_id");
+    json.string(&activity.id);
+    json.close(Bracket::Object);
+    Some(json.into_bytes())
+}
+
+fn payload(operation: &Operation, completion: Option<&Completion>) -> usize {
+    let Action::Http(call) = &operation.action;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let answer = completion
+        .and_then(|c| c.answer.as_ref())
+        .map_or(0, |answer| {
+            let Answer::Http(answer) = answer;
+            text(&answer.body.text).saturating_add(answer.headers.len().saturating_mul(64))
+        });
+    text(&call.body.text)
+        .saturating_add(call.headers.len().saturating_mul(64))
+        .saturating_add(call.url.len().saturating_mul(2))
+        .saturating_add(answer)
+}
+
+fn envelope(json: &mut Json, kind: EventKind, context: &Context) {
+    json.name("source");
+    json.string(SOURCE);
+    json.name("event_type");
+    json.string(kind.as_str());
+    json.name("workflow_id");
+    json.string(&context.workflow_id);
+    json.name("run_id");
+    json.string(&context.run_id);
+    json.name("workflow_type");
+    json.string(&context.workflow_type);
+    json.name("task_queue");
+    json.string(&context.task_queue);
+}
+
+fn timestamp(json: &mut Json, at: Timestamp) {
+    json.name("timestamp");
+    json.string(&time::written(at));
+}
+
+fn span(json: &mut Json, operation: &Operation, completion: Option<&Completion>) {
+    let Action::Http(call) = &operation.action;
+    let answer = completion.and_then(|c| c.answer.as_ref()).map(|answer| {
+        let Answer::Http(answer) = answer;
+        answer
+    });
+    let stage = match completion {
+        None => Stage::Started,
+        Some(_) => Stage::Completed,
+    };
+    json.open(Bracket::Object);
+    json.name("span_id");
+    json.string(&operation.span.to_string());
+    json.name("trace_id");
+    json.string(&operation.trace.to_string());
+    json.name("parent_span_id");
+    json.string_or_null(operation.parent.map(|p| p.to_string()).as_deref());
+    json.name("name");
+    json.string(&call.method);
+    json.name("kind");
+    json.string("CLIENT");
+    json.name("stage");
+    json.string(stage.as_str());
+    times(json, operation.started_at, completion.map(|c| c.ended_at));
+    attributes(json, call, answer);
+    json.name("status");
+    json.open(Bracket::Object);
+    json.name("code");
+    // Also when there is an error: the vectors' way.
+    json.string("UNSET");
+    json.name("description");
+    json.word(Word::Null);
+    json.close(Bracket::Object);
+    json.name("events");
+    json.open(Bracket::Array);
+    json.close(Bracket::Array);
+    json.name("error");
+    json.string_or_null(completion.and_then(error));
+    json.name("hook_type");
+    json.string(hook_type(operation));
+    http_family(json, call, answer);
+    json.close(Bracket::Object);
+}
+
+fn times(json: &mut Json, started: Timestamp, ended: Option<Timestamp>) {
+    json.name("start_time");
+    json.number(started.0);
+    json.name("end_time");
+    match ended {
+        Some(ended) => json.number(ended.0),
+        None => json.word(Word::Null),
+    }
+    json.name("duration_ns");
+    match ended {
+        Some(ended) => json.number(ended.0.saturating_sub(started.0)),
+        None => json.word(Word::Null),
+    }
+}
+
+/// What went wrong, if anything did.
+fn error(completion: &Completion) -> Option<&str> {
+    match (completion.outcome, &completion.error) {
+        (Outcome::Answered, error) => error.as_deref(),
+        (Outcome::Failed | Outcome::Abandoned, Some(error)) => Some(error),
+        (Outcome::Failed | Outcome::Abandoned, None) => Some(completion.outcome.as_str()),
+    }
+}
+
+fn attributes(json: &mut Json, call: &HttpCall, answer: Option<&HttpAnswer>) {
+    json.name("attributes");
+    json.open(Bracket::Object);
+    json.name("http.method");
+    json.string(&call.method);
+    json.name("http.url");
+    json.string(&call.url);
+    if let Some(agent) = call.headers.last("user-agent") {
+        json.name("user_agent.original");
+        json.string(agent);
+    }
+    if let Some(answer) = answer {
+        json.name("http.status_code");
+        json.number(answer.status);
+    }
+    // Said only where it is so: whole bodies look exactly as an SDK's.
+    if is_partial(call.body.state) {
+        json.name("openbox.http.request_body.partial");
+        json.word(Word::True);
+    }
+    if answer.is_some_and(|answer| is_partial(answer.body.state)) {
+        json.name("openbox.http.response_body.partial");
+        json.word(Word::True);
+    }
+    json.close(Bracket::Object);
+}
+
+/// Whether policy was shown less of a body than there is.
+fn is_partial(state: Captured) -> bool {
+    !state.is_whole()
+}
+
+/// The fields only HTTP has: what is known first, then nulls for the rest.
+fn http_family(json: &mut Json, call: &HttpCall, answer: Option<&HttpAnswer>) {
+    let asked = call.body.text.as_deref();
+    let said = answer.and_then(|answer| answer.body.text.as_deref());
+    json.name("http_url");
+    json.string(&call.url);
+    json.name("http_method");
+    json.string(&call.method);
+    if let Some(answer) = answer {
+        json.name("http_status_code");
+        json.number(answer.status);
+    }
+    if asked.is_some() {
+        json.name("request_body");
+        json.string_or_null(asked);
+    }
+    json.name("request_headers");
+    headers(json, &call.headers);
+    if let Some(answer) = answer {
+        if said.is_some() {
+            json.name("response_body");
+            json.string_or_null(said);
+        }
+        json.name("response_headers");
+        headers(json, &answer.headers);
+    }
+    let nulls = [
+        ("http_status_code", answer.is_none()),
+        ("response_headers", answer.is_none()),
+        ("request_body", asked.is_none()),
+        ("response_body", said.is_none()),
+    ];
+    for (name, is_null) in nulls {
+        if is_null {
+            json.name(name);
+            json.word(Word::Null);
+        }
+    }
+}
+
+/// A JSON object has each name once: repeated fields are joined, as clients do.
+fn headers(json: &mut Json, headers: &Headers) {
+    json.open(Bracket::Object);
+    for (n, (name, _)) in headers.iter().enumerate() {
+        let is_same = |other: &str| other.eq_ignore_ascii_case(name);
+        if headers.iter().take(n).any(|(earlier, _)| is_same(earlier)) {
+            continue;
+        }
+        let values = headers.iter().skip(n).filter(|(other, _)| is_same(other));
+        json.name(name);
+        json.joined(values.map(|(_, value)| value), ", ");
+    }
+    json.close(Bracket::Object);
+}
+
+/// What Core answers to an evaluation and to a poll, before anybody has judged
+/// whether it makes sense. A name that occurs twice is an error.
+#[derive(Debug, Deserialize)]
+pub(super) struct Said {
+    pub(super) verdict: Option<Value>,
+    pub(super) action: Option<Value>,
+    pub(super) reason: Option<Value>,
+    pub(super) policy_id: Option<Value>,
+    pub(super) governance_event_id: Option<Value>,
+    pub(super) constraints: Option<Value>,
+    pub(super) behavioral_violations: Option<Value>,
+    pub(super) approval_id: Option<Value>,
+    pub(super) approval_expiration_time: Option<Value>,
+    pub(super) expired: Option<Value>,
+    #[serde(alias = "guardrails")]
+    pub(super) guardrails_result: Option<Box<RawValue>>,
+}
+
+/// What guardrails made of the input or output.
+#[derive(Debug, Deserialize)]
+pub(super) struct Guardrails {
+    #[serde(default = "passed")]
+    pub(super) validation_passed: bool,
+    pub(super) input_type: Option<Value>,
+    pub(super) redacted_input: Option<Box<RawValue>>,
+    pub(super) reasons: Option<Value>,
+}
+
+fn passed() -> bool {
+    true
+}
+
+impl Guardrails {
+    /// The findings, in their own words.
+    pub(super) fn findings(&self) -> impl Iterator<Item = &str> {
+        let reasons = self.reasons.as_ref().and_then(Value::as_array);
+        reasons
+            .into_iter()
+            .flatten()
+            .filter_map(|finding| finding.get("reason")?.as_str())
+    }
+
+    /// Whether it is the outcome that was looked at, not the input.
+    pub(super) fn is_about_output(&self) -> bool {
+        self.input_type.as_ref().and_then(Value::as_str) == Some("activity_output")
+    }
+}
+
+/// What Core answers with an error status.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Complaint {
+    pub(super) reason_code: Option<Value>,
+    pub(super) code: Option<Value>,
+    pub(super) reason: Option<Value>,
+    pub(super) message: Option<Value>,
+}
+
+/// What Core answers when it is shown a key.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Introduced {
+    pub(super) valid: Option<Value>,
+}
+
+/// Reads a JSON object, and nothing but an object.
+pub(super) fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
+    // Without this, serde reads an array as the fields in their order.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err("not a JSON object".to_owned());
+    }
+    serde_json::from_slice(text).map_err(|error| error.to_string())
+}
