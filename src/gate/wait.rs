@@ -7,7 +7,7 @@ use tokio::time::{self, Instant};
 
 use crate::domain::{ApprovalId, Context, Operation, Refusal, Stage};
 use crate::journal::Record;
-use crate::policy::{ApprovalState, ApprovalsAt, Ruling};
+use crate::policy::{self, ApprovalState, ApprovalsAt, Ruling};
 use crate::process::{clock, spawn_named};
 use crate::session::Session;
 
@@ -143,7 +143,7 @@ impl Inner {
             fingerprint,
             stage,
             covers,
-            context: approval_context(operation),
+            context: policy::core::subject(operation),
             ..self.bare_opening(operation.context.clone(), ruling)
         }
     }
@@ -219,27 +219,6 @@ fn pending(hold: &Hold, retry_after: Duration) -> Waited {
     Waited::Ended(Refusal::ApprovalPending {
         approval: hold.id.clone(),
         retry_after,
-    })
-}
-
-/// The ids Core knows an operation's approval by: its activity's, or, outside
-/// any activity, those of the operation itself (contract §5.1).
-fn approval_context(operation: &Operation) -> Arc<Context> {
-    if operation.context.activity.is_some() {
-        return operation.context.clone();
-    }
-    let id = match operation.fingerprint {
-        Some(print) => print.to_string(),
-        None => operation.id.to_string(),
-    };
-    Arc::new(Context {
-        activity: Some(crate::domain::ActivityRef {
-            id: id.into(),
-            kind: operation.protocol().as_str().into(),
-            attempt: 1,
-            input: crate::domain::JsonText::empty_array(),
-        }),
-        ..(*operation.context).clone()
     })
 }
 

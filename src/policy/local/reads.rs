@@ -58,7 +58,11 @@ pub(super) fn reads(scopes: &[Scope<'_>], symbols: &Symbols) -> Result<Reads, Wh
     for scope in scopes {
         for import in &scope.module.imports {
             let path = super::syntax::static_path(&import.refr);
-            match path.as_ref().and_then(|path| path.first()).map(String::as_str) {
+            match path
+                .as_ref()
+                .and_then(|path| path.first())
+                .map(String::as_str)
+            {
                 Some("data" | "rego" | "future") => {}
                 Some(_) | None => {
                     return Err(format!("{}: it imports input", position(&import.span)));
@@ -307,7 +311,9 @@ impl<'a> Reader<'a, '_> {
         let mut at = expr;
         loop {
             match at {
-                Expr::RefDot { refr, field, span, .. } => {
+                Expr::RefDot {
+                    refr, field, span, ..
+                } => {
                     steps.push((text(&field.1), span));
                     at = refr;
                 }

@@ -41,13 +41,14 @@ impl Watcher {
         // One place is enough: a second change while one waits changes nothing.
         let (waker, woken) = sync_channel(1);
         let changed = waker.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the files is an event too, and must not lead to the next.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                wake(&changed);
-            }
-        })
-        .map_err(|error| WatchError::new(&path, &error))?;
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // Reading the files is an event too, and must not lead to the next.
+                if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                    wake(&changed);
+                }
+            })
+            .map_err(|error| WatchError::new(&path, &error))?;
         watch(&mut watcher, &path).map_err(|error| WatchError::new(&path, &error))?;
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()

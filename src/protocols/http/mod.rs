@@ -26,6 +26,9 @@ pub mod settings;
 mod upgrade;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::gate::Gate;

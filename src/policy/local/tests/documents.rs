@@ -46,7 +46,10 @@ fn the_document_of_an_answer_is_the_contracts() {
 #[test]
 fn the_document_of_a_request_without_an_answer_is_the_contracts() {
     let operation = operation("GET", "example.com", "/items");
-    golden("http_failed.json", Question::Completed(&operation, &failed()));
+    golden(
+        "http_failed.json",
+        Question::Completed(&operation, &failed()),
+    );
 }
 
 #[test]

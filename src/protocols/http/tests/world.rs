@@ -1,0 +1,218 @@
+//! A proxy with a scripted policy, an origin that says what it is told, and a
+//! client that speaks bytes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::domain::{Context, Timestamp};
+use crate::gate::{self, Gate};
+use crate::journal::{self, Journal};
+use crate::metrics::Metrics;
+use crate::net::authority::Authority;
+use crate::net::dial::{self, Dialer};
+use crate::net::listen;
+use crate::net::mint::{self, Mint};
+use crate::net::tls::{self, Upstreams};
+use crate::net::trust::Roots;
+use crate::policy::PolicyBackend;
+use crate::process::{DrainTrigger, drain};
+use crate::session::{self, Registry, registry::Unattributed};
+
+use super::super::{HttpProxy, Parts, Settings};
+
+/// Everything a test needs, on loopback.
+pub(super) struct World {
+    pub(super) proxy: SocketAddr,
+    pub(super) gate: Gate,
+    folder: tempfile::TempDir,
+    _drain: DrainTrigger,
+}
+
+impl World {
+    pub(super) async fn new(backend: impl PolicyBackend + 'static) -> Self {
+        let settings = Settings {
+            hold_within: Duration::from_millis(300),
+            capture_within: Duration::from_millis(200),
+            ..Settings::default()
+        };
+        Self::with(backend, settings).await
+    }
+
+    pub(super) async fn with(backend: impl PolicyBackend + 'static, settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&journal::Settings {
+            folder: folder.path().to_path_buf(),
+            sync_within: Duration::from_millis(50),
+        });
+        let own = Context {
+            workflow_id: "own".into(),
+            run_id: "own-run".into(),
+            workflow_type: "sidecar".into(),
+            task_queue: "sidecar".into(),
+            activity: None,
+        };
+        let registry = Registry::new(
+            session::Settings {
+                own,
+                unattributed: Unattributed::Session,
+                runs_max: 10,
+                activities_max: 10,
+                contexts_max: 10,
+                context_lives: Duration::from_secs(60),
+            },
+            Timestamp(1),
+        );
+        let (gate, housekeeping) = Gate::new(gate::Parts {
+            backend: Arc::new(backend),
+            journal: journal.unwrap(),
+            registry: Arc::new(registry),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            settings: gate::Settings {
+                judge_within: Duration::from_secs(5),
+                approval_lives: Duration::from_secs(60),
+                holds_max: 100,
+                reports_max: 100,
+                fail_mode: gate::FailMode::Closed,
+                constraints: gate::Constraints::Advisory,
+                halt_scope: gate::HaltScope::Run,
+            },
+        });
+        crate::process::spawn_named("housekeeping", housekeeping.run());
+        let dialing = dial::Settings {
+            allow: vec!["127.0.0.0/8".parse().unwrap()],
+            ..dial::Settings::default()
+        };
+        let roots = Roots::read(&[]).unwrap();
+        let mint = Mint::new(Authority::ephemeral().unwrap(), &mint::Settings::default());
+        let proxy = HttpProxy::new(Parts {
+            settings,
+            gate: gate.clone(),
+            dialer: Dialer::new(dialing, Vec::new()),
+            tls: Upstreams::new(&roots, &tls::Settings::default()).unwrap(),
+            mint: Arc::new(mint.unwrap()),
+            agent_token: None,
+        });
+        let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address();
+        let (trigger, drain) = drain::channel();
+        crate::process::spawn_named("proxy", proxy.run(listener, drain));
+        Self {
+            proxy: address,
+            gate,
+            folder,
+            _drain: trigger,
+        }
+    }
+
+    /// Sends `request` in one write and reads until the proxy closes or has
+    /// been quiet for a while.
+    pub(super) async fn say(&self, request: &str) -> String {
+        let mut client = self.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        hear(&mut client).await
+    }
+
+    pub(super) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.proxy).await.unwrap()
+    }
+
+    pub(super) fn journal(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// `record` and `decision` of each journal line.
+    pub(super) fn decisions(&self) -> Vec<String> {
+        let word = |line: &serde_json::Value, name: &str| {
+            line.get(name)
+                .and_then(|v| v.as_str())
+                .unwrap_or("")
+                .to_owned()
+        };
+        self.journal()
+            .iter()
+            .filter(|line| line.get("decision").is_some())
+            .map(|line| format!("{} {}", word(line, "record"), word(line, "decision")))
+            .collect()
+    }
+}
+
+/// What comes until the end, or until 400 ms of silence.
+pub(super) async fn hear(client: &mut TcpStream) -> String {
+    let mut heard = Vec::new();
+    let mut piece = vec![0; 65_536];
+    loop {
+        match tokio::time::timeout(Duration::from_millis(400), client.read(&mut piece)).await {
+            Ok(Ok(read)) if read > 0 => heard.extend_from_slice(&piece[..read]),
+            _ => return String::from_utf8_lossy(&heard).into_owned(),
+        }
+    }
+}
+
+/// An origin that answers every request with the same bytes.
+pub(super) struct Origin {
+    pub(super) address: SocketAddr,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Origin {
+    /// Answers once the head of a request (and `body_bytes` of a body) is there.
+    pub(super) async fn saying(answer: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let log = heard.clone();
+        crate::process::spawn_named("origin", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                crate::process::spawn_named(
+                    "origin-connection",
+                    serve(stream, answer, log.clone()),
+                );
+            }
+        });
+        Self { address, heard }
+    }
+
+    /// Everything that reached it.
+    pub(super) fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
+    }
+}
+
+async fn serve(mut stream: TcpStream, answer: &'static str, log: Arc<Mutex<Vec<u8>>>) {
+    let mut request = Vec::new();
+    let mut piece = vec![0; 65_536];
+    while let Ok(read) = stream.read(&mut piece).await {
+        if read == 0 {
+            return;
+        }
+        request.extend_from_slice(&piece[..read]);
+        log.lock().unwrap().extend_from_slice(&piece[..read]);
+        while let Some(end) = whole_request(&request) {
+            request.drain(..end);
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn whole_request(bytes: &[u8]) -> Option<usize> {
+    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    let head = text.find("\r\n\r\n")? + 4;
+    if text[..head].contains("transfer-encoding: chunked") {
+        return text[head..].find("0\r\n\r\n").map(|at| head + at + 5);
+    }
+    let length = text[..head]
+        .split("content-length: ")
+        .nth(1)
+        .and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    (bytes.len() >= head + length).then_some(head + length)
+}
