@@ -27,4 +27,8 @@ pub mod gate;
 
 pub mod protocols;
 
+pub mod config;
+
+pub mod app;
+
 pub mod cli;

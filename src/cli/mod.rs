@@ -1,4 +1,120 @@
 //! The command line: one file per verb, and what verbs share.
+//!
+//! Verbs write to the streams they are given and answer with an exit code;
+//! `main` owns the process.
 
+mod args;
+mod banner;
+mod ca;
+mod check;
+mod child;
 pub mod child_env;
+mod env;
 pub mod env_text;
+mod environment;
+mod health;
+mod logs;
+mod report;
+mod run;
+mod runtime;
+mod schema;
+mod serve;
+mod version;
+
+use std::io::{self, Write};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Source;
+
+pub use args::Shared;
+
+/// Exit codes that mean something of their own.
+pub mod exit {
+    /// Everything was done.
+    pub const OK: u8 = 0;
+    /// It was not done, and the text says why.
+    pub const FAILED: u8 = 1;
+    /// The run was halted.
+    pub const HALTED: u8 = 77;
+    /// The configuration has problems (`EX_CONFIG`).
+    pub const CONFIG: u8 = 78;
+    /// The command was found and cannot be executed.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// The command was not found.
+    pub const NOT_FOUND: u8 = 127;
+}
+
+/// Governs what an AI agent does to the outside world, from beside it.
+#[derive(Debug, Parser)]
+#[command(name = "openbox-sidecar", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a command whose network traffic is governed
+    Run(run::Args),
+    /// Serve agents until told to stop
+    Serve(serve::Args),
+    /// Check a configuration and tell every problem at once
+    Check(check::Args),
+    /// Print the environment that sends a program through a serving sidecar
+    Env(env::Args),
+    /// The certificate authority of this sidecar
+    #[command(subcommand)]
+    Ca(ca::Verb),
+    /// The configuration file
+    #[command(subcommand)]
+    Config(schema::Verb),
+    /// Print the version
+    Version,
+    /// Ask a serving sidecar whether it is ready
+    Health(health::Args),
+    // PLUG(control): Approvals(approvals::Args) and Runs(runs::Args).
+}
+
+/// Where a verb writes.
+pub struct Streams<'a> {
+    /// What was asked for.
+    pub out: &'a mut dyn Write,
+    /// Everything else.
+    pub err: &'a mut dyn Write,
+}
+
+impl std::fmt::Debug for Streams<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Streams")
+    }
+}
+
+/// Does what `cli` says and answers with the exit code.
+///
+/// # Errors
+/// A stream cannot be written.
+pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
+    match cli.verb {
+        Verb::Run(args) => run::run(args, env, streams),
+        Verb::Serve(args) => serve::serve(&args, env, streams),
+        Verb::Check(args) => check::check(&args, env, streams),
+        Verb::Env(args) => env::env(&args, env, streams),
+        Verb::Ca(verb) => ca::ca(&verb, env, streams),
+        Verb::Config(verb) => schema::schema(&verb, streams),
+        Verb::Version => version::version(streams),
+        Verb::Health(args) => health::health(&args, env, streams),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

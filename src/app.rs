@@ -1,0 +1,349 @@
+//! A sidecar from a configuration: [`bind`] reserves everything that can fail, [`Bound::run`] serves.
+//!
+//! The only file that knows all modules. Tests call the same functions with
+//! port 0, so production wiring is what is tested.
+
+mod error;
+mod judge;
+mod state;
+mod trust;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, For, Listener, PolicyMode, UpstreamConfig};
+use crate::domain::Reason;
+use crate::gate::{FailMode, Gate, Housekeeping, Parts};
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::net;
+use crate::net::dial::{self, Dialer};
+use crate::process::drain::DrainTrigger;
+use crate::process::readiness::{Pending, Readiness};
+use crate::process::{Drain, clock, drain, spawn_named};
+use crate::protocols::http::{self, HttpProxy};
+use crate::redact::Secret;
+use crate::session::Registry;
+
+pub use error::StartError;
+use judge::Judge;
+use state::StateFiles;
+
+/// Where a sidecar listens; `None` is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The HTTP proxy.
+    pub http: Option<SocketAddr>,
+    /// The agent API.
+    pub agent: Option<SocketAddr>,
+    /// The operator API.
+    pub operator: Option<SocketAddr>,
+    /// Health and metrics.
+    pub health: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Each with its name, in a stable order.
+    pub fn named(&self) -> [(&'static str, Option<SocketAddr>); 4] {
+        [
+            ("http", self.http),
+            ("agent", self.agent),
+            ("operator", self.operator),
+            ("health", self.health),
+        ]
+    }
+}
+
+impl Addresses {
+    /// All of them: an agent must not reach them through its own proxy.
+    fn own(&self) -> Vec<SocketAddr> {
+        self.named()
+            .into_iter()
+            .filter_map(|(_, address)| address)
+            .collect()
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut space = "";
+        for (name, address) in self.named() {
+            if let Some(address) = address {
+                write!(f, "{space}{name}={address}")?;
+                space = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What others may know of a sidecar, bound or running. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Decides; also counts and knows the runs.
+    pub gate: Gate,
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// One line: who judges, and from where.
+    pub policy: String,
+    /// What happens while Core gives no answer: `open` or `closed`.
+    pub fail_mode: &'static str,
+    /// The state folder.
+    pub state_dir: PathBuf,
+    /// The journal in it.
+    pub journal: PathBuf,
+    /// What opens the agent API.
+    pub agent_token: Secret,
+    /// SHA-256 of our authority's certificate, hex; `None` where nothing is intercepted.
+    pub ca_fingerprint: Option<String>,
+}
+
+impl View {
+    /// Why something is halted, if something is: everything, or one run.
+    pub fn halted(&self) -> Option<Reason> {
+        let registry = self.gate.registry();
+        registry.everything_halted().or_else(|| {
+            let runs = registry.all_runs();
+            runs.iter().find_map(|run| run.latch.reason())
+        })
+    }
+
+    /// Resolves with the reason once [`Self::halted`] has one. Cancel-safe.
+    pub async fn until_halted(&self) -> Reason {
+        let mut changes = self.gate.registry().halt_changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(reason) = self.halted() {
+                return reason;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// A sidecar whose addresses are known and reserved, and which serves nobody yet.
+#[derive(Debug)]
+pub struct Bound {
+    view: View,
+    housekeeping: Housekeeping,
+    sockets: Sockets,
+    proxy: HttpProxy,
+    judge: Judge,
+    readiness: Readiness,
+    starting: Pending,
+    drain_within: Duration,
+    /// Removes what names a running sidecar when it ends.
+    _state: StateFiles,
+    // Last: its lock is given up when everything else is gone.
+    _journal: Arc<Journal>,
+}
+
+#[derive(Debug)]
+struct Sockets {
+    http: Option<net::listen::Bound>,
+    agent: Option<net::listen::Bound>,
+    operator: Option<net::listen::Bound>,
+    health: Option<net::listen::Bound>,
+}
+
+/// Loads what `mode` names, to see whether it loads. Describes it in one line.
+///
+/// # Errors
+/// A policy that cannot be loaded, with file and line.
+pub fn check_policy(mode: &PolicyMode) -> Result<String, StartError> {
+    match mode {
+        PolicyMode::Local(local) => Judge::local(local).map(|judge| judge.backend.describe()),
+        PolicyMode::Core(core) => Ok(format!("OpenBox Core at {}", core.url)),
+    }
+}
+
+/// Reserves everything that a sidecar of `config` needs.
+///
+/// # Errors
+/// A policy that cannot be loaded, a state folder that cannot be used, a port
+/// that is taken, a Core that does not know the key.
+pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
+    let readiness = Readiness::default();
+    let starting = readiness.pending("listeners");
+    state::create_folder(&config.state_dir)?;
+    // First of all: its lock says that the folder is ours.
+    let journal = Journal::open(&config.journal).map_err(StartError::Journal)?;
+    let (sockets, addresses) = listen(&config)?;
+    let (roots, tls) = trust::upstreams(&config.upstream)?;
+    let mint = trust::mint(&config.state_dir, purpose)?;
+    trust::publish(&config.state_dir, &roots, &mint)?;
+    let judge = Judge::new(&config.policy, &tls).await?;
+    let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
+    let policy = judge.backend.describe();
+    let (gate, housekeeping) = Gate::new(Parts {
+        backend: judge.backend.clone(),
+        journal: journal.clone(),
+        registry: Arc::new(Registry::new(config.session, clock::now())),
+        metrics,
+        settings: config.gate,
+    });
+    let agent_token = Secret::new(clock::secret_name("obx_test_"));
+    let operator_token = Secret::new(clock::secret_name("obop_"));
+    let state = StateFiles::write(
+        &config.state_dir,
+        addresses.operator,
+        &operator_token,
+        &agent_token,
+    )?;
+    let proxy = HttpProxy::new(http::Parts {
+        settings: config.http,
+        gate: gate.clone(),
+        dialer: Dialer::new(dialing(config.upstream)?, addresses.own()),
+        tls,
+        mint: mint.clone(),
+        agent_token: Some(agent_token.clone()),
+    });
+    Ok(Bound {
+        view: View {
+            gate,
+            addresses,
+            policy,
+            fail_mode: match config.gate.fail_mode {
+                FailMode::Open => "open",
+                FailMode::Closed => "closed",
+            },
+            journal: journal.path().to_path_buf(),
+            state_dir: config.state_dir,
+            agent_token,
+            ca_fingerprint: Some(trust::fingerprint(&mint)),
+        },
+        housekeeping,
+        sockets,
+        proxy,
+        judge,
+        readiness,
+        starting,
+        drain_within: config.drain_within,
+        _state: state,
+        _journal: journal,
+    })
+}
+
+fn dialing(upstream: UpstreamConfig) -> Result<dial::Settings, StartError> {
+    let resolve = upstream.resolve.iter().map(|entry| {
+        let text = format!("{}:{}={}", entry.host, entry.port, entry.address);
+        text.parse().map_err(StartError::internal)
+    });
+    Ok(dial::Settings {
+        resolve: resolve.collect::<Result<_, _>>()?,
+        allow: upstream.allow,
+        resolve_within: upstream.resolve_within,
+        connect_within: upstream.connect_within,
+    })
+}
+
+fn listen(config: &Config) -> Result<(Sockets, Addresses), StartError> {
+    let listen = &config.listen;
+    let sockets = Sockets {
+        http: listener("--http-listen", listen.http)?,
+        agent: listener("--agent-listen", listen.agent)?,
+        operator: listener("--operator-listen", listen.operator)?,
+        health: listener("--health-listen", listen.health)?,
+    };
+    let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
+    let addresses = Addresses {
+        http: address(&sockets.http),
+        agent: address(&sockets.agent),
+        operator: address(&sockets.operator),
+        health: address(&sockets.health),
+    };
+    Ok((sockets, addresses))
+}
+
+fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Bound>, StartError> {
+    match at {
+        Listener::Off => Ok(None),
+        Listener::At(address) => net::listen::bind(address)
+            .map(Some)
+            .map_err(|error| StartError::Listen { flag, error }),
+    }
+}
+
+impl Bound {
+    /// What others may know; outlives [`Self::run`].
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// What start-up waits for.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Serves until `drain` begins. Then, in this order: nothing new is
+    /// accepted, holds are answered as shutting down, what runs may finish
+    /// within the grace time, and what is left is dropped.
+    pub async fn run(self, mut drain: Drain) {
+        let gate = self.view.gate.clone();
+        let housekeeping = spawn_named("housekeeping", self.housekeeping.run());
+        let (servers, stopping) = drain::channel();
+        let tasks = serve(
+            self.sockets,
+            self.proxy,
+            &self.view,
+            self.judge,
+            &self.readiness,
+            &stopping,
+        );
+        drop(stopping);
+        drop(self.starting);
+        drain.begun().await;
+        let unready = self.readiness.pending("shutting down");
+        stop(servers, &gate, self.drain_within).await;
+        for task in tasks {
+            task.abort();
+        }
+        housekeeping.abort();
+        drop(unready);
+    }
+}
+
+/// Starts every server. Each, and each of its connections, keeps a clone of
+/// `stopping` for as long as it has something to finish.
+fn serve(
+    sockets: Sockets,
+    proxy: HttpProxy,
+    _view: &View,
+    _judge: Judge,
+    _readiness: &Readiness,
+    stopping: &Drain,
+) -> Vec<JoinHandle<()>> {
+    let http = sockets
+        .http
+        .map(|socket| spawn_named("http-proxy", proxy.run(socket, stopping.clone())));
+    http.into_iter().collect()
+}
+
+async fn stop(servers: DrainTrigger, gate: &Gate, within: Duration) {
+    servers.begin();
+    gate.close();
+    if tokio::time::timeout(within, servers.finished())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+            "open connections are cut"
+        );
+    }
+}
+
+/// The folder of a sidecar, for those who look for a running one.
+pub fn operator_file(state_dir: &Path) -> PathBuf {
+    state_dir.join(state::OPERATOR)
+}
+
+#[cfg(test)]
+mod tests;

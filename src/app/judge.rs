@@ -1,0 +1,144 @@
+//! Who decides, made from the configuration.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::config::{CoreConfig, LocalPolicyConfig, PolicyMode, PolicySource, Undefined, Validate};
+use crate::metrics::Metrics;
+use crate::net::tls::Upstreams;
+use crate::policy::PolicyBackend;
+use crate::policy::core::{ApiKey, BoxedIo, Connector, CoreClient, CoreUrl, Scheme};
+use crate::policy::local::{self, LocalPolicy, Watcher};
+use crate::process::spawn_named;
+
+use super::StartError;
+
+/// How often idle connections to Core are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Who decides, and what belongs to it.
+#[derive(Clone, Debug)]
+pub(super) struct Judge {
+    pub(super) backend: Arc<dyn PolicyBackend>,
+    local: Option<Arc<LocalPolicy>>,
+    /// Reloads the policy when its files change; stops with the last clone.
+    _watcher: Option<Arc<Watcher>>,
+}
+
+impl Judge {
+    /// The judge that `mode` names. Core is asked about the key first, where
+    /// the configuration wants that.
+    pub(super) async fn new(mode: &PolicyMode, tls: &Upstreams) -> Result<Self, StartError> {
+        match mode {
+            PolicyMode::Local(config) => Self::local(config),
+            PolicyMode::Core(config) => Self::core(config, tls).await,
+        }
+    }
+
+    /// Loads the policy that `config` names, and watches its files.
+    pub(super) fn local(config: &LocalPolicyConfig) -> Result<Self, StartError> {
+        let policy = LocalPolicy::load(settings(config))
+            .map_err(|error| StartError::Policy(error.to_string()))?;
+        let policy = Arc::new(policy);
+        let watcher = Watcher::start(policy.clone()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "policy changes will not be noticed; reload through the operator API");
+            None
+        });
+        Ok(Self {
+            backend: policy.clone(),
+            local: Some(policy),
+            _watcher: watcher.map(Arc::new),
+        })
+    }
+
+    async fn core(config: &CoreConfig, tls: &Upstreams) -> Result<Self, StartError> {
+        let unfit = |error: crate::policy::core::Unfit| StartError::Core(error.to_string());
+        let url = CoreUrl::parse(&config.url.to_string()).map_err(unfit)?;
+        let key = ApiKey::parse(config.api_key.clone()).map_err(unfit)?;
+        let settings = crate::policy::core::Settings {
+            answer_within: config.timeout,
+            ..crate::policy::core::Settings::new(url, key)
+        };
+        let client = Arc::new(CoreClient::new(settings, connector(tls.clone())));
+        if config.validate == Validate::AtStart {
+            let known = client.validate().await;
+            known.map_err(|error| StartError::Core(error.to_string()))?;
+        }
+        let swept = Arc::downgrade(&client);
+        drop(spawn_named("core-sweep", async move {
+            let mut tick = tokio::time::interval(SWEEP_EVERY);
+            loop {
+                tick.tick().await;
+                let Some(client) = swept.upgrade() else {
+                    return;
+                };
+                client.sweep(Instant::now());
+            }
+        }));
+        Ok(Self {
+            backend: client,
+            local: None,
+            _watcher: None,
+        })
+    }
+
+    /// Reads the policy files again. Says what came of it.
+    pub(super) fn reload(&self, metrics: &Metrics) -> Result<String, String> {
+        let Some(local) = &self.local else {
+            return Err("Core keeps the policies: there is nothing to reload here".to_owned());
+        };
+        match local.reload() {
+            Ok(done) => {
+                metrics.policy_reloaded();
+                Ok(format!("{done:?}"))
+            }
+            Err(error) => {
+                metrics.policy_reload_failed();
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
+fn settings(config: &LocalPolicyConfig) -> local::Settings {
+    local::Settings {
+        path: match &config.policy {
+            PolicySource::Starter => None,
+            PolicySource::Path(path) => Some(path.clone()),
+        },
+        undefined: match config.undefined {
+            Undefined::Deny => local::Undefined::Deny,
+            Undefined::Allow => local::Undefined::Allow,
+        },
+        evaluate_within: config.evaluate_within,
+        memory_bytes_max: config.memory_bytes_max,
+        agent_id: config.agent_id.clone(),
+        risk_tier: config.risk_tier,
+    }
+}
+
+/// Connections to Core: in the clear to loopback, which its URL was checked
+/// for, and else by TLS against the same authorities as every upstream. The
+/// address rules are for what agents ask for, not for Core.
+fn connector(tls: Upstreams) -> Connector {
+    Arc::new(move |url: &CoreUrl| {
+        let tls = tls.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect((url.host(), url.port())).await?;
+            stream.set_nodelay(true)?;
+            let io: BoxedIo = match url.scheme() {
+                Scheme::Http => Box::new(TokioIo::new(stream)),
+                Scheme::Https => {
+                    let stream = tls.connect(stream, url.host()).await;
+                    Box::new(TokioIo::new(stream.map_err(io::Error::other)?))
+                }
+            };
+            Ok(io)
+        })
+    })
+}

@@ -1,0 +1,94 @@
+//! The files in the state folder by which others find a running sidecar.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::redact::Secret;
+
+use super::StartError;
+
+/// How the command line finds the operator API: url, token, process id.
+pub(super) const OPERATOR: &str = "operator.json";
+/// What opens the agent API.
+const AGENT_TOKEN: &str = "agent-token";
+
+/// Makes the folder, for its owner alone, unless it is there.
+pub(super) fn create_folder(folder: &Path) -> Result<(), StartError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(failed(folder))
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_path_buf();
+    move |source| StartError::State { path, source }
+}
+
+/// Removes `operator.json` when it is dropped: nothing answers there any more.
+#[derive(Debug)]
+pub(super) struct StateFiles {
+    operator: Option<PathBuf>,
+}
+
+impl StateFiles {
+    /// Writes the tokens. The caller holds the journal's lock, so nobody else
+    /// writes here.
+    pub(super) fn write(
+        folder: &Path,
+        operator: Option<SocketAddr>,
+        operator_token: &Secret,
+        agent_token: &Secret,
+    ) -> Result<Self, StartError> {
+        write_private(&folder.join(AGENT_TOKEN), agent_token.expose().as_bytes())?;
+        let path = folder.join(OPERATOR);
+        let Some(address) = operator else {
+            // One that a killed sidecar left behind would mislead.
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
+                Ok(()) | Err(_) => Ok(Self { operator: None }),
+            };
+        };
+        let text = serde_json::json!({
+            "url": format!("http://{address}"),
+            "token": operator_token.expose(),
+            "pid": std::process::id(),
+        });
+        write_private(&path, text.to_string().as_bytes())?;
+        Ok(Self {
+            operator: Some(path),
+        })
+    }
+}
+
+impl Drop for StateFiles {
+    fn drop(&mut self) {
+        if let Some(path) = &self.operator
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot be removed");
+        }
+    }
+}
+
+/// Writes `content` for the owner alone; readers see the old file or the new.
+fn write_private(path: &Path, content: &[u8]) -> Result<(), StartError> {
+    let beside = path.with_extension("new");
+    let write = || {
+        // A leftover keeps its mode, so it must not be reused.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(content)?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(failed(path))
+}

@@ -1,0 +1,86 @@
+//! `env`: the environment that sends a program through a serving sidecar.
+
+use std::io;
+
+use crate::config::{self, Flags, For, Listener, Source};
+use crate::redact::Secret;
+
+use super::environment::Environment;
+use super::{Streams, exit, report};
+
+/// Which sidecar.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Configuration file of the sidecar [env: OPENBOX_CONFIG]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<String>,
+    /// State folder of the sidecar [env: OPENBOX_STATE_DIR; key: state_dir]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+    /// Where its HTTP proxy listens [env: OPENBOX_HTTP_LISTEN; key: listen.http]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    http_listen: Option<String>,
+    /// Where its agent API listens [env: OPENBOX_AGENT_LISTEN; key: listen.agent]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    agent_listen: Option<String>,
+    // PLUG(net): --format sh|dotenv|json, as env_text::Format.
+}
+
+impl Args {
+    fn flags(&self) -> Flags {
+        let all = [
+            ("--config", &self.config),
+            ("--state-dir", &self.state_dir),
+            ("--http-listen", &self.http_listen),
+            ("--agent-listen", &self.agent_listen),
+        ];
+        let mut flags = Flags::default();
+        for (name, value) in all {
+            if let Some(value) = value {
+                flags.push(name, value.clone());
+            }
+        }
+        flags
+    }
+}
+
+pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
+    let config = match config::check(&args.flags(), env, For::Serve) {
+        Ok(config) => config,
+        Err(problems) => return report::problems(&problems, streams),
+    };
+    let path = config.state_dir.join("agent-token");
+    let token = match std::fs::read_to_string(&path) {
+        Ok(token) => Secret::new(token),
+        Err(error) => {
+            writeln!(
+                streams.err,
+                "openbox-sidecar: {}: {error}; is the sidecar serving with this --state-dir?",
+                path.display()
+            )?;
+            return Ok(exit::FAILED);
+        }
+    };
+    let address = |listener: Listener| match listener {
+        Listener::At(address) => Some(address),
+        Listener::Off => None,
+    };
+    let environment = Environment {
+        http: address(config.listen.http),
+        agent: address(config.listen.agent),
+        token,
+        state_dir: config.state_dir,
+    };
+    let parent: Vec<_> = std::env::vars_os().collect();
+    for (name, value) in environment.changes(&parent) {
+        let name = name.to_string_lossy();
+        match value {
+            Some(value) => {
+                let value = value.to_string_lossy().replace('\'', r"'\''");
+                writeln!(streams.out, "export {name}='{value}'")?;
+            }
+            None => writeln!(streams.out, "unset {name}")?,
+        }
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,266 @@
+//! Flags, environment and file to [`Config`], or every problem at once.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::gate::{self, Constraints, FailMode};
+use crate::journal;
+
+use super::problem::{Problem, Problems};
+use super::raw::{self, Raw};
+use super::resolve::{Flags, Resolver};
+use super::source::Source;
+use super::value::{self, Wrong};
+use super::{
+    Config, CoreConfig, For, LocalPolicyConfig, PolicyMode, PolicySource, Undefined, Validate,
+    structure,
+};
+
+/// Largest configuration file read, bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Checks everything that was said, for `purpose`.
+///
+/// # Errors
+/// Every problem of file, environment and flags, in one list.
+pub fn check(flags: &Flags, env: &Source, purpose: For) -> Result<Config, Problems> {
+    let mut resolver = Resolver {
+        flags,
+        env,
+        file: String::new(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let raw = resolver.file();
+    resolver.refuse_unsupported();
+    let config = resolver.config(raw, purpose);
+    match config {
+        Some(config) if resolver.problems.is_empty() => Ok(Config {
+            warnings: resolver.warnings,
+            ..config
+        }),
+        Some(_) | None => Err(Problems(resolver.problems)),
+    }
+}
+
+impl Resolver<'_> {
+    fn file(&mut self) -> Raw {
+        let typed = self.flags.all("--config").last();
+        let (at, path) = match (typed, self.env.get("OPENBOX_CONFIG")) {
+            (Some(path), _) => ("--config", path),
+            (None, Some(path)) => ("OPENBOX_CONFIG", path),
+            (None, None) => return Raw::default(),
+        };
+        path.clone_into(&mut self.file);
+        match read(Path::new(path)) {
+            Ok(yaml) => structure::read(&yaml, path, &mut self.problems),
+            Err(found) => {
+                let wrong = Wrong::new(
+                    format!("{path}: {found}"),
+                    "a readable YAML file",
+                    "openbox-sidecar.yaml",
+                );
+                self.tell(at, wrong);
+                Raw::default()
+            }
+        }
+    }
+
+    fn config(&mut self, raw: Raw, purpose: For) -> Option<Config> {
+        let policy = self.policy(raw.policy, raw.core);
+        let fail_mode = self.choice(
+            "fail_mode",
+            raw.fail_mode,
+            [("open", FailMode::Open), ("closed", FailMode::Closed)],
+            "fail_",
+        );
+        let constraints = self.choice(
+            "constraints",
+            raw.constraints,
+            [
+                ("advisory", Constraints::Advisory),
+                ("enforce", Constraints::Enforce),
+            ],
+            "",
+        );
+        let state_dir = self.state_dir(raw.state_dir);
+        let config = Config {
+            gate: gate::Settings {
+                judge_within: policy.1,
+                approval_lives: self.duration("approvals.expire_after", raw.approvals.expire_after),
+                holds_max: self.count("approvals.open_max", raw.approvals.open_max, 1),
+                reports_max: self.count("outcomes_waiting_max", raw.outcomes_waiting_max, 1),
+                fail_mode,
+                constraints,
+                halt_scope: self.halt_scope(raw.halt_scope, purpose),
+            },
+            session: self.session(raw.session),
+            journal: journal::Settings {
+                folder: state_dir.clone(),
+                sync_within: self.duration("journal.sync_within", raw.journal.sync_within),
+            },
+            http: self.http(raw.http),
+            listen: self.listen(raw.listen, purpose),
+            upstream: self.upstream(raw.upstream),
+            state_dir,
+            log: self.log(raw.log, purpose),
+            drain_within: self.duration("drain_within", raw.drain_within),
+            workers: self.workers(raw.workers),
+            warnings: Vec::new(),
+            policy: policy.0?,
+        };
+        Some(config)
+    }
+
+    /// Who decides, and how long the gate waits for it.
+    fn policy(&mut self, policy: raw::Policy, core: raw::Core) -> (Option<PolicyMode>, Duration) {
+        self.tell_two_urls();
+        let path = self.given("policy.path", policy.path);
+        let url = self.given("core.url", core.url);
+        // Read in both modes, so that a mistake is told in both.
+        let timeout = self.duration("core.timeout", core.timeout);
+        let validate = self.truth("core.validate", core.validate);
+        let evaluate_within = self.duration("policy.evaluate_within", policy.evaluate_within);
+        let undefined = self.choice(
+            "policy.undefined",
+            policy.undefined,
+            [("deny", Undefined::Deny), ("allow", Undefined::Allow)],
+            "",
+        );
+        let memory_bytes_max = self.count("policy.memory_bytes_max", policy.memory_bytes_max, 0);
+        let agent_id = self
+            .given("policy.agent_id", policy.agent_id)
+            .map(|given| given.text.into());
+        let risk_tier = self.risk_tier(policy.risk_tier);
+        if let (Some(path), Some(url)) = (&path, &url) {
+            let found = format!("{} is set too, and only one of them can decide", url.at);
+            let wrong = Wrong::new(found, "a local policy or a Core", "--policy policy.rego");
+            self.tell(&path.at.clone(), wrong);
+        }
+        let mode = match url {
+            Some(url) => {
+                let api_key = self.api_key(core.api_key_file);
+                let parsed = value::core_url(&url.text);
+                let parsed = parsed.map_err(|wrong| self.tell(&url.at, wrong)).ok();
+                parsed.zip(api_key).map(|(url, api_key)| {
+                    PolicyMode::Core(CoreConfig {
+                        url,
+                        api_key,
+                        timeout,
+                        validate: if validate {
+                            Validate::AtStart
+                        } else {
+                            Validate::Never
+                        },
+                    })
+                })
+            }
+            None => {
+                if self.env.get("OPENBOX_API_KEY").is_some() {
+                    let text = "OPENBOX_API_KEY is set without OPENBOX_CORE_URL: \
+                                the embedded policy judges, the key is not used";
+                    self.warnings.push(text.to_owned());
+                }
+                Some(PolicyMode::Local(LocalPolicyConfig {
+                    policy: match path {
+                        Some(path) => PolicySource::Path(self.policy_path(&path.at, &path.text)),
+                        None => PolicySource::Starter,
+                    },
+                    undefined,
+                    evaluate_within,
+                    memory_bytes_max,
+                    agent_id,
+                    risk_tier,
+                }))
+            }
+        };
+        (mode, timeout)
+    }
+
+    fn risk_tier(&mut self, said: Option<u64>) -> Option<u8> {
+        let given = self.given("policy.risk_tier", said.map(|tier| tier.to_string()))?;
+        let tier = given
+            .text
+            .parse()
+            .ok()
+            .filter(|tier| (1..=4).contains(tier));
+        if tier.is_none() {
+            let expected = "1 (low), 2, 3 or 4 (critical)";
+            let wrong = Wrong::is_not(&given.text, "a risk tier", expected, "2");
+            self.tell(&given.at, wrong);
+        }
+        tier
+    }
+
+    fn tell_two_urls(&mut self) {
+        let urls = ["OPENBOX_CORE_URL", "OPENBOX_URL"].map(|name| self.env.get(name));
+        if let [Some(one), Some(other)] = urls
+            && one != other
+        {
+            let found = "OPENBOX_CORE_URL is set too, to another URL".to_owned();
+            let wrong = Wrong::new(found, "one URL", "unset OPENBOX_URL");
+            self.tell("OPENBOX_URL", wrong);
+        }
+    }
+
+    fn policy_path(&mut self, at: &str, path: &str) -> PathBuf {
+        if let Err(error) = std::fs::metadata(path) {
+            let found = format!("{path}: {error}");
+            let wrong = Wrong::new(found, "a Rego file, or a folder of them", "policy.rego");
+            self.tell(at, wrong);
+        }
+        PathBuf::from(path)
+    }
+
+    /// What the SDKs know and this version does not do is refused, not ignored.
+    fn refuse_unsupported(&mut self) {
+        for name in self.env.unreadable() {
+            self.problems.push(Problem {
+                at: name.clone(),
+                found: "the value is not UTF-8".to_owned(),
+                expected: "text".to_owned(),
+                example: format!("unset {name}"),
+            });
+        }
+        let signing = ["OPENBOX_AGENT_DID", "OPENBOX_AGENT_PRIVATE_KEY"];
+        let signing = signing.into_iter().flat_map(|name| self.env.named(name));
+        let names = signing.chain(self.env.named("OPENBOX_SKIP_"));
+        let mut names: Vec<_> = names.map(str::to_owned).collect();
+        if let Some(said) = self.env.get("OPENBOX_HITL_ENABLED") {
+            match value::truth(said) {
+                Ok(true) => {}
+                Ok(false) => names.push("OPENBOX_HITL_ENABLED".to_owned()),
+                Err(wrong) => self.tell("OPENBOX_HITL_ENABLED", wrong),
+            }
+        }
+        for name in names {
+            let (found, expected) = if name == "OPENBOX_HITL_ENABLED" {
+                (
+                    "working without approvals is not supported by this version",
+                    "true, or nothing",
+                )
+            } else {
+                (
+                    "not supported by this version",
+                    "this variable to be absent",
+                )
+            };
+            let wrong = Wrong::new(found.to_owned(), expected, &format!("unset {name}"));
+            self.tell(&name, wrong);
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let told = |error: std::io::Error| error.to_string();
+    let mut text = String::new();
+    let limit = FILE_BYTES_MAX.saturating_add(1);
+    let file = File::open(path).map_err(told)?;
+    file.take(limit).read_to_string(&mut text).map_err(told)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,211 @@
+//! From flags, environment and file to a checked [`Config`], or every problem at once.
+//!
+//! Flag before environment before file before default. Each module owns its
+//! `Settings`; this one builds them. Nobody imports it but what starts things.
+
+mod check;
+mod problem;
+mod raw;
+mod resolve;
+mod schema;
+mod secret;
+mod sections;
+mod settings;
+mod source;
+mod structure;
+mod value;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::protocols::http as http_proxy;
+use crate::redact::Secret;
+use crate::{gate, journal, session};
+
+pub use check::check;
+pub use problem::{Problem, Problems};
+pub use resolve::Flags;
+pub use schema::{documented, schema};
+pub use settings::{Fallback, OUTSIDE, Outside, SETTINGS, Setting};
+pub use source::Source;
+
+/// The annotated default configuration, as shipped in `config/`.
+pub const ANNOTATED: &str = include_str!("../../config/openbox-sidecar.yaml");
+
+/// What the configuration is for: a few defaults differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// A sidecar that others connect to: well-known ports, a halt stops its run.
+    Serve,
+    /// One command: free ports, a halt stops everything.
+    Run,
+}
+
+/// Everything a sidecar is told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who decides.
+    pub policy: PolicyMode,
+    /// The gate's.
+    pub gate: gate::Settings,
+    /// The registry's.
+    pub session: session::Settings,
+    /// The journal's.
+    pub journal: journal::Settings,
+    /// The HTTP proxy's.
+    pub http: http_proxy::Settings,
+    /// Where it listens.
+    pub listen: Listen,
+    /// How it connects.
+    pub upstream: UpstreamConfig,
+    /// Folder of journal, CA and tokens.
+    pub state_dir: PathBuf,
+    /// What is written to standard error.
+    pub log: LogConfig,
+    /// How long open connections may finish when told to stop.
+    pub drain_within: Duration,
+    /// Worker threads.
+    pub workers: NonZeroUsize,
+    /// What is allowed and probably not meant; to be logged once.
+    pub warnings: Vec<String>,
+}
+
+/// Who decides.
+#[derive(Clone, Debug)]
+pub enum PolicyMode {
+    /// The embedded engine.
+    Local(LocalPolicyConfig),
+    /// OpenBox Core.
+    Core(CoreConfig),
+}
+
+/// The embedded policy.
+#[derive(Clone, Debug)]
+pub struct LocalPolicyConfig {
+    /// Where its Rego is.
+    pub policy: PolicySource,
+    /// The verdict where it says nothing.
+    pub undefined: Undefined,
+    /// Longest time one evaluation may take.
+    pub evaluate_within: Duration,
+    /// Memory for verdicts given before, bytes, about; 0 remembers none.
+    pub memory_bytes_max: usize,
+    /// `input.agent_id`.
+    pub agent_id: Option<Arc<str>>,
+    /// `input.risk_tier`, 1 to 4.
+    pub risk_tier: Option<u8>,
+}
+
+/// Where Rego comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicySource {
+    /// The policy inside the binary.
+    Starter,
+    /// A file or a folder, reloaded when it changes.
+    Path(PathBuf),
+}
+
+/// The verdict where a policy says nothing about an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undefined {
+    /// Block.
+    Deny,
+    /// Allow, as Core reads it.
+    Allow,
+}
+
+/// OpenBox Core.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// Base URL: https, or http to a loopback address.
+    pub url: http::Uri,
+    /// The agent's key.
+    pub api_key: Secret,
+    /// Longest wait for one answer.
+    pub timeout: Duration,
+    /// Whether the key is checked before the sidecar starts.
+    pub validate: Validate,
+}
+
+/// Whether Core is asked about the key at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validate {
+    /// It is, and a refused key ends the start.
+    AtStart,
+    /// The first evaluation shows.
+    Never,
+}
+
+/// Where the sidecar listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The HTTP proxy.
+    pub http: Listener,
+    /// The agent API.
+    pub agent: Listener,
+    /// The operator API.
+    pub operator: Listener,
+    /// Health and metrics.
+    pub health: Listener,
+}
+
+/// One listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Here; port 0 takes a free one.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+/// How connections to the outside are made.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// PEM files of authorities to trust besides the system's.
+    pub ca_files: Vec<PathBuf>,
+    /// Networks allowed although a rule forbids them.
+    pub allow: Vec<IpNet>,
+    /// Where to connect instead of asking the resolver.
+    pub resolve: Vec<ResolveOverride>,
+    /// Longest wait for the resolver.
+    pub resolve_within: Duration,
+    /// Longest wait for a connection.
+    pub connect_within: Duration,
+}
+
+/// One `HOST:PORT=ADDRESS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolveOverride {
+    /// Lower case, without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+    /// Where to connect.
+    pub address: IpAddr,
+}
+
+/// What is written to standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How.
+    pub format: LogFormat,
+    /// Which: a level, or directives of `tracing_subscriber::EnvFilter`; parses.
+    pub filter: String,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests;

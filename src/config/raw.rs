@@ -1,0 +1,239 @@
+//! The configuration file as it is written: every key optional, nothing checked but its shape.
+//!
+//! The first line of each field's documentation is what schema, README and
+//! `--help` say about the setting.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Configuration of openbox-sidecar. Durations carry a unit: ms, s, m or h.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "openbox-sidecar")]
+pub(super) struct Raw {
+    /// The embedded policy: who decides unless a Core is set.
+    pub(super) policy: Policy,
+    /// OpenBox Core: who decides where its URL is set.
+    pub(super) core: Core,
+    /// What happens while Core gives no answer: `open` lets operations pass, marked; `closed` refuses them.
+    #[schemars(extend("enum" = ["open", "closed"]))]
+    pub(super) fail_mode: Option<String>,
+    /// Constraints that a protocol cannot apply: `advisory` records them and continues, `enforce` refuses.
+    #[schemars(extend("enum" = ["advisory", "enforce"]))]
+    pub(super) constraints: Option<String>,
+    /// What HALT stops: the `run`, or everything of the `agent` beside this sidecar.
+    #[schemars(extend("enum" = ["run", "agent"]))]
+    pub(super) halt_scope: Option<String>,
+    /// Operations that wait for a person.
+    pub(super) approvals: Approvals,
+    /// Most outcomes that wait to be judged after their answer has gone out.
+    #[schemars(range(min = 1))]
+    pub(super) outcomes_waiting_max: Option<u64>,
+    /// Whose operations are that nothing else claims, and how many runs are known.
+    pub(super) session: Session,
+    /// Where the sidecar listens: address:port, or `off`.
+    pub(super) listen: Listen,
+    /// The HTTP proxy.
+    pub(super) http: Http,
+    /// How connections to the outside are made.
+    pub(super) upstream: Upstream,
+    /// Folder of journal, CA and tokens; one sidecar at a time.
+    pub(super) state_dir: Option<String>,
+    /// The journal in the state folder.
+    pub(super) journal: Journal,
+    /// What is written to standard error.
+    pub(super) log: Log,
+    /// How long open connections may finish when the sidecar is told to stop.
+    #[schemars(extend("examples" = ["10s"]))]
+    pub(super) drain_within: Option<String>,
+    /// Worker threads.
+    #[schemars(range(min = 1))]
+    pub(super) workers: Option<u64>,
+}
+
+/// The embedded policy.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Policy {
+    /// A Rego file, or a folder of them; reloaded when it changes.
+    pub(super) path: Option<String>,
+    /// The verdict where a policy says nothing about an operation: `deny` or `allow`.
+    #[schemars(extend("enum" = ["deny", "allow"]))]
+    pub(super) undefined: Option<String>,
+    /// Longest time one evaluation may take; beyond it the operation is refused.
+    #[schemars(extend("examples" = ["50ms"]))]
+    pub(super) evaluate_within: Option<String>,
+    /// Memory for verdicts given before, bytes, about; 0 remembers none.
+    pub(super) memory_bytes_max: Option<u64>,
+    /// What policies read as `input.agent_id`.
+    pub(super) agent_id: Option<String>,
+    /// What policies read as `input.risk_tier`: 1 (low) to 4 (critical).
+    #[schemars(range(min = 1, max = 4))]
+    pub(super) risk_tier: Option<u64>,
+}
+
+/// OpenBox Core.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Core {
+    /// Base URL of OpenBox Core; https, or http to this machine.
+    #[schemars(extend("examples" = ["https://core.openbox.ai"]))]
+    pub(super) url: Option<String>,
+    /// File with the API key, `obx_live_…` or `obx_test_…`; the key itself never stands in this file.
+    #[schemars(extend("examples" = ["/run/secrets/openbox-api-key"]))]
+    pub(super) api_key_file: Option<String>,
+    /// Longest wait for one answer of Core; the variable is in seconds.
+    #[schemars(extend("examples" = ["30s"]))]
+    pub(super) timeout: Option<String>,
+    /// Whether the key is checked with Core before the sidecar starts.
+    pub(super) validate: Option<bool>,
+}
+
+/// Operations that wait for a person.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Approvals {
+    /// How long an approval stays open, unless Core says otherwise.
+    #[schemars(extend("examples" = ["30m"]))]
+    pub(super) expire_after: Option<String>,
+    /// Most approvals open at once; beyond it, what needs one is refused.
+    #[schemars(range(min = 1))]
+    pub(super) open_max: Option<u64>,
+}
+
+/// Whose operations are that nothing else claims.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Session {
+    /// Workflow id of the sidecar's own session.
+    pub(super) workflow_id: Option<String>,
+    /// Run id of the sidecar's own session.
+    pub(super) run_id: Option<String>,
+    /// Workflow type of the sidecar's own session.
+    pub(super) workflow_type: Option<String>,
+    /// Task queue of the sidecar's own session.
+    pub(super) task_queue: Option<String>,
+    /// Operations that no evidence attributes: the own `session`, or `refuse`.
+    #[schemars(extend("enum" = ["session", "refuse"]))]
+    pub(super) unattributed: Option<String>,
+    /// Most runs known at once; a start beyond it is refused.
+    #[schemars(range(min = 1))]
+    pub(super) runs_max: Option<u64>,
+    /// Most open activities of one run; a start beyond it is refused.
+    #[schemars(range(min = 1))]
+    pub(super) activities_max: Option<u64>,
+    /// Most registered contexts (trace ids, proxy user names).
+    #[schemars(range(min = 1))]
+    pub(super) contexts_max: Option<u64>,
+    /// How long a registered context lives.
+    #[schemars(extend("examples" = ["24h"]))]
+    pub(super) context_lives: Option<String>,
+}
+
+/// Where the sidecar listens.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Listen {
+    /// The HTTP proxy.
+    #[schemars(extend("examples" = ["127.0.0.1:15801", "off"]))]
+    pub(super) http: Option<String>,
+    /// The agent API: lifecycle events.
+    #[schemars(extend("examples" = ["127.0.0.1:15800", "off"]))]
+    pub(super) agent: Option<String>,
+    /// The operator API: approvals, halts.
+    #[schemars(extend("examples" = ["127.0.0.1:15810", "off"]))]
+    pub(super) operator: Option<String>,
+    /// Health and metrics.
+    #[schemars(extend("examples" = ["0.0.0.0:15820", "off"]))]
+    pub(super) health: Option<String>,
+}
+
+/// The HTTP proxy.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Http {
+    /// Longest wait for a person on an open request; then it is answered `approval_pending`.
+    #[schemars(extend("examples" = ["25s"]))]
+    pub(super) hold_within: Option<String>,
+    /// Whether policy sees bodies; without, every body counts as unread.
+    pub(super) capture: Option<bool>,
+    /// Most bytes of a body that policy sees.
+    pub(super) capture_bytes_max: Option<u64>,
+    /// Longest wait for a body that policy is to see, before it streams on as `partial`.
+    #[schemars(extend("examples" = ["2s"]))]
+    pub(super) capture_within: Option<String>,
+    /// A text request body larger than policy sees: `partial` shows its beginning, `deny` refuses it.
+    #[schemars(extend("enum" = ["partial", "deny"]))]
+    pub(super) over_cap: Option<String>,
+    /// Answers: `enforce` withholds text until policy has judged it, `observe` does not.
+    #[schemars(extend("enum" = ["enforce", "observe"]))]
+    pub(super) completed: Option<String>,
+    /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
+    #[schemars(extend("examples" = [["*.pinned.example.com"]]))]
+    pub(super) passthrough: Option<Vec<String>>,
+    /// Largest header section of a request, bytes; beyond it 431.
+    #[schemars(range(min = 1024))]
+    pub(super) head_bytes_max: Option<u64>,
+    /// Most header fields of a request; beyond it 431.
+    #[schemars(range(min = 1))]
+    pub(super) head_fields_max: Option<u64>,
+    /// Longest time a request may take to send its head.
+    #[schemars(extend("examples" = ["30s"]))]
+    pub(super) head_within: Option<String>,
+    /// Longest wait for the first byte inside a tunnel.
+    #[schemars(extend("examples" = ["5s"]))]
+    pub(super) first_byte_within: Option<String>,
+    /// Longest wait for the response headers of an origin.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) answer_within: Option<String>,
+    /// Longest silence on a body, a tunnel or an idle connection.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) idle_within: Option<String>,
+    /// Most agent connections at once.
+    #[schemars(range(min = 1))]
+    pub(super) connections_max: Option<u64>,
+    /// Most idle connections kept to one origin.
+    pub(super) idle_upstreams_max: Option<u64>,
+}
+
+/// How connections to the outside are made.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Upstream {
+    /// PEM files of certificate authorities to trust besides the system's.
+    #[schemars(extend("examples" = [["/etc/ssl/corporate.pem"]]))]
+    pub(super) ca: Option<Vec<String>>,
+    /// Networks to allow although they are loopback, link-local or metadata addresses.
+    #[schemars(extend("examples" = [["127.0.0.0/8"]]))]
+    pub(super) allow_address: Option<Vec<String>>,
+    /// HOST:PORT=ADDRESS: where to connect instead of asking the resolver.
+    #[schemars(extend("examples" = [["api.example.com:443=10.0.0.7"]]))]
+    pub(super) resolve: Option<Vec<String>>,
+    /// Longest wait for the resolver.
+    #[schemars(extend("examples" = ["5s"]))]
+    pub(super) resolve_within: Option<String>,
+    /// Longest wait for a connection, all addresses of a name together.
+    #[schemars(extend("examples" = ["10s"]))]
+    pub(super) connect_within: Option<String>,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Journal {
+    /// Longest time until a decision is synced to the disk; a power cut may lose that window.
+    #[schemars(extend("examples" = ["50ms"]))]
+    pub(super) sync_within: Option<String>,
+}
+
+/// What is written to standard error.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// `text` for people, `json` for machines.
+    #[schemars(extend("enum" = ["text", "json"]))]
+    pub(super) format: Option<String>,
+    /// Least severe level written, or a filter such as `info,openbox_sidecar::gate=debug`.
+    #[schemars(extend("examples" = ["info"]))]
+    pub(super) level: Option<String>,
+}

@@ -1,0 +1,235 @@
+//! The sections of the configuration that do not depend on who decides.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::domain::Context;
+use crate::gate::HaltScope;
+use crate::protocols::http::{self as http_proxy, Completed, OverCap};
+use crate::session::{self, registry::Unattributed};
+
+use super::raw;
+use super::resolve::Resolver;
+use super::value::{self, Wrong};
+use super::{For, Listen, Listener, LogConfig, LogFormat, UpstreamConfig};
+
+impl Resolver<'_> {
+    pub(super) fn halt_scope(&mut self, said: Option<String>, purpose: For) -> HaltScope {
+        let words = match purpose {
+            For::Serve => [("run", HaltScope::Run), ("agent", HaltScope::Agent)],
+            For::Run => [("agent", HaltScope::Agent), ("run", HaltScope::Run)],
+        };
+        self.choice("halt_scope", said, words, "")
+    }
+
+    pub(super) fn session(&mut self, raw: raw::Session) -> session::Settings {
+        let host_name = self.env.host_name().to_owned();
+        let run_id = self.env.run_id().to_owned();
+        let own = Context {
+            workflow_id: Arc::from(self.text("session.workflow_id", raw.workflow_id, &host_name)),
+            run_id: Arc::from(self.text("session.run_id", raw.run_id, &run_id)),
+            workflow_type: Arc::from(
+                self.text_or_table("session.workflow_type", raw.workflow_type),
+            ),
+            task_queue: Arc::from(self.text_or_table("session.task_queue", raw.task_queue)),
+            activity: None,
+        };
+        session::Settings {
+            own,
+            unattributed: self.choice(
+                "session.unattributed",
+                raw.unattributed,
+                [
+                    ("session", Unattributed::Session),
+                    ("refuse", Unattributed::Refuse),
+                ],
+                "",
+            ),
+            runs_max: self.count("session.runs_max", raw.runs_max, 1),
+            activities_max: self.count("session.activities_max", raw.activities_max, 1),
+            contexts_max: self.count("session.contexts_max", raw.contexts_max, 1),
+            context_lives: self.duration("session.context_lives", raw.context_lives),
+        }
+    }
+
+    pub(super) fn http(&mut self, raw: raw::Http) -> http_proxy::Settings {
+        let capture_bytes_max = self.count("http.capture_bytes_max", raw.capture_bytes_max, 0);
+        let capture = self.truth("http.capture", raw.capture);
+        http_proxy::Settings {
+            hold_within: self.duration("http.hold_within", raw.hold_within),
+            capture_bytes_max: if capture { capture_bytes_max } else { 0 },
+            capture_within: self.duration("http.capture_within", raw.capture_within),
+            over_cap: self.choice(
+                "http.over_cap",
+                raw.over_cap,
+                [("partial", OverCap::Partial), ("deny", OverCap::Deny)],
+                "",
+            ),
+            completed: self.choice(
+                "http.completed",
+                raw.completed,
+                [
+                    ("enforce", Completed::Enforce),
+                    ("observe", Completed::Observe),
+                ],
+                "",
+            ),
+            passthrough: self.list("http.passthrough", raw.passthrough, value::host_pattern),
+            head_bytes_max: self.count("http.head_bytes_max", raw.head_bytes_max, 1_024),
+            head_fields_max: self.count("http.head_fields_max", raw.head_fields_max, 1),
+            head_within: self.duration("http.head_within", raw.head_within),
+            first_byte_within: self.duration("http.first_byte_within", raw.first_byte_within),
+            answer_within: self.duration("http.answer_within", raw.answer_within),
+            idle_within: self.duration("http.idle_within", raw.idle_within),
+            connections_max: self.count("http.connections_max", raw.connections_max, 1),
+            idle_upstreams_max: self.count("http.idle_upstreams_max", raw.idle_upstreams_max, 0),
+        }
+    }
+
+    pub(super) fn listen(&mut self, raw: raw::Listen, purpose: For) -> Listen {
+        let listen = Listen {
+            http: self.listener("listen.http", raw.http, 15_801, purpose),
+            agent: self.listener("listen.agent", raw.agent, 15_800, purpose),
+            operator: self.listener("listen.operator", raw.operator, 15_810, purpose),
+            health: self.listener("listen.health", raw.health, 15_820, purpose),
+        };
+        self.tell_shared_ports(&listen);
+        for (what, listener) in [
+            ("HTTP proxy", listen.http),
+            ("operator API", listen.operator),
+        ] {
+            if let Listener::At(address) = listener
+                && !address.ip().is_loopback()
+            {
+                self.warnings.push(format!(
+                    "the {what} listens on {address}, which other machines may reach"
+                ));
+            }
+        }
+        listen
+    }
+
+    fn listener(&mut self, key: &str, said: Option<String>, port: u16, purpose: For) -> Listener {
+        let port = match purpose {
+            For::Serve => port,
+            For::Run => 0,
+        };
+        let default = Listener::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+        let Some(given) = self.given(key, said) else {
+            return default;
+        };
+        value::listener(&given.text).unwrap_or_else(|wrong| {
+            self.tell(&given.at, wrong);
+            default
+        })
+    }
+
+    fn tell_shared_ports(&mut self, listen: &Listen) {
+        let all = [
+            ("listen.http", listen.http),
+            ("listen.agent", listen.agent),
+            ("listen.operator", listen.operator),
+            ("listen.health", listen.health),
+        ];
+        for (index, (key, one)) in all.iter().enumerate() {
+            let before = all.iter().take(index);
+            let twin = before
+                .filter(|(_, other)| one == other)
+                .map(|(key, _)| key)
+                .next();
+            if let (Listener::At(address), Some(twin)) = (one, twin)
+                && address.port() != 0
+            {
+                let found = format!("{address} is taken by {twin}");
+                let wrong = Wrong::new(found, "an address of its own", "127.0.0.1:0");
+                self.tell(key, wrong);
+            }
+        }
+    }
+
+    pub(super) fn upstream(&mut self, raw: raw::Upstream) -> UpstreamConfig {
+        UpstreamConfig {
+            ca_files: self.list("upstream.ca", raw.ca, ca_file),
+            allow: self.list("upstream.allow_address", raw.allow_address, value::network),
+            resolve: self.list("upstream.resolve", raw.resolve, value::resolve_override),
+            resolve_within: self.duration("upstream.resolve_within", raw.resolve_within),
+            connect_within: self.duration("upstream.connect_within", raw.connect_within),
+        }
+    }
+
+    pub(super) fn state_dir(&mut self, said: Option<String>) -> PathBuf {
+        let inside = |variable: &str, rest: &str| {
+            let base = Path::new(self.env.get(variable)?);
+            base.is_absolute().then(|| base.join(rest))
+        };
+        let default = inside("XDG_STATE_HOME", "openbox-sidecar")
+            .or_else(|| inside("HOME", ".local/state/openbox-sidecar"))
+            .unwrap_or_else(|| PathBuf::from("/var/lib/openbox-sidecar"));
+        PathBuf::from(self.text("state_dir", said, &default.to_string_lossy()))
+    }
+
+    pub(super) fn log(&mut self, raw: raw::Log, purpose: For) -> LogConfig {
+        let format = self.choice(
+            "log.format",
+            raw.format,
+            [("text", LogFormat::Text), ("json", LogFormat::Json)],
+            "",
+        );
+        let debug = match self.env.get("OPENBOX_DEBUG").map(value::truth) {
+            Some(Err(wrong)) => {
+                self.tell("OPENBOX_DEBUG", wrong);
+                false
+            }
+            Some(Ok(debug)) => debug,
+            None => false,
+        };
+        let default = match (debug, purpose) {
+            (true, _) => "debug",
+            (false, For::Serve) => "info",
+            // The terminal is the child's.
+            (false, For::Run) => "warn",
+        };
+        let filter = match self.given("log.level", raw.level) {
+            None => default.to_owned(),
+            Some(given) => match tracing_subscriber::EnvFilter::builder().parse(&given.text) {
+                Ok(_) if !given.text.trim().is_empty() => given.text,
+                Ok(_) | Err(_) => {
+                    let expected =
+                        "off, error, warn, info, debug or trace, or a list of target=level";
+                    let wrong = Wrong::is_not(&given.text, "a log filter", expected, "info");
+                    self.tell(&given.at, wrong);
+                    default.to_owned()
+                }
+            },
+        };
+        LogConfig { format, filter }
+    }
+
+    pub(super) fn workers(&mut self, said: Option<u64>) -> NonZeroUsize {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let Some(given) = self.given("workers", said.map(|n| n.to_string())) else {
+            return cores;
+        };
+        match value::count(&given.text, 1) {
+            Ok(workers) => NonZeroUsize::new(workers).unwrap_or(cores),
+            Err(wrong) => {
+                self.tell(&given.at, wrong);
+                cores
+            }
+        }
+    }
+}
+
+fn ca_file(text: &str) -> Result<PathBuf, Wrong> {
+    match File::open(text) {
+        Ok(_) => Ok(PathBuf::from(text)),
+        Err(error) => Err(Wrong::new(
+            format!("{text}: {error}"),
+            "a readable PEM file",
+            "/etc/ssl/corporate.pem",
+        )),
+    }
+}

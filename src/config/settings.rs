@@ -1,0 +1,250 @@
+//! Every setting: its key, flag, variables and default, in one table.
+//!
+//! `check` reads defaults from here; command line, annotated file, schema and
+//! README are tested against it.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its path in the configuration file.
+    pub key: &'static str,
+    /// Its flag; empty where there is none.
+    pub flag: &'static str,
+    /// Its variables, the first that is set wins.
+    pub env: &'static [&'static str],
+    /// What holds when nobody says anything.
+    pub default: Fallback,
+}
+
+/// What holds when nobody says anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// This value, as it would be written in the file.
+    Is(&'static str),
+    /// A value of the surroundings, described; the file says `null`.
+    Of(&'static str),
+    /// An empty list.
+    Empty,
+}
+
+const fn key(key: &'static str, default: &'static str) -> Setting {
+    Setting {
+        key,
+        flag: "",
+        env: &[],
+        default: Is(default),
+    }
+}
+
+const fn set(
+    key: &'static str,
+    flag: &'static str,
+    env: &'static [&'static str],
+    default: Fallback,
+) -> Setting {
+    Setting {
+        key,
+        flag,
+        env,
+        default,
+    }
+}
+
+use Fallback::{Empty, Is, Of};
+
+/// All of them, in the order of the annotated file.
+pub static SETTINGS: &[Setting] = &[
+    set(
+        "policy.path",
+        "--policy",
+        &["OPENBOX_POLICY"],
+        Of("the starter policy inside the binary"),
+    ),
+    key("policy.undefined", "deny"),
+    key("policy.evaluate_within", "50ms"),
+    key("policy.memory_bytes_max", "8388608"),
+    set("policy.agent_id", "", &[], Of("none")),
+    set("policy.risk_tier", "", &[], Of("none")),
+    set(
+        "core.url",
+        "--core-url",
+        &["OPENBOX_CORE_URL", "OPENBOX_URL"],
+        Of("no Core: the embedded policy judges"),
+    ),
+    set(
+        "core.api_key_file",
+        "",
+        &["OPENBOX_API_KEY_FILE"],
+        Of("none; or the key itself in `OPENBOX_API_KEY`"),
+    ),
+    set(
+        "core.timeout",
+        "",
+        &["OPENBOX_GOVERNANCE_TIMEOUT"],
+        Is("30s"),
+    ),
+    set("core.validate", "", &["OPENBOX_VALIDATE"], Is("true")),
+    set(
+        "fail_mode",
+        "--fail-mode",
+        &["OPENBOX_GOVERNANCE_POLICY"],
+        Is("open"),
+    ),
+    key("constraints", "advisory"),
+    set(
+        "halt_scope",
+        "",
+        &[],
+        Of("`run` under `serve`, `agent` under `run`"),
+    ),
+    key("approvals.expire_after", "30m"),
+    key("approvals.open_max", "10000"),
+    key("outcomes_waiting_max", "10000"),
+    set(
+        "session.workflow_id",
+        "",
+        &["OPENBOX_WORKFLOW_ID"],
+        Of("the host name"),
+    ),
+    set(
+        "session.run_id",
+        "",
+        &["OPENBOX_RUN_ID"],
+        Of("a fresh one at every start"),
+    ),
+    key("session.workflow_type", "openbox-sidecar"),
+    key("session.task_queue", "openbox-sidecar"),
+    key("session.unattributed", "session"),
+    key("session.runs_max", "10000"),
+    key("session.activities_max", "10000"),
+    key("session.contexts_max", "100000"),
+    key("session.context_lives", "24h"),
+    set(
+        "listen.http",
+        "--http-listen",
+        &["OPENBOX_HTTP_LISTEN"],
+        Of("`127.0.0.1:15801`; a free port under `run`"),
+    ),
+    set(
+        "listen.agent",
+        "--agent-listen",
+        &["OPENBOX_AGENT_LISTEN"],
+        Of("`127.0.0.1:15800`; a free port under `run`"),
+    ),
+    set(
+        "listen.operator",
+        "--operator-listen",
+        &["OPENBOX_OPERATOR_LISTEN"],
+        Of("`127.0.0.1:15810`; a free port under `run`"),
+    ),
+    set(
+        "listen.health",
+        "--health-listen",
+        &["OPENBOX_HEALTH_LISTEN"],
+        Of("`127.0.0.1:15820`; a free port under `run`"),
+    ),
+    key("http.hold_within", "25s"),
+    set("http.capture", "", &["OPENBOX_HTTP_CAPTURE"], Is("true")),
+    key("http.capture_bytes_max", "65536"),
+    key("http.capture_within", "2s"),
+    key("http.over_cap", "partial"),
+    key("http.completed", "enforce"),
+    set("http.passthrough", "", &[], Empty),
+    key("http.head_bytes_max", "65536"),
+    key("http.head_fields_max", "100"),
+    key("http.head_within", "30s"),
+    key("http.first_byte_within", "5s"),
+    key("http.answer_within", "5m"),
+    key("http.idle_within", "5m"),
+    key("http.connections_max", "20000"),
+    key("http.idle_upstreams_max", "256"),
+    set(
+        "upstream.ca",
+        "--upstream-ca",
+        &["OPENBOX_UPSTREAM_CA"],
+        Empty,
+    ),
+    set(
+        "upstream.allow_address",
+        "--allow-address",
+        &["OPENBOX_ALLOW_ADDRESS"],
+        Empty,
+    ),
+    set("upstream.resolve", "--resolve", &["OPENBOX_RESOLVE"], Empty),
+    key("upstream.resolve_within", "5s"),
+    key("upstream.connect_within", "10s"),
+    set(
+        "state_dir",
+        "--state-dir",
+        &["OPENBOX_STATE_DIR"],
+        Of(
+            "`$XDG_STATE_HOME/openbox-sidecar`, else `~/.local/state/openbox-sidecar`, else `/var/lib/openbox-sidecar`",
+        ),
+    ),
+    key("journal.sync_within", "50ms"),
+    set(
+        "log.format",
+        "--log-format",
+        &["OPENBOX_LOG_FORMAT"],
+        Is("text"),
+    ),
+    set(
+        "log.level",
+        "",
+        &["OPENBOX_LOG_LEVEL"],
+        Of("`info`, `warn` under `run`; `debug` where `OPENBOX_DEBUG` is true"),
+    ),
+    key("drain_within", "10s"),
+    set(
+        "workers",
+        "--workers",
+        &["OPENBOX_WORKERS"],
+        Of("one per core"),
+    ),
+];
+
+/// What a flag or variable says that the file cannot.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside {
+    /// Its flag; empty where there is none.
+    pub flag: &'static str,
+    /// Its variable.
+    pub env: &'static str,
+    /// What holds when nobody says anything.
+    pub default: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+}
+
+/// All of them.
+pub static OUTSIDE: &[Outside] = &[
+    Outside {
+        flag: "--config",
+        env: "OPENBOX_CONFIG",
+        default: "no file",
+        meaning: "The configuration file.",
+    },
+    Outside {
+        flag: "",
+        env: "OPENBOX_API_KEY",
+        default: "none",
+        meaning: "The agent's API key for Core, `obx_live_…` or `obx_test_…`; taken out of the environment of what `run` starts.",
+    },
+    Outside {
+        flag: "",
+        env: "OPENBOX_DEBUG",
+        default: "false",
+        meaning: "Whether the log says everything.",
+    },
+    Outside {
+        flag: "",
+        env: "OPENBOX_HITL_ENABLED",
+        default: "true",
+        meaning: "Accepted as `true` only: this version does not work without approvals.",
+    },
+];
+
+/// The row of `key`, if there is one.
+pub(super) fn setting(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}

@@ -1,0 +1,365 @@
+//! What a configuration means, and what is told about a bad one.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::gate::{FailMode, HaltScope};
+
+fn env(variables: &[(&str, &str)]) -> Source {
+    let home = [("HOME", "/home/someone")];
+    Source::new(home.iter().chain(variables).copied(), "the-host")
+}
+
+fn serve<const N: usize>(
+    flags: [(&'static str, &str); N],
+    variables: &[(&str, &str)],
+) -> Result<Config, Problems> {
+    check(&Flags::from(flags), &env(variables), For::Serve)
+}
+
+fn places(result: Result<Config, Problems>) -> Vec<String> {
+    result
+        .unwrap_err()
+        .0
+        .into_iter()
+        .map(|problem| problem.at)
+        .collect()
+}
+
+/// A file that lives as long as the folder.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.yaml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_annotated_file_says_exactly_the_defaults() {
+    let (_folder, path) = file(ANNOTATED);
+    for purpose in [For::Serve, For::Run] {
+        let with = check(
+            &Flags::from([("--config", path.as_str())]),
+            &env(&[]),
+            purpose,
+        );
+        let without = check(&Flags::default(), &env(&[]), purpose);
+        let shown = |config: Config| format!("{config:#?}");
+        assert_eq!(with.map(shown), without.map(shown), "{purpose:?}");
+    }
+}
+
+#[test]
+fn the_annotated_file_shows_every_key_with_a_comment() {
+    let mut path: Vec<(usize, &str)> = Vec::new();
+    let mut keys = Vec::new();
+    let mut before = "";
+    for line in ANNOTATED.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if let Some((key, value)) = line
+            .trim()
+            .split_once(':')
+            .filter(|_| !line.trim().starts_with('#'))
+        {
+            path.retain(|(at, _)| *at < indent);
+            path.push((indent, key));
+            assert!(
+                before.trim().starts_with('#'),
+                "{key} has no comment above it"
+            );
+            if !value.is_empty() {
+                let names: Vec<_> = path.iter().map(|(_, name)| *name).collect();
+                keys.push(names.join("."));
+            }
+        }
+        before = line;
+    }
+    let mut known: Vec<_> = documented(&schema()).into_iter().map(|row| row.0).collect();
+    keys.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(keys, known);
+}
+
+#[test]
+fn the_annotated_file_names_every_flag_and_variable() {
+    for setting in SETTINGS {
+        for name in setting.env.iter().chain([&setting.flag]) {
+            assert!(ANNOTATED.contains(name), "{name} is missing");
+        }
+    }
+}
+
+#[test]
+fn the_http_defaults_are_those_of_the_module() {
+    let config = serve([], &[]).unwrap();
+    let module = http_proxy::Settings::default();
+    assert_eq!(format!("{:?}", config.http), format!("{module:?}"));
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+    let (_folder, path) =
+        file("fail_mode: closed\nlisten: {http: '127.0.0.1:1'}\nlog: {format: json}\n");
+    let config = serve(
+        [
+            ("--config", path.as_str()),
+            ("--http-listen", "127.0.0.1:3"),
+        ],
+        &[
+            ("OPENBOX_HTTP_LISTEN", "127.0.0.1:2"),
+            ("OPENBOX_GOVERNANCE_POLICY", "fail_open"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        config.listen.http,
+        Listener::At("127.0.0.1:3".parse().unwrap())
+    );
+    assert_eq!(config.gate.fail_mode, FailMode::Open);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn run_takes_free_ports_and_halts_everything() {
+    let config = check(&Flags::default(), &env(&[]), For::Run).unwrap();
+    assert_eq!(
+        config.listen.operator,
+        Listener::At("127.0.0.1:0".parse().unwrap())
+    );
+    assert_eq!(config.gate.halt_scope, HaltScope::Agent);
+    let config = serve([], &[]).unwrap();
+    assert_eq!(
+        config.listen.operator,
+        Listener::At("127.0.0.1:15810".parse().unwrap())
+    );
+    assert_eq!(config.gate.halt_scope, HaltScope::Run);
+}
+
+#[test]
+fn every_problem_is_told_at_once_and_names_its_place() {
+    let (_folder, path) =
+        file("fail_mod: open\nhttp: {hold_within: soon, over_cap: deny}\nhalt_scope: all\n");
+    let result = serve(
+        [
+            ("--config", path.as_str()),
+            ("--fail-mode", "ajar"),
+            ("--resolve", "a:1=127.0.0.1"),
+            ("--resolve", "b"),
+            ("--workers", "0"),
+        ],
+        &[
+            ("OPENBOX_ALLOW_ADDRESS", "127.0.0.0/8, nowhere"),
+            ("OPENBOX_GOVERNANCE_TIMEOUT", "soon"),
+            ("OPENBOX_POLICY", "/nonexistent/p.rego"),
+            ("OPENBOX_SKIP_SIGNALS", "x"),
+            ("OPENBOX_AGENT_DID", "did:x"),
+            ("OPENBOX_HITL_ENABLED", "false"),
+            ("OPENBOX_DEBUG", "maybe"),
+        ],
+    );
+    let mut found = places(result);
+    found.sort_unstable();
+    let mut expected = [
+        format!("fail_mod ({path})"),
+        format!("http.hold_within ({path})"),
+        format!("halt_scope ({path})"),
+        "--fail-mode".to_owned(),
+        "--resolve".to_owned(),
+        "--workers".to_owned(),
+        "OPENBOX_ALLOW_ADDRESS".to_owned(),
+        "OPENBOX_GOVERNANCE_TIMEOUT".to_owned(),
+        "OPENBOX_POLICY".to_owned(),
+        "OPENBOX_SKIP_SIGNALS".to_owned(),
+        "OPENBOX_AGENT_DID".to_owned(),
+        "OPENBOX_HITL_ENABLED".to_owned(),
+        "OPENBOX_DEBUG".to_owned(),
+    ];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_core_needs_a_url_a_key_and_no_local_policy() {
+    let key = ("OPENBOX_API_KEY", "obx_live_secret1");
+    let url = ("OPENBOX_URL", "https://core.example");
+    let (_folder, policy) = file("package x");
+    let rows: &[(&[(&str, &str)], &[&str])] = &[
+        (&[url, key], &[]),
+        (
+            &[("OPENBOX_CORE_URL", "https://core.example"), url, key],
+            &[],
+        ),
+        (
+            &[("OPENBOX_CORE_URL", "https://other.example"), url, key],
+            &["OPENBOX_URL"],
+        ),
+        (&[url], &["OPENBOX_API_KEY"]),
+        (&[url, ("OPENBOX_API_KEY", "secret1")], &["OPENBOX_API_KEY"]),
+        (
+            &[("OPENBOX_URL", "http://core.example"), key],
+            &["OPENBOX_URL"],
+        ),
+        (&[("OPENBOX_URL", "http://127.0.0.1:1"), key], &[]),
+        (
+            &[url, key, ("OPENBOX_POLICY", &policy)],
+            &["OPENBOX_POLICY"],
+        ),
+        (
+            &[url, key, ("OPENBOX_API_KEY_FILE", &policy)],
+            &["OPENBOX_API_KEY_FILE"],
+        ),
+        (
+            &[url, ("OPENBOX_API_KEY_FILE", "/nonexistent")],
+            &["OPENBOX_API_KEY_FILE"],
+        ),
+    ];
+    for (variables, told) in rows {
+        let result = serve([], variables);
+        let text = format!("{result:?}");
+        assert!(!text.contains("secret1"), "{text}");
+        match result {
+            Ok(config) => {
+                assert!(told.is_empty(), "{variables:?}");
+                assert!(matches!(config.policy, PolicyMode::Core(_)));
+            }
+            Err(problems) => assert_eq!(places(Err(problems)), *told, "{variables:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_key_file_is_trimmed_bounded_and_complained_about_when_everybody_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let with = |content: &str, mode: u32| {
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let variables = [
+            ("OPENBOX_URL", "https://core.example"),
+            ("OPENBOX_API_KEY_FILE", path.to_str().unwrap()),
+        ];
+        serve([], &variables)
+    };
+    let config = with("obx_test_abc\n", 0o600).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let PolicyMode::Core(core) = config.policy else {
+        panic!("no Core")
+    };
+    assert_eq!(core.api_key.expose(), "obx_test_abc");
+    let config = with("obx_test_abc", 0o644).unwrap();
+    assert!(
+        config.warnings[0].contains("chmod 600"),
+        "{:?}",
+        config.warnings
+    );
+    assert_eq!(
+        places(with(&"x".repeat(5_000), 0o600)),
+        ["OPENBOX_API_KEY_FILE"]
+    );
+}
+
+#[test]
+fn the_names_of_the_sdks_work() {
+    let config = serve(
+        [],
+        &[
+            ("OPENBOX_URL", "https://core.example"),
+            ("OPENBOX_API_KEY", "obx_live_abc"),
+            ("OPENBOX_GOVERNANCE_TIMEOUT", "2.5"),
+            ("OPENBOX_GOVERNANCE_POLICY", "fail_closed"),
+            ("OPENBOX_HTTP_CAPTURE", "false"),
+            ("OPENBOX_HITL_ENABLED", "true"),
+            ("OPENBOX_VALIDATE", "0"),
+            ("OPENBOX_DEBUG", "1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.gate.judge_within, Duration::from_millis(2_500));
+    assert_eq!(config.gate.fail_mode, FailMode::Closed);
+    assert_eq!(config.http.capture_bytes_max, 0);
+    assert_eq!(config.log.filter, "debug");
+    let PolicyMode::Core(core) = config.policy else {
+        panic!("no Core")
+    };
+    assert_eq!(
+        (core.validate, core.timeout),
+        (Validate::Never, Duration::from_millis(2_500))
+    );
+}
+
+#[test]
+fn an_sdk_spelling_stays_in_the_environment() {
+    assert_eq!(
+        places(serve([("--fail-mode", "fail_open")], &[])),
+        ["--fail-mode"]
+    );
+}
+
+#[test]
+fn the_state_folder_is_found_without_being_told() {
+    for (variables, folder) in [
+        (&[][..], "/home/someone/.local/state/openbox-sidecar"),
+        (&[("XDG_STATE_HOME", "/x")][..], "/x/openbox-sidecar"),
+        (
+            &[("XDG_STATE_HOME", "relative")][..],
+            "/home/someone/.local/state/openbox-sidecar",
+        ),
+        (&[("HOME", "")][..], "/var/lib/openbox-sidecar"),
+        (&[("OPENBOX_STATE_DIR", "/s")][..], "/s"),
+    ] {
+        let config = serve([], variables).unwrap();
+        assert_eq!(config.state_dir, PathBuf::from(folder), "{variables:?}");
+        assert_eq!(config.journal.folder, config.state_dir);
+    }
+}
+
+#[test]
+fn two_listeners_do_not_share_an_address() {
+    let told = places(serve([("--agent-listen", "127.0.0.1:15801")], &[]));
+    assert_eq!(told, ["listen.agent"]);
+    let free = serve(
+        [
+            ("--agent-listen", "127.0.0.1:0"),
+            ("--http-listen", "127.0.0.1:0"),
+        ],
+        &[],
+    );
+    assert!(free.is_ok());
+    let off = serve([("--agent-listen", "off"), ("--health-listen", "off")], &[]);
+    assert!(off.is_ok());
+}
+
+#[test]
+fn a_listener_that_others_reach_is_warned_about() {
+    let config = serve([("--operator-listen", "0.0.0.0:15810")], &[]).unwrap();
+    assert!(
+        config.warnings[0].contains("operator API"),
+        "{:?}",
+        config.warnings
+    );
+    assert!(
+        serve([("--health-listen", "0.0.0.0:15820")], &[])
+            .unwrap()
+            .warnings
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    assert_eq!(
+        places(serve([("--config", "/nonexistent.yaml")], &[])),
+        ["--config"]
+    );
+    assert_eq!(
+        places(serve([], &[("OPENBOX_CONFIG", "/")])),
+        ["OPENBOX_CONFIG"]
+    );
+    let (_folder, path) = file(&"#".repeat(1_100_000));
+    assert_eq!(
+        places(serve([("--config", path.as_str())], &[])),
+        ["--config"]
+    );
+}

@@ -1,0 +1,359 @@
+//! Texts as the values they stand for: durations, listeners, networks, overrides, hosts, URLs, keys.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http::Uri;
+use ipnet::IpNet;
+
+use super::problem::quoted;
+use super::{Listener, ResolveOverride};
+
+/// Why a text is not the value it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) found: String,
+    pub(super) expected: String,
+    pub(super) example: String,
+}
+
+impl Wrong {
+    /// `text` is not `what`.
+    pub(super) fn is_not(text: &str, what: &str, expected: &str, example: &str) -> Self {
+        Self::new(format!("{} is not {what}", quoted(text)), expected, example)
+    }
+
+    pub(super) fn new(found: String, expected: &str, example: &str) -> Self {
+        Self {
+            found,
+            expected: expected.to_owned(),
+            example: example.to_owned(),
+        }
+    }
+}
+
+/// Longest duration of any setting: what is meant to be for ever is a mistake.
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+/// A number and its unit: `250ms`, `30s`, `5m`, `24h`; never nothing.
+pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+    let wrong = || {
+        Wrong::is_not(
+            text,
+            "a duration",
+            "a whole number above 0 and its unit, ms, s, m or h; at most a year",
+            "25s",
+        )
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let duration = number.checked_mul(unit_ms).map(Duration::from_millis);
+    duration
+        .filter(|d| !d.is_zero() && *d <= DURATION_MAX)
+        .ok_or_else(wrong)
+}
+
+/// Seconds as the SDKs write them: `30`, `0.5`.
+pub(super) fn seconds(text: &str) -> Result<Duration, Wrong> {
+    let seconds: Option<f64> = text.parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|d| *d >= Duration::from_millis(1) && *d <= DURATION_MAX)
+        .ok_or_else(|| {
+            let expected = "seconds as a number above 0, at most a year";
+            Wrong::is_not(text, "a number of seconds", expected, "30")
+        })
+}
+
+/// `true` or `false`, and what variables say for them.
+pub(super) fn truth(text: &str) -> Result<bool, Wrong> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Wrong::is_not(
+            text,
+            "true or false",
+            "true or false",
+            "true",
+        )),
+    }
+}
+
+/// A whole number, `at_least` or more.
+pub(super) fn count(text: &str, at_least: usize) -> Result<usize, Wrong> {
+    let number: Option<usize> = text.parse().ok();
+    number.filter(|number| *number >= at_least).ok_or_else(|| {
+        let expected = format!("a whole number, {at_least} or more");
+        Wrong::is_not(text, &expected, &expected, "10000")
+    })
+}
+
+/// `address:port`, or `off`.
+pub(super) fn listener(text: &str) -> Result<Listener, Wrong> {
+    if text == "off" {
+        return Ok(Listener::Off);
+    }
+    let address: Result<SocketAddr, _> = text.parse();
+    address.map(Listener::At).map_err(|_| {
+        let expected = "an IP address and a port, where port 0 takes a free one; or off";
+        Wrong::is_not(text, "address:port", expected, "127.0.0.1:15801")
+    })
+}
+
+/// A network, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
+    let network: Result<IpNet, _> = text.parse();
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    network.or_else(|_| address()).map_err(|_| {
+        let expected = "a network in CIDR notation, or one IP address";
+        Wrong::is_not(text, "a network", expected, "127.0.0.0/8")
+    })
+}
+
+/// `HOST:PORT=ADDRESS`.
+pub(super) fn resolve_override(text: &str) -> Result<ResolveOverride, Wrong> {
+    let parse = || {
+        let (target, address) = text.split_once('=')?;
+        let (host, port) = target.rsplit_once(':')?;
+        let address = unbracketed(address).parse().ok()?;
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        is_host(host).then(|| ResolveOverride {
+            host: host.to_ascii_lowercase(),
+            port,
+            address,
+        })
+    };
+    parse().ok_or_else(|| {
+        let expected = "a host, its port, and the IP address to connect to";
+        Wrong::is_not(
+            text,
+            "HOST:PORT=ADDRESS",
+            expected,
+            "api.example.com:443=10.0.0.7",
+        )
+    })
+}
+
+fn unbracketed(text: &str) -> &str {
+    text.strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text)
+}
+
+/// An exact name, an address, or `*.name`.
+pub(super) fn host_pattern(text: &str) -> Result<String, Wrong> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    if is_host(name) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let expected = "a host name without port, or *. and a host name";
+    Err(Wrong::is_not(
+        text,
+        "a host pattern",
+        expected,
+        "*.example.com",
+    ))
+}
+
+fn is_host(text: &str) -> bool {
+    if text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let label = |label: &str| !label.is_empty() && label.chars().all(fits);
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// The base URL of a Core: https, or http to this machine.
+pub(super) fn core_url(text: &str) -> Result<Uri, Wrong> {
+    let example = "https://core.openbox.ai";
+    // Not quoted where it may carry credentials.
+    if text.contains('@') {
+        let found = "the URL contains credentials or an @".to_owned();
+        let expected = "a URL without them; the key belongs into OPENBOX_API_KEY";
+        return Err(Wrong::new(found, expected, example));
+    }
+    let wrong = |what: &str| {
+        let expected = "https://host[:port][/path], or http:// to a loopback address";
+        Wrong::is_not(text, what, expected, example)
+    };
+    let uri: Uri = text.parse().map_err(|_| wrong("a URL"))?;
+    let host = uri.host().ok_or_else(|| wrong("an absolute URL"))?;
+    if uri.query().is_some() {
+        return Err(wrong("a base URL, it has a query"));
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if is_loopback(host) => Ok(uri),
+        Some("http") => Err(wrong("safe, the API key would travel in clear text")),
+        _ => Err(wrong("an http or https URL")),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address: Result<IpAddr, _> = unbracketed(host).parse();
+    address.map_or_else(
+        |_| host.eq_ignore_ascii_case("localhost"),
+        |ip| ip.is_loopback(),
+    )
+}
+
+/// An API key; never quoted.
+pub(super) fn api_key(text: &str) -> Result<(), Wrong> {
+    let tail = ["obx_live_", "obx_test_"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix));
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if tail.is_some_and(|tail| !tail.is_empty() && tail.chars().all(fits)) {
+        return Ok(());
+    }
+    let found = if text.starts_with("obx_key_") {
+        "this is an organisation's key, which opens the backend and not Core"
+    } else if tail.is_some() {
+        "the key has characters that are not letters, digits or _, or nothing behind its prefix"
+    } else {
+        "the key does not begin with obx_live_ or obx_test_"
+    };
+    let expected = "an agent's API key, obx_live_… or obx_test_…";
+    Err(Wrong::new(found.to_owned(), expected, "obx_live_0123abcd…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit_and_an_end() {
+        for (text, ms) in [
+            ("250ms", Some(250)),
+            ("25s", Some(25_000)),
+            ("5m", Some(300_000)),
+            ("24h", Some(86_400_000)),
+            ("25", None),
+            ("s", None),
+            ("0s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("1 s", None),
+            ("", None),
+            ("é", None),
+            ("99999h", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(duration(text).ok(), ms.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_read_as_the_sdks_write_them() {
+        for (text, ms) in [
+            ("30", Some(30_000)),
+            ("30.0", Some(30_000)),
+            ("0.5", Some(500)),
+            ("30s", None),
+            ("0", None),
+            ("-1", None),
+            ("inf", None),
+            ("NaN", None),
+            ("1e300", None),
+        ] {
+            assert_eq!(seconds(text).ok(), ms.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_hosts_are_exact() {
+        for (text, good) in [
+            ("127.0.0.1:0", true),
+            ("[::1]:15801", true),
+            ("off", true),
+            ("15801", false),
+            (":15801", false),
+            ("localhost:15801", false),
+            ("127.0.0.1:70000", false),
+        ] {
+            assert_eq!(listener(text).is_ok(), good, "{text}");
+        }
+        for (text, good) in [
+            ("api.demo.test:443=127.0.0.1", true),
+            ("API:443=[::1]", true),
+            ("api=127.0.0.1", false),
+            ("api:443", false),
+            ("api:0=127.0.0.1", false),
+            ("api:443=name", false),
+            ("*.api:443=127.0.0.1", false),
+            (":443=127.0.0.1", false),
+        ] {
+            assert_eq!(resolve_override(text).is_ok(), good, "{text}");
+        }
+        for (text, good) in [
+            ("a.example", true),
+            ("*.example.com", true),
+            ("*", false),
+            ("a.*.com", false),
+            ("a:443", false),
+            ("https://a", false),
+        ] {
+            assert_eq!(host_pattern(text).is_ok(), good, "{text}");
+        }
+        for (text, good) in [
+            ("127.0.0.0/8", true),
+            ("10.0.0.1", true),
+            ("::1", true),
+            ("127.0.0.0/40", false),
+            ("localhost", false),
+        ] {
+            assert_eq!(network(text).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_core_in_clear_text_is_this_machine() {
+        for (text, good) in [
+            ("https://core.openbox.ai", true),
+            ("https://core.internal:8443/base", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://localhost:8080/", true),
+            ("http://[::1]:8080", true),
+            ("http://core.internal", false),
+            ("http://127.0.0.1.example.com", false),
+            ("http://10.0.0.1", false),
+            ("ftp://core", false),
+            ("core.openbox.ai", false),
+            ("/path", false),
+            ("https://user:pw@core", false),
+            ("https://core/?a=b", false),
+            ("", false),
+        ] {
+            assert_eq!(core_url(text).is_ok(), good, "{text}");
+        }
+        let told = format!("{:?}", core_url("https://user:pw@core"));
+        assert!(!told.contains("pw"), "{told}");
+    }
+
+    #[test]
+    fn a_key_is_an_agents_key_and_is_never_quoted() {
+        for (text, good) in [
+            ("obx_live_a1_B2", true),
+            ("obx_test_x", true),
+            ("obx_live_", false),
+            ("obx_key_secret1", false),
+            ("obx_live_secret1 ", false),
+            ("obx_live_secret1-", false),
+            ("secret1", false),
+        ] {
+            let checked = api_key(text);
+            assert_eq!(checked.is_ok(), good, "{text}");
+            assert!(!format!("{checked:?}").contains("secret1"), "{checked:?}");
+        }
+    }
+}
