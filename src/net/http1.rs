@@ -6,6 +6,7 @@
 //! halves stay together: sending polls the connection, reading the response
 //! body polls it further, and dropping either drops the socket.
 
+mod driver;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,8 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::rt::{Read, Write};
 use tokio::task::coop::unconstrained;
 
+use driver::Driver;
 pub use pool::{Pool, PoolSettings};
-
-/// What drives a connection: hyper's own future, whose type has no name once it
-/// may be upgraded.
-type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 /// Work that must outlive the request that started it, for a task of its own.
 pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -73,8 +71,7 @@ trait Home<B>: Send {
 /// A connection between two requests.
 pub struct ClientConnection<B> {
     sender: SendRequest<B>,
-    /// `None` once the connection has ended.
-    driver: Option<Driver>,
+    driver: Driver,
     home: Option<Box<dyn Home<B>>>,
     use_of: Use,
 }
@@ -122,7 +119,7 @@ where
         let (sender, connection) = builder.handshake(io).await?;
         Ok(Self {
             sender,
-            driver: Some(Box::pin(connection.with_upgrades())),
+            driver: Driver::new(connection.with_upgrades()),
             home: None,
             use_of: Use::First,
         })
@@ -159,13 +156,8 @@ where
         let mut response = self.exchange(request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(connection) = response.body_mut().connection.take()
-            && let Some(driver) = connection.driver
         {
-            spawn(Box::pin(async move {
-                if let Err(error) = driver.await {
-                    tracing::debug!(%error, "an upgrade failed");
-                }
-            }));
+            spawn(Box::pin(connection.driver.run()));
         }
         response.body_mut().settle_early();
         Ok(response)
@@ -182,7 +174,7 @@ where
         // an exhausted budget would leave its wake-up with the wrong waker.
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let answer = poll_fn(|cx| {
-            poll_driver(&mut self.driver, cx);
+            self.driver.poll(cx);
             answer
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()))
@@ -191,7 +183,7 @@ where
         match answer {
             Ok(response) => Ok(response.map(|body| DrivenBody {
                 body,
-                connection: self.driver.is_some().then_some(self),
+                connection: (!self.driver.has_ended()).then_some(self),
             })),
             Err(mut error) => Err(SendError {
                 request: error.take_message().map(Box::new),
@@ -201,30 +193,10 @@ where
         }
     }
 
-    /// Whether the peer neither closed the idle connection nor said anything on
-    /// it. Leaves no waker behind: an idle connection must not keep the memory
-    /// of the task that used it last.
+    /// Whether the peer neither closed the idle connection nor said anything on it.
     fn is_alive(&mut self) -> bool {
-        let Some(driver) = &mut self.driver else {
-            return false;
-        };
-        let driver = pin!(unconstrained(driver));
-        driver
-            .poll(&mut Context::from_waker(Waker::noop()))
-            .is_pending()
-            && self.sender.is_ready()
-    }
-}
-
-fn poll_driver(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
-    if let Some(running) = driver
-        && let Poll::Ready(ended) = running.as_mut().poll(cx)
-    {
-        if let Err(error) = ended {
-            tracing::debug!(%error, "an upstream connection ended with an error");
-        }
-        // Dropping it tells whoever waits for an answer or a body that none comes.
-        *driver = None;
+        self.driver.poll_idle();
+        !self.driver.has_ended() && self.sender.is_ready()
     }
 }
 
@@ -263,11 +235,18 @@ where
         }
     }
 
-    fn poll_received(&mut self) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // Only the driver fills the body, and only when polled below.
-        Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(Waker::noop()))
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+        let body = Pin::new(&mut self.body);
+        // Only the driver fills the body, and only when polled by `poll_frame`.
+        let look = || body.poll_frame(&mut Context::from_waker(Waker::noop()));
+        match &self.connection {
+            Some(connection) => connection.driver.undisturbed(cx, look),
+            None => look(),
+        }
     }
 }
+
+type Received = Result<Frame<Bytes>, hyper::Error>;
 
 impl<B> Body for DrivenBody<B>
 where
@@ -278,17 +257,14 @@ where
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Received>> {
         let this = self.get_mut();
-        let mut received = this.poll_received();
+        let mut received = this.poll_received(cx);
         if received.is_pending()
             && let Some(connection) = &mut this.connection
         {
-            poll_driver(&mut connection.driver, cx);
-            received = this.poll_received();
+            connection.driver.poll(cx);
+            received = this.poll_received(cx);
         }
         let ended = match &received {
             Poll::Ready(Some(Ok(_))) => this.body.is_end_stream(),

@@ -20,6 +20,9 @@ type TestPool = Pool<&'static str, Sent>;
 
 const KEEP: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+const CHUNKED: &str =
+    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n";
+
 async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -168,6 +171,33 @@ async fn one_connection_serves_many_requests_and_no_task_is_started_for_it() {
     assert_eq!(pool.idle(), 1);
     // The server's two.
     assert_eq!(tasks, [2; 20]);
+}
+
+#[tokio::test]
+async fn an_exchange_wakes_its_task_once() {
+    for answer in [KEEP, CHUNKED] {
+        let (listener, address) = listen().await;
+        serve(listener, answer, usize::MAX);
+        let pool = TestPool::new(PoolSettings::default());
+        let mut connection = Some(pooled(&pool, address).await);
+        let mut polls = Vec::new();
+        for _ in 0..10 {
+            let connection = connection.take().or_else(|| pool.take(&"a")).unwrap();
+            let mut exchange = pin!(async {
+                let response = connection.send(request("GET", none())).await.unwrap();
+                read(response.into_body()).await.unwrap()
+            });
+            let mut polled = 0;
+            poll_fn(|cx| {
+                polled += 1;
+                exchange.as_mut().poll(cx)
+            })
+            .await;
+            polls.push(polled);
+        }
+        // Once to write, once when the answer is there.
+        assert_eq!(polls, [2; 10], "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -613,13 +643,14 @@ async fn what_was_idle_for_too_long_is_closed() {
     until("all are closed", || open.load(Ordering::SeqCst) == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn churn_leaks_neither_connections_nor_counts() {
     // Servers that close after one, two, or many answers, in every manner.
     let kinds = [
         (KEEP, 1),
         (KEEP, 2),
         (KEEP, usize::MAX),
+        (CHUNKED, usize::MAX),
         ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", 1),
         ("", 1),
         (
@@ -634,7 +665,7 @@ async fn churn_leaks_neither_connections_nor_counts() {
         let (_, open) = serve(listener, answer, answers);
         servers.push((address, open));
     }
-    let keys = ["0", "1", "2", "3", "4", "5"];
+    let keys = ["0", "1", "2", "3", "4", "5", "6"];
     let work = (0..16).map(|worker: usize| {
         let pool = Arc::clone(&pool);
         let addresses: Vec<_> = servers.iter().map(|(address, _)| *address).collect();

@@ -5,13 +5,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::*;
 use crate::domain::{Reason, Verdict};
-use crate::policy::core::{CoreClient, StartError, connect_plain};
+use crate::policy::core::{BoxedIo, Connector, CoreClient, StartError, connect_plain};
 use crate::policy::{
     ApprovalState, ApprovalsAt, Judging, PolicyBackend, PolicyError, Question, Ruling,
 };
@@ -285,6 +287,13 @@ async fn no_answer_is_unavailable_and_a_bad_one_unjudgeable() {
             false,
         ),
         ("too long", say(&big), false),
+        (
+            "claims to be far too long",
+            Act::SayAndHang(
+                "HTTP/1.1 200 OK\r\ncontent-length: 999999999999999\r\n\r\n{".to_owned(),
+            ),
+            false,
+        ),
         ("too long in chunks", Act::Say(big_chunk), false),
     ];
     for (what, act, is_none) in table {
@@ -395,16 +404,38 @@ async fn no_more_questions_are_open_than_the_bound_says_and_the_rest_wait() {
     assert_eq!(core.seen.accepted.load(Ordering::SeqCst), 2);
 }
 
-#[tokio::test]
+/// Opens connections on which nobody ever answers.
+fn connect_silence() -> Connector {
+    let peers = Mutex::new(Vec::new());
+    Arc::new(move |_| {
+        let (io, peer) = tokio::io::duplex(64 * 1024);
+        peers.lock().unwrap().push(peer);
+        let io: BoxedIo = Box::new(TokioIo::new(io));
+        Box::pin(std::future::ready(Ok(io)))
+    })
+}
+
+#[tokio::test(start_paused = true)]
 async fn load_of_our_own_is_never_core_being_unavailable() {
-    let core = Core::start(vec![Act::SayAndHang(String::new())]).await;
-    let mut settings = settings(&core.url());
+    let mut settings = settings("http://localhost");
     settings.in_flight_max = 1;
-    settings.answer_within = Duration::from_millis(200);
-    let client = CoreClient::new(settings, connect_plain());
-    let (first, second) = tokio::join!(ask(&client), ask(&client));
+    let within = settings.answer_within;
+    let client = CoreClient::new(settings, connect_silence());
+    let begun = Instant::now();
+    let (first, (second, waited)) = tokio::join!(ask(&client), async {
+        // Gets the slot with a second left, which Core does not answer in.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let answer = ask(&client).await;
+        (answer, begun.elapsed())
+    });
     assert!(matches!(first, Err(PolicyError::Unavailable(_))));
     assert!(matches!(second, Err(PolicyError::Unjudgeable(_))));
+    // The deadline covers both waits, to the millisecond of the timer.
+    let deadline = within + Duration::from_secs(1);
+    assert!(
+        waited >= deadline && waited < deadline + Duration::from_millis(5),
+        "{waited:?}"
+    );
 }
 
 #[tokio::test]

@@ -200,6 +200,20 @@ fn lifecycle_events_are_told_as_the_sdk_tells_them() {
 }
 
 #[test]
+fn an_input_given_twice_is_told_once() {
+    let event = Event {
+        id: OperationId::new(1, 2),
+        kind: EventKind::ActivityStarted,
+        context: context(Some(activity())),
+        at: Timestamp(0),
+        fields: vec![("activity_input", JsonText("[7]".into()))],
+    };
+    let told = text(wire::event(&event));
+    assert_eq!(told.matches("activity_input").count(), 1);
+    assert!(told.contains(r#""activity_input":[7]"#));
+}
+
+#[test]
 fn a_poll_asks_with_the_three_ids() {
     let mut context = Context::clone(&context(Some(ActivityRef {
         id: "act".into(),
