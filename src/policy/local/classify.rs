@@ -190,10 +190,7 @@ mod tests {
                 http("POST", "us-east1-aiplatform.googleapis.com"),
                 "llm_completion",
             ),
-            (
-                named("create EMBEDDING", "api.openai.com"),
-                "llm_embedding",
-            ),
+            (named("create EMBEDDING", "api.openai.com"), "llm_embedding"),
             (named("tool use", "api.openai.com"), "llm_tool_call"),
             (named("embedding", "example.com"), "http_post"),
             (

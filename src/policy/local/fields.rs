@@ -104,7 +104,11 @@ pub(super) const FIELDS: [(Place, &str, Field); 45] = [
     (Place::Span, "trace_id", Field::TraceId),
     (Place::Attribute, "http.method", Field::Method),
     (Place::Attribute, "http.request.method", Field::Method),
-    (Place::Attribute, "http.response.status_code", Field::StatusCode),
+    (
+        Place::Attribute,
+        "http.response.status_code",
+        Field::StatusCode,
+    ),
     (Place::Attribute, "http.status_code", Field::StatusCode),
     (Place::Attribute, "http.url", Field::Url),
     (Place::Attribute, "server.address", Field::Host),
@@ -203,9 +207,7 @@ impl<'a> Subject<'a> {
         match (&completion.error, completion.outcome) {
             (Some(error), _) => Raw::Text(error),
             (None, Outcome::Answered) => Raw::Absent,
-            (None, Outcome::Failed | Outcome::Abandoned) => {
-                Raw::Text(completion.outcome.as_str())
-            }
+            (None, Outcome::Failed | Outcome::Abandoned) => Raw::Text(completion.outcome.as_str()),
         }
     }
 

@@ -183,7 +183,11 @@ impl Files {
             }
         }
         let digest = hash.finalize();
-        digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        digest
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Parses and checks everything.
@@ -298,8 +302,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn add_data(engine: &mut Engine, below: &[String], name: &str, text: &str) -> Result<(), String> {
-    let value =
-        Value::from_json_str(text).map_err(|error| format!("{name}: not JSON: {error}"))?;
+    let value = Value::from_json_str(text).map_err(|error| format!("{name}: not JSON: {error}"))?;
     if value.as_object().is_err() {
         return Err(format!("{name}: data must be a JSON object"));
     }
@@ -387,7 +390,10 @@ fn read_text(path: &Path) -> Result<String, LoadError> {
     use io::Read as _;
     let mut text = String::new();
     fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX.saturating_add(1)).read_to_string(&mut text))
+        .and_then(|file| {
+            file.take(FILE_BYTES_MAX.saturating_add(1))
+                .read_to_string(&mut text)
+        })
         .map_err(|error| unreadable(path, &error))?;
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         return Err(LoadError::one(format!(

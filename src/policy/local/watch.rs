@@ -4,7 +4,7 @@
 //! replaces a ConfigMap by swapping a symbolic link beside them. What changed
 //! does not matter, since an unchanged policy is not reloaded.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -41,13 +41,14 @@ impl Watcher {
         // One place is enough: a second change while one waits changes nothing.
         let (waker, woken) = sync_channel(1);
         let changed = waker.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the files is an event too, and must not lead to the next.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                wake(&changed);
-            }
-        })
-        .map_err(|error| WatchError::new(&path, &error))?;
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // Reading the files is an event too, and must not lead to the next.
+                if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                    wake(&changed);
+                }
+            })
+            .map_err(|error| WatchError::new(&path, &error))?;
         watch(&mut watcher, &path).map_err(|error| WatchError::new(&path, &error))?;
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
@@ -102,7 +103,7 @@ fn wake(waker: &SyncSender<()>) {
 
 fn follow(
     policy: &LocalPolicy,
-    path: &PathBuf,
+    path: &Path,
     watcher: &mut RecommendedWatcher,
     woken: &Receiver<()>,
     stop: &AtomicBool,

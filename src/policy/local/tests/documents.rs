@@ -10,7 +10,7 @@ fn golden(name: &str, question: Question<'_>) {
         agent_id: Some("agent-7".into()),
         risk_tier: Some(2),
     };
-    let document = Builder::new().document(question, &facts).unwrap();
+    let document = Builder::new().document(question, &facts, None).unwrap();
     let shown = serde_json::to_string_pretty(&document).unwrap() + "\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("src/policy/local/golden")
@@ -46,7 +46,10 @@ fn the_document_of_an_answer_is_the_contracts() {
 #[test]
 fn the_document_of_a_request_without_an_answer_is_the_contracts() {
     let operation = operation("GET", "example.com", "/items");
-    golden("http_failed.json", Question::Completed(&operation, &failed()));
+    golden(
+        "http_failed.json",
+        Question::Completed(&operation, &failed()),
+    );
 }
 
 #[test]

@@ -22,8 +22,14 @@ fn a_conflict_a_runtime_error_and_an_unknown_word_cannot_be_judged() {
             "package p\nresult := \"ALLOW\" if to_number(input.event_type) > 1\n",
             "could not parse string as number",
         ),
-        ("package p\nresult := \"ALLOW\" if 1 / 0 > 1\n", "divide by zero"),
-        ("package p\nresult := \"PERMIT\"\n", "\"PERMIT\" is no decision"),
+        (
+            "package p\nresult := \"ALLOW\" if 1 / 0 > 1\n",
+            "divide by zero",
+        ),
+        (
+            "package p\nresult := \"PERMIT\"\n",
+            "\"PERMIT\" is no decision",
+        ),
         (
             "package p\nresult contains \"ALLOW\" if input.hook_trigger\n",
             "`result` is a set",
@@ -80,7 +86,12 @@ fn the_strictest_of_several_packages_wins_and_is_named() {
         ("\"HALT\"", "\"BLOCK\"", Verdict::Halt, "data.a"),
         ("\"ALLOW\"", "\"ALLOW\"", Verdict::Allow, "data.a"),
         ("\"ALLOW\" if false", "\"ALLOW\"", Verdict::Allow, "data.b"),
-        ("\"ALLOW\" if false", "\"BLOCK\" if false", Verdict::Block, "data.a"),
+        (
+            "\"ALLOW\" if false",
+            "\"BLOCK\" if false",
+            Verdict::Block,
+            "data.a",
+        ),
     ];
     for (a, b, expected, named) in table {
         let files = [

@@ -131,23 +131,37 @@ fn the_whole_text_of_a_load_error_is_a_compilers() {
 fn a_folder_without_a_usable_policy_is_an_error() {
     let table: [(&[(&str, &str)], &str); 6] = [
         (&[("readme.txt", "")], "no .rego file"),
-        (&[(".hidden/p.rego", "package p\nresult := 1\n")], "no .rego file"),
-        (&[("p_test.rego", "package p\nresult := 1\n")], "no .rego file"),
+        (
+            &[(".hidden/p.rego", "package p\nresult := 1\n")],
+            "no .rego file",
+        ),
+        (
+            &[("p_test.rego", "package p\nresult := 1\n")],
+            "no .rego file",
+        ),
         (
             &[("p.rego", "package p\nallow := true\n")],
             "expected   a rule `result` in data.p",
         ),
         (
-            &[("p.rego", "package p\nresult := \"ALLOW\"\n"), ("data.json", "[1]")],
+            &[
+                ("p.rego", "package p\nresult := \"ALLOW\"\n"),
+                ("data.json", "[1]"),
+            ],
             "data must be a JSON object",
         ),
         (
-            &[("p.rego", "package p\nresult := \"ALLOW\"\n"), ("data.yaml", "a: 1")],
+            &[
+                ("p.rego", "package p\nresult := \"ALLOW\"\n"),
+                ("data.yaml", "a: 1"),
+            ],
             "write it as data.json",
         ),
     ];
     for (files, expected) in table {
-        let error = try_load(files, Settings::default()).unwrap_err().to_string();
+        let error = try_load(files, Settings::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(expected), "{error}");
     }
     let missing = LocalPolicy::load(Settings {
@@ -155,7 +169,10 @@ fn a_folder_without_a_usable_policy_is_an_error() {
         ..Settings::default()
     });
     let error = missing.unwrap_err().to_string();
-    assert!(error.starts_with("/nonexistent/policy.rego: cannot be read"), "{error}");
+    assert!(
+        error.starts_with("/nonexistent/policy.rego: cannot be read"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -169,9 +186,15 @@ fn a_keyword_is_not_taken_for_a_name_of_an_old_policy() {
     ];
     for rego in table {
         let problem = problem(rego);
-        assert!(problem.contains("`if` keyword is required"), "{rego}\n{problem}");
+        assert!(
+            problem.contains("`if` keyword is required"),
+            "{rego}\n{problem}"
+        );
     }
     // In comments and strings they are only words.
     let old = "package p # if\nresult = \"ALLOW\" { x := \"\\\"if\"; y := `if`; x != y }\n";
-    assert_eq!(verdict(&policy(old), &operation("GET", "a", "/")), Verdict::Allow);
+    assert_eq!(
+        verdict(&policy(old), &operation("GET", "a", "/")),
+        Verdict::Allow
+    );
 }

@@ -5,60 +5,207 @@ use crate::domain::Headers;
 
 /// Policies whose reads are proved, and what they read.
 const TRACKED: [(&str, &[&str]); 22] = [
-    ("result := \"BLOCK\" if input.spans[0].http_method == \"GET\"", &["Method"]),
-    ("result := \"BLOCK\" if input.spans[_].http_method == \"GET\"", &["Method"]),
-    ("result := \"BLOCK\" if input[\"spans\"][0][\"http_method\"] == \"GET\"", &["Method"]),
-    ("result := \"BLOCK\" if { some s in input.spans; s.http_method == \"GET\" }", &["Method"]),
-    ("result := \"BLOCK\" if { some i; input.spans[i].name == \"GET\" }", &["Method"]),
-    ("result := \"BLOCK\" if { s := input.spans[0]; a := s.attributes; a[\"url.path\"] == \"/b\" }", &["Path"]),
-    ("result := \"BLOCK\" if { i := input; s := i.spans; s[0].http_url == \"https://a/a?q=1\" }", &["Url"]),
-    ("result := \"BLOCK\" if { every s in input.spans { s.http_method == \"PUT\" } }", &["Method"]),
-    ("result := \"BLOCK\" if not input.spans[0].error", &["Error"]),
-    ("result := \"BLOCK\" if input.spans[0].status.code == \"ERROR\"", &["StatusWord"]),
-    ("result := \"BLOCK\" if input.spans[0].http_status_code >= 400", &["StatusCode"]),
-    ("result := \"BLOCK\" if { f(input.spans[0].http_method) }\nf(x) if x == \"GET\"", &["Method"]),
-    ("result := \"BLOCK\" if method == \"GET\"\nmethod := input.spans[0].http_method", &["Method"]),
-    ("result := \"BLOCK\" if count([m | some s in input.spans; m := s.http_method; m == \"GET\"]) > 0", &["Method"]),
-    ("result := \"BLOCK\" if \"GET\" in {m | m := input.spans[_].http_method}", &["Method"]),
-    ("result := \"BLOCK\" if data.p.hosts[input.spans[0].attributes[\"server.address\"]]\nhosts := {\"b\"}", &["Host"]),
-    ("result := \"BLOCK\" if input.spans[0].request_headers[\"x-team\"] == \"blue, green\"", &["request header x-team"]),
-    ("result := \"BLOCK\" if { h := input.spans[0].response_headers; h.etag == \"1\" }", &["response header etag"]),
+    (
+        "result := \"BLOCK\" if input.spans[0].http_method == \"GET\"",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if input.spans[_].http_method == \"GET\"",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if input[\"spans\"][0][\"http_method\"] == \"GET\"",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if { some s in input.spans; s.http_method == \"GET\" }",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if { some i; input.spans[i].name == \"GET\" }",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if { s := input.spans[0]; a := s.attributes; a[\"url.path\"] == \"/b\" }",
+        &["Path"],
+    ),
+    (
+        "result := \"BLOCK\" if { i := input; s := i.spans; s[0].http_url == \"https://a/a?q=1\" }",
+        &["Url"],
+    ),
+    (
+        "result := \"BLOCK\" if { every s in input.spans { s.http_method == \"PUT\" } }",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if not input.spans[0].error",
+        &["Error"],
+    ),
+    (
+        "result := \"BLOCK\" if input.spans[0].status.code == \"ERROR\"",
+        &["StatusWord"],
+    ),
+    (
+        "result := \"BLOCK\" if input.spans[0].http_status_code >= 400",
+        &["StatusCode"],
+    ),
+    (
+        "result := \"BLOCK\" if { f(input.spans[0].http_method) }\nf(x) if x == \"GET\"",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if method == \"GET\"\nmethod := input.spans[0].http_method",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if count([m | some s in input.spans; m := s.http_method; m == \"GET\"]) > 0",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if \"GET\" in {m | m := input.spans[_].http_method}",
+        &["Method"],
+    ),
+    (
+        "result := \"BLOCK\" if data.p.hosts[input.spans[0].attributes[\"server.address\"]]\nhosts := {\"b\"}",
+        &["Host"],
+    ),
+    (
+        "result := \"BLOCK\" if input.spans[0].request_headers[\"x-team\"] == \"blue, green\"",
+        &["request header x-team"],
+    ),
+    (
+        "result := \"BLOCK\" if { h := input.spans[0].response_headers; h.etag == \"1\" }",
+        &["response header etag"],
+    ),
     // Only that there is an answer matters, and the key knows that by itself.
-    ("result := \"BLOCK\" if { h := input.spans[0].response_headers; true }", &[]),
-    ("result := \"BLOCK\" if contains(input.spans[0].response_body, \"b\")", &["ResponseBody"]),
-    ("result := \"BLOCK\" if input.activity_input[0].id == 1", &["ActivityInput"]),
-    ("result := \"BLOCK\" if { input.event_type == \"ActivityStarted\"; input.operation.type == \"x\"; input.spans[0].stage == \"started\" }", &[]),
+    (
+        "result := \"BLOCK\" if { h := input.spans[0].response_headers; true }",
+        &[],
+    ),
+    (
+        "result := \"BLOCK\" if contains(input.spans[0].response_body, \"b\")",
+        &["ResponseBody"],
+    ),
+    (
+        "result := \"BLOCK\" if input.activity_input[0].id == 1",
+        &["ActivityInput"],
+    ),
+    (
+        "result := \"BLOCK\" if { input.event_type == \"ActivityStarted\"; input.operation.type == \"x\"; input.spans[0].stage == \"started\" }",
+        &[],
+    ),
 ];
 
 /// Policies whose reads are not proved, with a part of the reason.
 const UNTRACKED: [(&str, &str); 27] = [
-    ("result := \"BLOCK\" if input == {\"a\": 1}", "`input` is used as a whole"),
-    ("result := \"BLOCK\" if { some k; input[k] == \"run\" }", "known only at run time"),
-    ("result := \"BLOCK\" if { x := \"run_id\"; input[x] == \"run\" }", "known only at run time"),
-    ("result := \"BLOCK\" if { i := input; x := \"run_id\"; i[x] == \"run\" }", "known only at run time"),
-    ("result := \"BLOCK\" if { some s in input.spans; x := \"http_method\"; s[x] == \"GET\" }", "known only at run time"),
-    ("result := \"BLOCK\" if { some k, v in input; v == \"run\" }", "`input` is used as a whole"),
-    ("result := \"BLOCK\" if { some v in input.spans[0]; v == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if { some v in input.spans[0].attributes; v == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if { some k, s in input.spans; s.http_method == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if { every k, v in input.spans[0] { v != \"GET\" } }", "is used as a whole"),
-    ("result := \"BLOCK\" if f(input)\nf(x) if x.spans[0].http_method == \"GET\"", "`input` is used as a whole"),
-    ("result := \"BLOCK\" if f(input.spans[0])\nf(x) if x.http_method == \"GET\"", "is used as a whole"),
-    ("result := \"BLOCK\" if object.get(input, \"run_id\", \"\") == \"run\"", "`input` is used as a whole"),
-    ("result := \"BLOCK\" if { walk(input, [_, v]); v == \"GET\" }", "`input` is used as a whole"),
-    ("result := \"BLOCK\" if { s = input.spans[0]; s.http_method == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if { [s] := input.spans; s.http_method == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if { [a, s] := [1, input.spans[0]]; s.http_method == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if span.http_method == \"GET\"\nspan := input.spans[0]", "is used as a whole"),
-    ("result := \"BLOCK\" if { s := [x | x := input.spans[0]][0]; s.http_method == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if { s := {\"a\": input.spans[0]}; s.a.http_method == \"GET\" }", "is used as a whole"),
-    ("result := \"BLOCK\" if { s := input.spans[0]; t := s; json.marshal(t) != \"\" }", "is used as a whole"),
-    ("import input.spans as s\nresult := \"BLOCK\" if s[0].http_method == \"GET\"", "it imports input"),
-    ("result := \"BLOCK\" if { input.run_id == \"run\" with input as {\"run_id\": \"run\"} }", "it uses `with`"),
-    ("result := \"BLOCK\" if time.now_ns() % 2 == 0", "time.now_ns does not depend on input alone"),
-    ("result := \"BLOCK\" if uuid.rfc4122(\"a\") > \"8\"", "uuid.rfc4122 does not depend"),
-    ("result := \"BLOCK\" if input.spans[0].span_id > \"8\"", "is new with every operation"),
-    ("result := \"BLOCK\" if { s := input.spans[0]; s.http_method == \"GET\"; count([1 | s := {1}]) == 1 }", "for something else"),
+    (
+        "result := \"BLOCK\" if input == {\"a\": 1}",
+        "`input` is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { some k; input[k] == \"run\" }",
+        "known only at run time",
+    ),
+    (
+        "result := \"BLOCK\" if { x := \"run_id\"; input[x] == \"run\" }",
+        "known only at run time",
+    ),
+    (
+        "result := \"BLOCK\" if { i := input; x := \"run_id\"; i[x] == \"run\" }",
+        "known only at run time",
+    ),
+    (
+        "result := \"BLOCK\" if { some s in input.spans; x := \"http_method\"; s[x] == \"GET\" }",
+        "known only at run time",
+    ),
+    (
+        "result := \"BLOCK\" if { some k, v in input; v == \"run\" }",
+        "`input` is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { some v in input.spans[0]; v == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { some v in input.spans[0].attributes; v == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { some k, s in input.spans; s.http_method == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { every k, v in input.spans[0] { v != \"GET\" } }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if f(input)\nf(x) if x.spans[0].http_method == \"GET\"",
+        "`input` is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if f(input.spans[0])\nf(x) if x.http_method == \"GET\"",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if object.get(input, \"run_id\", \"\") == \"run\"",
+        "`input` is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { walk(input, [_, v]); v == \"GET\" }",
+        "`input` is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { s = input.spans[0]; s.http_method == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { [s] := input.spans; s.http_method == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { [a, s] := [1, input.spans[0]]; s.http_method == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if span.http_method == \"GET\"\nspan := input.spans[0]",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { s := [x | x := input.spans[0]][0]; s.http_method == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { s := {\"a\": input.spans[0]}; s.a.http_method == \"GET\" }",
+        "is used as a whole",
+    ),
+    (
+        "result := \"BLOCK\" if { s := input.spans[0]; t := s; json.marshal(t) != \"\" }",
+        "is used as a whole",
+    ),
+    (
+        "import input.spans as s\nresult := \"BLOCK\" if s[0].http_method == \"GET\"",
+        "it imports input",
+    ),
+    (
+        "result := \"BLOCK\" if { input.run_id == \"run\" with input as {\"run_id\": \"run\"} }",
+        "it uses `with`",
+    ),
+    (
+        "result := \"BLOCK\" if time.now_ns() % 2 == 0",
+        "time.now_ns does not depend on input alone",
+    ),
+    (
+        "result := \"BLOCK\" if uuid.rfc4122(\"a\") > \"8\"",
+        "uuid.rfc4122 does not depend",
+    ),
+    (
+        "result := \"BLOCK\" if input.spans[0].span_id > \"8\"",
+        "is new with every operation",
+    ),
+    (
+        "result := \"BLOCK\" if { s := input.spans[0]; s.http_method == \"GET\"; count([1 | s := {1}]) == 1 }",
+        "for something else",
+    ),
 ];
 
 fn rego(body: &str) -> String {
@@ -72,7 +219,11 @@ fn rego(body: &str) -> String {
 #[test]
 fn what_a_policy_reads_is_found() {
     for (body, expected) in TRACKED {
-        assert_eq!(policy(&rego(body)).reads().as_deref(), Ok(&*strings(expected)), "{body}");
+        assert_eq!(
+            policy(&rego(body)).reads().as_deref(),
+            Ok(&*strings(expected)),
+            "{body}"
+        );
     }
 }
 
@@ -96,7 +247,10 @@ fn a_name_input_of_an_old_policys_own_turns_the_memory_off() {
         "result = \"BLOCK\" { f(3) }\nf(input) { input == 3 }",
     ] {
         let why = policy(&format!("package p\n{body}\n")).reads().unwrap_err();
-        assert!(why.contains("`input` or `data` of its own"), "{body}: {why}");
+        assert!(
+            why.contains("`input` or `data` of its own"),
+            "{body}: {why}"
+        );
     }
 }
 
@@ -145,14 +299,10 @@ fn with_memory_and_without_every_verdict_is_the_same() {
     for text in bodies.chain([starter]) {
         let with = policy(&text);
         assert!(with.reads().is_ok(), "{text}");
-        let without = policy_with(
-            &text,
-            Settings {
-                memory_bytes_max: 0,
-                ..Settings::default()
-            },
-        );
-        assert_eq!(without.reads(), Err("it is turned off".to_owned()));
+        // A rule that nobody asks, but which reads everything: no memory, and
+        // whole documents.
+        let without = policy(&format!("{text}\nwhole := input\n"));
+        assert!(without.reads().is_err());
         // Twice, and the second time backwards: whatever was remembered first
         // must not answer for anything else.
         for (operation, completion) in operations.iter().chain(operations.iter().rev()) {
@@ -181,8 +331,23 @@ fn the_same_question_is_evaluated_once() {
 }
 
 #[test]
+fn a_memory_of_no_bytes_is_none() {
+    let settings = Settings {
+        memory_bytes_max: 0,
+        ..Settings::default()
+    };
+    let policy = policy_with(&rego(TRACKED[0].0), settings);
+    let operation = operation("GET", "a", "/");
+    let first = started(&policy, &operation).unwrap();
+    assert!(!Arc::ptr_eq(&first, &started(&policy, &operation).unwrap()));
+    assert!(policy.describe().contains("it is turned off"));
+}
+
+#[test]
 fn an_error_is_not_remembered_and_a_long_body_is_not_a_key() {
-    let policy = policy(&rego("result := \"BLOCK\" if contains(input.spans[0].request_body, \"x\")"));
+    let policy = policy(&rego(
+        "result := \"BLOCK\" if contains(input.spans[0].request_body, \"x\")",
+    ));
     let mut operation = operation("POST", "a", "/");
     for (length, remembered) in [(4 << 10, true), ((4 << 10) + 1, false)] {
         call(&mut operation).body = text(&"y".repeat(length));

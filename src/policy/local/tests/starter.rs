@@ -23,7 +23,12 @@ fn the_starter_policy_decides_as_its_comments_say() {
         ("get", "example.com", "/", RequireApproval),
         ("GET", "169.254.169.254", "/latest/meta-data/", Block),
         ("PUT", "169.254.169.254", "/latest/api/token", Block),
-        ("GET", "metadata.google.internal", "/computeMetadata/v1/", Block),
+        (
+            "GET",
+            "metadata.google.internal",
+            "/computeMetadata/v1/",
+            Block,
+        ),
         ("GET", "fd00:ec2::254", "/", Block),
         ("GET", "webhook.site", "/x", Halt),
         ("POST", "a.b.oastify.com", "/", Halt),

@@ -28,13 +28,19 @@ fn a_bad_file_leaves_the_last_good_policy_and_a_good_one_replaces_it() {
     let file = folder.path().join("policy.rego");
     std::fs::write(&file, ALLOW).unwrap();
     let policy = load(&file);
-    assert_eq!((verdict(&policy, &get()), policy.generation()), (Verdict::Allow, 1));
+    assert_eq!(
+        (verdict(&policy, &get()), policy.generation()),
+        (Verdict::Allow, 1)
+    );
     assert_eq!(policy.reload(), Ok(Reloaded::Unchanged));
 
     std::fs::write(&file, BROKEN).unwrap();
     let error = policy.reload().unwrap_err().to_string();
     assert!(error.contains("policy.rego:2:12"), "{error}");
-    assert_eq!((verdict(&policy, &get()), policy.generation()), (Verdict::Allow, 1));
+    assert_eq!(
+        (verdict(&policy, &get()), policy.generation()),
+        (Verdict::Allow, 1)
+    );
 
     std::fs::remove_file(&file).unwrap();
     assert!(policy.reload().is_err());
