@@ -75,3 +75,15 @@ fn the_document_of_a_signal_is_the_contracts() {
     let event = event(EventKind::SignalReceived, context(None), fields);
     golden("signal_received.json", Question::Event(&event));
 }
+
+#[test]
+fn the_input_of_one_activity_is_not_shown_for_another() {
+    let mut builder = Builder::new();
+    for id in [1, 2, 2, 1] {
+        let mut operation = operation("GET", "example.com", "/");
+        operation.context = context(Some(activity(&format!("[{id}]"))));
+        let question = Question::Started(&operation);
+        let document = builder.document(question, &Facts::default(), None).unwrap();
+        assert_eq!(document["activity_input"][0].as_u32().unwrap(), id);
+    }
+}
