@@ -24,6 +24,9 @@ const KINDS: [&str; 4] = [
     "POST completed",
 ];
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

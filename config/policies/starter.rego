@@ -3,8 +3,9 @@
 # `--policy my.rego`; it is reloaded whenever the file changes.
 #
 # It is asked twice about every operation: at `started`, before anything leaves,
-# and at `completed`, with the answer. The rules are tried from top to bottom and
-# the first that matches decides. A decision is one of
+# and at `completed`, with the answer. `input.spans[0]` says what it does. The rules
+# are tried from top to bottom and the first that matches decides. A decision is
+# one of
 #
 #   ALLOW              go ahead
 #   CONSTRAIN          go ahead, within the `constraints` that are named
@@ -31,120 +32,104 @@ else := {
 	"decision": "BLOCK",
 	"reason": "the answer contains a private key",
 } if {
-	some span in input.spans
-	span.stage == "completed"
-	contains(span.response_body, "PRIVATE KEY-----")
-	contains(span.response_body, "-----BEGIN ")
+	input.spans[0].stage == "completed"
+	contains(input.spans[0].response_body, "PRIVATE KEY-----")
+	contains(input.spans[0].response_body, "-----BEGIN ")
 }
 
 # Every other answer passes: the operation was judged before it left.
 else := {"decision": "ALLOW"} if {
-	some span in input.spans
-	span.stage == "completed"
+	input.spans[0].stage == "completed"
 }
 
 # Request catchers exist to receive what somebody else's program sends out. An
-# agent that is led there is being used: stop the run.
+# agent that is led there is being used: stop the run. Each name stands for
+# itself and everything under it.
 else := {
 	"decision": "HALT",
 	"reason": "the agent contacts a request catcher, where stolen data goes",
 } if {
-	some span in input.spans
-	strings.any_suffix_match(concat("", [".", span.attributes["server.address"]]), request_catchers)
+	strings.any_suffix_match(concat("", [".", input.spans[0].attributes["server.address"]]), {
+		".burpcollaborator.net",
+		".interact.sh",
+		".oast.fun",
+		".oast.live",
+		".oast.me",
+		".oast.online",
+		".oast.pro",
+		".oast.site",
+		".oastify.com",
+		".requestbin.net",
+		".requestcatcher.com",
+		".webhook.site",
+	})
 }
 
 # Clouds tell a machine its credentials at these addresses. Libraries look there
-# by themselves, so this refuses without stopping the run.
+# by themselves, so this refuses without stopping the run. AWS, Google Cloud,
+# Azure, Oracle, DigitalOcean and Hetzner share the first; others have their own.
 else := {
 	"decision": "BLOCK",
 	"reason": "cloud metadata addresses are not for agents",
 } if {
-	some span in input.spans
-	span.attributes["server.address"] in metadata_hosts
+	input.spans[0].attributes["server.address"] in {
+		"169.254.169.254",
+		"169.254.170.2",
+		"169.254.170.23",
+		"fd00:ec2::254",
+		"fd20:ce::254",
+		"metadata.google.internal",
+		"metadata.google.internal.",
+		"metadata.goog",
+		"metadata",
+		"instance-data",
+		"instance-data.ec2.internal",
+		"168.63.129.16",
+		"100.100.100.200",
+		"192.0.0.192",
+	}
 }
 
 # Reading passes.
 else := {"decision": "ALLOW"} if {
-	some span in input.spans
-	span.http_method in {"GET", "HEAD", "OPTIONS"}
+	input.spans[0].http_method in {"GET", "HEAD", "OPTIONS"}
 }
 
 # Calls of language models are POSTs, and what an agent does all day. The
 # sidecar knows the public providers by their host.
 else := {"decision": "ALLOW"} if {
-	some span in input.spans
-	startswith(span.semantic_type, "llm_")
+	startswith(input.spans[0].semantic_type, "llm_")
 }
 
-# Hosts you trust with everything an agent may do there.
+# Hosts you trust with everything an agent may do there. Add your own: names as
+# they stand in URLs, lower case, without a port.
 else := {"decision": "ALLOW"} if {
-	some span in input.spans
-	span.attributes["server.address"] in trusted_hosts
+	input.spans[0].attributes["server.address"] in {
+		"api.github.com",
+		"api.linear.app",
+		"api.notion.com",
+		"api.tavily.com",
+		"google.serper.dev",
+		"slack.com",
+		"localhost",
+		"127.0.0.1",
+	}
 }
 
 # Writing anywhere else passes, marked for whoever reads the journal: the agent
 # sees `openbox-constraints: audit`.
 else := {
 	"decision": "CONSTRAIN",
-	"reason": "writing to a host that is not on the list of trusted hosts",
+	"reason": "writing to a host that the policy does not list as trusted",
 	"constraints": ["audit"],
 } if {
-	some span in input.spans
-	span.http_method in {"POST", "PUT", "PATCH"}
+	input.spans[0].http_method in {"POST", "PUT", "PATCH"}
 }
 
 # Deleting what nobody listed needs a person.
 else := {
 	"decision": "REQUIRE_APPROVAL",
-	"reason": "deleting at a host that is not on the list of trusted hosts",
+	"reason": "deleting at a host that the policy does not list as trusted",
 } if {
-	some span in input.spans
-	span.http_method == "DELETE"
-}
-
-# Add your own: names as they stand in URLs, lower case, without a port.
-trusted_hosts := {
-	"api.github.com",
-	"api.linear.app",
-	"api.notion.com",
-	"api.tavily.com",
-	"google.serper.dev",
-	"localhost",
-	"127.0.0.1",
-	"slack.com",
-}
-
-# A host and everything under it.
-request_catchers := {
-	".burpcollaborator.net",
-	".interact.sh",
-	".oast.fun",
-	".oast.live",
-	".oast.me",
-	".oast.online",
-	".oast.pro",
-	".oast.site",
-	".oastify.com",
-	".requestbin.net",
-	".requestcatcher.com",
-	".webhook.site",
-}
-
-# Where clouds tell a machine who it is: AWS, Google Cloud, Azure, Oracle,
-# DigitalOcean and Hetzner share one address; the others have their own.
-metadata_hosts := {
-	"169.254.169.254",
-	"169.254.170.2",
-	"169.254.170.23",
-	"fd00:ec2::254",
-	"fd20:ce::254",
-	"metadata.google.internal",
-	"metadata.google.internal.",
-	"metadata.goog",
-	"metadata",
-	"instance-data",
-	"instance-data.ec2.internal",
-	"168.63.129.16",
-	"100.100.100.200",
-	"192.0.0.192",
+	input.spans[0].http_method == "DELETE"
 }

@@ -56,7 +56,7 @@ pub(super) fn evaluate(
         });
         let document = desk
             .builder
-            .document(question, &loaded.facts)
+            .document(question, &loaded.facts, loaded.reads.as_ref().ok())
             .map_err(|why| unjudgeable(&why))?;
         let engine = desk.engine(loaded);
         let started = Instant::now();

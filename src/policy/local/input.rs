@@ -3,7 +3,7 @@
 //! Built as the engine's own values: going through JSON text would cost more
 //! than most evaluations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regorus::Value;
@@ -14,6 +14,7 @@ use crate::policy::Question;
 use super::fields::{
     FIELDS, Place, REQUEST_HEADERS, RESPONSE_HEADERS, Raw, SOURCE, Subject, read, rfc3339,
 };
+use super::reads::Reads;
 
 /// What the configuration says about the agent; part of every document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,25 @@ pub(super) struct Builder {
 }
 
 type Map = BTreeMap<Value, Value>;
+type Entries = Vec<(Value, Value)>;
+
+/// The objects of a document while they are made.
+#[derive(Default)]
+struct Parts {
+    top: Entries,
+    span: Entries,
+    attributes: Entries,
+    status: Entries,
+}
+
+/// Made of a list at once: the table is sorted nearly as the engine sorts, so
+/// this costs far less than inserting one by one.
+fn object(entries: Entries) -> Value {
+    if entries.is_empty() {
+        return Value::new_object();
+    }
+    Value::from(Map::from_iter(entries))
+}
 
 impl Builder {
     pub(super) fn new() -> Self {
@@ -54,54 +74,79 @@ impl Builder {
 
     /// The document of `question`, or why there is none: an event's field that
     /// is not JSON.
+    ///
+    /// With `reads`, the document of an operation has only what they name: it
+    /// is proved that nothing else is looked at, and making a document costs
+    /// more than judging by it.
     pub(super) fn document(
         &mut self,
         question: Question<'_>,
         facts: &Facts,
+        reads: Option<&Reads>,
     ) -> Result<Value, String> {
         match (question, Subject::of(question, facts)) {
             (Question::Event(event), _) => event_document(event, facts),
-            (_, Some(subject)) => self.operation(&subject),
+            (_, Some(subject)) => self.operation(&subject, reads),
             (Question::Started(_) | Question::Completed(..), None) => {
                 Err("an operation without a subject".to_owned())
             }
         }
     }
 
-    fn operation(&mut self, subject: &Subject<'_>) -> Result<Value, String> {
-        let mut top = Map::new();
-        let mut span = Map::new();
-        let mut attributes = Map::new();
-        let mut status = Map::new();
-        for (index, (place, key, field)) in FIELDS.iter().enumerate() {
-            let Some(value) = self.value(read(*field, subject))? else {
-                continue;
-            };
-            let key = self
-                .keys
-                .get(index)
-                .cloned()
-                .unwrap_or_else(|| Value::from(*key));
-            let map = match place {
-                Place::Top => &mut top,
-                Place::Span => &mut span,
-                Place::Attribute => &mut attributes,
-                Place::Status => &mut status,
-            };
-            map.insert(key, value);
+    fn operation(&mut self, subject: &Subject<'_>, reads: Option<&Reads>) -> Result<Value, String> {
+        let mut parts = Parts::default();
+        match reads {
+            Some(reads) => {
+                for row in &reads.rows {
+                    self.put(*row, subject, &mut parts)?;
+                }
+            }
+            None => {
+                for row in 0..FIELDS.len() {
+                    self.put(row, subject, &mut parts)?;
+                }
+            }
         }
-        span.insert(self.attributes.clone(), Value::from(attributes));
-        span.insert(self.status.clone(), Value::from(status));
-        span.insert(
+        let Parts {
+            mut top,
+            mut span,
+            attributes,
+            status,
+        } = parts;
+        span.push((self.attributes.clone(), object(attributes)));
+        span.push((self.status.clone(), object(status)));
+        let named = reads.map(|reads| &reads.request_headers);
+        span.push((
             self.request_headers.clone(),
-            headers(&subject.call().headers),
-        );
+            headers(&subject.call().headers, named),
+        ));
         if let Some(answer) = subject.answer() {
-            span.insert(self.response_headers.clone(), headers(&answer.headers));
+            let named = reads.map(|reads| &reads.response_headers);
+            span.push((
+                self.response_headers.clone(),
+                headers(&answer.headers, named),
+            ));
         }
-        let spans = Value::from(vec![Value::from(span)]);
-        top.insert(self.spans.clone(), spans);
-        Ok(Value::from(top))
+        top.push((self.spans.clone(), Value::from(vec![object(span)])));
+        Ok(object(top))
+    }
+
+    /// Adds one row of the table, if it has a value here.
+    fn put(&mut self, row: usize, subject: &Subject<'_>, to: &mut Parts) -> Result<(), String> {
+        let (Some((place, _, field)), Some(key)) = (FIELDS.get(row), self.keys.get(row)) else {
+            return Ok(());
+        };
+        let key = key.clone();
+        let Some(value) = self.value(read(*field, subject))? else {
+            return Ok(());
+        };
+        match place {
+            Place::Top => to.top.push((key, value)),
+            Place::Span => to.span.push((key, value)),
+            Place::Attribute => to.attributes.push((key, value)),
+            Place::Status => to.status.push((key, value)),
+        }
+        Ok(())
     }
 
     fn value(&mut self, raw: Raw<'_>) -> Result<Option<Value>, String> {
@@ -137,21 +182,29 @@ fn parse(key: &str, json: &JsonText) -> Result<Value, String> {
 }
 
 /// Lower-case names; the values of a repeated name are joined as RFC 9110
-/// §5.2 joins them.
-fn headers(headers: &Headers) -> Value {
+/// §5.2 joins them. Only the `named` ones, if any are named.
+fn headers(headers: &Headers, named: Option<&BTreeSet<String>>) -> Value {
+    if named.is_some_and(BTreeSet::is_empty) {
+        return Value::new_object();
+    }
     let mut map: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in headers.iter() {
-        map.entry(name.to_ascii_lowercase())
+        let name = name.to_ascii_lowercase();
+        if named.is_some_and(|named| !named.contains(&name)) {
+            continue;
+        }
+        map.entry(name)
             .and_modify(|all| {
                 all.push_str(", ");
                 all.push_str(value);
             })
             .or_insert_with(|| value.to_owned());
     }
-    map.into_iter()
-        .map(|(name, value)| (Value::from(name), Value::from(value)))
-        .collect::<Map>()
-        .into()
+    object(
+        map.into_iter()
+            .map(|(name, value)| (Value::from(name), Value::from(value)))
+            .collect(),
+    )
 }
 
 fn event_document(event: &Event, facts: &Facts) -> Result<Value, String> {

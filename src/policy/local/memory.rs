@@ -24,6 +24,7 @@ const ENTRY_BYTES: usize = 256;
 /// Remembered verdicts of one policy generation.
 pub(super) struct Memory {
     reads: Reads,
+    fields: Vec<Field>,
     verdicts: Cache<Box<[u8]>, Arc<Ruling>, Weight>,
 }
 
@@ -42,13 +43,10 @@ impl Memory {
         let entries = bytes_max.checked_div(ENTRY_BYTES << 1).unwrap_or(0);
         let weight = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         Self {
+            fields: reads.keyed().into_iter().collect(),
             reads,
             verdicts: Cache::with_weighter(entries, weight, Weight),
         }
-    }
-
-    pub(super) fn reads(&self) -> &Reads {
-        &self.reads
     }
 
     #[cfg(test)]
@@ -70,7 +68,7 @@ impl Memory {
             (Stage::Completed, Some(_)) => b'a',
             (Stage::Completed, None) => b'e',
         });
-        for field in &self.reads.fields {
+        for field in &self.fields {
             write(*field, &read(*field, subject), key)?;
         }
         for name in &self.reads.request_headers {

@@ -38,6 +38,7 @@ use fields::Subject;
 use input::Facts;
 use load::Files;
 use memory::Memory;
+use reads::Reads;
 
 pub use load::LoadError;
 pub use watch::Watcher;
@@ -99,7 +100,9 @@ struct Loaded {
     engine: Engine,
     queries: Vec<(String, Arc<str>)>,
     facts: Facts,
-    memory: Result<Memory, String>,
+    /// What is proved to be read of an operation, or why nothing is proved.
+    reads: Result<Reads, String>,
+    memory: Option<Memory>,
     rules: usize,
     files: usize,
     hash: String,
@@ -196,11 +199,11 @@ impl LocalPolicy {
         self.current.load().hash.clone()
     }
 
-    /// Whether verdicts are remembered: what the policy reads of an operation,
-    /// or why that is not known.
+    /// What the policy reads of an operation, if that could be proved: the
+    /// condition for remembering verdicts.
     ///
     /// # Errors
-    /// Why nothing is remembered, in words for the policy's author.
+    /// Why it could not, in words for the policy's author.
     pub fn reads(&self) -> Result<Vec<String>, String> {
         self.current.load().reads()
     }
@@ -208,7 +211,11 @@ impl LocalPolicy {
     fn answer(&self, question: Question<'_>) -> Result<Arc<Ruling>, PolicyError> {
         let loaded = self.current.load();
         let evaluate = || evaluate::evaluate(question, &loaded, &self.settings).map(Arc::new);
+<<<<<<< HEAD
         let (Ok(memory), Some(subject)) = (&loaded.memory, Subject::of(question, &loaded.facts))
+=======
+        let (Some(memory), Some(subject)) = (&loaded.memory, Subject::of(question, &loaded.facts))
+>>>>>>> local
         else {
             return evaluate();
         };
@@ -236,10 +243,9 @@ impl Loaded {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let mut compiled = files.compile()?;
         evaluate::limit(&mut compiled.engine, settings.evaluate_within);
-        let memory = match (compiled.reads, settings.memory_bytes_max) {
-            (Ok(_), 0) => Err("it is turned off".to_owned()),
-            (Ok(reads), bytes_max) => Ok(Memory::new(reads, bytes_max)),
-            (Err(why), _) => Err(why),
+        let memory = match (&compiled.reads, settings.memory_bytes_max) {
+            (Ok(_), 0) | (Err(_), _) => None,
+            (Ok(reads), bytes_max) => Some(Memory::new(reads.clone(), bytes_max)),
         };
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -250,6 +256,7 @@ impl Loaded {
                 agent_id: settings.agent_id.clone(),
                 risk_tier: settings.risk_tier,
             },
+            reads: compiled.reads,
             memory,
             rules: compiled.rules,
             files: files.count(),
@@ -259,9 +266,8 @@ impl Loaded {
     }
 
     fn reads(&self) -> Result<Vec<String>, String> {
-        let memory = self.memory.as_ref().map_err(Clone::clone)?;
-        let reads = memory.reads();
-        let fields = reads.fields.iter().map(|field| format!("{field:?}"));
+        let reads = self.reads.as_ref().map_err(Clone::clone)?;
+        let fields = reads.keyed().into_iter().map(|field| format!("{field:?}"));
         let request = reads.request_headers.iter();
         let response = reads.response_headers.iter();
         Ok(fields
@@ -270,24 +276,23 @@ impl Loaded {
             .collect())
     }
 
-    fn say_loaded(&self) {
-        match &self.memory {
-            Ok(_) => tracing::info!(
-                generation = self.generation,
-                origin = %self.origin,
-                rules = self.rules,
-                hash = %self.hash,
-                "policy loaded; its verdicts are remembered"
-            ),
-            Err(why) => tracing::info!(
-                generation = self.generation,
-                origin = %self.origin,
-                rules = self.rules,
-                hash = %self.hash,
-                because = %why,
-                "policy loaded; its verdicts are not remembered"
-            ),
+    fn remembers(&self) -> String {
+        match (&self.reads, &self.memory) {
+            (Ok(_), Some(_)) => "verdicts remembered".to_owned(),
+            (Ok(_), None) => "verdicts not remembered: it is turned off".to_owned(),
+            (Err(why), _) => format!("verdicts not remembered: {why}"),
         }
+    }
+
+    fn say_loaded(&self) {
+        tracing::info!(
+            generation = self.generation,
+            origin = %self.origin,
+            rules = self.rules,
+            hash = %self.hash,
+            memory = %self.remembers(),
+            "policy loaded"
+        );
     }
 }
 
@@ -314,17 +319,14 @@ impl PolicyBackend for LocalPolicy {
 
     fn describe(&self) -> String {
         let loaded = self.current.load();
-        let memory = match &loaded.memory {
-            Ok(_) => "verdicts remembered".to_owned(),
-            Err(why) => format!("verdicts not remembered: {why}"),
-        };
         format!(
-            "embedded policy: {} ({} rules in {} {}, {}, {memory})",
+            "embedded policy: {} ({} rules in {} {}, {}, {})",
             loaded.origin,
             loaded.rules,
             loaded.files,
             if loaded.files == 1 { "file" } else { "files" },
             loaded.hash,
+            loaded.remembers(),
         )
     }
 }

@@ -2,30 +2,44 @@
 //!
 //! A verdict may be remembered only under everything it depends on, so this
 //! errs on one side: whatever is not understood completely turns the memory
-//! off. A reference is followed from `input` key by key; the objects on the
+//! off. The same proof lets a document leave out what is not read.
+//!
+//! A reference is followed from `input` key by key; the objects on the
 //! way may be walked through, but not handed on, iterated or indexed with
 //! something that is not a literal. The one exception is `spans`, which has one
 //! element whatever the index.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Rule, Span};
+use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Rule, RuleHead, Span};
 
 use super::check::{Callee, Symbols, locals};
 use super::fields::{FIELDS, Field, Keyed, Place, REQUEST_HEADERS, RESPONSE_HEADERS};
 use super::syntax::{
-    Scope, head_expressions, inner_query, literal_key, parts, position, text, variable,
+    Scope, head_expressions, inner_query, names, parts, position, reference, static_path, variable,
 };
 
 /// Everything a policy reads of an operation's document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reads {
-    /// Fields whose values a verdict depends on.
-    pub(super) fields: BTreeSet<Field>,
+    /// Rows of [`FIELDS`] it depends on.
+    pub(super) rows: BTreeSet<usize>,
     /// Request headers it depends on, by lower-case name.
     pub(super) request_headers: BTreeSet<String>,
     /// Response headers it depends on, by lower-case name.
     pub(super) response_headers: BTreeSet<String>,
+}
+
+impl Reads {
+    /// The fields whose values tell one operation from another.
+    pub(super) fn keyed(&self) -> BTreeSet<Field> {
+        self.rows
+            .iter()
+            .filter_map(|row| FIELDS.get(*row))
+            .map(|(_, _, field)| *field)
+            .filter(|field| field.keyed() == Keyed::Always)
+            .collect()
+    }
 }
 
 /// A place in the input document.
@@ -38,8 +52,8 @@ enum Node {
     Status,
     RequestHeaders,
     ResponseHeaders,
-    /// A field, or something within one.
-    Leaf(Field),
+    /// A field, or something within one, by its row.
+    Leaf(usize, Field),
     RequestHeader(String),
     ResponseHeader(String),
     /// Never there, whatever the operation.
@@ -57,7 +71,11 @@ pub(super) fn reads(scopes: &[Scope<'_>], symbols: &Symbols) -> Result<Reads, Wh
     let mut reads = Reads::default();
     for scope in scopes {
         for import in &scope.module.imports {
+<<<<<<< HEAD
             let path = super::syntax::static_path(&import.refr);
+=======
+            let path = static_path(&import.refr);
+>>>>>>> local
             match path
                 .as_ref()
                 .and_then(|path| path.first())
@@ -136,12 +154,12 @@ impl<'a> Reader<'a, '_> {
                 }
             });
             if let Rule::Spec {
-                head: regorus::unstable::RuleHead::Func { args, .. },
+                head: RuleHead::Func { args, .. },
                 ..
             } = rule
             {
                 for arg in args {
-                    super::syntax::names(arg, &mut others);
+                    names(arg, &mut others);
                 }
             }
             let before = self.aliases.len();
@@ -174,15 +192,18 @@ impl<'a> Reader<'a, '_> {
             return None;
         }
         let (name, node) = match &statement.literal {
-            Literal::Expr { expr, .. } => match &**expr {
-                Expr::AssignExpr {
+            Literal::Expr { expr, .. } => {
+                let Expr::AssignExpr {
                     op: AssignOp::ColEq,
                     lhs,
                     rhs,
                     ..
-                } => (variable(lhs)?, self.place(rhs).ok()??),
-                _ => return None,
-            },
+                } = &**expr
+                else {
+                    return None;
+                };
+                (variable(lhs)?, self.place(rhs).ok()??)
+            }
             Literal::SomeIn {
                 key: None,
                 value,
@@ -234,10 +255,12 @@ impl<'a> Reader<'a, '_> {
                 self.value(value)?;
                 self.value(collection)
             }
-            Literal::Expr { expr, .. } => match &**expr {
-                Expr::AssignExpr { rhs, .. } if is_alias => self.indexes(rhs),
-                other => self.value(other),
-            },
+            Literal::Expr { expr, .. } => {
+                if is_alias && let Expr::AssignExpr { rhs, .. } = &**expr {
+                    return self.indexes(rhs);
+                }
+                self.value(expr)
+            }
             Literal::NotExpr { expr, .. } => self.value(expr),
             Literal::Every { domain, query, .. } => {
                 if is_alias {
@@ -291,22 +314,14 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// The bracketed parts of a reference into input: their values matter too.
-    fn indexes(&mut self, reference: &'a Expr) -> Result<(), Why> {
-        let mut at = reference;
-        loop {
-            match at {
-                Expr::RefDot { refr, .. } => at = refr,
-                Expr::RefBrack { refr, index, .. } => {
-                    self.value(index)?;
-                    at = refr;
-                }
-                _ => return Ok(()),
-            }
-        }
+    fn indexes(&mut self, expr: &'a Expr) -> Result<(), Why> {
+        let (_, steps) = reference(expr);
+        self.values(steps.into_iter().filter_map(|step| step.index))
     }
 
     /// Which place of the input an expression names; `None` if none.
     fn place(&self, expr: &'a Expr) -> Result<Option<Node>, Why> {
+<<<<<<< HEAD
         let mut steps: Vec<(Option<&'a str>, &'a Span)> = Vec::new();
         let mut at = expr;
         loop {
@@ -327,6 +342,10 @@ impl<'a> Reader<'a, '_> {
             }
         }
         let Some(name) = variable(at) else {
+=======
+        let (base, steps) = reference(expr);
+        let Some(name) = variable(base) else {
+>>>>>>> local
             return Ok(None);
         };
         let mut node = match self.aliases.get(name) {
@@ -334,11 +353,11 @@ impl<'a> Reader<'a, '_> {
             None if name == "input" => Node::Input,
             None => return Ok(None),
         };
-        for (key, span) in steps.into_iter().rev() {
-            node = step(&node, key).ok_or_else(|| {
+        for one in steps {
+            node = step(&node, one.key).ok_or_else(|| {
                 format!(
                     "{}: `{}` looks up a part of input by a key known only at run time",
-                    position(span),
+                    position(one.span),
                     expr.span().text()
                 )
             })?;
@@ -359,10 +378,9 @@ impl<'a> Reader<'a, '_> {
     fn read(&mut self, node: Node, span: &Span) -> Result<(), Why> {
         match node {
             Node::Nothing => {}
-            Node::Leaf(field) => match field.keyed() {
-                Keyed::Never => {}
-                Keyed::Always => {
-                    self.reads.fields.insert(field);
+            Node::Leaf(row, field) => match field.keyed() {
+                Keyed::Never | Keyed::Always => {
+                    self.reads.rows.insert(row);
                 }
                 Keyed::Useless => {
                     return Err(format!(
@@ -401,8 +419,11 @@ fn step(node: &Node, key: Option<&str>) -> Option<Node> {
     let field = |place, key| {
         FIELDS
             .iter()
-            .find(|(at, name, _)| *at == place && *name == key)
-            .map_or(Node::Nothing, |(_, _, field)| Node::Leaf(*field))
+            .enumerate()
+            .find(|(_, (at, name, _))| *at == place && *name == key)
+            .map_or(Node::Nothing, |(row, (_, _, field))| {
+                Node::Leaf(row, *field)
+            })
     };
     Some(match node {
         Node::Input => match key? {
@@ -421,7 +442,7 @@ fn step(node: &Node, key: Option<&str>) -> Option<Node> {
         Node::Status => field(Place::Status, key?),
         Node::RequestHeaders => Node::RequestHeader(key?.to_ascii_lowercase()),
         Node::ResponseHeaders => Node::ResponseHeader(key?.to_ascii_lowercase()),
-        Node::Leaf(_) | Node::RequestHeader(_) | Node::ResponseHeader(_) | Node::Nothing => {
+        Node::Leaf(..) | Node::RequestHeader(_) | Node::ResponseHeader(_) | Node::Nothing => {
             node.clone()
         }
     })
@@ -436,7 +457,7 @@ fn is_container(node: &Node) -> bool {
         | Node::Status
         | Node::RequestHeaders
         | Node::ResponseHeaders => true,
-        Node::Leaf(_) | Node::RequestHeader(_) | Node::ResponseHeader(_) | Node::Nothing => false,
+        Node::Leaf(..) | Node::RequestHeader(_) | Node::ResponseHeader(_) | Node::Nothing => false,
     }
 }
 
@@ -517,9 +538,9 @@ fn declares<'a>(statement: &'a LiteralStmt, into: &mut BTreeSet<&'a str>) {
         Literal::SomeVars { vars, .. } => into.extend(vars.iter().map(Span::text)),
         Literal::SomeIn { key, value, .. } => {
             if let Some(key) = key {
-                super::syntax::names(key, into);
+                names(key, into);
             }
-            super::syntax::names(value, into);
+            names(value, into);
         }
         Literal::Every { key, value, .. } => {
             into.extend(key.iter().map(Span::text));
@@ -536,7 +557,7 @@ fn assigned<'a>(expr: &'a Expr, into: &mut BTreeSet<&'a str>) {
         ..
     } = expr
     {
-        super::syntax::names(lhs, into);
+        names(lhs, into);
     }
     for part in parts(expr) {
         assigned(part, into);

@@ -143,39 +143,70 @@ pub(super) fn static_prefix(expr: &Expr) -> Path {
 
 /// Where the name stands that a reference begins with.
 pub(super) fn base(expr: &Expr) -> Option<&Span> {
+    let (base, _) = reference(expr);
+    variable(base).map(|_| base.span())
+}
+
+/// One key of a reference.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step<'a> {
+    /// The key, if it is a literal.
+    pub(super) key: Option<&'a str>,
+    /// What stands in the brackets, if there are brackets.
+    pub(super) index: Option<&'a Expr>,
+    /// The reference up to here.
+    pub(super) span: &'a Span,
+}
+
+/// What a reference begins with and its keys in order. Iterative, as a policy
+/// may write a reference of any length.
+pub(super) fn reference(expr: &Expr) -> (&Expr, Vec<Step<'_>>) {
+    let mut steps = Vec::new();
     let mut at = expr;
-    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = at {
-        at = refr;
-    }
-    if let Expr::Var { span, .. } = at {
-        Some(span)
-    } else {
-        None
+    loop {
+        let (step, before) = if let Expr::RefDot {
+            refr, field, span, ..
+        } = at
+        {
+            let key = text(&field.1);
+            (
+                Step {
+                    key,
+                    index: None,
+                    span,
+                },
+                refr,
+            )
+        } else if let Expr::RefBrack {
+            refr, index, span, ..
+        } = at
+        {
+            let key = literal_key(index);
+            (
+                Step {
+                    key,
+                    index: Some(index),
+                    span,
+                },
+                refr,
+            )
+        } else {
+            steps.reverse();
+            return (at, steps);
+        };
+        steps.push(step);
+        at = before;
     }
 }
 
-/// The reference's components and whether that is all of it. Iterative, as a
-/// policy may write a reference of any length.
+/// The reference's components up to the first unknown, and whether that is all
+/// of it.
 fn walk_reference(expr: &Expr) -> Option<(Path, bool)> {
-    let mut steps: Vec<Option<&str>> = Vec::new();
-    let mut at = expr;
-    loop {
-        match at {
-            Expr::RefDot { refr, field, .. } => {
-                steps.push(text(&field.1));
-                at = refr;
-            }
-            Expr::RefBrack { refr, index, .. } => {
-                steps.push(literal_key(index));
-                at = refr;
-            }
-            _ => break,
-        }
-    }
-    let mut path = vec![variable(at)?.to_owned()];
-    for step in steps.into_iter().rev() {
-        match step {
-            Some(step) => path.push(step.to_owned()),
+    let (base, steps) = reference(expr);
+    let mut path = vec![variable(base)?.to_owned()];
+    for step in steps {
+        match step.key {
+            Some(key) => path.push(key.to_owned()),
             None => return Some((path, false)),
         }
     }

@@ -91,9 +91,12 @@ fn reason(value: Option<&Value>) -> Result<Option<Reason>, String> {
 /// An array or set of strings. One that cannot be read must not be left out:
 /// it was meant to hold something back.
 fn constraints(value: Option<&Value>) -> Result<Vec<Box<str>>, String> {
-    let word = |item: &Value| match item {
-        Value::String(text) => Ok(Box::from(&*Reason::from_peer(text).0)),
-        other => Err(format!("a constraint is {}, not a string", kind(other))),
+    let word = |item: &Value| {
+        if let Value::String(text) = item {
+            Ok(Box::from(&*Reason::from_peer(text).0))
+        } else {
+            Err(format!("a constraint is {}, not a string", kind(item)))
+        }
     };
     let words: Vec<Box<str>> = match value {
         None | Some(Value::Null) => Vec::new(),

@@ -4,7 +4,7 @@
 //! replaces a ConfigMap by swapping a symbolic link beside them. What changed
 //! does not matter, since an unchanged policy is not reloaded.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -103,7 +103,7 @@ fn wake(waker: &SyncSender<()>) {
 
 fn follow(
     policy: &LocalPolicy,
-    path: &PathBuf,
+    path: &Path,
     watcher: &mut RecommendedWatcher,
     woken: &Receiver<()>,
     stop: &AtomicBool,

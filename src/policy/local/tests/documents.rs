@@ -10,7 +10,7 @@ fn golden(name: &str, question: Question<'_>) {
         agent_id: Some("agent-7".into()),
         risk_tier: Some(2),
     };
-    let document = Builder::new().document(question, &facts).unwrap();
+    let document = Builder::new().document(question, &facts, None).unwrap();
     let shown = serde_json::to_string_pretty(&document).unwrap() + "\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("src/policy/local/golden")
@@ -74,4 +74,16 @@ fn the_document_of_a_signal_is_the_contracts() {
     ];
     let event = event(EventKind::SignalReceived, context(None), fields);
     golden("signal_received.json", Question::Event(&event));
+}
+
+#[test]
+fn the_input_of_one_activity_is_not_shown_for_another() {
+    let mut builder = Builder::new();
+    for id in [1, 2, 2, 1] {
+        let mut operation = operation("GET", "example.com", "/");
+        operation.context = context(Some(activity(&format!("[{id}]"))));
+        let question = Question::Started(&operation);
+        let document = builder.document(question, &Facts::default(), None).unwrap();
+        assert_eq!(document["activity_input"][0].as_u32().unwrap(), id);
+    }
 }
