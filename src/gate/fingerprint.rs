@@ -32,7 +32,8 @@ pub(super) fn of_event(event: &Event) -> Fingerprint {
         part(&mut hash, activity.kind.as_bytes());
         part(&mut hash, activity.input.0.as_bytes());
     }
-    for (name, value) in &event.fields {
+    let told = event.fields.iter().filter(|(name, _)| !tells_when(name));
+    for (name, value) in told {
         part(&mut hash, name.as_bytes());
         part(&mut hash, value.0.as_bytes());
     }
@@ -59,6 +60,11 @@ fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
         None => part(hash, call.body.text.as_deref().unwrap_or("").as_bytes()),
     }
     Some(())
+}
+
+/// Fields that differ each time the same event is sent.
+fn tells_when(field: &str) -> bool {
+    ["start_time", "end_time", "duration_ms"].contains(&field)
 }
 
 /// Headers by which the same bytes become another request. All others may

@@ -98,6 +98,22 @@ impl Gate {
         self.inner.holds.by_id(id).map(|hold| view(&hold))
     }
 
+    /// One approval, once it is decided, the gate closes, or `within` is over.
+    /// Cancel-safe.
+    pub async fn approval_within(&self, id: &ApprovalId, within: Duration) -> Option<HoldView> {
+        let hold = self.inner.holds.by_id(id)?;
+        let mut state = hold.state.subscribe();
+        let mut closing = self.inner.closing.subscribe();
+        if !within.is_zero() {
+            tokio::select! {
+                _ = state.wait_for(|state| *state != State::Pending) => {}
+                _ = closing.wait_for(|closing| *closing) => {}
+                () = time::sleep(within) => {}
+            }
+        }
+        Some(view(&hold))
+    }
+
     /// Lets the held operation go, once. `by` names who decided.
     ///
     /// # Errors

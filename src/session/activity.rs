@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::{ApprovalId, Context, Reason};
+use crate::domain::{ApprovalId, Context, Reason, Timestamp};
 
 /// An open activity.
 #[derive(Debug)]
 pub struct Activity {
     /// Ids of the run and of this activity.
     pub context: Arc<Context>,
+    /// When it was opened here.
+    pub opened_at: Timestamp,
     state: Mutex<State>,
 }
 
@@ -20,9 +22,10 @@ struct State {
 
 impl Activity {
     /// An activity nothing has been refused in. `context` names it.
-    pub(super) fn new(context: Arc<Context>) -> Self {
+    pub(super) fn new(context: Arc<Context>, opened_at: Timestamp) -> Self {
         Self {
             context,
+            opened_at,
             state: Mutex::default(),
         }
     }

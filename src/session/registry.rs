@@ -341,7 +341,7 @@ impl Registry {
             return Ok(());
         };
         let run = self.open_run(context, now)?;
-        let opened = Arc::new(Activity::new(context.clone()));
+        let opened = Arc::new(Activity::new(context.clone(), now));
         run.open(opened, activity.id.clone(), self.settings.activities_max)
             .ok_or(Limit("open activities"))?;
         self.recompute_only();

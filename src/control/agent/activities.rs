@@ -1,0 +1,205 @@
+//! Activities: their beginning and their end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::{ActivityRef, Context, EventKind, JsonText, Refusal, TraceId};
+use crate::process::clock;
+
+use super::super::body::{InPath, InQuery, Json};
+use super::super::problem::Problem;
+use super::super::text::{id, optional, required};
+use super::ended::Known;
+use super::subject::inside;
+use super::{Shared, Wait, answer, contexts, fields};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Start {
+    workflow_id: Option<String>,
+    run_id: Option<String>,
+    activity_id: Option<String>,
+    activity_type: Option<String>,
+    input: Option<Box<RawValue>>,
+    attempt: Option<u32>,
+    traceparent: Option<String>,
+    context: Option<String>,
+}
+
+/// `POST /v1/activities`. `traceparent` and `context` (a proxy user name) name
+/// the activity once it is allowed.
+pub(super) async fn start(
+    State(api): State<Arc<Shared>>,
+    InQuery(wait): InQuery<Wait>,
+    Json(start): Json<Start>,
+) -> Result<Response, Problem> {
+    let within = api.hold_within(&wait)?;
+    let workflow_id = required("workflow_id", start.workflow_id.as_deref())?;
+    let run_id = required("run_id", start.run_id.as_deref())?;
+    let kind = required("activity_type", start.activity_type.as_deref())?;
+    let names = Names {
+        trace: start
+            .traceparent
+            .as_deref()
+            .map(contexts::traceparent)
+            .transpose()?,
+        user: optional("context", start.context.as_deref())?,
+    };
+    let run = api.open_run(&workflow_id, &run_id)?;
+    let activity = ActivityRef {
+        id: optional("activity_id", start.activity_id.as_deref())?
+            .unwrap_or_else(|| clock::operation_id(clock::now()).to_string().into()),
+        kind,
+        attempt: attempt(start.attempt)?,
+        input: fields::array(start.input.as_deref()),
+    };
+    let context = inside(&run.context, activity);
+    Ok(begin(&api, context, Vec::new(), &names, within).await)
+}
+
+/// What may name an activity besides its ids.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    trace: Option<TraceId>,
+    user: Option<Arc<str>>,
+}
+
+/// Has the beginning of an activity judged.
+pub(super) async fn begin(
+    api: &Shared,
+    context: Arc<Context>,
+    fields: Vec<(&'static str, JsonText)>,
+    names: &Names,
+    within: Duration,
+) -> Response {
+    let (event, noted) = api
+        .note(EventKind::ActivityStarted, context, fields, within)
+        .await;
+    let registered = match noted.refusal {
+        None => register(api, &event.context, names),
+        Some(_) => None,
+    };
+    answer::answer(&api.api.gate, &event, &noted, registered)
+}
+
+/// Whether all of `names` stand for the activity now; `None` without any.
+fn register(api: &Shared, context: &Context, names: &Names) -> Option<bool> {
+    let (registry, now) = (api.api.gate.registry(), clock::now());
+    let trace = names
+        .trace
+        .map(|t| registry.register_trace(t, context, now));
+    let user = names.user.as_deref();
+    let user = user.map(|name| registry.register_name(name, context, now));
+    let outcomes = [trace, user];
+    let all = outcomes
+        .iter()
+        .flatten()
+        .all(|outcome| *outcome == Ok(true));
+    if !all {
+        tracing::warn!(run_id = %context.run_id, "a context could not be registered");
+    }
+    outcomes.iter().any(Option::is_some).then_some(all)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Complete {
+    workflow_id: Option<String>,
+    run_id: Option<String>,
+    output: Option<Box<RawValue>>,
+    error: Option<Box<RawValue>>,
+    status: Option<String>,
+}
+
+/// `POST /v1/activities/{activity_id}/complete`.
+pub(super) async fn complete(
+    State(api): State<Arc<Shared>>,
+    InPath(activity_id): InPath<String>,
+    InQuery(wait): InQuery<Wait>,
+    Json(complete): Json<Complete>,
+) -> Result<Response, Problem> {
+    let within = api.hold_within(&wait)?;
+    let activity_id = id("activity_id", &activity_id)?;
+    let known = api.activity(
+        &activity_id,
+        complete.workflow_id.as_deref(),
+        complete.run_id.as_deref(),
+    )?;
+    let ending = Ending {
+        output: fields::or_null(complete.output.as_deref()),
+        error: complete.error.as_deref().map(fields::error).transpose()?,
+        status: status(complete.status.as_deref())?,
+    };
+    Ok(end(&api, known, ending, within).await)
+}
+
+/// How an activity ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) output: JsonText,
+    pub(super) error: Option<JsonText>,
+    /// `None`: as the error says.
+    pub(super) status: Option<&'static str>,
+}
+
+/// Has the end of an activity judged.
+pub(super) async fn end(api: &Shared, known: Known, ending: Ending, within: Duration) -> Response {
+    let now = clock::now();
+    let Ending {
+        output,
+        error,
+        status,
+    } = ending;
+    let status = status.unwrap_or(match error {
+        Some(_) => "failed",
+        None => "completed",
+    });
+    let input = known.context.activity.as_ref().map(|a| a.input.clone());
+    let fields = vec![
+        ("status", fields::string(status)),
+        ("start_time", fields::seconds(known.began)),
+        ("end_time", fields::seconds(now)),
+        ("duration_ms", fields::millis(now.since(known.began))),
+        ("span_count", JsonText("0".into())),
+        ("spans", JsonText::empty_array()),
+        (
+            "activity_input",
+            input.unwrap_or_else(JsonText::empty_array),
+        ),
+        ("activity_output", output),
+        ("error", error.unwrap_or_else(|| JsonText("null".into()))),
+    ];
+    let kind = EventKind::ActivityCompleted;
+    let (event, noted) = api.note(kind, known.context.clone(), fields, within).await;
+    match noted.refusal {
+        Some(Refusal::ApprovalPending { .. }) => api.ended.keep(known),
+        Some(_) | None => api.ended.forget(&known.context),
+    }
+    answer::answer(&api.api.gate, &event, &noted, None)
+}
+
+/// `attempt`, from 1.
+pub(super) fn attempt(attempt: Option<u32>) -> Result<u32, Problem> {
+    match attempt {
+        Some(0) => Err(Problem::invalid_field("`attempt` is 0; it counts from 1")),
+        Some(attempt) => Ok(attempt),
+        None => Ok(1),
+    }
+}
+
+/// `status` of a completion.
+pub(super) fn status(status: Option<&str>) -> Result<Option<&'static str>, Problem> {
+    match status {
+        None => Ok(None),
+        Some("completed") => Ok(Some("completed")),
+        Some("failed") => Ok(Some("failed")),
+        Some(_) => Err(Problem::invalid_field(
+            "`status` must be \"completed\" or \"failed\"",
+        )),
+    }
+}

@@ -1,0 +1,66 @@
+//! Where an approval stands, for an agent that waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::domain::ApprovalId;
+use crate::gate::hold;
+
+use super::super::body::{InPath, InQuery};
+use super::super::problem::{Problem, json};
+use super::super::text::{self, rfc3339};
+use super::{Shared, Wait};
+
+/// The agent sees where it stands, and nothing of what the person sees.
+#[derive(Serialize)]
+struct Shown<'a> {
+    approval_id: &'a str,
+    state: &'static str,
+    expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+/// What an agent is told to wait before it asks again.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// `GET /v1/approvals/{id}`: answers when it is decided, or after `?wait=`.
+pub(super) async fn show(
+    State(api): State<Arc<Shared>>,
+    InPath(id): InPath<String>,
+    InQuery(wait): InQuery<Wait>,
+) -> Result<Response, Problem> {
+    let at_most = api.api.settings.wait_max;
+    let within = text::wait(wait.wait.as_deref(), Duration::ZERO, at_most)?;
+    let id = ApprovalId(id.into());
+    let Some(view) = api.api.gate.approval_within(&id, within).await else {
+        let detail = "no such approval is known; it may have expired long ago";
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown_approval",
+            detail,
+        ));
+    };
+    let reason = match &view.state {
+        hold::State::Rejected(reason) | hold::State::Cancelled(reason) => Some(&*reason.0),
+        hold::State::Pending
+        | hold::State::Granted
+        | hold::State::Consumed
+        | hold::State::Expired => None,
+    };
+    let shown = Shown {
+        approval_id: &view.id.0,
+        state: view.state.as_str(),
+        expires_at: rfc3339(view.expires_at),
+        reason,
+        retry_after: (view.state == hold::State::Pending).then_some(RETRY_AFTER_SECONDS),
+    };
+    Ok(json(StatusCode::OK, &shown))
+}

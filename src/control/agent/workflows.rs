@@ -1,0 +1,163 @@
+//! Runs: their beginning, their end, and what they are told.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::{Context, EventKind, JsonText};
+use crate::process::clock;
+
+use super::super::body::{InPath, InQuery, Json};
+use super::super::problem::Problem;
+use super::super::text::{optional, required};
+use super::{Shared, Wait, answer, fields};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Start {
+    workflow_id: Option<String>,
+    run_id: Option<String>,
+    workflow_type: Option<String>,
+    task_queue: Option<String>,
+    input: Option<Box<RawValue>>,
+}
+
+/// `POST /v1/workflows`. Ids left out are made up and returned; a start that
+/// waits for a person is tried again with the ids that were returned.
+pub(super) async fn start(
+    State(api): State<Arc<Shared>>,
+    InQuery(wait): InQuery<Wait>,
+    Json(start): Json<Start>,
+) -> Result<Response, Problem> {
+    let own = &api.api.gate.registry().own().context;
+    let fresh = || clock::operation_id(clock::now()).to_string().into();
+    let context = Context {
+        workflow_id: optional("workflow_id", start.workflow_id.as_deref())?.unwrap_or_else(fresh),
+        run_id: optional("run_id", start.run_id.as_deref())?.unwrap_or_else(fresh),
+        workflow_type: optional("workflow_type", start.workflow_type.as_deref())?
+            .unwrap_or_else(|| own.workflow_type.clone()),
+        task_queue: optional("task_queue", start.task_queue.as_deref())?
+            .unwrap_or_else(|| own.task_queue.clone()),
+        activity: None,
+    };
+    let input = start.input.as_deref();
+    let fields = input.map(|input| ("activity_input", fields::array(Some(input))));
+    let fields = fields.into_iter().collect();
+    judge(
+        &api,
+        EventKind::WorkflowStarted,
+        context.into(),
+        fields,
+        &wait,
+    )
+    .await
+}
+
+#[derive(Deserialize)]
+pub(super) struct RunInPath {
+    workflow_id: String,
+    run_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Complete {
+    output: Option<Box<RawValue>>,
+}
+
+/// `POST /v1/workflows/{workflow_id}/runs/{run_id}/complete`.
+pub(super) async fn complete(
+    State(api): State<Arc<Shared>>,
+    InPath(path): InPath<RunInPath>,
+    InQuery(wait): InQuery<Wait>,
+    Json(complete): Json<Complete>,
+) -> Result<Response, Problem> {
+    let run = api.run(&path.workflow_id, &path.run_id)?;
+    let output = fields::or_null(complete.output.as_deref());
+    let fields = vec![("workflow_output", output)];
+    judge(
+        &api,
+        EventKind::WorkflowCompleted,
+        run.context.clone(),
+        fields,
+        &wait,
+    )
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fail {
+    error: Option<Box<RawValue>>,
+}
+
+/// `POST /v1/workflows/{workflow_id}/runs/{run_id}/fail`.
+pub(super) async fn fail(
+    State(api): State<Arc<Shared>>,
+    InPath(path): InPath<RunInPath>,
+    InQuery(wait): InQuery<Wait>,
+    Json(fail): Json<Fail>,
+) -> Result<Response, Problem> {
+    let run = api.run(&path.workflow_id, &path.run_id)?;
+    let Some(error) = fail.error else {
+        let example = "\"error\": \"no such order\"";
+        return Err(Problem::missing_field("error", example));
+    };
+    let fields = vec![("error", fields::error(&error)?)];
+    judge(
+        &api,
+        EventKind::WorkflowFailed,
+        run.context.clone(),
+        fields,
+        &wait,
+    )
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signal {
+    workflow_id: Option<String>,
+    run_id: Option<String>,
+    signal_name: Option<String>,
+    signal_args: Option<Box<RawValue>>,
+}
+
+/// `POST /v1/signals`.
+pub(super) async fn signal(
+    State(api): State<Arc<Shared>>,
+    InQuery(wait): InQuery<Wait>,
+    Json(signal): Json<Signal>,
+) -> Result<Response, Problem> {
+    let workflow_id = required("workflow_id", signal.workflow_id.as_deref())?;
+    let run_id = required("run_id", signal.run_id.as_deref())?;
+    let name = required("signal_name", signal.signal_name.as_deref())?;
+    let run = api.open_run(&workflow_id, &run_id)?;
+    let fields = vec![
+        ("signal_args", fields::array(signal.signal_args.as_deref())),
+        ("signal_name", fields::string(&name)),
+    ];
+    judge(
+        &api,
+        EventKind::SignalReceived,
+        run.context.clone(),
+        fields,
+        &wait,
+    )
+    .await
+}
+
+async fn judge(
+    api: &Shared,
+    kind: EventKind,
+    context: Arc<Context>,
+    fields: Vec<(&'static str, JsonText)>,
+    wait: &Wait,
+) -> Result<Response, Problem> {
+    let within = api.hold_within(wait)?;
+    let (event, noted) = api.note(kind, context, fields, within).await;
+    Ok(answer::answer(&api.api.gate, &event, &noted, None))
+}

@@ -1,0 +1,12 @@
+//! The local APIs: what the agent tells, and what the operator decides. Two
+//! listeners with two tokens, so that the agent cannot govern itself.
+
+pub mod agent;
+pub mod auth;
+mod body;
+pub mod operator;
+mod problem;
+pub mod serve;
+#[cfg(test)]
+mod testing;
+mod text;

@@ -1,0 +1,124 @@
+//! Errors of the local APIs: RFC 9457 problem details with a stable `code`.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, StatusCode, Uri};
+use serde::Serialize;
+use serde_json::Value;
+
+/// What went wrong with a request, for programs and for people.
+#[derive(Debug)]
+pub(in crate::control) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    approval: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<&'a Value>,
+}
+
+impl Problem {
+    /// `code` is for programs and stays; `detail` is for people and may change.
+    pub(in crate::control) fn new(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            approval: None,
+        }
+    }
+
+    /// A field that has a value we cannot take.
+    pub(in crate::control) fn invalid_field(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_field", detail)
+    }
+
+    /// A field that must be there.
+    pub(in crate::control) fn missing_field(name: &str, example: &str) -> Self {
+        let detail = format!("`{name}` is missing; expected, for example, {example}");
+        Self::new(StatusCode::BAD_REQUEST, "missing_field", detail)
+    }
+
+    /// A bound of the sidecar was reached.
+    pub(in crate::control) fn overloaded(what: &str) -> Self {
+        let detail = format!("too many {what} at once; try again when some have ended");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
+    }
+
+    /// Adds the approval it is about.
+    #[must_use]
+    pub(in crate::control) fn about(mut self, approval: Value) -> Self {
+        self.approval = Some(approval);
+        self
+    }
+
+    fn is_retryable(&self) -> bool {
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let shown = Shown {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            retryable: self.is_retryable(),
+            approval: self.approval.as_ref(),
+        };
+        let mut response = json(self.status, &shown);
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(CONTENT_TYPE, kind);
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.is_retryable() {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// `body` as a JSON response.
+pub(in crate::control) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+            (status, kind, text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Answers a path that is not there.
+pub(in crate::control) async fn unknown_route(method: Method, uri: Uri) -> Problem {
+    let detail = format!("there is no {method} {} here", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "unknown_route", detail)
+}
+
+/// Answers a method that a path does not have.
+pub(in crate::control) async fn unknown_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
