@@ -25,7 +25,6 @@ pub mod journal;
 
 pub mod gate;
 
-pub mod control;
 pub mod health;
 pub mod protocols;
 

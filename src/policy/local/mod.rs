@@ -211,11 +211,7 @@ impl LocalPolicy {
     fn answer(&self, question: Question<'_>) -> Result<Arc<Ruling>, PolicyError> {
         let loaded = self.current.load();
         let evaluate = || evaluate::evaluate(question, &loaded, &self.settings).map(Arc::new);
-<<<<<<< HEAD
-        let (Ok(memory), Some(subject)) = (&loaded.memory, Subject::of(question, &loaded.facts))
-=======
         let (Some(memory), Some(subject)) = (&loaded.memory, Subject::of(question, &loaded.facts))
->>>>>>> local
         else {
             return evaluate();
         };

@@ -71,11 +71,7 @@ pub(super) fn reads(scopes: &[Scope<'_>], symbols: &Symbols) -> Result<Reads, Wh
     let mut reads = Reads::default();
     for scope in scopes {
         for import in &scope.module.imports {
-<<<<<<< HEAD
-            let path = super::syntax::static_path(&import.refr);
-=======
             let path = static_path(&import.refr);
->>>>>>> local
             match path
                 .as_ref()
                 .and_then(|path| path.first())
@@ -321,31 +317,8 @@ impl<'a> Reader<'a, '_> {
 
     /// Which place of the input an expression names; `None` if none.
     fn place(&self, expr: &'a Expr) -> Result<Option<Node>, Why> {
-<<<<<<< HEAD
-        let mut steps: Vec<(Option<&'a str>, &'a Span)> = Vec::new();
-        let mut at = expr;
-        loop {
-            match at {
-                Expr::RefDot {
-                    refr, field, span, ..
-                } => {
-                    steps.push((text(&field.1), span));
-                    at = refr;
-                }
-                Expr::RefBrack {
-                    refr, index, span, ..
-                } => {
-                    steps.push((literal_key(index), span));
-                    at = refr;
-                }
-                _ => break,
-            }
-        }
-        let Some(name) = variable(at) else {
-=======
         let (base, steps) = reference(expr);
         let Some(name) = variable(base) else {
->>>>>>> local
             return Ok(None);
         };
         let mut node = match self.aliases.get(name) {

@@ -4,11 +4,7 @@ use super::*;
 use crate::domain::Headers;
 
 /// Policies whose reads are proved, and what they read.
-<<<<<<< HEAD
-const TRACKED: [(&str, &[&str]); 22] = [
-=======
 const TRACKED: [(&str, &[&str]); 23] = [
->>>>>>> local
     (
         "result := \"BLOCK\" if input.spans[0].http_method == \"GET\"",
         &["Method"],
@@ -98,12 +94,6 @@ const TRACKED: [(&str, &[&str]); 23] = [
         "result := \"BLOCK\" if { input.event_type == \"ActivityStarted\"; input.operation.type == \"x\"; input.spans[0].stage == \"started\" }",
         &[],
     ),
-<<<<<<< HEAD
-];
-
-/// Policies whose reads are not proved, with a part of the reason.
-const UNTRACKED: [(&str, &str); 27] = [
-=======
     (
         "result := \"BLOCK\" if input.spans[count({m | m := input.spans[0].http_method; m == \"GET\"}) - 1].span_count == 1\nelse := \"HALT\" if input.spans[count({m | m := input.spans[0].http_method; m == \"GET\"}) - 1].hook_type == \"http_request\"",
         &["Method"],
@@ -112,7 +102,6 @@ const UNTRACKED: [(&str, &str); 27] = [
 
 /// Policies whose reads are not proved, with a part of the reason.
 const UNTRACKED: [(&str, &str); 30] = [
->>>>>>> local
     (
         "result := \"BLOCK\" if input == {\"a\": 1}",
         "`input` is used as a whole",
@@ -221,8 +210,6 @@ const UNTRACKED: [(&str, &str); 30] = [
         "result := \"BLOCK\" if { s := input.spans[0]; s.http_method == \"GET\"; count([1 | s := {1}]) == 1 }",
         "for something else",
     ),
-<<<<<<< HEAD
-=======
     (
         "result := \"BLOCK\" if { x := \"url.path\"; input.spans[0].attributes[x] == \"/a\" }",
         "known only at run time",
@@ -235,7 +222,6 @@ const UNTRACKED: [(&str, &str); 30] = [
         "result := \"BLOCK\" if { some v in input; v.http_method == \"GET\" }",
         "is used as a whole",
     ),
->>>>>>> local
 ];
 
 fn rego(body: &str) -> String {
