@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, For, Listener, PolicyMode, UpstreamConfig};
+use crate::config::{Config, For, Listener, PolicyMode};
 use crate::domain::Reason;
 use crate::gate::{FailMode, Gate, Housekeeping, Parts};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::net::dial::{self, Dialer};
+use crate::net::dial::Dialer;
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, clock, drain, spawn_named};
@@ -33,6 +33,7 @@ use crate::session::Registry;
 pub use error::StartError;
 use judge::Judge;
 use state::StateFiles;
+pub use trust::{BUNDLE, CA, JAVA_STORE};
 
 /// Where a sidecar listens; `None` is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +161,7 @@ struct Sockets {
 pub fn check_policy(mode: &PolicyMode) -> Result<String, StartError> {
     match mode {
         PolicyMode::Local(local) => Judge::local(local).map(|judge| judge.backend.describe()),
-        PolicyMode::Core(core) => Ok(format!("OpenBox Core at {}", core.url)),
+        PolicyMode::Core(core) => Ok(format!("OpenBox Core at {}", core.client.url)),
     }
 }
 
@@ -190,7 +191,7 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
         settings: config.gate,
     });
     let agent_token = Secret::new(clock::secret_name("obx_test_"));
-    let operator_token = Secret::new(clock::secret_name("obop_"));
+    let operator_token = Secret::new(clock::secret_name("obxop_"));
     let state = StateFiles::write(
         &config.state_dir,
         addresses.operator,
@@ -200,7 +201,7 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
     let proxy = HttpProxy::new(http::Parts {
         settings: config.http,
         gate: gate.clone(),
-        dialer: Dialer::new(dialing(config.upstream)?, addresses.own()),
+        dialer: Dialer::new(config.upstream.dial, addresses.own()),
         tls,
         mint: mint.clone(),
         agent_token: Some(agent_token.clone()),
@@ -228,19 +229,6 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
         drain_within: config.drain_within,
         _state: state,
         _journal: journal,
-    })
-}
-
-fn dialing(upstream: UpstreamConfig) -> Result<dial::Settings, StartError> {
-    let resolve = upstream.resolve.iter().map(|entry| {
-        let text = format!("{}:{}={}", entry.host, entry.port, entry.address);
-        text.parse().map_err(StartError::internal)
-    });
-    Ok(dial::Settings {
-        resolve: resolve.collect::<Result<_, _>>()?,
-        allow: upstream.allow,
-        resolve_within: upstream.resolve_within,
-        connect_within: upstream.connect_within,
     })
 }
 

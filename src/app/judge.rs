@@ -8,11 +8,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::config::{CoreConfig, LocalPolicyConfig, PolicyMode, PolicySource, Undefined, Validate};
+use crate::config::{CoreConfig, PolicyMode, Validate};
 use crate::metrics::Metrics;
 use crate::net::tls::Upstreams;
 use crate::policy::PolicyBackend;
-use crate::policy::core::{ApiKey, BoxedIo, Connector, CoreClient, CoreUrl, Scheme};
+use crate::policy::core::{BoxedIo, Connector, CoreClient, CoreUrl, Scheme};
 use crate::policy::local::{self, LocalPolicy, Watcher};
 use crate::process::spawn_named;
 
@@ -40,9 +40,9 @@ impl Judge {
         }
     }
 
-    /// Loads the policy that `config` names, and watches its files.
-    pub(super) fn local(config: &LocalPolicyConfig) -> Result<Self, StartError> {
-        let policy = LocalPolicy::load(settings(config))
+    /// Loads the policy that `settings` name, and watches its files.
+    pub(super) fn local(settings: &local::Settings) -> Result<Self, StartError> {
+        let policy = LocalPolicy::load(settings.clone())
             .map_err(|error| StartError::Policy(error.to_string()))?;
         let policy = Arc::new(policy);
         let watcher = Watcher::start(policy.clone()).unwrap_or_else(|error| {
@@ -57,14 +57,10 @@ impl Judge {
     }
 
     async fn core(config: &CoreConfig, tls: &Upstreams) -> Result<Self, StartError> {
-        let unfit = |error: crate::policy::core::Unfit| StartError::Core(error.to_string());
-        let url = CoreUrl::parse(&config.url.to_string()).map_err(unfit)?;
-        let key = ApiKey::parse(config.api_key.clone()).map_err(unfit)?;
-        let settings = crate::policy::core::Settings {
-            answer_within: config.timeout,
-            ..crate::policy::core::Settings::new(url, key)
-        };
-        let client = Arc::new(CoreClient::new(settings, connector(tls.clone())));
+        let client = Arc::new(CoreClient::new(
+            config.client.clone(),
+            connector(tls.clone()),
+        ));
         if config.validate == Validate::AtStart {
             let known = client.validate().await;
             known.map_err(|error| StartError::Core(error.to_string()))?;
@@ -102,23 +98,6 @@ impl Judge {
                 Err(error.to_string())
             }
         }
-    }
-}
-
-fn settings(config: &LocalPolicyConfig) -> local::Settings {
-    local::Settings {
-        path: match &config.policy {
-            PolicySource::Starter => None,
-            PolicySource::Path(path) => Some(path.clone()),
-        },
-        undefined: match config.undefined {
-            Undefined::Deny => local::Undefined::Deny,
-            Undefined::Allow => local::Undefined::Allow,
-        },
-        evaluate_within: config.evaluate_within,
-        memory_bytes_max: config.memory_bytes_max,
-        agent_id: config.agent_id.clone(),
-        risk_tier: config.risk_tier,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The files in the state folder by which others find a running sidecar.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::net::trust::write_atomically;
 use crate::redact::Secret;
 
 use super::StartError;
@@ -72,23 +73,6 @@ impl Drop for StateFiles {
     }
 }
 
-/// Writes `content` for the owner alone; readers see the old file or the new.
 fn write_private(path: &Path, content: &[u8]) -> Result<(), StartError> {
-    let beside = path.with_extension("new");
-    let write = || {
-        // A leftover keeps its mode, so it must not be reused.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(content)?;
-        fs::rename(&beside, path)
-    };
-    write().map_err(failed(path))
+    write_atomically(path, content, 0o600).map_err(failed(path))
 }

@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::config::{self, Flags, For, Source};
-use crate::policy::scripted::Scripted;
 
 fn config(folder: &Path, flags: &[(&'static str, &str)]) -> Config {
     let mut all = Flags::default();
@@ -16,9 +15,7 @@ fn config(folder: &Path, flags: &[(&'static str, &str)]) -> Config {
 }
 
 async fn bound(folder: &Path) -> Bound {
-    bind_with(config(folder, &[]), Arc::new(Scripted::default()))
-        .await
-        .unwrap()
+    bind(config(folder, &[]), For::Run).await.unwrap()
 }
 
 #[tokio::test]
@@ -67,7 +64,7 @@ async fn two_sidecars_do_not_share_a_state_folder() {
     let folder = tempfile::tempdir().unwrap();
     let first = bound(folder.path()).await;
     let before = std::fs::read(operator_file(folder.path())).unwrap();
-    let second = bind_with(config(folder.path(), &[]), Arc::new(Scripted::default())).await;
+    let second = bind(config(folder.path(), &[]), For::Run).await;
     let text = second.unwrap_err().to_string();
     assert!(text.contains("--state-dir"), "{text}");
     assert_eq!(std::fs::read(operator_file(folder.path())).unwrap(), before);
@@ -80,11 +77,9 @@ async fn a_taken_port_names_its_flag() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let config = config(folder.path(), &[("--agent-listen", &address)]);
-    let error = bind_with(config, Arc::new(Scripted::default()))
-        .await
-        .unwrap_err();
+    let error = bind(config, For::Run).await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("--agent-listen 127.0.0.1:0"), "{text}");
+    assert!(text.contains("--agent-listen"), "{text}");
     assert!(text.contains(&address), "{text}");
 }
 
@@ -94,9 +89,7 @@ async fn an_unusable_state_folder_names_the_flag() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let config = config(&file.join("below"), &[]);
-    let error = bind_with(config, Arc::new(Scripted::default()))
-        .await
-        .unwrap_err();
+    let error = bind(config, For::Run).await.unwrap_err();
     assert!(error.to_string().contains("--state-dir"), "{error}");
 }
 
@@ -104,9 +97,7 @@ async fn an_unusable_state_folder_names_the_flag() {
 async fn a_listener_that_is_off_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &[("--operator-listen", "off")]);
-    let bound = bind_with(config, Arc::new(Scripted::default()))
-        .await
-        .unwrap();
+    let bound = bind(config, For::Run).await.unwrap();
     assert_eq!(bound.view().addresses.operator, None);
     assert!(!operator_file(folder.path()).exists());
 }
@@ -122,4 +113,16 @@ async fn a_halt_is_seen_from_outside() {
         view.gate.halt(&own, &Reason::from("enough"), "a test");
     });
     assert_eq!(reason, Reason::from("enough"));
+}
+
+#[tokio::test]
+async fn run_does_not_part_a_kept_authority_from_its_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |purpose| bind(config(folder.path(), &[]), purpose);
+    let fingerprint = |bound: Bound| bound.view().ca_fingerprint;
+    let kept = fingerprint(start(For::Serve).await.unwrap());
+    assert_eq!(fingerprint(start(For::Run).await.unwrap()), kept);
+    assert_eq!(fingerprint(start(For::Serve).await.unwrap()), kept);
+    std::fs::remove_file(folder.path().join("ca.key")).unwrap();
+    assert_ne!(fingerprint(start(For::Run).await.unwrap()), kept);
 }

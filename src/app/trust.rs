@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::config::{For, UpstreamConfig};
-use crate::net::authority::Authority;
+use crate::net::authority::{Authority, KEY_FILE};
 use crate::net::mint::{self, Mint};
 use crate::net::tls::{self, Upstreams};
 use crate::net::trust::{Roots, write_atomically};
@@ -15,11 +15,11 @@ use crate::net::trust::{Roots, write_atomically};
 use super::StartError;
 
 /// Our authority's certificate: add it to a trust store.
-pub(super) const CA: &str = "ca.pem";
+pub const CA: &str = "ca.pem";
 /// The system's authorities and ours: replaces a trust store.
-pub(super) const BUNDLE: &str = "bundle.pem";
+pub const BUNDLE: &str = "bundle.pem";
 /// The same for Java.
-pub(super) const JAVA_STORE: &str = "bundle.jks";
+pub const JAVA_STORE: &str = "bundle.jks";
 
 /// Everyone may read what everyone must trust.
 const PUBLIC: u32 = 0o644;
@@ -39,9 +39,15 @@ pub(super) fn upstreams(config: &UpstreamConfig) -> Result<(Roots, Upstreams), S
 /// Our authority. `serve` keeps it, so that agents which trust it need not be
 /// told again after a restart; `run` makes one for its child alone.
 pub(super) fn mint(folder: &Path, purpose: For) -> Result<Arc<Mint>, StartError> {
-    let authority = match purpose {
-        For::Serve => Authority::load_or_create(folder).map(|(authority, _)| authority),
-        For::Run => Authority::ephemeral(),
+    // Where `serve` has kept one, it must not be parted from its certificate.
+    let kept = match purpose {
+        For::Serve => true,
+        For::Run => folder.join(KEY_FILE).exists(),
+    };
+    let authority = if kept {
+        Authority::load_or_create(folder).map(|(authority, _)| authority)
+    } else {
+        Authority::ephemeral()
     };
     let authority = authority.map_err(StartError::trust)?;
     let mint = Mint::new(authority, &mint::Settings::default()).map_err(StartError::trust)?;

@@ -37,7 +37,10 @@ impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let view = self.view;
         let (mode, outage) = match self.mode {
-            Mode::Local => ("local policy", "cannot be out: it judges in process"),
+            Mode::Local => (
+                "local policy",
+                "the policy judges in process and has no outage",
+            ),
             Mode::Core if view.fail_mode == "open" => (
                 "OpenBox Core",
                 "what Core does not answer passes, marked (--fail-mode closed refuses it)",
@@ -45,7 +48,10 @@ impl fmt::Display for Banner<'_> {
             Mode::Core => ("OpenBox Core", "what Core does not answer is refused"),
         };
         writeln!(f, "{VERSION}  {mode}: {}", view.policy)?;
-        writeln!(f, "  on outage  fail {}: {outage}", view.fail_mode)?;
+        match self.mode {
+            Mode::Local => writeln!(f, "  on outage  {outage}")?,
+            Mode::Core => writeln!(f, "  on outage  fail {}: {outage}", view.fail_mode)?,
+        }
         for (name, address) in view.addresses.named() {
             match address {
                 Some(address) => writeln!(f, "  {name:<9}  http://{address}")?,

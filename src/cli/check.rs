@@ -23,7 +23,7 @@ pub(super) fn check(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io:
     // What only loading tells: syntax errors of policies, with file and line.
     match app::check_policy(&config.policy) {
         Ok(policy) => {
-            writeln!(streams.out, "the configuration is good: {}", policy)?;
+            writeln!(streams.out, "the configuration is good: {policy}")?;
             Ok(exit::OK)
         }
         Err(error) => report::start_error(&error, streams),

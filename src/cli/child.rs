@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::environment::Change;
+use super::child_env::Change;
 
 /// How long a halted command may take to end by itself.
 const KILL_AFTER: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ pub(super) fn spawn(command: &[OsString], changes: Vec<Change>) -> io::Result<Ch
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let mut child = Command::new(program);
     child.args(arguments).kill_on_drop(true);
-    for (name, value) in changes {
+    for Change { name, value } in changes {
         match value {
             Some(value) => child.env(name, value),
             None => child.env_remove(name),
@@ -193,7 +193,11 @@ mod tests {
     #[tokio::test]
     async fn variables_are_set_and_taken_out() {
         let command = ["sh", "-c", "test \"$ADDED\" = x && test -z \"${HOME+set}\""];
-        let changes = vec![("ADDED".into(), Some("x".into())), ("HOME".into(), None)];
+        let change = |name: &str, value: Option<&str>| Change {
+            name: name.into(),
+            value: value.map(Into::into),
+        };
+        let changes = vec![change("ADDED", Some("x")), change("HOME", None)];
         let mut child = spawn(&command.map(OsString::from), changes).unwrap();
         assert_eq!(code_of(child.wait().await.unwrap()), 0);
     }

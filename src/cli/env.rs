@@ -5,6 +5,7 @@ use std::io;
 use crate::config::{self, Flags, For, Listener, Source};
 use crate::redact::Secret;
 
+use super::env_text;
 use super::environment::Environment;
 use super::{Streams, exit, report};
 
@@ -23,7 +24,9 @@ pub(super) struct Args {
     /// Where its agent API listens [env: OPENBOX_AGENT_LISTEN; key: listen.agent]
     #[arg(long, value_name = "ADDR:PORT|off")]
     agent_listen: Option<String>,
-    // PLUG(net): --format sh|dotenv|json, as env_text::Format.
+    /// How it is written
+    #[arg(long, value_name = "sh|dotenv|json", default_value = "sh")]
+    format: env_text::Format,
 }
 
 impl Args {
@@ -51,7 +54,7 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
     };
     let path = config.state_dir.join("agent-token");
     let token = match std::fs::read_to_string(&path) {
-        Ok(token) => Secret::new(token),
+        Ok(token) => Secret::new(token.trim()),
         Err(error) => {
             writeln!(
                 streams.err,
@@ -71,15 +74,11 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
         token,
         state_dir: config.state_dir,
     };
-    let parent: Vec<_> = std::env::vars_os().collect();
-    for (name, value) in environment.changes(&parent) {
-        let name = name.to_string_lossy();
-        match value {
-            Some(value) => {
-                let value = value.to_string_lossy().replace('\'', r"'\''");
-                writeln!(streams.out, "export {name}='{value}'")?;
-            }
-            None => writeln!(streams.out, "unset {name}")?,
+    match env_text::render(&environment.changes(), args.format) {
+        Ok(text) => streams.out.write_all(text.as_bytes())?,
+        Err(error) => {
+            writeln!(streams.err, "openbox-sidecar: {error}")?;
+            return Ok(exit::FAILED);
         }
     }
     Ok(exit::OK)

@@ -54,9 +54,10 @@ pub(super) fn run(args: Args, env: &Source, streams: &mut Streams<'_>) -> io::Re
                 streams.err,
                 "openbox-sidecar: {program} cannot be started: {error}"
             )?;
-            Ok(match error.kind() {
-                io::ErrorKind::NotFound => exit::NOT_FOUND,
-                _ => exit::NOT_EXECUTABLE,
+            Ok(if error.kind() == io::ErrorKind::NotFound {
+                exit::NOT_FOUND
+            } else {
+                exit::NOT_EXECUTABLE
             })
         }
     }
@@ -98,8 +99,7 @@ async fn beside(bound: Bound, args: &Args, signals: &mut Signals) -> Ran {
     };
     let (trigger, drain) = drain::channel();
     let serving = spawn_named("sidecar", bound.run(drain));
-    let parent: Vec<_> = std::env::vars_os().collect();
-    let ran = match child::spawn(&args.command, environment.changes(&parent)) {
+    let ran = match child::spawn(&args.command, environment.changes()) {
         Err(error) => Ran::NotSpawned(error),
         Ok(mut child) => {
             let halted = async { drop(view.until_halted().await) };

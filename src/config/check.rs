@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use crate::gate::{self, Constraints, FailMode};
 use crate::journal;
+use crate::policy::core::{self, CoreUrl};
+use crate::policy::local::{self, Undefined};
 
 use super::problem::{Problem, Problems};
 use super::raw::{self, Raw};
 use super::resolve::{Flags, Resolver};
 use super::source::Source;
 use super::value::{self, Wrong};
-use super::{
-    Config, CoreConfig, For, LocalPolicyConfig, PolicyMode, PolicySource, Undefined, Validate,
-    structure,
-};
+use super::{Config, CoreConfig, For, PolicyMode, Validate, structure};
 
 /// Largest configuration file read, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -115,13 +114,18 @@ impl Resolver<'_> {
     }
 
     /// Who decides, and how long the gate waits for it.
-    fn policy(&mut self, policy: raw::Policy, core: raw::Core) -> (Option<PolicyMode>, Duration) {
+    fn policy(
+        &mut self,
+        policy: raw::Policy,
+        raw_core: raw::Core,
+    ) -> (Option<PolicyMode>, Duration) {
         self.tell_two_urls();
         let path = self.given("policy.path", policy.path);
-        let url = self.given("core.url", core.url);
+        let url = self.given("core.url", raw_core.url);
         // Read in both modes, so that a mistake is told in both.
-        let timeout = self.duration("core.timeout", core.timeout);
-        let validate = self.truth("core.validate", core.validate);
+        let timeout = self.duration("core.timeout", raw_core.timeout);
+        let validate = self.truth("core.validate", raw_core.validate);
+        let in_flight_max = self.count("core.in_flight_max", raw_core.in_flight_max, 1);
         let evaluate_within = self.duration("policy.evaluate_within", policy.evaluate_within);
         let undefined = self.choice(
             "policy.undefined",
@@ -141,14 +145,18 @@ impl Resolver<'_> {
         }
         let mode = match url {
             Some(url) => {
-                let api_key = self.api_key(core.api_key_file);
-                let parsed = value::core_url(&url.text);
-                let parsed = parsed.map_err(|wrong| self.tell(&url.at, wrong)).ok();
+                let api_key = self.api_key(raw_core.api_key_file);
+                let parsed = CoreUrl::parse(&url.text);
+                let parsed = parsed
+                    .map_err(|unfit| self.tell(&url.at, unfit.into()))
+                    .ok();
                 parsed.zip(api_key).map(|(url, api_key)| {
                     PolicyMode::Core(CoreConfig {
-                        url,
-                        api_key,
-                        timeout,
+                        client: core::Settings {
+                            answer_within: timeout,
+                            in_flight_max,
+                            ..core::Settings::new(url, api_key)
+                        },
                         validate: if validate {
                             Validate::AtStart
                         } else {
@@ -163,11 +171,8 @@ impl Resolver<'_> {
                                 the embedded policy judges, the key is not used";
                     self.warnings.push(text.to_owned());
                 }
-                Some(PolicyMode::Local(LocalPolicyConfig {
-                    policy: match path {
-                        Some(path) => PolicySource::Path(self.policy_path(&path.at, &path.text)),
-                        None => PolicySource::Starter,
-                    },
+                Some(PolicyMode::Local(local::Settings {
+                    path: path.map(|path| self.policy_path(&path.at, &path.text)),
                     undefined,
                     evaluate_within,
                     memory_bytes_max,

@@ -15,16 +15,14 @@ mod source;
 mod structure;
 mod value;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
+use crate::net::dial;
+use crate::policy::{core, local};
 use crate::protocols::http as http_proxy;
-use crate::redact::Secret;
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -79,55 +77,16 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub enum PolicyMode {
     /// The embedded engine.
-    Local(LocalPolicyConfig),
+    Local(local::Settings),
     /// OpenBox Core.
     Core(CoreConfig),
-}
-
-/// The embedded policy.
-#[derive(Clone, Debug)]
-pub struct LocalPolicyConfig {
-    /// Where its Rego is.
-    pub policy: PolicySource,
-    /// The verdict where it says nothing.
-    pub undefined: Undefined,
-    /// Longest time one evaluation may take.
-    pub evaluate_within: Duration,
-    /// Memory for verdicts given before, bytes, about; 0 remembers none.
-    pub memory_bytes_max: usize,
-    /// `input.agent_id`.
-    pub agent_id: Option<Arc<str>>,
-    /// `input.risk_tier`, 1 to 4.
-    pub risk_tier: Option<u8>,
-}
-
-/// Where Rego comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PolicySource {
-    /// The policy inside the binary.
-    Starter,
-    /// A file or a folder, reloaded when it changes.
-    Path(PathBuf),
-}
-
-/// The verdict where a policy says nothing about an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Undefined {
-    /// Block.
-    Deny,
-    /// Allow, as Core reads it.
-    Allow,
 }
 
 /// OpenBox Core.
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
-    /// Base URL: https, or http to a loopback address.
-    pub url: http::Uri,
-    /// The agent's key.
-    pub api_key: Secret,
-    /// Longest wait for one answer.
-    pub timeout: Duration,
+    /// The client's.
+    pub client: core::Settings,
     /// Whether the key is checked before the sidecar starts.
     pub validate: Validate,
 }
@@ -168,25 +127,8 @@ pub enum Listener {
 pub struct UpstreamConfig {
     /// PEM files of authorities to trust besides the system's.
     pub ca_files: Vec<PathBuf>,
-    /// Networks allowed although a rule forbids them.
-    pub allow: Vec<IpNet>,
-    /// Where to connect instead of asking the resolver.
-    pub resolve: Vec<ResolveOverride>,
-    /// Longest wait for the resolver.
-    pub resolve_within: Duration,
-    /// Longest wait for a connection.
-    pub connect_within: Duration,
-}
-
-/// One `HOST:PORT=ADDRESS`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResolveOverride {
-    /// Lower case, without brackets.
-    pub host: String,
-    /// Never 0.
-    pub port: u16,
-    /// Where to connect.
-    pub address: IpAddr,
+    /// The dialer's.
+    pub dial: dial::Settings,
 }
 
 /// What is written to standard error.

@@ -85,6 +85,9 @@ pub(super) struct Core {
     /// Longest wait for one answer of Core; the variable is in seconds.
     #[schemars(extend("examples" = ["30s"]))]
     pub(super) timeout: Option<String>,
+    /// Most questions asked at once; a further one waits for its turn.
+    #[schemars(range(min = 1))]
+    pub(super) in_flight_max: Option<u64>,
     /// Whether the key is checked with Core before the sidecar starts.
     pub(super) validate: Option<bool>,
 }

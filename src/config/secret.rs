@@ -5,17 +5,18 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::policy::core::ApiKey;
 use crate::redact::Secret;
 
 use super::resolve::Resolver;
-use super::value::{Wrong, api_key};
+use super::value::Wrong;
 
 /// Longest secret file read, bytes.
 const SECRET_BYTES_MAX: u64 = 4_096;
 
 impl Resolver<'_> {
     /// The API key that goes with a Core; its absence is a problem.
-    pub(super) fn api_key(&mut self, in_file: Option<String>) -> Option<Secret> {
+    pub(super) fn api_key(&mut self, in_file: Option<String>) -> Option<ApiKey> {
         let (at, key) = match (
             self.env.get("OPENBOX_API_KEY"),
             self.given("core.api_key_file", in_file),
@@ -36,10 +37,10 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        match api_key(key.expose()) {
-            Ok(()) => Some(key),
-            Err(wrong) => {
-                self.tell(&at, wrong);
+        match ApiKey::parse(key) {
+            Ok(key) => Some(key),
+            Err(unfit) => {
+                self.tell(&at, unfit.into());
                 None
             }
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::domain::Context;
 use crate::gate::HaltScope;
+use crate::net::dial;
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::session::{self, registry::Unattributed};
 
@@ -153,10 +154,12 @@ impl Resolver<'_> {
     pub(super) fn upstream(&mut self, raw: raw::Upstream) -> UpstreamConfig {
         UpstreamConfig {
             ca_files: self.list("upstream.ca", raw.ca, ca_file),
-            allow: self.list("upstream.allow_address", raw.allow_address, value::network),
-            resolve: self.list("upstream.resolve", raw.resolve, value::resolve_override),
-            resolve_within: self.duration("upstream.resolve_within", raw.resolve_within),
-            connect_within: self.duration("upstream.connect_within", raw.connect_within),
+            dial: dial::Settings {
+                allow: self.list("upstream.allow_address", raw.allow_address, value::network),
+                resolve: self.list("upstream.resolve", raw.resolve, value::resolve_override),
+                resolve_within: self.duration("upstream.resolve_within", raw.resolve_within),
+                connect_within: self.duration("upstream.connect_within", raw.connect_within),
+            },
         }
     }
 

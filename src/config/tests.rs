@@ -99,6 +99,17 @@ fn the_http_defaults_are_those_of_the_module() {
 }
 
 #[test]
+fn defaults_are_those_of_the_modules() {
+    let config = serve([], &[]).unwrap();
+    let PolicyMode::Local(policy) = config.policy else {
+        panic!("not local")
+    };
+    assert_eq!(policy, local::Settings::default());
+    let dial = dial::Settings::default();
+    assert_eq!(format!("{:?}", config.upstream.dial), format!("{dial:?}"));
+}
+
+#[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     let (_folder, path) =
         file("fail_mode: closed\nlisten: {http: '127.0.0.1:1'}\nlog: {format: json}\n");
@@ -185,7 +196,8 @@ fn a_core_needs_a_url_a_key_and_no_local_policy() {
     let key = ("OPENBOX_API_KEY", "obx_live_secret1");
     let url = ("OPENBOX_URL", "https://core.example");
     let (_folder, policy) = file("package x");
-    let rows: &[(&[(&str, &str)], &[&str])] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let rows: &[Row<'_>] = &[
         (&[url, key], &[]),
         (
             &[("OPENBOX_CORE_URL", "https://core.example"), url, key],
@@ -247,7 +259,7 @@ fn a_key_file_is_trimmed_bounded_and_complained_about_when_everybody_reads_it() 
     let PolicyMode::Core(core) = config.policy else {
         panic!("no Core")
     };
-    assert_eq!(core.api_key.expose(), "obx_test_abc");
+    assert!(!format!("{core:?}").contains("obx_test"));
     let config = with("obx_test_abc", 0o644).unwrap();
     assert!(
         config.warnings[0].contains("chmod 600"),
@@ -284,7 +296,7 @@ fn the_names_of_the_sdks_work() {
         panic!("no Core")
     };
     assert_eq!(
-        (core.validate, core.timeout),
+        (core.validate, core.client.answer_within),
         (Validate::Never, Duration::from_millis(2_500))
     );
 }

@@ -3,11 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use http::Uri;
 use ipnet::IpNet;
 
+use crate::net::dial::Override;
+use crate::policy::core::Unfit;
+
+use super::Listener;
 use super::problem::quoted;
-use super::{Listener, ResolveOverride};
 
 /// Why a text is not the value it should be.
 #[derive(Debug, PartialEq, Eq)]
@@ -119,19 +121,8 @@ pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
 }
 
 /// `HOST:PORT=ADDRESS`.
-pub(super) fn resolve_override(text: &str) -> Result<ResolveOverride, Wrong> {
-    let parse = || {
-        let (target, address) = text.split_once('=')?;
-        let (host, port) = target.rsplit_once(':')?;
-        let address = unbracketed(address).parse().ok()?;
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        is_host(host).then(|| ResolveOverride {
-            host: host.to_ascii_lowercase(),
-            port,
-            address,
-        })
-    };
-    parse().ok_or_else(|| {
+pub(super) fn resolve_override(text: &str) -> Result<Override, Wrong> {
+    text.parse().map_err(|_| {
         let expected = "a host, its port, and the IP address to connect to";
         Wrong::is_not(
             text,
@@ -140,12 +131,6 @@ pub(super) fn resolve_override(text: &str) -> Result<ResolveOverride, Wrong> {
             "api.example.com:443=10.0.0.7",
         )
     })
-}
-
-fn unbracketed(text: &str) -> &str {
-    text.strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .unwrap_or(text)
 }
 
 /// An exact name, an address, or `*.name`.
@@ -172,58 +157,10 @@ fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// The base URL of a Core: https, or http to this machine.
-pub(super) fn core_url(text: &str) -> Result<Uri, Wrong> {
-    let example = "https://core.openbox.ai";
-    // Not quoted where it may carry credentials.
-    if text.contains('@') {
-        let found = "the URL contains credentials or an @".to_owned();
-        let expected = "a URL without them; the key belongs into OPENBOX_API_KEY";
-        return Err(Wrong::new(found, expected, example));
+impl From<Unfit> for Wrong {
+    fn from(unfit: Unfit) -> Self {
+        Self::new(unfit.found, unfit.expected, unfit.example)
     }
-    let wrong = |what: &str| {
-        let expected = "https://host[:port][/path], or http:// to a loopback address";
-        Wrong::is_not(text, what, expected, example)
-    };
-    let uri: Uri = text.parse().map_err(|_| wrong("a URL"))?;
-    let host = uri.host().ok_or_else(|| wrong("an absolute URL"))?;
-    if uri.query().is_some() {
-        return Err(wrong("a base URL, it has a query"));
-    }
-    match uri.scheme_str() {
-        Some("https") => Ok(uri),
-        Some("http") if is_loopback(host) => Ok(uri),
-        Some("http") => Err(wrong("safe, the API key would travel in clear text")),
-        _ => Err(wrong("an http or https URL")),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address: Result<IpAddr, _> = unbracketed(host).parse();
-    address.map_or_else(
-        |_| host.eq_ignore_ascii_case("localhost"),
-        |ip| ip.is_loopback(),
-    )
-}
-
-/// An API key; never quoted.
-pub(super) fn api_key(text: &str) -> Result<(), Wrong> {
-    let tail = ["obx_live_", "obx_test_"]
-        .iter()
-        .find_map(|prefix| text.strip_prefix(prefix));
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if tail.is_some_and(|tail| !tail.is_empty() && tail.chars().all(fits)) {
-        return Ok(());
-    }
-    let found = if text.starts_with("obx_key_") {
-        "this is an organisation's key, which opens the backend and not Core"
-    } else if tail.is_some() {
-        "the key has characters that are not letters, digits or _, or nothing behind its prefix"
-    } else {
-        "the key does not begin with obx_live_ or obx_test_"
-    };
-    let expected = "an agent's API key, obx_live_… or obx_test_…";
-    Err(Wrong::new(found.to_owned(), expected, "obx_live_0123abcd…"))
 }
 
 #[cfg(test)]
@@ -313,47 +250,6 @@ mod tests {
             ("localhost", false),
         ] {
             assert_eq!(network(text).is_ok(), good, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_core_in_clear_text_is_this_machine() {
-        for (text, good) in [
-            ("https://core.openbox.ai", true),
-            ("https://core.internal:8443/base", true),
-            ("http://127.0.0.1:8080", true),
-            ("http://localhost:8080/", true),
-            ("http://[::1]:8080", true),
-            ("http://core.internal", false),
-            ("http://127.0.0.1.example.com", false),
-            ("http://10.0.0.1", false),
-            ("ftp://core", false),
-            ("core.openbox.ai", false),
-            ("/path", false),
-            ("https://user:pw@core", false),
-            ("https://core/?a=b", false),
-            ("", false),
-        ] {
-            assert_eq!(core_url(text).is_ok(), good, "{text}");
-        }
-        let told = format!("{:?}", core_url("https://user:pw@core"));
-        assert!(!told.contains("pw"), "{told}");
-    }
-
-    #[test]
-    fn a_key_is_an_agents_key_and_is_never_quoted() {
-        for (text, good) in [
-            ("obx_live_a1_B2", true),
-            ("obx_test_x", true),
-            ("obx_live_", false),
-            ("obx_key_secret1", false),
-            ("obx_live_secret1 ", false),
-            ("obx_live_secret1-", false),
-            ("secret1", false),
-        ] {
-            let checked = api_key(text);
-            assert_eq!(checked.is_ok(), good, "{text}");
-            assert!(!format!("{checked:?}").contains("secret1"), "{checked:?}");
         }
     }
 }

@@ -131,7 +131,9 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if let Err(error) = self.lock().file.sync_data() {
+        let tail = self.lock();
+        // Given up by hand: the syncing thread's handle would keep it a while.
+        if let Err(error) = tail.file.sync_data().and_then(|()| tail.file.unlock()) {
             tracing::error!(%error, "journal cannot be synced to the disk");
         }
     }
