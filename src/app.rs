@@ -3,6 +3,7 @@
 //! The only file that knows all modules. Tests call the same functions with
 //! port 0, so production wiring is what is tested.
 
+mod apis;
 mod error;
 mod judge;
 mod state;
@@ -14,11 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, For, Listener, PolicyMode};
+use crate::control::auth::Token;
+use crate::control::serve::{Limits, serve as serve_api};
 use crate::domain::Reason;
 use crate::gate::{FailMode, Gate, Housekeeping, Parts};
+use crate::health::{self, Draining, Health};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::net;
@@ -30,9 +35,10 @@ use crate::protocols::http::{self, HttpProxy};
 use crate::redact::Secret;
 use crate::session::Registry;
 
+use apis::Apis;
 pub use error::StartError;
 use judge::Judge;
-use state::StateFiles;
+use state::{StateFiles, Tokens};
 pub use trust::{BUNDLE, CA, JAVA_STORE};
 
 /// Where a sidecar listens; `None` is off.
@@ -134,9 +140,8 @@ impl View {
 pub struct Bound {
     view: View,
     housekeeping: Housekeeping,
-    sockets: Sockets,
-    proxy: HttpProxy,
-    judge: Judge,
+    serving: Serving,
+    draining: Draining,
     readiness: Readiness,
     starting: Pending,
     drain_within: Duration,
@@ -144,6 +149,17 @@ pub struct Bound {
     _state: StateFiles,
     // Last: its lock is given up when everything else is gone.
     _journal: Arc<Journal>,
+}
+
+/// Every server, and where it listens.
+#[derive(Debug)]
+struct Serving {
+    sockets: Sockets,
+    proxy: HttpProxy,
+    agent: Router,
+    operator: Router,
+    health: Router,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -187,17 +203,15 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
         backend: judge.backend.clone(),
         journal: journal.clone(),
         registry: Arc::new(Registry::new(config.session, clock::now())),
-        metrics,
+        metrics: metrics.clone(),
         settings: config.gate,
     });
-    let agent_token = Secret::new(clock::secret_name("obx_test_"));
-    let operator_token = Secret::new(clock::secret_name("obxop_"));
-    let state = StateFiles::write(
-        &config.state_dir,
-        addresses.operator,
-        &operator_token,
-        &agent_token,
-    )?;
+    let tokens = Tokens {
+        agent: Token::for_agent(),
+        operator: Token::for_operator(),
+    };
+    let state = StateFiles::write(&config.state_dir, addresses.operator, &tokens)?;
+    let agent_token = Secret::new(tokens.agent.expose());
     let proxy = HttpProxy::new(http::Parts {
         settings: config.http,
         gate: gate.clone(),
@@ -206,7 +220,28 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
         mint: mint.clone(),
         agent_token: Some(agent_token.clone()),
     });
+    let draining = Draining::default();
+    let health = health::router(Health {
+        readiness: readiness.clone(),
+        draining: draining.clone(),
+        metrics: metrics.clone(),
+    });
+    let apis = Apis {
+        gate: &gate,
+        addresses: &addresses,
+        state_dir: &config.state_dir,
+        mint: &mint,
+    };
     Ok(Bound {
+        serving: Serving {
+            sockets,
+            proxy,
+            agent: apis.agent(tokens.agent),
+            operator: apis.operator(tokens.operator, judge),
+            health,
+            metrics,
+        },
+        draining,
         view: View {
             gate,
             addresses,
@@ -221,9 +256,6 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
             ca_fingerprint: Some(trust::fingerprint(&mint)),
         },
         housekeeping,
-        sockets,
-        proxy,
-        judge,
         readiness,
         starting,
         drain_within: config.drain_within,
@@ -277,41 +309,57 @@ impl Bound {
         let gate = self.view.gate.clone();
         let housekeeping = spawn_named("housekeeping", self.housekeeping.run());
         let (servers, stopping) = drain::channel();
-        let tasks = serve(
-            self.sockets,
-            self.proxy,
-            &self.view,
-            self.judge,
-            &self.readiness,
-            &stopping,
-        );
+        let tasks = serve(self.serving, &stopping);
         drop(stopping);
         drop(self.starting);
         drain.begun().await;
-        let unready = self.readiness.pending("shutting down");
+        self.draining.begin();
         stop(servers, &gate, self.drain_within).await;
         for task in tasks {
             task.abort();
         }
         housekeeping.abort();
-        drop(unready);
     }
 }
 
 /// Starts every server. Each, and each of its connections, keeps a clone of
 /// `stopping` for as long as it has something to finish.
-fn serve(
-    sockets: Sockets,
-    proxy: HttpProxy,
-    _view: &View,
-    _judge: Judge,
-    _readiness: &Readiness,
-    stopping: &Drain,
-) -> Vec<JoinHandle<()>> {
+fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
+    let Serving {
+        sockets,
+        proxy,
+        agent,
+        operator,
+        health,
+        metrics,
+    } = serving;
+    let api = |name, socket, router| {
+        let (metrics, stopping) = (metrics.clone(), stopping.clone());
+        spawn_named(
+            name,
+            serve_api(name, socket, router, Limits::API, metrics, stopping),
+        )
+    };
     let http = sockets
         .http
         .map(|socket| spawn_named("http-proxy", proxy.run(socket, stopping.clone())));
-    http.into_iter().collect()
+    let agent = sockets.agent.map(|socket| api("agent-api", socket, agent));
+    let operator = sockets
+        .operator
+        .map(|socket| api("operator-api", socket, operator));
+    // Until the very end, so that a draining sidecar can say that it drains.
+    let (forever, never) = drain::channel();
+    let metrics = metrics.clone();
+    let health = sockets.health.map(|socket| {
+        spawn_named("health", async move {
+            let _forever = forever;
+            serve_api("health", socket, health, Limits::HEALTH, metrics, never).await;
+        })
+    });
+    [http, agent, operator, health]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 async fn stop(servers: DrainTrigger, gate: &Gate, within: Duration) {

@@ -25,6 +25,7 @@ pub mod journal;
 
 pub mod gate;
 
+pub mod control;
 pub mod health;
 pub mod protocols;
 

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::net::trust::write_atomically;
-use crate::redact::Secret;
+use crate::control::auth::{Token, write_private};
 
 use super::StartError;
 
@@ -27,6 +26,12 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::State { path, source }
 }
 
+/// What opens the two APIs.
+pub(super) struct Tokens {
+    pub(super) agent: Token,
+    pub(super) operator: Token,
+}
+
 /// Removes `operator.json` when it is dropped: nothing answers there any more.
 #[derive(Debug)]
 pub(super) struct StateFiles {
@@ -39,10 +44,10 @@ impl StateFiles {
     pub(super) fn write(
         folder: &Path,
         operator: Option<SocketAddr>,
-        operator_token: &Secret,
-        agent_token: &Secret,
+        tokens: &Tokens,
     ) -> Result<Self, StartError> {
-        write_private(&folder.join(AGENT_TOKEN), agent_token.expose().as_bytes())?;
+        let token = folder.join(AGENT_TOKEN);
+        write_private(&token, tokens.agent.expose().as_bytes()).map_err(failed(&token))?;
         let path = folder.join(OPERATOR);
         let Some(address) = operator else {
             // One that a killed sidecar left behind would mislead.
@@ -53,10 +58,10 @@ impl StateFiles {
         };
         let text = serde_json::json!({
             "url": format!("http://{address}"),
-            "token": operator_token.expose(),
+            "token": tokens.operator.expose(),
             "pid": std::process::id(),
         });
-        write_private(&path, text.to_string().as_bytes())?;
+        write_private(&path, text.to_string().as_bytes()).map_err(failed(&path))?;
         Ok(Self {
             operator: Some(path),
         })
@@ -71,8 +76,4 @@ impl Drop for StateFiles {
             tracing::warn!(path = %path.display(), %error, "cannot be removed");
         }
     }
-}
-
-fn write_private(path: &Path, content: &[u8]) -> Result<(), StartError> {
-    write_atomically(path, content, 0o600).map_err(failed(path))
 }
