@@ -3,16 +3,6 @@
 # `completed`, with its answer.
 package demo
 
-import rego.v1
-
-span := input.spans[0]
-
-host := span.attributes["server.address"]
-
-path := span.attributes["url.path"]
-
-started if span.stage == "started"
-
 # Lifecycle events and everything that no rule below knows.
 default result := {"decision": "ALLOW"}
 
@@ -21,8 +11,8 @@ result := {
 	"decision": "HALT",
 	"reason": "customer data was on its way to a paste site",
 } if {
-	started
-	path == "/paste"
+	input.spans[0].stage == "started"
+	input.spans[0].attributes["url.path"] == "/paste"
 }
 
 # Refused before it leaves.
@@ -30,9 +20,9 @@ else := {
 	"decision": "BLOCK",
 	"reason": "customers are not deleted by agents",
 } if {
-	started
-	span.http_method == "DELETE"
-	startswith(path, "/customers/")
+	input.spans[0].stage == "started"
+	input.spans[0].http_method == "DELETE"
+	startswith(input.spans[0].attributes["url.path"], "/customers/")
 }
 
 # Waits for a person.
@@ -40,8 +30,8 @@ else := {
 	"decision": "REQUIRE_APPROVAL",
 	"reason": "refunds need a person",
 } if {
-	started
-	path == "/refunds"
+	input.spans[0].stage == "started"
+	input.spans[0].attributes["url.path"] == "/refunds"
 }
 
 # Refused after the origin has answered: the answer is not handed out.
@@ -49,8 +39,8 @@ else := {
 	"decision": "BLOCK",
 	"reason": "the answer contains card numbers",
 } if {
-	span.stage == "completed"
-	contains(span.response_body, "4111 1111 1111 1111")
+	input.spans[0].stage == "completed"
+	contains(input.spans[0].response_body, "4111 1111 1111 1111")
 }
 
 # Goes on, marked.
@@ -59,6 +49,6 @@ else := {
 	"reason": "orders are audited",
 	"constraints": ["audit"],
 } if {
-	started
-	path == "/orders"
+	input.spans[0].stage == "started"
+	input.spans[0].attributes["url.path"] == "/orders"
 }

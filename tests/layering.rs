@@ -39,7 +39,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("rustix", &["cli/child.rs", "net"]),
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
-    ("axum", &["control", "health.rs"]),
+    ("axum", &["control", "health.rs", "app.rs", "app"]),
     ("tower_http", &["control", "health.rs"]),
 ];
 
