@@ -30,6 +30,10 @@ impl Activity {
         }
     }
 
+    pub(super) fn attempt(&self) -> Option<u32> {
+        self.context.activity.as_ref().map(|named| named.attempt)
+    }
+
     /// Why later operations are refused without asking, if they are.
     pub fn aborted(&self) -> Option<Reason> {
         self.lock().aborted.clone()
