@@ -64,7 +64,7 @@ impl Inner {
         let until = until.min(hold.deadline);
         let within = until.saturating_duration_since(Instant::now());
         let last_look = until
-            .checked_sub(LAST_LOOK.min(within / 2))
+            .checked_sub(LAST_LOOK.min(within.checked_div(2).unwrap_or_default()))
             .unwrap_or(until);
         let mut state = hold.state.subscribe();
         let mut closing = self.closing.subscribe();
