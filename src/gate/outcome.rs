@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Completion, Refusal, Stage, Verdict};
+use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
 use crate::journal::Record;
 use crate::metrics::{Decided, LimitHit};
 use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
@@ -372,11 +372,25 @@ impl Admitted {
     fn record(&self, completion: &Completion, word: &str, decided: Decided, trail: &Trail) {
         let protocol = self.operation.protocol();
         self.gate.count(protocol, Stage::Completed, decided, trail);
-        let written = self.gate.parts.journal.append(&Record::Completion {
+        let record = Record::Completion {
             operation: &self.operation,
             completion,
             decided: trail.as_record(word, None),
-        });
+        };
+        let journal = &self.gate.parts.journal;
+        // An outcome that policy lets stand confirms what was decided before
+        // the operation left; any other is a decision of its own.
+        let written = match decided {
+            Decided::Allow if completion.outcome == Outcome::Answered && !trail.by_fail_mode => {
+                journal.append_soon(&record)
+            }
+            Decided::Allow
+            | Decided::Constrain
+            | Decided::RequireApproval
+            | Decided::Block
+            | Decided::Halt
+            | Decided::Refused => journal.append(&record),
+        };
         if let Err(error) = written {
             tracing::error!(%error, event_id = %self.operation.id, "a completion could not be written to the journal");
         }
