@@ -105,9 +105,10 @@ impl Permit {
             return After::Release;
         };
         let question = Question::Completed(&admitted.operation, completion);
+        let halted = admitted.session.halted();
         let judged = tokio::select! {
             biased;
-            judged = admitted.gate.judge(question, &admitted.session) => judged,
+            judged = admitted.gate.judge(question, &admitted.session), if halted.is_none() => judged,
             // Nobody gets the answer, so nobody waits: dropping us reports it.
             reason = admitted.session.until_halted() => {
                 let refused = admitted.refused(Refusal::Halted(reason), &Trail::default());
@@ -172,7 +173,7 @@ impl Admitted {
             }
             Err(PolicyError::Unavailable(reason)) => {
                 return match self.gate.fail_mode(trail) {
-                    FailMode::Open => Ended::Released,
+                    FailMode::Open => self.released(),
                     FailMode::Closed => Ended::Refused(Refusal::PolicyUnavailable(reason)),
                 };
             }
@@ -181,11 +182,7 @@ impl Admitted {
         let constrained = terms.map_or(Ok(()), |terms| self.gate.constrained(&ruling, terms));
         match ruling.verdict {
             Verdict::Allow | Verdict::Constrain => match constrained {
-                Ok(()) => match self.session.halted() {
-                    // The latch again: the answer of a halted run stays here.
-                    Some(reason) => Ended::Refused(Refusal::Halted(reason)),
-                    None => Ended::Released,
-                },
+                Ok(()) => self.released(),
                 Err(refusal) => Ended::Refused(refusal),
             },
             Verdict::RequireApproval => match constrained {
@@ -204,6 +201,14 @@ impl Admitted {
                 self.gate.halt(&self.session.run, &reason, "policy");
                 Ended::Refused(Refusal::Halted(reason))
             }
+        }
+    }
+
+    /// The latch again: the answer of a halted run stays here.
+    fn released(&self) -> Ended {
+        match self.session.halted() {
+            Some(reason) => Ended::Refused(Refusal::Halted(reason)),
+            None => Ended::Released,
         }
     }
 
