@@ -30,7 +30,7 @@ use crate::net;
 use crate::net::dial::Dialer;
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
-use crate::process::{Drain, clock, drain, spawn_named};
+use crate::process::{Drain, Workers, clock, drain, spawn_named};
 use crate::protocols::http::{self, HttpProxy};
 use crate::redact::Secret;
 use crate::session::Registry;
@@ -218,6 +218,7 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
         dialer: Dialer::new(config.upstream.dial, addresses.own()),
         tls,
         mint: mint.clone(),
+        workers: Workers::start(config.workers.get()).map_err(StartError::internal)?,
         agent_token: Some(agent_token.clone()),
     });
     let draining = Draining::default();

@@ -180,12 +180,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_command_that_ignores_sigterm_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready");
         // exec: the ignored signal stays ignored, and nothing is left behind.
-        let mut child = sh("trap '' TERM; echo; exec sleep 60");
+        let script = format!("trap '' TERM; : > {}; exec sleep 60", ready.display());
+        let mut child = sh(&script);
         let mut signals = Signals::install().unwrap();
-        tokio::time::resume();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        tokio::time::pause();
+        while !ready.exists() {
+            tokio::task::yield_now().await;
+        }
         let status = supervise(&mut child, &mut signals, std::future::ready(())).await;
         assert_eq!(status.unwrap().signal(), Some(9));
     }

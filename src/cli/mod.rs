@@ -3,6 +3,7 @@
 //! Verbs write to the streams they are given and answer with an exit code;
 //! `main` owns the process.
 
+mod approvals;
 mod args;
 mod banner;
 mod ca;
@@ -14,8 +15,10 @@ pub mod env_text;
 mod environment;
 mod health;
 mod logs;
+mod operator_client;
 mod report;
 mod run;
+mod runs;
 mod runtime;
 mod schema;
 mod serve;
@@ -73,7 +76,12 @@ enum Verb {
     Version,
     /// Ask a serving sidecar whether it is ready
     Health(health::Args),
-    // PLUG(control): Approvals(approvals::Args) and Runs(runs::Args).
+    /// What waits for a person
+    #[command(subcommand)]
+    Approvals(approvals::Verb),
+    /// The runs of agents
+    #[command(subcommand)]
+    Runs(runs::Verb),
 }
 
 /// Where a verb writes.
@@ -104,6 +112,8 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Config(verb) => schema::schema(&verb, streams),
         Verb::Version => version::version(streams),
         Verb::Health(args) => health::health(&args, env, streams),
+        Verb::Approvals(verb) => approvals::approvals(&verb, env, streams),
+        Verb::Runs(verb) => runs::runs(&verb, env, streams),
     }
 }
 

@@ -5,12 +5,31 @@ use std::io;
 use crate::app::StartError;
 use crate::config::{Config, Problems};
 
+use super::operator_client::ClientError;
 use super::{Streams, exit};
 
 /// Every problem, and exit code 78.
 pub(super) fn problems(problems: &Problems, streams: &mut Streams<'_>) -> io::Result<u8> {
     write!(streams.err, "openbox-sidecar: {problems}")?;
     Ok(exit::CONFIG)
+}
+
+/// What came of asking a running sidecar.
+pub(super) fn operated(
+    done: Result<String, ClientError>,
+    streams: &mut Streams<'_>,
+) -> io::Result<u8> {
+    match done {
+        Ok(text) => {
+            write!(streams.out, "{text}")?;
+            Ok(exit::OK)
+        }
+        Err(ClientError::Config(found)) => problems(&found, streams),
+        Err(error) => {
+            writeln!(streams.err, "openbox-sidecar: {error}")?;
+            Ok(exit::FAILED)
+        }
+    }
 }
 
 /// What is allowed and probably not meant.

@@ -44,7 +44,7 @@ pub(super) fn run(args: Args, env: &Source, streams: &mut Streams<'_>) -> io::Re
     }
     report::warnings(&config, streams)?;
     let work = governed(config.clone(), &args, streams);
-    match runtime::block_on(&config, work)?? {
+    match runtime::block_on(work)?? {
         Ran::Ended(code) => Ok(code),
         Ran::NotStarted(error) => report::start_error(&error, streams),
         Ran::NotSpawned(error) => {

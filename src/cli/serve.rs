@@ -27,7 +27,7 @@ pub(super) fn serve(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io:
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match runtime::block_on(&config, until_told(config.clone()))? {
+    match runtime::block_on(until_told(config.clone()))? {
         Ok(()) => Ok(exit::OK),
         Err(error) => report::start_error(&error, streams),
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::domain::{Attribution, Operation, OperationId, Refusal, Stage, Verdict};
 use crate::journal::{self, Record};
-use crate::metrics::{Decided, LimitHit};
+use crate::metrics::Decided;
 use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling};
 use crate::process::clock;
 use crate::session::Session;
@@ -35,6 +35,14 @@ enum Next {
     Hold(Arc<Ruling>),
 }
 
+/// What is known of an operation while something is held.
+enum Found {
+    /// It is a retry of what this holds.
+    Hold(Arc<Hold>),
+    /// It is new, and policy was asked.
+    Next(Next),
+}
+
 impl Gate {
     /// Decides `operation`, waiting for a person if policy says so, at most
     /// `terms.hold_within`.
@@ -55,16 +63,17 @@ impl Gate {
         if remote || inner.holds.any_joinable() {
             operation.fingerprint = fingerprint::of_operation(&operation);
         }
+        let mut trail = Trail::default();
         if inner.holds.any_joinable() || waits(&session) {
             // Boxed: most operations never hold, and must not carry its state.
-            return Box::pin(inner.admit_beside_holds(operation, session, terms)).await;
+            let beside = inner.admit_beside_holds(operation, session, terms, trail, None);
+            return Box::pin(beside).await;
         }
-        let mut trail = Trail::default();
         match inner.ask(&operation, &session, terms, &mut trail).await {
             Next::Grant => inner.grant(operation, session, trail),
             Next::Refuse(refusal) => inner.refuse(&operation, refusal, trail),
             Next::Hold(ruling) => {
-                let held = inner.hold(operation, session, terms, trail, ruling);
+                let held = inner.admit_beside_holds(operation, session, terms, trail, Some(ruling));
                 Box::pin(held).await
             }
         }
@@ -99,10 +108,17 @@ impl Inner {
                 trail.ruling = Some(ruling.clone());
                 self.follow(ruling, session, terms)
             }
-            Err(PolicyError::Unjudgeable(reason)) => Next::Refuse(Refusal::Unjudgeable(reason)),
-            Err(PolicyError::Unavailable(reason)) => match self.fail_mode(trail) {
-                FailMode::Open => Next::Grant,
-                FailMode::Closed => Next::Refuse(Refusal::PolicyUnavailable(reason)),
+            Err(error) => match (session.halted(), error) {
+                // A halt is why the question was given up, or it makes the
+                // answer pointless.
+                (Some(reason), _) => Next::Refuse(Refusal::Halted(reason)),
+                (None, PolicyError::Unjudgeable(reason)) => {
+                    Next::Refuse(Refusal::Unjudgeable(reason))
+                }
+                (None, PolicyError::Unavailable(reason)) => match self.fail_mode(trail) {
+                    FailMode::Open => Next::Grant,
+                    FailMode::Closed => Next::Refuse(Refusal::PolicyUnavailable(reason)),
+                },
             },
         }
     }
@@ -142,115 +158,131 @@ impl Inner {
         self.parts.settings.fail_mode
     }
 
-    /// The slow way: something is held, so this may be its retry.
+    /// The slow way: something is held, so this may be its retry, or policy
+    /// has `asked` for a person.
     async fn admit_beside_holds(
-        self: &Arc<Self>,
-        operation: Box<Operation>,
-        session: Session,
-        terms: &Terms,
-    ) -> Decision {
-        let mut trail = Trail::default();
-        if let Some(refusal) = self.activity_may_go_on(&session, terms, &mut trail).await {
-            return self.refuse(&operation, refusal, trail);
-        }
-        let joined = operation
-            .fingerprint
-            .and_then(|print| self.holds.by_fingerprint(print));
-        if let Some(hold) = joined {
-            trail.approval = Some(hold.id.0.clone());
-            return self
-                .after_hold(operation, session, terms, trail, (&hold, Waiter::Joiner))
-                .await;
-        }
-        match self.ask(&operation, &session, terms, &mut trail).await {
-            Next::Grant => self.grant(operation, session, trail),
-            Next::Refuse(refusal) => self.refuse(&operation, refusal, trail),
-            Next::Hold(ruling) => self.hold(operation, session, terms, trail, ruling).await,
-        }
-    }
-
-    /// Waits where an earlier outcome of the activity waits for a person.
-    async fn activity_may_go_on(
-        self: &Arc<Self>,
-        session: &Session,
-        terms: &Terms,
-        trail: &mut Trail,
-    ) -> Option<Refusal> {
-        let activity = session.activity.as_ref()?;
-        let hold = self.holds.by_id(&activity.waits_for()?)?;
-        let began = Instant::now();
-        let waited = self
-            .wait(&hold, Waiter::Joiner, session, terms.hold_within)
-            .await;
-        trail.held_for = trail.held_for.saturating_add(began.elapsed());
-        match waited {
-            Waited::Granted => {
-                activity.set_waits_for(None);
-                None
-            }
-            Waited::Ended(refusal) => {
-                if let Refusal::Rejected { reason, .. } = &refusal {
-                    activity.abort(reason);
-                }
-                Some(refusal)
-            }
-            Waited::Used => None,
-        }
-    }
-
-    /// Opens a hold and waits for it.
-    async fn hold(
         self: &Arc<Self>,
         mut operation: Box<Operation>,
         session: Session,
         terms: &Terms,
         mut trail: Trail,
-        ruling: Arc<Ruling>,
+        mut asked: Option<Arc<Ruling>>,
     ) -> Decision {
-        if operation.fingerprint.is_none() {
-            operation.fingerprint = fingerprint::of_operation(&operation);
+        let now = Instant::now();
+        // One for all waits: a twin that uses a grant does not begin it anew.
+        let until = now.checked_add(terms.hold_within).unwrap_or(now);
+        loop {
+            let found = match asked.take() {
+                Some(ruling) => self.hold(&mut operation, &session, &ruling),
+                None => match self
+                    .find_or_ask(&operation, &session, terms, until, &mut trail)
+                    .await
+                {
+                    Found::Hold(hold) => Ok((hold, Waiter::Joiner)),
+                    Found::Next(Next::Hold(ruling)) => self.hold(&mut operation, &session, &ruling),
+                    Found::Next(Next::Grant) => return self.grant(operation, session, trail),
+                    Found::Next(Next::Refuse(refusal)) => Err(refusal),
+                },
+            };
+            let (hold, waiter) = match found {
+                Ok(found) => found,
+                Err(refusal) => return self.refuse(&operation, refusal, trail),
+            };
+            // What the person is asked about is what policy said then, also for
+            // a retry that policy was not asked about.
+            trail.ruling = Some(hold.ruling.clone());
+            trail.approval = Some(hold.id.0.clone());
+            let began = Instant::now();
+            let waited = self.wait(&hold, waiter, &session, until).await;
+            trail.held_for = trail.held_for.saturating_add(began.elapsed());
+            match waited {
+                Waited::Ended(refusal) => return self.refuse(&operation, refusal, trail),
+                Waited::Granted => {
+                    return self
+                        .after_grant(operation, session, terms, trail, &hold)
+                        .await;
+                }
+                // A twin used the grant: this one needs a person of its own.
+                Waited::Used => (trail.ruling, trail.approval) = (None, None),
+            }
         }
-        let opening = self.opening(&operation, Stage::Started, &ruling, Covers::Once);
-        let Some(hold) = self.open_hold(Hold::new(opening)) else {
-            self.parts.metrics.limit_hit(LimitHit::Holds);
-            return self.refuse(&operation, Refusal::Overloaded("held operations"), trail);
-        };
-        trail.approval = Some(hold.id.0.clone());
-        self.after_hold(operation, session, terms, trail, (&hold, Waiter::Owner))
-            .await
     }
 
-    /// Waits for `hold` and looks again at everything that may have changed.
-    async fn after_hold(
+    /// The hold that `operation` is a retry of, else what policy says of it.
+    async fn find_or_ask(
+        &self,
+        operation: &Operation,
+        session: &Session,
+        terms: &Terms,
+        until: Instant,
+        trail: &mut Trail,
+    ) -> Found {
+        if let Some(refusal) = self.activity_may_go_on(session, until, trail).await {
+            return Found::Next(Next::Refuse(refusal));
+        }
+        let joined = operation
+            .fingerprint
+            .and_then(|print| self.holds.by_fingerprint(print));
+        match joined {
+            Some(hold) => Found::Hold(hold),
+            None => Found::Next(self.ask(operation, session, terms, trail).await),
+        }
+    }
+
+    /// Waits where earlier outcomes of the activity wait for a person.
+    async fn activity_may_go_on(
+        &self,
+        session: &Session,
+        until: Instant,
+        trail: &mut Trail,
+    ) -> Option<Refusal> {
+        let activity = session.activity.as_ref()?;
+        while let Some(id) = activity.waits_for() {
+            let Some(hold) = self.holds.by_id(&id) else {
+                // A grant would have said so before it was forgotten.
+                return Some(Refusal::ApprovalExpired(id));
+            };
+            let began = Instant::now();
+            let waited = self.wait(&hold, Waiter::Joiner, session, until).await;
+            trail.held_for = trail.held_for.saturating_add(began.elapsed());
+            match waited {
+                Waited::Granted | Waited::Used => activity.waits_no_longer(&id),
+                Waited::Ended(refusal) => return Some(refusal),
+            }
+        }
+        refused_already(session)
+    }
+
+    /// Opens a hold, or joins the one that a twin opened since we looked.
+    fn hold(
+        self: &Arc<Self>,
+        operation: &mut Operation,
+        session: &Session,
+        ruling: &Arc<Ruling>,
+    ) -> Result<(Arc<Hold>, Waiter), Refusal> {
+        if operation.fingerprint.is_none() {
+            operation.fingerprint = fingerprint::of_operation(operation);
+        }
+        let opening = self.opening(operation, Stage::Started, ruling, Covers::Once);
+        self.open_hold(Hold::new(opening), session)
+    }
+
+    /// Looks again at everything that may have changed while a person decided.
+    async fn after_grant(
         self: &Arc<Self>,
         operation: Box<Operation>,
         session: Session,
         terms: &Terms,
         mut trail: Trail,
-        (hold, waiter): (&Arc<Hold>, Waiter),
+        hold: &Hold,
     ) -> Decision {
-        let began = Instant::now();
-        let waited = self.wait(hold, waiter, &session, terms.hold_within).await;
-        trail.held_for = trail.held_for.saturating_add(began.elapsed());
-        match waited {
-            Waited::Ended(refusal) => self.refuse(&operation, refusal, trail),
-            // A twin used the grant: this one needs a person of its own.
-            Waited::Used => {
-                let again = Box::pin(self.admit_beside_holds(operation, session, terms));
-                again.await
-            }
-            Waited::Granted if hold.stage == Stage::Completed => {
-                self.replay(&operation, trail, hold)
-            }
-            Waited::Granted => {
-                match self
-                    .still_allowed(&operation, &session, terms, &mut trail, hold)
-                    .await
-                {
-                    None => self.grant(operation, session, trail),
-                    Some(refusal) => self.refuse(&operation, refusal, trail),
-                }
-            }
+        let still = self.still_allowed(&operation, &session, terms, &mut trail, hold);
+        if let Some(refusal) = still.await.or_else(|| refused_already(&session)) {
+            return self.refuse(&operation, refusal, trail);
+        }
+        match hold.stage {
+            Stage::Started => self.grant(operation, session, trail),
+            Stage::Completed => self.replay(&operation, trail, hold),
         }
     }
 
@@ -265,7 +297,7 @@ impl Inner {
         trail: &mut Trail,
         hold: &Hold,
     ) -> Option<Refusal> {
-        if self.parts.backend.generation() == hold.generation {
+        if self.parts.backend.generation() == hold.ruling.generation {
             return None;
         }
         match self.ask(operation, session, terms, trail).await {
@@ -277,7 +309,12 @@ impl Inner {
     fn replay(&self, operation: &Operation, trail: Trail, hold: &Hold) -> Decision {
         match hold.unpark() {
             Some(parked) => {
-                self.write_decision(operation, "replay", None, &trail);
+                if let Err(error) = self.try_write_decision(operation, "replay", None, &trail) {
+                    tracing::error!(%error, "the journal takes no decision: refusing");
+                    return self.refuse(operation, Refusal::NotRecorded, trail);
+                }
+                let protocol = operation.protocol();
+                self.count(protocol, Stage::Started, Decided::RequireApproval, &trail);
                 Decision::Replay(Replay {
                     parked,
                     event: operation.id,
@@ -300,14 +337,12 @@ impl Inner {
         if let Some(refusal) = refused_already(&session) {
             return self.refuse(&operation, refusal, trail);
         }
-        let decided = match &trail.ruling {
-            Some(ruling) if ruling.verdict == Verdict::Constrain => Decided::Constrain,
-            Some(_) | None if trail.approval.is_some() => Decided::RequireApproval,
-            Some(_) | None => Decided::Allow,
-        };
-        let word = match decided {
-            Decided::Constrain => "constrain",
-            _ => "allow",
+        let (decided, word) = match &trail.ruling {
+            Some(ruling) if ruling.verdict == Verdict::Constrain => {
+                (Decided::Constrain, "constrain")
+            }
+            Some(_) | None if trail.approval.is_some() => (Decided::RequireApproval, "allow"),
+            Some(_) | None => (Decided::Allow, "allow"),
         };
         if let Err(error) = self.try_write_decision(&operation, word, None, &trail) {
             tracing::error!(%error, "the journal takes no decision: refusing");

@@ -3,12 +3,13 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Action, Event, Fingerprint, HttpCall, Operation};
+use crate::domain::{Action, Captured, Event, Fingerprint, HttpCall, Operation};
 
 /// The fingerprint of `operation`; `None` when its body was not seen whole, for
 /// then nobody can say that a retry is the same.
 pub(super) fn of_operation(operation: &Operation) -> Option<Fingerprint> {
     let mut hash = Sha256::new();
+    part(&mut hash, b"operation");
     let context = &operation.context;
     part(&mut hash, context.workflow_id.as_bytes());
     part(&mut hash, context.run_id.as_bytes());
@@ -24,6 +25,7 @@ pub(super) fn of_operation(operation: &Operation) -> Option<Fingerprint> {
 pub(super) fn of_event(event: &Event) -> Fingerprint {
     let mut hash = Sha256::new();
     let context = &event.context;
+    part(&mut hash, b"event");
     part(&mut hash, event.kind.as_str().as_bytes());
     part(&mut hash, context.workflow_id.as_bytes());
     part(&mut hash, context.run_id.as_bytes());
@@ -55,9 +57,12 @@ fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
         part(hash, name.to_ascii_lowercase().as_bytes());
         part(hash, value.as_bytes());
     }
-    match call.body.digest {
-        Some(digest) => part(hash, &digest),
-        None => part(hash, call.body.text.as_deref().unwrap_or("").as_bytes()),
+    match (call.body.state, call.body.digest, &call.body.text) {
+        (_, Some(digest), _) => part(hash, &digest),
+        (_, None, Some(text)) => part(hash, text.as_bytes()),
+        (Captured::Empty, None, None) => part(hash, b""),
+        // Whole, but what it was is not known any more.
+        (_, None, None) => return None,
     }
     Some(())
 }

@@ -5,11 +5,14 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::domain::{ApprovalId, Context, Fingerprint, Reason, Stage, Timestamp};
+use crate::policy::Ruling;
+use crate::session::Activity;
 
 /// What an approval covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +65,9 @@ pub struct Hold {
     pub stage: Stage,
     /// One line about what is asked.
     pub summary: Box<str>,
-    /// Why policy wants a person.
-    pub reason: Option<Reason>,
-    /// Which policy wants a person.
-    pub policy: Option<Arc<str>>,
+    /// Why policy wants a person, which policy, and under which conditions the
+    /// operation then goes on.
+    pub ruling: Arc<Ruling>,
     /// Whose it is; in Core mode also what Core is polled with.
     pub context: Arc<Context>,
     /// When it was opened.
@@ -76,10 +78,10 @@ pub struct Hold {
     pub deadline: Instant,
     /// What a retry is recognised by.
     pub fingerprint: Option<Fingerprint>,
-    /// The policy generation that asked.
-    pub generation: u64,
     /// What the grant covers.
     pub covers: Covers,
+    /// Whose later operations wait for it: only with [`Covers::All`].
+    pub activity: Option<Arc<Activity>>,
     pub(super) state: watch::Sender<State>,
     /// Asks the poller to look once more, now.
     pub(super) nudge: Notify,
@@ -92,15 +94,14 @@ pub(super) struct Opening {
     pub(super) id: ApprovalId,
     pub(super) stage: Stage,
     pub(super) summary: Box<str>,
-    pub(super) reason: Option<Reason>,
-    pub(super) policy: Option<Arc<str>>,
+    pub(super) ruling: Arc<Ruling>,
     pub(super) context: Arc<Context>,
     pub(super) opened_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) deadline: Instant,
     pub(super) fingerprint: Option<Fingerprint>,
-    pub(super) generation: u64,
     pub(super) covers: Covers,
+    pub(super) activity: Option<Arc<Activity>>,
 }
 
 impl fmt::Debug for Hold {
@@ -119,15 +120,14 @@ impl Hold {
             id: opening.id,
             stage: opening.stage,
             summary: opening.summary,
-            reason: opening.reason,
-            policy: opening.policy,
+            ruling: opening.ruling,
             context: opening.context,
             opened_at: opening.opened_at,
             expires_at: opening.expires_at,
             deadline: opening.deadline,
             fingerprint: opening.fingerprint,
-            generation: opening.generation,
             covers: opening.covers,
+            activity: opening.activity,
             state: watch::Sender::new(State::Pending),
             nudge: Notify::new(),
             parked: Mutex::new(None),
@@ -139,19 +139,8 @@ impl Hold {
         self.state.borrow().clone()
     }
 
-    /// Moves from pending to `to`; `false` if it was decided before.
-    pub(super) fn resolve(&self, to: State) -> bool {
-        self.state.send_if_modified(|state| {
-            let open = *state == State::Pending;
-            if open {
-                *state = to;
-            }
-            open
-        })
-    }
-
     /// Uses the grant; `false` if there is none, or somebody else had it.
-    pub(super) fn consume(&self) -> bool {
+    fn consume(&self) -> bool {
         let mut had = false;
         self.state.send_if_modified(|state| {
             had = *state == State::Granted;
@@ -164,9 +153,14 @@ impl Hold {
         had
     }
 
-    /// Sets an answer aside for the retry that comes for it.
+    /// Sets an answer aside for the retry that comes for it, unless there is
+    /// no way any more that it gets it.
     pub(super) fn park(&self, answer: Parked) {
-        *self.lock() = Some(answer);
+        let mut parked = self.lock();
+        // Under the lock: whoever ends the hold empties it afterwards.
+        if matches!(*self.state.borrow(), State::Pending | State::Granted) {
+            *parked = Some(answer);
+        }
     }
 
     /// Whether an answer is set aside.
@@ -177,6 +171,29 @@ impl Hold {
     /// Takes the answer that was set aside.
     pub(super) fn unpark(&self) -> Option<Parked> {
         self.lock().take()
+    }
+
+    /// Whether it must be said to expire: it is not decided, or not used. What
+    /// covers everything is used by being granted.
+    fn is_owed(&self) -> bool {
+        let from = match self.covers {
+            Covers::Once => EndsFrom::Unused,
+            Covers::All => EndsFrom::Pending,
+        };
+        from.includes(&self.state.borrow())
+    }
+
+    /// Whether nobody will ask for it any more.
+    fn is_over(&self, now: Instant) -> bool {
+        let kept = match *self.state.borrow() {
+            State::Expired => EXPIRED_KEPT,
+            State::Pending
+            | State::Granted
+            | State::Consumed
+            | State::Rejected(_)
+            | State::Cancelled(_) => Duration::ZERO,
+        };
+        !self.is_owed() && self.deadline <= now && now.duration_since(self.deadline) >= kept
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Parked>> {
@@ -197,7 +214,31 @@ struct Table {
     by_id: HashMap<ApprovalId, Arc<Hold>>,
     by_fingerprint: HashMap<Fingerprint, Arc<Hold>>,
     pending: usize,
+    /// Approvals that got an id of ours because Core gave theirs twice.
+    renamed: u64,
 }
+
+/// What [`Holds::end`] starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndsFrom {
+    /// Only a hold that nobody has decided.
+    Pending,
+    /// Also one whose grant nobody has used.
+    Unused,
+}
+
+impl EndsFrom {
+    fn includes(self, state: &State) -> bool {
+        match state {
+            State::Pending => true,
+            State::Granted => self == Self::Unused,
+            State::Consumed | State::Rejected(_) | State::Expired | State::Cancelled(_) => false,
+        }
+    }
+}
+
+/// How long an expired hold is kept so that its retry is told.
+const EXPIRED_KEPT: Duration = Duration::from_secs(60);
 
 /// How many decided holds are kept so that a second decision can be told apart
 /// from an unknown one.
@@ -211,21 +252,34 @@ impl Holds {
 
     /// Registers `hold`, or hands back the one that a concurrent twin opened
     /// first. `None` at the bound of `at_most` pending holds.
-    pub(super) fn open(&self, hold: Hold, at_most: usize) -> Option<(Arc<Hold>, Opened)> {
+    ///
+    /// An outcome never joins: it has an answer of its own, and a person's word
+    /// about a request is none about an answer. No retry finds it while the
+    /// fingerprint names another.
+    pub(super) fn open(&self, mut hold: Hold, at_most: usize) -> Option<(Arc<Hold>, Opened)> {
         let mut table = self.lock();
-        if let Some(print) = hold.fingerprint
-            && let Some(twin) = table.by_fingerprint.get(&print)
-            && matches!(twin.state(), State::Pending | State::Granted)
-        {
-            return Some((twin.clone(), Opened::Before));
-        }
+        let twin = hold
+            .fingerprint
+            .and_then(|print| table.by_fingerprint.get(&print))
+            .filter(|twin| EndsFrom::Unused.includes(&twin.state.borrow()));
+        let named = match (hold.stage, twin) {
+            (Stage::Started, Some(twin)) => return Some((twin.clone(), Opened::Before)),
+            (Stage::Completed, Some(_)) => None,
+            (Stage::Started | Stage::Completed, None) => hold.fingerprint,
+        };
         if table.pending >= at_most {
             return None;
+        }
+        // Core knows one approval for all operations of an activity.
+        let told = hold.id.0.clone();
+        while table.by_id.contains_key(&hold.id) {
+            table.renamed = table.renamed.wrapping_add(1);
+            hold.id = ApprovalId(format!("{told}.{}", table.renamed).into());
         }
         let hold = Arc::new(hold);
         table.pending = table.pending.saturating_add(1);
         table.by_id.insert(hold.id.clone(), hold.clone());
-        if let Some(print) = hold.fingerprint {
+        if let Some(print) = named {
             table.by_fingerprint.insert(print, hold.clone());
         }
         self.count(&table);
@@ -252,67 +306,86 @@ impl Holds {
         self.lock().pending
     }
 
-    /// Moves `hold` to `to` if it is pending. `false` if it was decided before.
-    pub(super) fn resolve(&self, hold: &Hold, to: State) -> bool {
+    /// Moves `hold` to `to`, unless it is past `from`; then `false`. `record`
+    /// runs before anybody can act on it, and must not come back here.
+    pub(super) fn end(
+        &self,
+        hold: &Hold,
+        from: EndsFrom,
+        to: State,
+        record: impl FnOnce(&State),
+    ) -> bool {
         let mut table = self.lock();
-        let first = hold.resolve(to);
-        if first {
+        let was = hold.state();
+        if !from.includes(&was) {
+            return false;
+        }
+        record(&to);
+        let granted = to == State::Granted;
+        hold.state.send_replace(to);
+        if was == State::Pending {
             table.pending = table.pending.saturating_sub(1);
         }
-        first
+        drop(table);
+        if !granted {
+            drop(hold.unpark());
+        }
+        true
+    }
+
+    /// Uses the grant of `hold`, and makes sure that no retry joins it once it
+    /// is used up. `false` if there is none, or somebody else had it.
+    pub(super) fn consume(&self, hold: &Hold) -> bool {
+        let mut table = self.lock();
+        let had = hold.consume();
+        if had && hold.covers == Covers::Once {
+            table.forget_fingerprint(hold);
+            self.count(&table);
+        }
+        had
     }
 
     /// Makes sure that no retry joins `hold` any more.
     pub(super) fn forget_fingerprint(&self, hold: &Hold) {
         let mut table = self.lock();
-        if let Some(print) = hold.fingerprint
-            && table
-                .by_fingerprint
-                .get(&print)
-                .is_some_and(|known| known.id == hold.id)
-        {
-            table.by_fingerprint.remove(&print);
-        }
+        table.forget_fingerprint(hold);
         self.count(&table);
     }
 
-    /// Takes what is past its deadline out of reach and returns what expired
-    /// by it.
+    /// Whether a retry can find `hold`.
+    pub(super) fn is_joinable(&self, hold: &Hold) -> bool {
+        self.lock().names(hold)
+    }
+
+    /// Forgets what is over, and returns what is past its deadline and was not
+    /// decided, or not used.
     pub(super) fn sweep(&self, now: Instant) -> Vec<Arc<Hold>> {
         let mut table = self.lock();
-        let over: Vec<_> = table
+        let overdue: Vec<_> = table
             .by_id
             .values()
-            .filter(|h| h.deadline <= now)
+            .filter(|hold| hold.deadline <= now && hold.is_owed())
             .cloned()
             .collect();
-        let mut expired = Vec::new();
-        for hold in over {
-            if hold.resolve(State::Expired) {
-                table.pending = table.pending.saturating_sub(1);
-                expired.push(hold);
-                // Its retry is told once that it expired; the next sweep forgets it.
-                continue;
-            }
-            table.by_id.remove(&hold.id);
-            if let Some(print) = hold.fingerprint
-                && table
-                    .by_fingerprint
-                    .get(&print)
-                    .is_some_and(|known| known.id == hold.id)
-            {
-                table.by_fingerprint.remove(&print);
-            }
-        }
+        let known = table.by_id.len();
+        table.by_id.retain(|_, hold| !hold.is_over(now));
         let decided = table.by_id.len().saturating_sub(table.pending);
         if decided > DECIDED_KEPT_MAX {
             // Unused grants are kept: a person's word outlives the list.
             table
                 .by_id
-                .retain(|_, hold| matches!(hold.state(), State::Pending | State::Granted));
+                .retain(|_, hold| EndsFrom::Unused.includes(&hold.state.borrow()));
+        }
+        if table.by_id.len() < known {
+            let Table {
+                by_id,
+                by_fingerprint,
+                ..
+            } = &mut *table;
+            by_fingerprint.retain(|_, hold| by_id.contains_key(&hold.id));
         }
         self.count(&table);
-        expired
+        overdue
     }
 
     fn count(&self, table: &Table) {
@@ -327,6 +400,23 @@ impl Holds {
     }
 }
 
+impl Table {
+    fn names(&self, hold: &Hold) -> bool {
+        let named = hold
+            .fingerprint
+            .and_then(|print| self.by_fingerprint.get(&print));
+        named.is_some_and(|known| known.id == hold.id)
+    }
+
+    fn forget_fingerprint(&mut self, hold: &Hold) {
+        if self.names(hold)
+            && let Some(print) = &hold.fingerprint
+        {
+            self.by_fingerprint.remove(print);
+        }
+    }
+}
+
 /// Whether a hold is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opened {
@@ -338,17 +428,15 @@ pub(super) enum Opened {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::domain::Verdict;
 
-    fn hold(id: &str, print: Option<u8>, deadline: Instant) -> Hold {
-        Hold::new(Opening {
+    fn opening(id: &str, print: Option<u8>, deadline: Instant) -> Opening {
+        Opening {
             id: ApprovalId(id.into()),
             stage: Stage::Started,
             summary: "POST http://x/".into(),
-            reason: None,
-            policy: None,
+            ruling: Arc::new(Ruling::new(Verdict::RequireApproval, 0)),
             context: Arc::new(Context {
                 workflow_id: "w".into(),
                 run_id: "r".into(),
@@ -360,47 +448,133 @@ mod tests {
             expires_at: Timestamp(0),
             deadline,
             fingerprint: print.map(|byte| Fingerprint([byte; 16])),
-            generation: 0,
             covers: Covers::Once,
-        })
+            activity: None,
+        }
+    }
+
+    fn hold(id: &str, print: Option<u8>, deadline: Instant) -> Hold {
+        Hold::new(opening(id, print, deadline))
+    }
+
+    fn end(holds: &Holds, hold: &Hold, to: State) -> bool {
+        holds.end(hold, EndsFrom::Pending, to, |_| ())
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(1)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_grant_is_used_once() {
-        let hold = hold("a", None, Instant::now());
-        assert!(!hold.consume());
-        assert!(hold.resolve(State::Granted));
-        assert!(!hold.resolve(State::Rejected(Reason::from("too late"))));
-        assert!(hold.consume());
-        assert!(!hold.consume());
-        assert_eq!(hold.state(), State::Consumed);
+    async fn a_grant_is_used_once_and_no_retry_joins_it_afterwards() {
+        let holds = Holds::default();
+        let (hold, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
+        assert!(!holds.consume(&hold));
+        assert!(end(&holds, &hold, State::Granted));
+        assert!(!end(&holds, &hold, State::Rejected(Reason::from("late"))));
+        assert!(holds.is_joinable(&hold));
+        assert!(holds.consume(&hold));
+        assert!(!holds.any_joinable());
+        assert!(!holds.consume(&hold));
+        assert_eq!((hold.state(), holds.pending()), (State::Consumed, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn retries_join_one_hold_and_the_bound_counts_pending_ones() {
         let holds = Holds::default();
-        let later = Instant::now() + Duration::from_secs(1);
-        let (first, opened) = holds.open(hold("a", Some(1), later), 1).unwrap();
+        let (first, opened) = holds.open(hold("a", Some(1), later()), 1).unwrap();
         assert_eq!(opened, Opened::Now);
-        let (second, opened) = holds.open(hold("b", Some(1), later), 1).unwrap();
+        let (second, opened) = holds.open(hold("b", Some(1), later()), 1).unwrap();
         assert_eq!((opened, &second.id), (Opened::Before, &first.id));
-        assert!(holds.open(hold("c", Some(2), later), 1).is_none());
-        assert!(holds.resolve(&first, State::Granted));
-        assert!(holds.open(hold("c", Some(2), later), 1).is_some());
+        assert!(holds.open(hold("c", Some(2), later()), 1).is_none());
+        assert!(end(&holds, &first, State::Granted));
+        assert!(holds.open(hold("c", Some(2), later()), 1).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn expiry_is_told_once_and_then_forgotten() {
+    async fn an_outcome_never_joins_and_is_found_only_under_a_free_name() {
         let holds = Holds::default();
-        let deadline = Instant::now() + Duration::from_secs(1);
-        let (held, _) = holds.open(hold("a", Some(1), deadline), 9).unwrap();
+        let outcome = |id: &str| {
+            Hold::new(Opening {
+                stage: Stage::Completed,
+                ..opening(id, Some(1), later())
+            })
+        };
+        let (request, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
+        let (first, opened) = holds.open(outcome("b"), 9).unwrap();
+        assert_eq!((opened, &*first.id.0), (Opened::Now, "b"));
+        assert!(!holds.is_joinable(&first));
+        holds.forget_fingerprint(&first);
+        assert!(holds.is_joinable(&request), "its name is not taken away");
+        holds.forget_fingerprint(&request);
+        let (second, _) = holds.open(outcome("c"), 9).unwrap();
+        assert!(holds.is_joinable(&second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_id_given_twice_names_two_holds() {
+        let holds = Holds::default();
+        let (first, _) = holds.open(hold("core", Some(1), later()), 9).unwrap();
+        let (second, _) = holds.open(hold("core", Some(2), later()), 9).unwrap();
+        let (third, _) = holds.open(hold("core", Some(3), later()), 9).unwrap();
+        assert_eq!(holds.all().len(), 3);
+        for hold in [first, second, third] {
+            assert!(Arc::ptr_eq(&holds.by_id(&hold.id).unwrap(), &hold));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_hold_is_kept_for_its_retry_and_then_forgotten() {
+        let holds = Holds::default();
+        let (held, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
         assert!(holds.sweep(Instant::now()).is_empty());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(holds.sweep(Instant::now()).len(), 1);
-        assert_eq!((held.state(), holds.pending()), (State::Expired, 0));
+        assert!(end(&holds, &held, State::Expired));
+        assert!(holds.sweep(Instant::now()).is_empty());
         assert!(holds.any_joinable());
+        tokio::time::advance(EXPIRED_KEPT).await;
         assert!(holds.sweep(Instant::now()).is_empty());
         assert!(!holds.any_joinable());
         assert!(holds.by_id(&held.id).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn decided_holds_are_bounded_and_leave_no_name_behind() {
+        let holds = Holds::default();
+        let long = Instant::now() + Duration::from_secs(3600);
+        let no = State::Rejected(Reason::from("no"));
+        for n in 0..=DECIDED_KEPT_MAX {
+            let mut opening = opening(&n.to_string(), None, long);
+            let mut print = [0; 16];
+            print[..8].copy_from_slice(&n.to_be_bytes());
+            opening.fingerprint = Some(Fingerprint(print));
+            let (hold, _) = holds.open(Hold::new(opening), 9).unwrap();
+            assert!(end(&holds, &hold, no.clone()));
+        }
+        let (granted, _) = holds.open(hold("granted", None, long), 9).unwrap();
+        assert!(end(&holds, &granted, State::Granted));
+        assert!(holds.sweep(Instant::now()).is_empty());
+        let kept: Vec<_> = holds.all().iter().map(|h| h.id.0.to_string()).collect();
+        assert_eq!(kept, ["granted"]);
+        assert!(!holds.any_joinable());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_set_aside_only_while_somebody_may_get_it() {
+        let no = || State::Rejected(Reason::from("no"));
+        for ends_first in [true, false] {
+            let holds = Holds::default();
+            let (hold, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
+            if ends_first {
+                assert!(end(&holds, &hold, no()));
+                hold.park(Box::new("answer"));
+            } else {
+                hold.park(Box::new("answer"));
+                assert!(hold.has_parked());
+                assert!(end(&holds, &hold, no()));
+            }
+            assert!(!hold.has_parked(), "ends first: {ends_first}");
+        }
     }
 }

@@ -21,9 +21,11 @@ pub(super) struct Judged {
 impl Inner {
     /// Asks policy. A local answer costs no suspension; a remote one is raced
     /// with the deadline, and given up when the run is halted meanwhile (the
-    /// caller reads the latch again anyway).
+    /// caller reads the latch again anyway). Not so about an outcome: what a
+    /// halted run did is what policy must hear of.
     pub(super) async fn judge(&self, question: Question<'_>, session: &Session) -> Judged {
         let began = Instant::now();
+        let happened = matches!(question, Question::Completed(..));
         let answer = match self.parts.backend.judge(question) {
             Judging::Now(answer) => answer,
             Judging::Later(answer) => {
@@ -33,7 +35,7 @@ impl Inner {
                         let text = format!("no answer within {} s", within.as_secs_f32());
                         Err(PolicyError::Unavailable(Reason(text.into())))
                     }),
-                    reason = session.until_halted() => Err(PolicyError::Unjudgeable(reason)),
+                    reason = session.until_halted(), if !happened => Err(PolicyError::Unjudgeable(reason)),
                 }
             }
         };

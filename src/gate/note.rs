@@ -38,13 +38,29 @@ impl Gate {
         let inner = &self.inner;
         let session = inner.parts.registry.session_of(&event.context);
         let mut trail = Trail::default();
+        let mut unheard = ends_something(event.kind).then_some(Unheard { inner, event });
         let mut end = inner
             .judge_event(event, &session, hold_within, &mut trail)
             .await;
-        if let Ok(()) = end {
+        if let Some(unheard) = unheard.take() {
+            // What ended has ended, whatever policy thinks of it.
+            drop(unheard);
+        } else if let Ok(()) = end {
             end = inner.apply(event);
         }
         inner.conclude(event, end, trail)
+    }
+}
+
+/// The end of something, which the agent may not wait to hear judged.
+struct Unheard<'a> {
+    inner: &'a Inner,
+    event: &'a Event,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        drop(self.inner.apply(self.event));
     }
 }
 
@@ -56,36 +72,45 @@ impl Inner {
         hold_within: Duration,
         trail: &mut Trail,
     ) -> Result<(), Refusal> {
-        if let Some(reason) = session.halted() {
-            return Err(Refusal::Halted(reason));
-        }
+        let now = Instant::now();
+        let until = now.checked_add(hold_within).unwrap_or(now);
         let print = fingerprint::of_event(event);
-        let hold = match self.holds.by_fingerprint(print) {
-            Some(hold) => hold,
-            None => match self.ask_about(event, session, trail).await? {
-                None => return Ok(()),
-                Some(ruling) => {
-                    let mut opening = self.bare_opening(event.context.clone(), &ruling);
-                    opening.fingerprint = Some(print);
-                    opening.summary = summary(event).into();
-                    self.open_hold(Hold::new(opening)).ok_or_else(|| {
-                        self.parts.metrics.limit_hit(LimitHit::Holds);
-                        Refusal::Overloaded("held operations")
-                    })?
+        loop {
+            if let Some(reason) = session.halted() {
+                return Err(Refusal::Halted(reason));
+            }
+            let (hold, waiter) = match self.holds.by_fingerprint(print) {
+                Some(hold) => (hold, Waiter::Joiner),
+                None => match self.ask_about(event, session, trail).await? {
+                    None => return Ok(()),
+                    Some(ruling) => {
+                        let mut opening = self.bare_opening(event.context.clone(), &ruling);
+                        opening.fingerprint = Some(print);
+                        opening.summary = summary(event).into();
+                        self.open_hold(Hold::new(opening), session)?
+                    }
+                },
+            };
+            trail.ruling = Some(hold.ruling.clone());
+            trail.approval = Some(hold.id.0.clone());
+            let began = Instant::now();
+            let waited = self.wait(&hold, waiter, session, until).await;
+            trail.held_for = trail.held_for.saturating_add(began.elapsed());
+            match waited {
+                Waited::Granted => {
+                    // The policy of now may forbid what the policy of then asked
+                    // a person about. If it asks again: the person has agreed.
+                    if self.parts.backend.generation() != hold.ruling.generation {
+                        self.ask_about(event, session, trail).await?;
+                    }
+                    return session
+                        .halted()
+                        .map_or(Ok(()), |reason| Err(Refusal::Halted(reason)));
                 }
-            },
-        };
-        trail.approval = Some(hold.id.0.clone());
-        let began = Instant::now();
-        let waited = self.wait(&hold, Waiter::Owner, session, hold_within).await;
-        trail.held_for = began.elapsed();
-        match waited {
-            Waited::Granted => match session.halted() {
-                Some(reason) => Err(Refusal::Halted(reason)),
-                None => Ok(()),
-            },
-            Waited::Used => Err(Refusal::ApprovalExpired(hold.id.clone())),
-            Waited::Ended(refusal) => Err(refusal),
+                Waited::Ended(refusal) => return Err(refusal),
+                // A twin used the grant: this one needs a person of its own.
+                Waited::Used => (trail.ruling, trail.approval) = (None, None),
+            }
         }
     }
 
@@ -97,14 +122,17 @@ impl Inner {
         trail: &mut Trail,
     ) -> Result<Option<Arc<Ruling>>, Refusal> {
         let Judged { answer, took } = self.judge(Question::Event(event), session).await;
-        trail.policy_took = took;
+        trail.policy_took = trail.policy_took.saturating_add(took);
         let ruling = match answer {
             Ok(ruling) => ruling,
-            Err(PolicyError::Unjudgeable(reason)) => return Err(Refusal::Unjudgeable(reason)),
-            Err(PolicyError::Unavailable(reason)) => {
-                return match self.fail_mode(trail) {
-                    FailMode::Open => Ok(None),
-                    FailMode::Closed => Err(Refusal::PolicyUnavailable(reason)),
+            Err(error) => {
+                return match (session.halted(), error) {
+                    (Some(reason), _) => Err(Refusal::Halted(reason)),
+                    (None, PolicyError::Unjudgeable(reason)) => Err(Refusal::Unjudgeable(reason)),
+                    (None, PolicyError::Unavailable(reason)) => match self.fail_mode(trail) {
+                        FailMode::Open => Ok(None),
+                        FailMode::Closed => Err(Refusal::PolicyUnavailable(reason)),
+                    },
                 };
             }
         };
@@ -151,10 +179,6 @@ impl Inner {
     }
 
     fn conclude(&self, event: &Event, end: Result<(), Refusal>, trail: Trail) -> Noted {
-        // What ended has ended, whatever policy thinks of it.
-        if end.is_err() && ends_something(event.kind) {
-            drop(self.apply(event));
-        }
         let word = match (&end, &trail.ruling) {
             (Err(refusal), _) => refusal.code(),
             (Ok(()), Some(ruling)) if ruling.verdict == Verdict::Constrain => "constrain",

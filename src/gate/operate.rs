@@ -15,7 +15,7 @@ use crate::process::clock;
 use crate::session::Run;
 
 use super::admit::Trail;
-use super::hold::{Hold, State};
+use super::hold::{EndsFrom, Hold, State};
 use super::{Gate, HaltScope, Housekeeping, Inner, outcome};
 
 /// How often deadlines are looked at.
@@ -141,10 +141,9 @@ impl Gate {
         if inner.parts.backend.approvals_at() == ApprovalsAt::Core {
             return Err(DecideError::InCore);
         }
-        if !inner.holds.resolve(&hold, to) {
+        if !inner.end_hold(&hold, EndsFrom::Pending, to, Some(by)) {
             return Err(DecideError::Already(Box::new(view(&hold))));
         }
-        inner.record_hold(&hold, Some(by));
         tracing::info!(approval_id = %hold.id, by, "approval {}", hold.state().as_str());
         Ok(view(&hold))
     }
@@ -203,12 +202,10 @@ impl Inner {
     /// Latches, writes it down, and ends what is held.
     pub(super) fn halt(&self, run: &Run, reason: &Reason, by: &str) {
         let registry = &self.parts.registry;
-        let first = registry.halt(run, reason);
         let everything = self.parts.settings.halt_scope == HaltScope::Agent;
-        if everything {
-            registry.halt_everything(reason);
-        }
-        if !first {
+        let run_first = registry.halt(run, reason);
+        let all_first = everything && registry.halt_everything(reason);
+        if !(run_first || all_first) {
             return;
         }
         tracing::warn!(run_id = %run.context.run_id, by, %reason, "run halted");
@@ -224,9 +221,9 @@ impl Inner {
         for hold in self.holds.all() {
             let of_run = hold.context.run_id == run.context.run_id
                 && hold.context.workflow_id == run.context.workflow_id;
-            if (everything || of_run) && self.holds.resolve(&hold, State::Cancelled(reason.clone()))
-            {
-                self.record_hold(&hold, None);
+            if everything || of_run {
+                let cancelled = State::Cancelled(reason.clone());
+                self.end_hold(&hold, EndsFrom::Pending, cancelled, None);
             }
         }
     }
@@ -242,12 +239,18 @@ impl Inner {
             (Stage::Started, Decided::Block) => 3,
             (Stage::Started, Decided::Halt) => 4,
             (Stage::Started, Decided::Refused) => 5,
-            (Stage::Completed, Decided::Allow | Decided::Constrain) => return,
-            (
-                Stage::Completed,
-                Decided::RequireApproval | Decided::Block | Decided::Halt | Decided::Refused,
-            ) => 6,
+            // Counted where the answer is withheld: most outcomes are judged
+            // after it has gone out.
+            (Stage::Completed, _) => return,
         };
+        self.tally(kind);
+    }
+
+    pub(super) fn count_withheld(&self) {
+        self.tally(6);
+    }
+
+    fn tally(&self, kind: usize) {
         if let Some(count) = self.counts.get(kind) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -264,7 +267,7 @@ impl Housekeeping {
                 tick.tick().await;
                 let Some(gate) = gate.upgrade() else { return };
                 for hold in gate.holds.sweep(time::Instant::now()) {
-                    gate.record_hold(&hold, None);
+                    gate.end_hold(&hold, EndsFrom::Unused, State::Expired, None);
                 }
                 gate.parts.metrics.holds_open(gate.holds.pending());
             }
@@ -278,8 +281,8 @@ fn view(hold: &Hold) -> HoldView {
         id: hold.id.clone(),
         stage: hold.stage,
         summary: hold.summary.clone(),
-        reason: hold.reason.clone(),
-        policy: hold.policy.clone(),
+        reason: hold.ruling.reason.clone(),
+        policy: hold.ruling.policy.clone(),
         workflow_id: hold.context.workflow_id.clone(),
         run_id: hold.context.run_id.clone(),
         activity_id: hold.context.activity.as_ref().map(|a| a.id.clone()),

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use crate::domain::{Completion, Refusal, Stage, Verdict};
 use crate::journal::Record;
 use crate::metrics::{Decided, LimitHit};
-use crate::policy::{Judging, PolicyError, Question, Ruling};
+use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
 
-use super::admit::{Trail, log_refusal};
-use super::hold::{Covers, Hold, Parked, State};
+use super::admit::{Trail, counted_as, log_refusal};
+use super::hold::{Covers, Hold, Parked};
 use super::judge::Judged;
 use super::permit::{Admitted, Permit};
-use super::wait::{Waited, Waiter};
-use super::{FailMode, Refused, Terms};
+use super::wait::{Waited, Waiter, tell_activity};
+use super::{FailMode, Inner, Refused, Terms, fingerprint};
 
 /// What to do with an answer that was withheld for its verdict.
 #[derive(Debug)]
@@ -28,22 +28,66 @@ pub enum After {
     Withhold(Refused, Option<Parking>),
 }
 
-/// A place for an answer that a person has not decided about.
+/// A place for an answer that a person has not decided about. Dropping it
+/// gives the answer up, and ends what the person was asked.
 #[derive(Debug)]
-pub struct Parking(Arc<Hold>);
+pub struct Parking {
+    gate: Arc<Inner>,
+    hold: Option<Arc<Hold>>,
+}
 
 impl Parking {
     /// Sets `answer` aside.
-    pub fn park(self, answer: Parked) {
-        self.0.park(answer);
+    pub fn park(mut self, answer: Parked) {
+        if let Some(hold) = self.hold.take() {
+            hold.park(answer);
+        }
     }
 }
 
-/// An outcome whose answer has gone out already.
+impl Drop for Parking {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.gate.lose_answer(&hold);
+        }
+    }
+}
+
+/// An outcome whose answer has gone out already. Dropped before it is judged,
+/// it is recorded all the same.
 #[derive(Debug)]
 pub(super) struct Report {
-    admitted: Box<Admitted>,
+    admitted: Option<Box<Admitted>>,
     completion: Completion,
+}
+
+impl Report {
+    /// The answer of a policy that has one at once.
+    fn judge_now(&self) -> Option<Result<Arc<Ruling>, PolicyError>> {
+        let admitted = self.admitted.as_ref()?;
+        let question = Question::Completed(&admitted.operation, &self.completion);
+        match admitted.gate.parts.backend.judge(question) {
+            Judging::Now(answer) => Some(answer),
+            Judging::Later(_) => None,
+        }
+    }
+
+    fn judged(mut self, answer: Result<Arc<Ruling>, PolicyError>, took: Duration) {
+        if let Some(admitted) = &self.admitted {
+            admitted.observed(answer, took, &self.completion);
+        }
+        self.admitted = None;
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(admitted) = self.admitted.take() {
+            tracing::error!(event_id = %admitted.operation.id, "policy was not told of this outcome: it is only in the journal");
+            let trail = Trail::default();
+            admitted.record(&self.completion, "unreported", Decided::Refused, &trail);
+        }
+    }
 }
 
 impl Permit {
@@ -60,9 +104,18 @@ impl Permit {
         let Some(completion) = &self.ended else {
             return After::Release;
         };
-        let gate = &admitted.gate;
         let question = Question::Completed(&admitted.operation, completion);
-        let Judged { answer, took } = gate.judge(question, &admitted.session).await;
+        let judged = tokio::select! {
+            biased;
+            judged = admitted.gate.judge(question, &admitted.session) => judged,
+            // Nobody gets the answer, so nobody waits: dropping us reports it.
+            reason = admitted.session.until_halted() => {
+                let refused = admitted.refused(Refusal::Halted(reason), &Trail::default());
+                admitted.gate.count_withheld();
+                return After::Withhold(refused, None);
+            }
+        };
+        let Judged { answer, took } = judged;
         let mut trail = Trail {
             policy_took: took,
             ..Trail::default()
@@ -71,14 +124,21 @@ impl Permit {
             Ended::Released => After::Release,
             Ended::Refused(refusal) => After::Withhold(admitted.refused(refusal, &trail), None),
             Ended::Held(ruling) => {
-                Box::pin(admitted.hold_outcome(&ruling, &mut trail, terms)).await
+                let judged = self.judged.insert(Box::new(trail));
+                let held = admitted.hold_outcome(&ruling, judged, completion, terms);
+                let end = Box::pin(held).await;
+                trail = self.judged.take().map_or_else(Trail::default, |t| *t);
+                end
             }
         };
-        let word = match &end {
-            After::Release => "release",
-            After::Withhold(refused, _) => refused.refusal.code(),
+        let (word, decided) = match &end {
+            After::Release => ("release", trail.released_as()),
+            After::Withhold(refused, _) => {
+                admitted.gate.count_withheld();
+                (refused.refusal.code(), counted_as(&refused.refusal))
+            }
         };
-        admitted.record(completion, word, &trail);
+        admitted.record(completion, word, decided, &trail);
         self.admitted = None;
         end
     }
@@ -128,7 +188,10 @@ impl Admitted {
                 },
                 Err(refusal) => Ended::Refused(refusal),
             },
-            Verdict::RequireApproval => Ended::Held(ruling),
+            Verdict::RequireApproval => match constrained {
+                Ok(()) => Ended::Held(ruling),
+                Err(refusal) => Ended::Refused(refusal),
+            },
             Verdict::Block => {
                 let reason = ruling.reason_or_default();
                 if let Some(activity) = &self.session.activity {
@@ -145,48 +208,73 @@ impl Admitted {
     }
 
     /// Holds an outcome whose answer is still here.
-    async fn hold_outcome(&self, ruling: &Ruling, trail: &mut Trail, terms: &Terms) -> After {
+    async fn hold_outcome(
+        &self,
+        ruling: &Arc<Ruling>,
+        trail: &mut Trail,
+        completion: &Completion,
+        terms: &Terms,
+    ) -> After {
         let mut opening =
             self.gate
                 .opening(&self.operation, Stage::Completed, ruling, Covers::Once);
         if opening.fingerprint.is_none() {
-            opening.fingerprint = super::fingerprint::of_operation(&self.operation);
+            opening.fingerprint = fingerprint::of_operation(&self.operation);
         }
         opening.summary = format!("answer to {}", opening.summary).into();
-        let Some(hold) = self.gate.open_hold(Hold::new(opening)) else {
-            self.gate.parts.metrics.limit_hit(LimitHit::Holds);
-            let refusal = Refusal::Overloaded("held operations");
-            return After::Withhold(self.refused(refusal, trail), None);
+        let hold = match self.gate.open_hold(Hold::new(opening), &self.session) {
+            Ok((hold, _)) => hold,
+            Err(refusal) => return After::Withhold(self.refused(refusal, trail), None),
         };
         trail.approval = Some(hold.id.0.clone());
         // The answer lives in our caller: if it goes away before it is parked,
         // there is nothing left for a person to release.
-        let unclaimed = CancelOnDrop {
-            admitted: self,
-            hold: &hold,
+        let place = Parking {
+            gate: self.gate.clone(),
+            hold: Some(hold.clone()),
         };
-        let began = Instant::now();
+        let now = Instant::now();
+        let until = now.checked_add(terms.hold_within).unwrap_or(now);
         let waited = self
             .gate
-            .wait(&hold, Waiter::Owner, &self.session, terms.hold_within)
+            .wait(&hold, Waiter::Owner, &self.session, until)
             .await;
-        trail.held_for = began.elapsed();
-        match waited {
-            Waited::Granted => {
-                std::mem::forget(unclaimed);
-                After::Release
-            }
+        trail.held_for = now.elapsed();
+        let refusal = match waited {
+            Waited::Granted => match self.still_stands(&hold, completion, trail, terms).await {
+                None => return After::Release,
+                Some(refusal) => refusal,
+            },
             Waited::Ended(refusal @ Refusal::ApprovalPending { .. }) => {
-                std::mem::forget(unclaimed);
-                let parking = hold.fingerprint.is_some().then(|| Parking(hold.clone()));
-                After::Withhold(self.refused(refusal, trail), parking)
+                if self.gate.holds.is_joinable(&hold) {
+                    return After::Withhold(self.refused(refusal, trail), Some(place));
+                }
+                // No retry can come for it, and a retry would do it again.
+                Refusal::ApprovalExpired(hold.id.clone())
             }
-            Waited::Ended(refusal) => After::Withhold(self.refused(refusal, trail), None),
-            Waited::Used => {
-                let refusal = Refusal::ApprovalExpired(hold.id.clone());
-                After::Withhold(self.refused(refusal, trail), None)
+            Waited::Ended(refusal) => refusal,
+            Waited::Used => Refusal::ApprovalExpired(hold.id.clone()),
+        };
+        After::Withhold(self.refused(refusal, trail), None)
+    }
+
+    /// Looks again at what may have changed while a person decided.
+    async fn still_stands(
+        &self,
+        hold: &Hold,
+        completion: &Completion,
+        trail: &mut Trail,
+        terms: &Terms,
+    ) -> Option<Refusal> {
+        if self.gate.parts.backend.generation() != hold.ruling.generation {
+            let question = Question::Completed(&self.operation, completion);
+            let Judged { answer, took } = self.gate.judge(question, &self.session).await;
+            trail.policy_took = trail.policy_took.saturating_add(took);
+            if let Ended::Refused(refusal) = self.outcome(answer, trail, Some(terms)) {
+                return Some(refusal);
             }
         }
+        self.session.halted().map(Refusal::Halted)
     }
 
     fn refused(&self, refusal: Refusal, trail: &Trail) -> Refused {
@@ -206,25 +294,29 @@ impl Admitted {
     /// Judges and records an outcome whose answer is not withheld: at once where
     /// policy answers at once, else through the bounded queue of reports.
     pub(super) fn settle_observed(self: Box<Self>, completion: Completion) {
-        let question = Question::Completed(&self.operation, &completion);
-        if let Judging::Now(answer) = self.gate.parts.backend.judge(question) {
-            self.observed(answer, Duration::ZERO, &completion);
-            return;
-        }
-        let reports = self.gate.reports.clone();
+        let gate = self.gate.clone();
         let report = Report {
-            admitted: self,
+            admitted: Some(self),
             completion,
         };
-        if let Err(refused) = reports.try_send(report) {
-            let Report {
-                admitted,
-                completion,
-            } = refused.into_inner();
-            admitted.gate.parts.metrics.limit_hit(LimitHit::Reports);
-            tracing::error!(event_id = %admitted.operation.id, "too many outcomes wait for policy: this one is only in the journal");
-            admitted.record(&completion, "unreported", &Trail::default());
+        // What panics may be policy itself: a second time here would end the
+        // process, and in a task of its own it ends that task.
+        let here =
+            gate.parts.backend.approvals_at() == ApprovalsAt::Sidecar && !std::thread::panicking();
+        let began = Instant::now();
+        let answer = here.then(|| report.judge_now()).flatten();
+        if let Some(answer) = answer {
+            report.judged(answer, began.elapsed());
+            return;
         }
+        if gate.reports.try_send(report).is_err() {
+            gate.parts.metrics.limit_hit(LimitHit::Reports);
+        }
+    }
+
+    /// Records an outcome that waited for a person when the agent went away.
+    pub(super) fn record_unclaimed(&self, completion: &Completion, trail: &Trail) {
+        self.record(completion, "cancelled", Decided::RequireApproval, trail);
     }
 
     fn observed(
@@ -237,8 +329,8 @@ impl Admitted {
             policy_took: took,
             ..Trail::default()
         };
-        let word = match self.outcome(answer, &mut trail, None) {
-            Ended::Released => "observed",
+        let (word, decided) = match self.outcome(answer, &mut trail, None) {
+            Ended::Released => ("observed", trail.released_as()),
             Ended::Refused(refusal) => {
                 log_refusal(
                     self.operation.id,
@@ -246,47 +338,38 @@ impl Admitted {
                     Stage::Completed,
                     &refusal,
                 );
-                refusal.code()
+                (refusal.code(), counted_as(&refusal))
             }
             Ended::Held(ruling) => {
                 self.hold_later_operations(&ruling, &mut trail);
-                "require_approval"
+                ("require_approval", Decided::RequireApproval)
             }
         };
-        self.record(completion, word, &trail);
+        self.record(completion, word, decided, &trail);
     }
 
     /// The answer has gone out, so what can still wait is what comes after it.
-    fn hold_later_operations(&self, ruling: &Ruling, trail: &mut Trail) {
+    fn hold_later_operations(&self, ruling: &Arc<Ruling>, trail: &mut Trail) {
         let Some(activity) = &self.session.activity else {
             tracing::warn!(event_id = %self.operation.id, "policy wants a person for an answer that has gone out, and no activity can wait for it");
             return;
         };
-        let opening = self
+        let mut opening = self
             .gate
             .opening(&self.operation, Stage::Completed, ruling, Covers::All);
-        match self.gate.open_hold(Hold::new(opening)) {
-            Some(hold) => {
+        opening.activity = Some(activity.clone());
+        match self.gate.open_hold(Hold::new(opening), &self.session) {
+            Ok((hold, _)) => {
                 trail.approval = Some(hold.id.0.clone());
-                activity.set_waits_for(Some(hold.id.clone()));
+                activity.wait_for(hold.id.clone());
+                // Somebody may have been faster than we were to say so.
+                tell_activity(&hold);
             }
-            None => {
-                self.gate.parts.metrics.limit_hit(LimitHit::Holds);
-                activity.abort(&"too many operations are held".into());
-            }
+            Err(refusal) => activity.abort(&refusal.to_string().as_str().into()),
         }
     }
 
-    fn record(&self, completion: &Completion, word: &str, trail: &Trail) {
-        let decided = trail
-            .ruling
-            .as_ref()
-            .map_or(Decided::Refused, |ruling| counted_by(ruling.verdict));
-        let decided = if trail.by_fail_mode && word == "release" {
-            Decided::Allow
-        } else {
-            decided
-        };
+    fn record(&self, completion: &Completion, word: &str, decided: Decided, trail: &Trail) {
         let protocol = self.operation.protocol();
         self.gate.count(protocol, Stage::Completed, decided, trail);
         let written = self.gate.parts.journal.append(&Record::Completion {
@@ -300,30 +383,15 @@ impl Admitted {
     }
 }
 
-fn counted_by(verdict: Verdict) -> Decided {
-    match verdict {
-        Verdict::Allow => Decided::Allow,
-        Verdict::Constrain => Decided::Constrain,
-        Verdict::RequireApproval => Decided::RequireApproval,
-        Verdict::Block => Decided::Block,
-        Verdict::Halt => Decided::Halt,
-    }
-}
-
-/// Cancels a hold whose answer is lost.
-struct CancelOnDrop<'a> {
-    admitted: &'a Admitted,
-    hold: &'a Arc<Hold>,
-}
-
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        let holds = &self.admitted.gate.holds;
-        let lost = State::Cancelled("the agent went away, and the answer with it".into());
-        if holds.resolve(self.hold, lost) {
-            self.admitted.gate.record_hold(self.hold, None);
+impl Trail {
+    /// The metric label of an outcome that stands.
+    fn released_as(&self) -> Decided {
+        let verdict = self.ruling.as_ref().map(|ruling| ruling.verdict);
+        match verdict {
+            Some(_) if self.approval.is_some() => Decided::RequireApproval,
+            Some(Verdict::Constrain) => Decided::Constrain,
+            Some(_) | None => Decided::Allow,
         }
-        holds.forget_fingerprint(self.hold);
     }
 }
 
@@ -346,11 +414,10 @@ pub(super) async fn judge_reports(mut reports: tokio::sync::mpsc::Receiver<Repor
 }
 
 async fn judge_report(report: Report) {
-    let Report {
-        admitted,
-        completion,
-    } = report;
-    let question = Question::Completed(&admitted.operation, &completion);
+    let Some(admitted) = &report.admitted else {
+        return;
+    };
+    let question = Question::Completed(&admitted.operation, &report.completion);
     let Judged { answer, took } = admitted.gate.judge(question, &admitted.session).await;
-    admitted.observed(answer, took, &completion);
+    report.judged(answer, took);
 }

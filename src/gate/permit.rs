@@ -3,7 +3,7 @@
 //! A [`Permit`] cannot be made outside the gate:
 //!
 //! ```compile_fail,E0451
-//! let permit = openbox_sidecar::gate::Permit { admitted: None, ended: None };
+//! let permit = openbox_sidecar::gate::Permit { admitted: None, ended: None, judged: None };
 //! ```
 //!
 //! nor copied:
@@ -37,6 +37,7 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::Inner;
+use super::admit::Trail;
 
 /// One admitted operation. Complete it once; dropping it completes it as
 /// abandoned.
@@ -47,6 +48,9 @@ pub struct Permit {
     /// How it ended, while that is being judged: if the judging is cancelled,
     /// this is still what gets reported.
     pub(super) ended: Option<Completion>,
+    /// What came of judging it, while a person is waited for: then it was
+    /// judged, and must not be again.
+    pub(super) judged: Option<Box<Trail>>,
 }
 
 /// What was admitted, by which ruling.
@@ -75,6 +79,7 @@ impl Permit {
         Self {
             admitted: Some(Box::new(admitted)),
             ended: None,
+            judged: None,
         }
     }
 
@@ -117,7 +122,10 @@ impl Drop for Permit {
             answer: None,
             error: None,
         });
-        admitted.settle_observed(completion);
+        match self.judged.take() {
+            Some(trail) => admitted.record_unclaimed(&completion, &trail),
+            None => admitted.settle_observed(completion),
+        }
     }
 }
 

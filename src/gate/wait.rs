@@ -7,13 +7,14 @@ use tokio::time::{self, Instant};
 
 use crate::domain::{ApprovalId, Context, Operation, Refusal, Stage};
 use crate::journal::Record;
+use crate::metrics::LimitHit;
 use crate::policy::{self, ApprovalState, ApprovalsAt, Ruling};
 use crate::process::{clock, spawn_named};
 use crate::session::Session;
 
 use super::Inner;
 use super::admit::ended_as;
-use super::hold::{Covers, Hold, Opened, Opening, State};
+use super::hold::{Covers, EndsFrom, Hold, Opened, Opening, State};
 
 /// How a wait ended.
 #[derive(Debug)]
@@ -44,31 +45,35 @@ const POLL_MAX: Duration = Duration::from_secs(15);
 /// How long before a waiter gives up that Core is asked once more.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// Shortest pause between two looks at an approval, whoever asks for them.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
+
 /// What a waiter that gave up is told to wait before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Inner {
-    /// Waits until `hold` is decided, at most `within`. Cancel-safe: the hold
-    /// stays, and so does its decision.
+    /// Waits until `hold` is decided, at most until `until`. Cancel-safe: the
+    /// hold stays, and so does its decision.
     pub(super) async fn wait(
         &self,
         hold: &Hold,
         waiter: Waiter,
         session: &Session,
-        within: Duration,
+        until: Instant,
     ) -> Waited {
-        let now = Instant::now();
-        let until = now
-            .checked_add(within)
-            .unwrap_or(hold.deadline)
-            .min(hold.deadline);
+        let until = until.min(hold.deadline);
+        let within = until.saturating_duration_since(Instant::now());
         let last_look = until
-            .checked_sub(LAST_LOOK.min(within / 2))
+            .checked_sub(LAST_LOOK.min(within.checked_div(2).unwrap_or_default()))
             .unwrap_or(until);
         let mut state = hold.state.subscribe();
         let mut closing = self.closing.subscribe();
         let mut looked = false;
         loop {
+            // Before the grant is taken, so that a halt does not use it up.
+            if let Some(reason) = session.halted() {
+                return Waited::Ended(Refusal::Halted(reason));
+            }
             if let Some(waited) = self.settled(hold, waiter) {
                 return waited;
             }
@@ -98,32 +103,61 @@ impl Inner {
             State::Granted if joins_outcome && !hold.has_parked() => {
                 Some(pending(hold, Duration::from_secs(1)))
             }
-            State::Granted if hold.consume() => {
-                self.consumed(hold);
+            State::Granted if self.holds.consume(hold) => {
+                if hold.covers == Covers::Once {
+                    self.record_hold(hold, &State::Consumed, None);
+                }
                 Some(Waited::Granted)
             }
             State::Granted | State::Consumed => Some(Waited::Used),
-            other => ended_as(hold, other).map(Waited::Ended),
+            // The answer went away with whoever asked for it: ask anew.
+            State::Cancelled(_) if joins_outcome => Some(Waited::Used),
+            State::Expired => {
+                // Told once: the next retry asks anew.
+                self.holds.forget_fingerprint(hold);
+                ended_as(hold, State::Expired).map(Waited::Ended)
+            }
+            other @ (State::Rejected(_) | State::Cancelled(_)) => {
+                ended_as(hold, other).map(Waited::Ended)
+            }
         }
     }
 
     fn gave_up(&self, hold: &Hold, waiter: Waiter) -> Waited {
         if hold.deadline <= Instant::now() {
-            if self.holds.resolve(hold, State::Expired) {
-                self.record_hold(hold, None);
-            }
-            return self
-                .settled(hold, waiter)
-                .unwrap_or_else(|| Waited::Ended(Refusal::ApprovalExpired(hold.id.clone())));
+            self.end_hold(hold, EndsFrom::Pending, State::Expired, None);
         }
-        pending(hold, RETRY_AFTER)
+        self.settled(hold, waiter)
+            .unwrap_or_else(|| pending(hold, RETRY_AFTER))
     }
 
-    fn consumed(&self, hold: &Hold) {
-        if hold.covers == Covers::Once {
-            self.holds.forget_fingerprint(hold);
-            self.record_hold(hold, None);
+    /// Ends `hold` as `to`, unless it is past `from`, and tells everybody whom
+    /// it concerns. Written down before anybody can act on it.
+    pub(super) fn end_hold(
+        &self,
+        hold: &Hold,
+        from: EndsFrom,
+        to: State,
+        by: Option<&str>,
+    ) -> bool {
+        let forget = matches!(to, State::Cancelled(_));
+        let first = self
+            .holds
+            .end(hold, from, to, |to| self.record_hold(hold, to, by));
+        if first {
+            if forget {
+                self.holds.forget_fingerprint(hold);
+            }
+            tell_activity(hold);
+            self.parts.metrics.holds_open(self.holds.pending());
         }
+        first
+    }
+
+    /// Ends a hold on an answer that is lost.
+    pub(super) fn lose_answer(&self, hold: &Hold) {
+        let lost = "the agent went away, and the answer with it";
+        self.end_hold(hold, EndsFrom::Unused, State::Cancelled(lost.into()), None);
     }
 
     /// What a hold on `operation` is opened with.
@@ -131,7 +165,7 @@ impl Inner {
         &self,
         operation: &Operation,
         stage: Stage,
-        ruling: &Ruling,
+        ruling: &Arc<Ruling>,
         covers: Covers,
     ) -> Opening {
         let fingerprint = match covers {
@@ -149,7 +183,7 @@ impl Inner {
     }
 
     /// An opening of a hold that nothing but its id is recognised by.
-    pub(super) fn bare_opening(&self, context: Arc<Context>, ruling: &Ruling) -> Opening {
+    pub(super) fn bare_opening(&self, context: Arc<Context>, ruling: &Arc<Ruling>) -> Opening {
         let opened_at = clock::now();
         let told = ruling.approval.as_ref();
         let lives = told
@@ -162,43 +196,58 @@ impl Inner {
                 .unwrap_or_else(|| ApprovalId(clock::secret_name("apr_").into())),
             stage: Stage::Started,
             summary: "".into(),
-            reason: ruling.reason.clone(),
-            policy: ruling.policy.clone(),
+            ruling: ruling.clone(),
             context,
             opened_at,
             expires_at: opened_at.after(lives),
             deadline: now.checked_add(lives).unwrap_or(now),
             fingerprint: None,
-            generation: ruling.generation,
             covers: Covers::Once,
+            activity: None,
         }
     }
 
     /// Registers `hold`, or joins the twin that an identical operation opened
-    /// meanwhile. `None` at the bound.
-    pub(super) fn open_hold(self: &Arc<Self>, hold: Hold) -> Option<Arc<Hold>> {
-        let (hold, opened) = self.holds.open(hold, self.parts.settings.holds_max)?;
-        if opened == Opened::Now {
-            self.record_hold(&hold, None);
-            tracing::info!(approval_id = %hold.id, "waiting for a person: {}", hold.summary);
-            if self.parts.backend.approvals_at() == ApprovalsAt::Core {
-                let (gate, hold) = (Arc::downgrade(self), hold.clone());
-                drop(spawn_named("approval-poll", async move {
-                    poll(&gate, &hold).await;
-                }));
-            }
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The bound of open holds is reached, or the session is halted: a hold is
+    /// either seen by the halt that ends all holds, or sees it.
+    pub(super) fn open_hold(
+        self: &Arc<Self>,
+        hold: Hold,
+        session: &Session,
+    ) -> Result<(Arc<Hold>, Waiter), Refusal> {
+        let Some((hold, opened)) = self.holds.open(hold, self.parts.settings.holds_max) else {
+            self.parts.metrics.limit_hit(LimitHit::Holds);
+            return Err(Refusal::Overloaded("held operations"));
+        };
+        if opened == Opened::Before {
+            return Ok((hold, Waiter::Joiner));
         }
-        Some(hold)
+        self.record_hold(&hold, &State::Pending, None);
+        self.parts.metrics.holds_open(self.holds.pending());
+        if let Some(reason) = session.halted() {
+            let cancelled = State::Cancelled(reason.clone());
+            self.end_hold(&hold, EndsFrom::Unused, cancelled, None);
+            return Err(Refusal::Halted(reason));
+        }
+        tracing::info!(approval_id = %hold.id, "waiting for a person: {}", hold.summary);
+        if self.parts.backend.approvals_at() == ApprovalsAt::Core {
+            let (gate, hold) = (Arc::downgrade(self), hold.clone());
+            drop(spawn_named("approval-poll", async move {
+                poll(&gate, &hold).await;
+            }));
+        }
+        Ok((hold, Waiter::Owner))
     }
 
-    /// Writes where `hold` stands.
-    pub(super) fn record_hold(&self, hold: &Hold, by: Option<&str>) {
-        self.parts.metrics.holds_open(self.holds.pending());
-        let state = hold.state();
-        let reason = match &state {
+    /// Writes that `hold` stands, or is about to stand, at `state`.
+    fn record_hold(&self, hold: &Hold, state: &State, by: Option<&str>) {
+        let reason = match state {
             State::Rejected(reason) | State::Cancelled(reason) => Some(reason),
             State::Pending | State::Granted | State::Consumed | State::Expired => {
-                hold.reason.as_ref()
+                hold.ruling.reason.as_ref()
             }
         };
         let written = self.parts.journal.append(&Record::Approval {
@@ -215,6 +264,22 @@ impl Inner {
     }
 }
 
+/// Later operations of an activity go on by a grant and by nothing else.
+pub(super) fn tell_activity(hold: &Hold) {
+    let Some(activity) = &hold.activity else {
+        return;
+    };
+    match hold.state() {
+        State::Pending => {}
+        State::Granted | State::Consumed => activity.waits_no_longer(&hold.id),
+        State::Rejected(reason) | State::Cancelled(reason) => activity.abort(&reason),
+        State::Expired => {
+            let reason = Refusal::ApprovalExpired(hold.id.clone()).to_string();
+            activity.abort(&reason.as_str().into());
+        }
+    }
+}
+
 fn pending(hold: &Hold, retry_after: Duration) -> Waited {
     Waited::Ended(Refusal::ApprovalPending {
         approval: hold.id.clone(),
@@ -227,28 +292,57 @@ fn pending(hold: &Hold, retry_after: Duration) -> Waited {
 /// must not read as a refusal.
 async fn poll(gate: &std::sync::Weak<Inner>, hold: &Hold) {
     let mut pause = POLL_FIRST;
+    let mut next = after(Instant::now(), pause);
     let mut state = hold.state.subscribe();
     loop {
-        tokio::select! {
-            () = time::sleep(pause) => {}
-            () = hold.nudge.notified() => {}
+        let nudged = tokio::select! {
+            biased;
             _ = state.wait_for(|state| *state != State::Pending) => return,
-        }
-        pause = pause.saturating_mul(2).min(POLL_MAX);
-        let Some(gate) = gate.upgrade() else { return };
-        let end = match gate.parts.backend.approval(&hold.context).await {
-            Ok(ApprovalState::Granted) => State::Granted,
-            Ok(ApprovalState::Rejected(reason)) => State::Rejected(reason),
-            Ok(ApprovalState::Expired) => State::Expired,
-            Ok(ApprovalState::Pending { .. }) => continue,
-            Err(error) => {
-                tracing::debug!(%error, approval_id = %hold.id, "approval not read, still pending");
-                continue;
-            }
+            () = time::sleep_until(hold.deadline) => None,
+            () = time::sleep_until(next) => Some(false),
+            () = hold.nudge.notified() => Some(true),
         };
-        if gate.holds.resolve(hold, end) {
-            gate.record_hold(hold, Some("core"));
+        let Some(gate) = gate.upgrade() else { return };
+        let Some(nudged) = nudged else {
+            gate.end_hold(hold, EndsFrom::Pending, State::Expired, None);
+            return;
+        };
+        if let Some(end) = gate.look(hold).await {
+            gate.end_hold(hold, EndsFrom::Pending, end, Some("core"));
+            return;
         }
-        return;
+        drop(gate);
+        // A waiter's last look comes on top of the schedule.
+        if !nudged {
+            pause = pause.saturating_mul(2).min(POLL_MAX);
+            next = after(Instant::now(), pause);
+        }
+        // However many waiters there are, Core is not asked all the time.
+        time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+fn after(now: Instant, pause: Duration) -> Instant {
+    now.checked_add(pause).unwrap_or(now)
+}
+
+impl Inner {
+    /// Asks Core once; `None` while nobody has decided.
+    async fn look(&self, hold: &Hold) -> Option<State> {
+        let answer = self.parts.backend.approval(&hold.context);
+        match time::timeout(self.parts.settings.judge_within, answer).await {
+            Ok(Ok(ApprovalState::Granted)) => Some(State::Granted),
+            Ok(Ok(ApprovalState::Rejected(reason))) => Some(State::Rejected(reason)),
+            Ok(Ok(ApprovalState::Expired)) => Some(State::Expired),
+            Ok(Ok(ApprovalState::Pending { .. })) => None,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, approval_id = %hold.id, "approval not read, still pending");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(approval_id = %hold.id, "approval not read in time, still pending");
+                None
+            }
+        }
     }
 }

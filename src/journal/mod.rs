@@ -175,13 +175,24 @@ pub struct OpenError {
 
 impl std::fmt::Display for OpenError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let hint = match self.source.kind() {
-            io::ErrorKind::WouldBlock => "another openbox-sidecar is using it",
-            io::ErrorKind::PermissionDenied => "this user may not write there",
-            io::ErrorKind::StorageFull => "the disk is full",
-            io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
-            _ => "see the system's message",
-        };
+        let kind = self.source.kind();
+        let known = [
+            (
+                io::ErrorKind::WouldBlock,
+                "another openbox-sidecar is using it",
+            ),
+            (
+                io::ErrorKind::PermissionDenied,
+                "this user may not write there",
+            ),
+            (io::ErrorKind::StorageFull, "the disk is full"),
+            (
+                io::ErrorKind::ReadOnlyFilesystem,
+                "the file system is read-only",
+            ),
+        ];
+        let hint = known.iter().find(|(each, _)| *each == kind);
+        let hint = hint.map_or("see the system's message", |(_, hint)| hint);
         write!(
             f,
             "cannot {} the state folder {}: {} ({hint}); set --state-dir to a folder this user may write",

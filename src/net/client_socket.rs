@@ -4,13 +4,14 @@
 //! unfinished or a pipelined request is buffered. A held request must see its client go in these cases too,
 //! so the socket is shared between the one who reads and writes and any number of watchers.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -34,6 +35,25 @@ impl ClientSocket {
         Self {
             stream: Arc::new(stream),
         }
+    }
+
+    /// Takes the connection away from the runtime it was accepted in, for [`Self::attach`] in another.
+    ///
+    /// # Errors
+    ///
+    /// When a [`Watch`] or another part of it is in use, or the system does not let go of it.
+    pub fn detach(self) -> io::Result<std::net::TcpStream> {
+        let stream = Arc::into_inner(self.stream).ok_or(io::ErrorKind::ResourceBusy)?;
+        stream.into_std()
+    }
+
+    /// Gives a detached connection to the runtime this is called in.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not take it into the event queue.
+    pub fn attach(stream: std::net::TcpStream) -> io::Result<Self> {
+        TcpStream::from_std(stream).map(Self::new)
     }
 
     /// A handle that notices the client leave.
@@ -87,8 +107,6 @@ impl Watch {
     /// Cancel-safe, and any number of watchers may wait.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub async fn hung_up(&self) {
-        use tokio::io::Interest;
-
         // PRIORITY is satisfied by the closing of the read side but not by data; READABLE would spin on bytes
         // that nobody is reading. Urgent data is not seen either: tokio does not register sockets for it.
         // An error is the runtime shutting down.
@@ -105,8 +123,6 @@ impl Watch {
     /// Cancel-safe, and any number of watchers may wait.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub async fn hung_up(&self) {
-        use tokio::io::Interest;
-
         // kqueue has no readiness for the closing alone, so the flag is looked at now and then.
         const LOOK_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
         loop {
@@ -135,9 +151,25 @@ impl AsyncRead for ClientSocket {
         }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done.map(drop)),
+            let space = buf.initialize_unfilled();
+            let mut short = 0;
+            let read = self.stream.try_io(Interest::READABLE, || {
+                let read = (&*SockRef::from(&*self.stream)).read(space)?;
+                if read > 0 && read < space.len() {
+                    // There is no more for now, and saying so here, with the readiness as it was before the
+                    // read, saves the system call that would find nothing.
+                    short = read;
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(read)
+            });
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && short == 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    buf.advance(short);
+                    return Poll::Ready(Ok(()));
+                }
+                done => return Poll::Ready(done.map(|read| buf.advance(read))),
             }
         }
     }

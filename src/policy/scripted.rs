@@ -96,25 +96,31 @@ impl Scripted {
     }
 }
 
-impl PolicyBackend for Scripted {
-    fn judge<'a>(&'a self, question: Question<'a>) -> Judging<'a> {
+impl Scripted {
+    fn answer(&self, question: Question<'_>) -> Result<Arc<Ruling>, PolicyError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let list = match question {
             Question::Started(_) => &self.started,
             Question::Completed(..) => &self.completed,
             Question::Event(_) => &self.events,
         };
-        let generation = self.generation();
         let next = lock(list).pop_front().unwrap_or_else(|| match self.always {
-            Some(verdict) => Ok(Ruling::new(verdict, generation)),
+            Some(verdict) => Ok(Ruling::new(verdict, self.generation())),
             None => Err(PolicyError::Unavailable(Reason::from("the script is over"))),
         });
-        let next = next.map(Arc::new);
+        next.map(Arc::new)
+    }
+}
+
+impl PolicyBackend for Scripted {
+    fn judge<'a>(&'a self, question: Question<'a>) -> Judging<'a> {
         match self.slowly {
-            None => Judging::Now(next),
+            None => Judging::Now(self.answer(question)),
+            // As a real one: a question is asked once it is waited for.
             Some(long) => Judging::Later(Box::pin(async move {
+                let answer = self.answer(question);
                 tokio::time::sleep(long).await;
-                next
+                answer
             })),
         }
     }

@@ -5,7 +5,9 @@ pub mod drain;
 pub mod readiness;
 pub mod signals;
 pub mod spawn;
+pub mod workers;
 
 pub use drain::{Drain, DrainTrigger};
 pub use readiness::Readiness;
 pub use spawn::spawn_named;
+pub use workers::Workers;

@@ -17,7 +17,7 @@ pub struct Activity {
 #[derive(Debug, Default)]
 struct State {
     aborted: Option<Reason>,
-    waits_for: Option<ApprovalId>,
+    waits_for: Vec<ApprovalId>,
 }
 
 impl Activity {
@@ -30,6 +30,10 @@ impl Activity {
         }
     }
 
+    pub(super) fn attempt(&self) -> Option<u32> {
+        self.context.activity.as_ref().map(|named| named.attempt)
+    }
+
     /// Why later operations are refused without asking, if they are.
     pub fn aborted(&self) -> Option<Reason> {
         self.lock().aborted.clone()
@@ -40,15 +44,21 @@ impl Activity {
         self.lock().aborted.get_or_insert_with(|| reason.clone());
     }
 
-    /// The approval that later operations wait for, if any: an earlier outcome
-    /// needs a person's consent after it had already gone out.
+    /// The oldest approval that later operations wait for, if any: an earlier
+    /// outcome needs a person's consent after it had already gone out.
     pub fn waits_for(&self) -> Option<ApprovalId> {
-        self.lock().waits_for.clone()
+        self.lock().waits_for.first().cloned()
     }
 
-    /// Makes later operations wait for `approval`, or for nothing.
-    pub fn set_waits_for(&self, approval: Option<ApprovalId>) {
-        self.lock().waits_for = approval;
+    /// Makes later operations wait for `approval` too. As many as there may be
+    /// approvals at once, at most.
+    pub fn wait_for(&self, approval: ApprovalId) {
+        self.lock().waits_for.push(approval);
+    }
+
+    /// Makes later operations wait for `approval` no longer.
+    pub fn waits_no_longer(&self, approval: &ApprovalId) {
+        self.lock().waits_for.retain(|known| known != approval);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -72,6 +72,8 @@ pub(in crate::session) struct Halts {
     runs: AtomicUsize,
     any: AtomicUsize,
     changed: watch::Sender<u64>,
+    /// Held while a latch and the counts are brought to agree.
+    turn: Mutex<()>,
 }
 
 impl Halts {
@@ -126,6 +128,7 @@ impl Registry {
             runs: AtomicUsize::new(0),
             any: AtomicUsize::new(0),
             changed: watch::Sender::new(0),
+            turn: Mutex::new(()),
         });
         let context = Arc::new(settings.own.clone());
         let own = Session {
@@ -313,8 +316,9 @@ impl Registry {
             .runs
             .entry(key)
             .and_modify(|known| {
-                if known.latch.reason().is_none() {
-                    *known = Arc::new(Run::new(Arc::new(own.clone()), now));
+                // Another caller may have opened it since we looked.
+                if known.is_closed() && known.latch.reason().is_none() {
+                    *known = Arc::new(Run::reopened(known, Arc::new(own.clone()), now));
                 }
             })
             .or_insert_with(|| Arc::new(Run::new(Arc::new(own.clone()), now)))
@@ -431,23 +435,40 @@ impl Registry {
         Ok(true)
     }
 
-    /// Halts the run of `session`. Returns whether it was not halted before.
+    /// Halts `run`, and with it whatever is open under its name. Returns
+    /// whether it was not halted before.
     pub fn halt(&self, run: &Run, reason: &Reason) -> bool {
-        let first = run.latch.trip(reason);
+        let key = RunKey::of(&run.context);
+        // A run that ended meanwhile may be forgotten, or opened anew: the halt
+        // must reach it where the operator finds it.
+        let known = (key != RunKey::of(&self.own.context)).then(|| {
+            let entry = self.runs.entry(key);
+            let known = entry.or_insert_with(|| Arc::new(Run::remembered(run)));
+            known.value().latch.clone()
+        });
+        let turn = lock(&self.halts.turn);
+        let latch = known.as_ref().unwrap_or(&run.latch);
+        let first = latch.trip(reason);
+        if !Arc::ptr_eq(latch, &run.latch) {
+            run.latch.trip(reason);
+        }
         if first {
             self.halts.runs.fetch_add(1, Ordering::AcqRel);
             self.halts.any.fetch_add(1, Ordering::AcqRel);
         }
+        drop(turn);
         self.halts.announce();
         first
     }
 
     /// Halts everything. Returns whether it was not halted before.
     pub fn halt_everything(&self, reason: &Reason) -> bool {
+        let turn = lock(&self.halts.turn);
         let first = self.halts.everything.trip(reason);
         if first {
             self.halts.any.fetch_add(1, Ordering::AcqRel);
         }
+        drop(turn);
         self.halts.announce();
         first
     }
@@ -455,6 +476,7 @@ impl Registry {
     /// Resumes `run`, and everything if everything was halted. Returns whether
     /// anything was.
     pub fn resume(&self, run: &Run) -> bool {
+        let turn = lock(&self.halts.turn);
         let run_was = run.latch.reset();
         if run_was {
             self.halts.runs.fetch_sub(1, Ordering::AcqRel);
@@ -464,6 +486,7 @@ impl Registry {
         if everything_was {
             self.halts.any.fetch_sub(1, Ordering::AcqRel);
         }
+        drop(turn);
         self.halts.announce();
         run_was || everything_was
     }
@@ -696,5 +719,59 @@ mod tests {
         }
         let over = registry.register_trace(TraceId(3), &run, NOW);
         assert_eq!(over, Err(Limit("registered contexts")));
+    }
+
+    #[test]
+    fn a_halt_reaches_the_run_that_was_opened_under_the_name_meanwhile() {
+        let registry = registry(Unattributed::Session);
+        let name = context("w", "r", None);
+        let before = registry.open_run(&name, NOW).unwrap();
+        registry.close_run(&name);
+        let now = registry.open_run(&name, NOW).unwrap();
+        assert!(!Arc::ptr_eq(&before, &now));
+        assert!(registry.halt(&before, &Reason::from("stop")));
+        assert!(now.latch.reason().is_some());
+        assert!(registry.resume(&now));
+        assert!(registry.own().halted().is_none());
+    }
+
+    #[test]
+    fn a_halt_of_a_forgotten_run_can_be_found_and_resumed() {
+        let registry = registry(Unattributed::Session);
+        let name = context("w", "r", None);
+        let run = registry.open_run(&name, NOW).unwrap();
+        registry.close_run(&name);
+        for id in ["1", "2", "3"] {
+            registry.open_run(&context("w", id, None), NOW).unwrap();
+        }
+        let key = RunKey::of(&name);
+        assert!(registry.run(&key).is_none(), "it was to be forgotten");
+        assert!(registry.halt(&run, &Reason::from("stop")));
+        let found = registry.run(&key).unwrap();
+        assert!(found.is_closed() && found.latch.reason().is_some());
+        assert!(registry.own().halted().is_some());
+        assert!(registry.resume(&found));
+        assert!(registry.own().halted().is_none() && run.latch.reason().is_none());
+    }
+
+    #[test]
+    fn only_a_new_attempt_starts_without_the_refusals_of_the_last() {
+        let registry = registry(Unattributed::Session);
+        let first = Arc::new(context("w", "r", Some("a")));
+        let mut second = context("w", "r", Some("a"));
+        if let Some(activity) = &mut second.activity {
+            activity.attempt = 2;
+        }
+        let aborted = || {
+            let run = registry.run(&RunKey::of(&first)).unwrap();
+            run.activity("a").unwrap().aborted().is_some()
+        };
+        registry.open_activity(&first, NOW).unwrap();
+        let session = registry.session_of(&first);
+        session.activity.unwrap().abort(&Reason::from("no"));
+        registry.open_activity(&first, NOW).unwrap();
+        assert!(aborted(), "the same attempt, told again");
+        registry.open_activity(&Arc::new(second), NOW).unwrap();
+        assert!(!aborted());
     }
 }

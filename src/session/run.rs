@@ -16,8 +16,9 @@ pub struct Run {
     pub context: Arc<Context>,
     /// When it was opened here.
     pub opened_at: Timestamp,
-    /// Its halt.
-    pub latch: Latch,
+    /// Its halt, shared with the run of the same name that it succeeds: a halt
+    /// decided for an operation of then stops what runs under the name now.
+    pub latch: Arc<Latch>,
     closed: AtomicBool,
     activities: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
 }
@@ -27,10 +28,25 @@ impl Run {
         Self {
             context,
             opened_at,
-            latch: Latch::default(),
+            latch: Arc::default(),
             closed: AtomicBool::new(false),
             activities: Mutex::default(),
         }
+    }
+
+    /// A run of the name of `before`, which has ended, opened anew.
+    pub(super) fn reopened(before: &Self, context: Arc<Context>, opened_at: Timestamp) -> Self {
+        Self {
+            latch: before.latch.clone(),
+            ..Self::new(context, opened_at)
+        }
+    }
+
+    /// The trace that a halt leaves of a run that is no longer known.
+    pub(super) fn remembered(before: &Self) -> Self {
+        let run = Self::reopened(before, before.context.clone(), before.opened_at);
+        run.closed.store(true, Ordering::Release);
+        run
     }
 
     /// Whether the agent said that it ended.
@@ -59,10 +75,17 @@ impl Run {
     }
 
     /// Opens an activity, replacing an earlier attempt of the same id: a new
-    /// attempt starts without its predecessor's refusals, as the SDKs do.
+    /// attempt starts without its predecessor's refusals, as the SDKs do; the
+    /// same attempt told again changes nothing.
     /// `None` at the bound of `at_most` open activities.
     pub(super) fn open(&self, activity: Arc<Activity>, id: Arc<str>, at_most: usize) -> Option<()> {
         let mut open = self.lock();
+        if open
+            .get(&id)
+            .is_some_and(|known| known.attempt() == activity.attempt())
+        {
+            return Some(());
+        }
         if open.len() >= at_most && !open.contains_key(&id) {
             return None;
         }

@@ -20,6 +20,7 @@ use crate::net::http1::{
     ClientConnection, DrivenBody, HeaderCase, Options, Pool, PoolSettings, SendError,
 };
 use crate::policy::Later;
+use crate::process::workers;
 
 use super::settings::{CoreUrl, Scheme, Settings};
 
@@ -96,7 +97,8 @@ type Asked = Full<Bytes>;
 pub(super) struct Client {
     settings: Settings,
     connector: Connector,
-    pool: Arc<Pool<(), Asked>>,
+    /// By worker: a connection is served best by the thread that opened it.
+    pool: Arc<Pool<usize, Asked>>,
     slots: Semaphore,
     headers: HeaderMap,
 }
@@ -155,7 +157,7 @@ impl Client {
     }
 
     async fn exchange(&self, route: Route, body: Bytes) -> Result<Answered, NoAnswer> {
-        if let Some(kept) = self.pool.take(&()) {
+        if let Some(kept) = self.pool.take(&workers::current()) {
             match kept.send(self.request(route, body.clone())).await {
                 Ok(response) => return self.read(response).await,
                 // Core may close a kept connection just when it is used again:
@@ -176,7 +178,7 @@ impl Client {
         let fresh = ClientConnection::open(io, options)
             .await
             .map_err(NoAnswer::BrokeOff)?;
-        let fresh = self.pool.adopt((), fresh);
+        let fresh = self.pool.adopt(workers::current(), fresh);
         match fresh.send(self.request(route, body)).await {
             Ok(response) => self.read(response).await,
             Err(error) => Err(lost(error)),

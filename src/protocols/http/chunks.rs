@@ -143,6 +143,9 @@ fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
 mod tests {
     use super::*;
 
+    /// Where a body ends, that it is incomplete, or that it is refused.
+    type End = Result<Option<usize>, ()>;
+
     fn whole(body: &[u8]) -> Result<Option<usize>, Malformed> {
         let mut chunks = Chunks::new(100);
         let used = chunks.read(body)?;
@@ -153,7 +156,7 @@ mod tests {
     fn a_chunked_body_ends_in_one_place_or_is_refused() {
         let long = [b"5;".as_slice(), &[b'x'; 300], b"\r\nhello\r\n0\r\n\r\n"].concat();
         #[rustfmt::skip]
-        let table: [(&[u8], Result<Option<usize>, ()>); 16] = [
+        let table: [(&[u8], End); 16] = [
             (b"0\r\n\r\n",                                  Ok(Some(5))),
             (b"5\r\nhello\r\n0\r\n\r\nGET /",               Ok(Some(15))),
             (b"5;name=value\r\nhello\r\n0\r\n\r\n",         Ok(Some(26))),

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use crate::domain::{
     Answer, Capture, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal, Timestamp,
@@ -61,7 +62,9 @@ async fn route(line: &Arc<Line>, request: Request<Incoming>) -> Response<Outgoin
         Err(refusal) => return *refusal,
     };
     match &line.tunnel {
-        None if request.method() == Method::CONNECT => connect::open(line, request, user).await,
+        None if request.method() == Method::CONNECT => {
+            Box::pin(connect::open(line, request, user)).await
+        }
         None => {
             let (parts, body) = request.into_parts();
             match Target::of_absolute(&parts) {
@@ -100,61 +103,101 @@ fn refused_head(line: &Line, headers: &HeaderMap) -> Option<Response<Outgoing>> 
 /// Everything between a pinned request and its answer.
 async fn govern(
     line: &Arc<Line>,
+    parts: Parts,
+    body: Incoming,
+    target: &Target,
+    user: Option<&str>,
+) -> Response<Outgoing> {
+    match prepare(line, parts, body, target, user).await {
+        // Boxed: thousands of requests may be held before they get here, and
+        // must not carry what only one that leaves needs.
+        Ok(prepared) => Box::pin(carry_out(line, prepared, target)).await,
+        Err(response) => *response,
+    }
+}
+
+/// An admitted request, and the client's side of the upgrade it asks for.
+struct Prepared {
+    permit: Permit,
+    held: Held<Request<RequestBody>>,
+    id: OperationId,
+    method: Method,
+    upgrading: Upgrading,
+    client: Option<OnUpgrade>,
+}
+
+/// Describes a request and has it admitted.
+async fn prepare(
+    line: &Arc<Line>,
     mut parts: Parts,
     mut body: Incoming,
     target: &Target,
     user: Option<&str>,
-) -> Response<Outgoing> {
+) -> Result<Prepared, Box<Response<Outgoing>>> {
     let started_at = clock::now();
     let trace = describe::trace(&parts.headers);
     let claim = describe::claim(&parts.headers, trace, user);
     let registry = line.proxy.gate.registry();
     let Some(session) = registry.attribute(&claim, started_at) else {
-        return unattributed(line, started_at);
+        return Err(Box::new(unattributed(line, started_at)));
     };
-    let websocket = upgrade::asks_for_websocket(&parts);
-    fields::strip_hop_by_hop(&mut parts.headers);
-    let gathered = match gather_request(line, &parts, &mut body).await {
-        Ok(gathered) => gathered,
-        Err(response) => return *response,
-    };
-    let operation = describe::operation(
-        &parts,
-        target,
-        gathered.capture,
-        trace,
-        &session,
-        started_at,
-    );
-    let id = operation.id;
-    let permit = match admit(line, operation, session, &parts.method).await {
-        Ok(permit) => permit,
-        Err(response) => return *response,
-    };
-    let body = RequestBody::new(gathered.body, body, line.proxy.gate.metrics());
-    let is_head = parts.method == Method::HEAD;
-    let client = websocket.then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>());
-    let request = outbound(parts, body, target, websocket);
-    let Some(cleared) = Held::new(id, request).release(&permit) else {
-        // A bug in this program; the request stays here.
-        return refuse::problem(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "mismatched_permit",
-            "the permit is for another request",
-            Some(id),
-        );
-    };
-    let upgrading = if websocket {
+    let upgrading = if upgrade::asks_for_websocket(&parts) {
         Upgrading::Yes
     } else {
         Upgrading::No
     };
+    fields::strip_hop_by_hop(&mut parts.headers);
+    let GatheredRequest {
+        body: gathered,
+        capture,
+    } = gather_request(line, &parts, &mut body).await?;
+    let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
+    let id = operation.id;
+    let client = match upgrading {
+        Upgrading::Yes => parts.extensions.remove::<OnUpgrade>(),
+        Upgrading::No => None,
+    };
+    let method = parts.method.clone();
+    let body = RequestBody::new(gathered, body, line.proxy.gate.metrics());
+    // From here on nothing but a permit for this operation gets it out.
+    let held = Held::new(id, outbound(parts, body, target, upgrading));
+    let permit = admit(line, operation, session, &method).await?;
+    Ok(Prepared {
+        permit,
+        held,
+        id,
+        method,
+        upgrading,
+        client,
+    })
+}
+
+/// Sends an admitted request and answers with its outcome.
+async fn carry_out(line: &Arc<Line>, prepared: Prepared, target: &Target) -> Response<Outgoing> {
+    let Prepared {
+        permit,
+        held,
+        id,
+        method,
+        upgrading,
+        client,
+    } = prepared;
+    let Some(cleared) = held.release(&permit) else {
+        // A bug in this program; the request stays here.
+        let detail = "the permit is for another request";
+        return refuse::problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "mismatched_permit",
+            detail,
+            Some(id),
+        );
+    };
     match line.proxy.upstream.send(cleared, target, upgrading).await {
         Err(error) => upstream_failed(permit, id, &error),
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            upgrade::relay(line, permit, id, response, client.flatten())
+            upgrade::relay(line, permit, id, response, client)
         }
-        Ok(response) => finish(line, permit, id, response, is_head).await,
+        Ok(response) => finish(line, permit, id, response, &method).await,
     }
 }
 
@@ -291,7 +334,7 @@ fn outbound(
     mut parts: Parts,
     body: RequestBody,
     target: &Target,
-    websocket: bool,
+    upgrading: Upgrading,
 ) -> Request<RequestBody> {
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(http::Uri::default, http::Uri::from);
@@ -303,7 +346,7 @@ fn outbound(
             parts.headers.insert(header::HOST, host);
         }
     }
-    if websocket {
+    if upgrading == Upgrading::Yes {
         upgrade::ask_for_websocket(&mut parts.headers);
     }
     Request::from_parts(parts, body)
@@ -331,7 +374,7 @@ async fn finish(
     permit: Permit,
     id: OperationId,
     response: Response<AnswerBody>,
-    is_head: bool,
+    method: &Method,
 ) -> Response<Outgoing> {
     let (mut parts, mut body) = response.into_parts();
     parts.version = Version::HTTP_11;
@@ -341,7 +384,7 @@ async fn finish(
     let settings = &line.proxy.settings;
     let cap = settings.capture_bytes_max;
     let text = fields::is_text(&parts.headers) && cap > 0;
-    let over = body.is_end_stream() || is_head;
+    let over = body.is_end_stream() || *method == Method::HEAD;
     let fits = body
         .size_hint()
         .exact()

@@ -194,14 +194,14 @@ impl Fields {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 self.hosts = self.hosts.saturating_add(1);
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Malformed {
-                        status: 417,
-                        code: "expectation_failed",
-                        detail: "the only expectation this proxy can meet is 100-continue",
-                    });
-                }
+            6 if name.eq_ignore_ascii_case(b"expect")
+                && !value.eq_ignore_ascii_case(b"100-continue") =>
+            {
+                return Err(Malformed {
+                    status: 417,
+                    code: "expectation_failed",
+                    detail: "the only expectation this proxy can meet is 100-continue",
+                });
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => {

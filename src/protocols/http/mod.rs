@@ -35,6 +35,7 @@ use crate::gate::Gate;
 use crate::net::dial::Dialer;
 use crate::net::mint::Mint;
 use crate::net::tls::Upstreams;
+use crate::process::Workers;
 use crate::redact::Secret;
 
 pub use settings::{Completed, OverCap, Settings};
@@ -52,13 +53,18 @@ pub struct Parts {
     pub tls: Upstreams,
     /// Who makes certificates for intercepted hosts.
     pub mint: Arc<Mint>,
+    /// Who serves connections.
+    pub workers: Workers,
     /// The token that proxy credentials must carry, where there are any.
     pub agent_token: Option<Secret>,
 }
 
 /// The HTTP proxy, ready to run.
 #[derive(Debug)]
-pub struct HttpProxy(Arc<Proxy>);
+pub struct HttpProxy {
+    proxy: Arc<Proxy>,
+    workers: Workers,
+}
 
 #[derive(Debug)]
 struct Proxy {
@@ -78,14 +84,19 @@ impl HttpProxy {
             parts.tls,
             settings.answer_within,
             settings.idle_upstreams_max,
+            parts.workers.count(),
         );
-        Self(Arc::new(Proxy {
+        let proxy = Proxy {
             upstream,
             settings,
             gate: parts.gate,
             mint: parts.mint,
             agent_token: parts.agent_token,
-        }))
+        };
+        Self {
+            proxy: Arc::new(proxy),
+            workers: parts.workers,
+        }
     }
 }
 

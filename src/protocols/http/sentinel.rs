@@ -22,7 +22,7 @@ use super::chunks::Chunks;
 use super::framing::{self, Framing, Limits, Malformed};
 
 /// Bytes read at once while a head is awaited.
-const READ_SIZE: usize = 8 * 1024;
+const READ_SIZE: usize = 4 * 1024;
 
 /// The field that marks a substituted head. Its value is unguessable, so no
 /// client can make one.
@@ -300,8 +300,8 @@ impl<S> Sentinel<S> {
 
 impl<S: AsyncRead + Unpin> Sentinel<S> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut space = [std::mem::MaybeUninit::uninit(); READ_SIZE];
-        let mut buffer = ReadBuf::uninit(&mut space);
+        let mut space = [0; READ_SIZE];
+        let mut buffer = ReadBuf::new(&mut space);
         match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => {
                 self.pending.extend_from_slice(buffer.filled());
@@ -310,6 +310,40 @@ impl<S: AsyncRead + Unpin> Sentinel<S> {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// A body of known length needs no reading of ours: it goes from the socket
+    /// to the library without a copy. `None` where that does not apply.
+    fn poll_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Option<Poll<io::Result<()>>> {
+        let Phase::Length(left) = &mut self.phase else {
+            return None;
+        };
+        if *left == 0 || !self.pending.is_empty() {
+            return None;
+        }
+        let room = to.remaining();
+        let room = usize::try_from(*left).map_or(room, |left| left.min(room));
+        let mut space = ReadBuf::new(to.initialize_unfilled_to(room));
+        let polled = Pin::new(&mut self.io).poll_read(cx, &mut space);
+        let read = space.filled().len();
+        *left = left.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
+        to.advance(read);
+        if read > 0 {
+            self.patience_from_now();
+        }
+        Some(polled)
+    }
+
+    /// Nothing came: waits, but not for ever.
+    fn quiet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pending.is_empty() && self.silent_until <= Instant::now() {
+            self.patience_from_now();
+        }
+        self.silence(cx)
     }
 
     fn patience_from_now(&mut self) {
@@ -347,18 +381,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sentinel<S> {
                 return Poll::Pending;
             }
             let began = this.pending.is_empty();
+            if let Some(read) = this.poll_through(cx, to) {
+                match read {
+                    Poll::Ready(done) => return Poll::Ready(done),
+                    Poll::Pending => return this.quiet(cx),
+                }
+            }
             match this.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) if began => this.patience_from_now(),
                 // A head that trickles in has one deadline, from its first byte.
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    if this.pending.is_empty() && this.silent_until <= Instant::now() {
-                        this.patience_from_now();
-                    }
-                    return this.silence(cx);
-                }
+                Poll::Pending => return this.quiet(cx),
             }
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::{self, Instant};
 use crate::metrics::LimitHit;
 use crate::net::client_socket::ClientSocket;
 use crate::net::listen::Bound;
-use crate::process::{Drain, spawn_named};
+use crate::process::{Drain, Workers};
 use crate::session::Claim;
 
 use super::exchange;
@@ -36,10 +36,10 @@ impl HttpProxy {
     /// Serves until `drain` begins, then finishes what is under way. Returns
     /// when the last connection has ended.
     pub async fn run(self, listener: Bound, drain: Drain) {
-        let proxy = self.0;
+        let Self { proxy, workers } = self;
         let places = Arc::new(Semaphore::new(proxy.settings.connections_max));
         let mut begun = drain.clone();
-        let accepting = accept(&proxy, &listener, &places, &drain);
+        let accepting = accept(&proxy, &workers, &listener, &places, &drain);
         let sweeping = async {
             let mut tick = time::interval(SWEEP_EVERY);
             loop {
@@ -59,7 +59,13 @@ impl HttpProxy {
     }
 }
 
-async fn accept(proxy: &Arc<Proxy>, listener: &Bound, places: &Arc<Semaphore>, drain: &Drain) {
+async fn accept(
+    proxy: &Arc<Proxy>,
+    workers: &Workers,
+    listener: &Bound,
+    places: &Arc<Semaphore>,
+    drain: &Drain,
+) {
     loop {
         // The place first: what cannot be served waits in the backlog.
         let place = match places.clone().try_acquire_owned() {
@@ -73,16 +79,23 @@ async fn accept(proxy: &Arc<Proxy>, listener: &Bound, places: &Arc<Semaphore>, d
             }
         };
         let (socket, _) = listener.accept().await;
+        let Ok(socket) = socket.detach() else {
+            // It ended before it began.
+            continue;
+        };
         let place = Place::take(proxy.gate.metrics(), place);
-        let line = Line::new(proxy.clone(), socket.watch(), place);
-        let drain = drain.clone();
-        drop(spawn_named("http", async move {
+        let (proxy, drain) = (proxy.clone(), drain.clone());
+        workers.spawn("http", async move {
+            let Ok(socket) = ClientSocket::attach(socket) else {
+                return;
+            };
             let watch = socket.watch();
-            let ended = outer(socket, line, drain).await;
-            if ended == Ended::Closed {
-                watch.linger(LINGER_BYTES, LINGER_FOR).await;
+            let line = Line::new(proxy, watch.clone(), place);
+            if outer(socket, line, drain).await == Ended::Closed {
+                // Boxed: its buffer would be part of every connection.
+                Box::pin(watch.linger(LINGER_BYTES, LINGER_FOR)).await;
             }
-        }));
+        });
     }
 }
 

@@ -16,7 +16,7 @@ use crate::gate::Cleared;
 use crate::net::dial::{DialError, Dialer};
 use crate::net::http1::{ClientConnection, DrivenBody, Options, Pool, PoolSettings};
 use crate::net::tls::{TlsError, Upstreams};
-use crate::process::spawn_named;
+use crate::process::{spawn_named, workers};
 
 use super::authority::Target;
 use super::body::{RequestBody, Silence};
@@ -27,7 +27,8 @@ pub(super) type AnswerBody = DrivenBody<RequestBody>;
 /// Connections to origins. One agent uses one sidecar, so connections are
 /// pooled by destination alone.
 pub(super) struct Upstream {
-    pool: Arc<Pool<Target, RequestBody>>,
+    /// One for each worker: a connection belongs to the thread that opened it.
+    pools: Vec<Arc<Pool<Target, RequestBody>>>,
     dialer: Dialer,
     tls: Upstreams,
     answer_within: Duration,
@@ -55,13 +56,16 @@ impl Upstream {
         tls: Upstreams,
         answer_within: Duration,
         idle_upstreams_max: usize,
+        workers: usize,
     ) -> Self {
-        let pool = Pool::new(PoolSettings {
-            idle_max_per_key: idle_upstreams_max,
-            ..PoolSettings::default()
-        });
+        let pool = || {
+            Pool::new(PoolSettings {
+                idle_max_per_key: idle_upstreams_max,
+                ..PoolSettings::default()
+            })
+        };
         Self {
-            pool,
+            pools: (0..workers.max(1)).map(|_| pool()).collect(),
             dialer,
             tls,
             answer_within,
@@ -71,7 +75,13 @@ impl Upstream {
 
     /// Closes connections that have been idle for too long.
     pub(super) fn sweep(&self, now: Instant) {
-        self.pool.sweep(now);
+        for pool in &self.pools {
+            pool.sweep(now);
+        }
+    }
+
+    fn pool(&self) -> Option<&Arc<Pool<Target, RequestBody>>> {
+        self.pools.get(workers::current())
     }
 
     pub(super) fn dialer(&self) -> &Dialer {
@@ -90,7 +100,7 @@ impl Upstream {
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut request = cleared.into_inner();
         if upgrading == Upgrading::No {
-            while let Some(idle) = self.pool.take(target) {
+            while let Some(idle) = self.pool().and_then(|pool| pool.take(target)) {
                 match self.exchange(idle, request, upgrading).await {
                     Ok(response) => return Ok(response),
                     Err(Broken {
@@ -102,9 +112,9 @@ impl Upstream {
             }
         }
         let fresh = self.connect(target).await?;
-        let fresh = match upgrading {
-            Upgrading::No => self.pool.adopt(target.clone(), fresh),
-            Upgrading::Yes => fresh,
+        let fresh = match (upgrading, self.pool()) {
+            (Upgrading::No, Some(pool)) => pool.adopt(target.clone(), fresh),
+            (Upgrading::No | Upgrading::Yes, _) => fresh,
         };
         let sent = self.exchange(fresh, request, upgrading).await;
         sent.map_err(|broken| broken.error)

@@ -19,7 +19,7 @@ use crate::net::mint::{self, Mint};
 use crate::net::tls::{self, Upstreams};
 use crate::net::trust::Roots;
 use crate::policy::PolicyBackend;
-use crate::process::{DrainTrigger, drain};
+use crate::process::{DrainTrigger, Workers, drain};
 use crate::session::{self, Registry, registry::Unattributed};
 
 use super::super::{HttpProxy, Parts, Settings};
@@ -94,6 +94,7 @@ impl World {
             dialer: Dialer::new(dialing, Vec::new()),
             tls: Upstreams::new(&roots, &tls::Settings::default()).unwrap(),
             mint: Arc::new(mint.unwrap()),
+            workers: Workers::here(),
             agent_token: None,
         });
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,0 +1,25 @@
+# make run    the demonstration; make run CMD='python3 my_agent.py' governs a command of yours
+# make test   everything that is checked, with what it needs
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PYTHON ?= python3
+
+.PHONY: run test fmt lint bench
+
+run:
+	$(CARGO) build --release
+	@$(PYTHON) demo/demo.py "$(abspath $(TARGET)/release/openbox-sidecar)" $(if $(CMD),'$(subst ','\'',$(CMD))')
+
+test:
+	@scripts/test.sh
+
+fmt:
+	$(CARGO) fmt
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --features testing -- -D warnings
+
+bench:
+	$(CARGO) bench

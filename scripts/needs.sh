@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs what the tests need and is missing, or says exactly what that is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly DENY_VERSION=0.20.2
+
+missing=()
+need() { # command, Debian package
+	command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+need curl curl
+need python3 python3
+need node nodejs
+need cc gcc
+if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then
+	missing+=(python3-venv)
+fi
+
+if ((${#missing[@]})); then
+	printf 'missing: %s\n' "${missing[*]}"
+	as_root=()
+	if (($(id -u) != 0)); then
+		as_root=(sudo -n)
+	fi
+	install=("${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}")
+	if ! command -v apt-get >/dev/null || ! { "${as_root[@]}" apt-get update -qq && "${install[@]}"; }; then
+		printf 'cannot install them; as root: apt-get install %s\n' "${missing[*]}" >&2
+		exit 1
+	fi
+fi
+
+# The clients that the tests drive. A virtual environment of the same list is kept.
+list=tests/requirements.txt
+if ! cmp -s "$list" .venv/installed.txt; then
+	echo "python clients: $(tr '\n' ' ' <"$list")"
+	rm -rf .venv
+	python3 -m venv .venv
+	if ! .venv/bin/pip install --quiet --disable-pip-version-check -r "$list"; then
+		echo "cannot install the Python clients of $list" >&2
+		exit 1
+	fi
+	cp "$list" .venv/installed.txt
+fi
+
+if ! { command -v cargo-deny || command -v .tools/bin/cargo-deny; } >/dev/null 2>&1; then
+	echo "cargo-deny $DENY_VERSION: built once, into .tools/"
+	# Not optimised: building it must not take longer than the tests.
+	if ! CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=.tools/target \
+		cargo install "cargo-deny@$DENY_VERSION" --locked --quiet --profile dev --root .tools; then
+		echo "cannot build cargo-deny $DENY_VERSION" >&2
+		exit 1
+	fi
+	rm -rf .tools/target
+fi
+echo "all there"

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs everything that is checked; installs what that needs and is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+started=$SECONDS
+step "what the tests need"
+scripts/needs.sh
+export PATH="$PWD/.tools/bin:$PATH"
+export OPENBOX_TEST_PYTHON="$PWD/.venv/bin/python"
+
+step "format"
+cargo fmt --check
+step "lints"
+cargo clippy --all-targets --features testing -- -D warnings
+step "dependencies: bans, licenses, sources"
+cargo deny --log-level error check bans licenses sources
+step "tests"
+cargo test --all-targets --features testing
+step "documentation tests"
+cargo test --doc --features testing
+
+printf '\nall checks passed in %s s (not run: cargo deny advisories, which needs a network)\n' "$((SECONDS - started))"
