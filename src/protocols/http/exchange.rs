@@ -158,7 +158,8 @@ async fn prepare(
         Upgrading::No => None,
     };
     let method = parts.method.clone();
-    let body = RequestBody::new(gathered, body, line.proxy.gate.metrics());
+    let cap = line.proxy.settings.capture_bytes_max;
+    let body = RequestBody::new(gathered, cap, body, line.proxy.gate.metrics());
     // From here on nothing but a permit for this operation gets it out.
     let held = Held::new(id, outbound(parts, body, target, upgrading));
     let permit = admit(line, operation, session, &method).await?;
