@@ -1,17 +1,39 @@
 // What agents written for Node do, with its own fetch.
 //
-//     node.mjs UNDICI PLAIN_URL SECURE_URL
+//     node.mjs PLAIN_URL SECURE_URL
 //
-// The proxy comes from the environment by way of a dispatcher of undici's,
-// which Node before 24 needs for that; authorities come from NODE_EXTRA_CA_CERTS.
+// From Node 24 on, fetch takes the proxy from the environment. Before that it
+// knows no proxy, and an agent must give it one: here by a connector that opens
+// a tunnel with CONNECT. Authorities come from NODE_EXTRA_CA_CERTS.
 
 import { createHash } from "node:crypto";
-import { createRequire } from "node:module";
+import http from "node:http";
+import tls from "node:tls";
 
 const MIB = 1 << 20;
-const [undici, ...sites] = process.argv.slice(2);
-const { EnvHttpProxyAgent } = createRequire(import.meta.url)(undici);
-const dispatcher = new EnvHttpProxyAgent();
+const sites = process.argv.slice(2);
+
+const connect = ({ hostname, port, protocol, servername }, done) => {
+  const { hostname: host, port: proxyPort } = new URL(process.env.HTTP_PROXY);
+  const target = `${hostname}:${port || (protocol === "https:" ? 443 : 80)}`;
+  const asking = http.request({ host, port: proxyPort, method: "CONNECT", path: target, headers: { host: target } });
+  asking.on("error", (error) => done(error, null));
+  asking.on("connect", (answer, socket) => {
+    if (answer.statusCode !== 200) return done(new Error(`CONNECT: ${answer.statusCode}`), null);
+    if (protocol !== "https:") return done(null, socket);
+    const secure = tls.connect({ socket, servername: servername || hostname, ALPNProtocols: ["http/1.1"] });
+    secure.once("error", (error) => done(error, null));
+    secure.once("secureConnect", () => done(null, secure));
+  });
+  asking.end();
+};
+
+let dispatcher;
+if (Number(process.versions.node.split(".")[0]) < 24) {
+  await fetch("data:,"); // fetch is loaded when it is first used
+  const Agent = globalThis[Symbol.for("undici.globalDispatcher.1")].constructor;
+  dispatcher = new Agent({ connect });
+}
 
 const send = (url, options = {}) =>
   fetch(url, { dispatcher, signal: AbortSignal.timeout(20_000), ...options });
@@ -89,4 +111,4 @@ async function events(site) {
 
 for (const site of sites) await check(site);
 console.log(`all checks passed: fetch, Node ${process.version}`);
-await dispatcher.close();
+await dispatcher?.close();

@@ -65,7 +65,7 @@ fn the_child_is_sent_through_the_sidecar_and_given_no_secret() {
         .flag("--core-url", &core.url())
         .env("OPENBOX_API_KEY", key)
         .env("COPIED_KEY", key)
-        .env("OPENBOX_AGENT_PRIVATE_KEY", "cHJpdmF0ZQ==")
+        .env("OPENBOX_OPERATOR_TOKEN", "obxop_private")
         .env("OPENAI_API_KEY", "the-agents-own")
         .env("NO_PROXY", "internal.test")
         .env("HTTP_PROXY", "http://elsewhere.test:1");
@@ -110,11 +110,7 @@ fn the_child_is_sent_through_the_sidecar_and_given_no_secret() {
     assert!(variables["OPENBOX_API_KEY"].starts_with("obx_test_"));
     assert!(variables["OPENBOX_URL"].starts_with("http://127.0.0.1:"));
     assert_eq!(variables["OPENAI_API_KEY"], "the-agents-own");
-    for name in [
-        "COPIED_KEY",
-        "OPENBOX_AGENT_PRIVATE_KEY",
-        "OPENBOX_CORE_URL",
-    ] {
+    for name in ["COPIED_KEY", "OPENBOX_OPERATOR_TOKEN", "OPENBOX_CORE_URL"] {
         assert!(!variables.contains_key(name), "{name}");
     }
     assert!(!ended.out.contains(key) && !ended.err.contains(key));
@@ -138,7 +134,9 @@ sed 's/.*"url":"\([^"]*\)".*/\1/' "$STATE/operator.json"
     command.env("FIFO", &fifo).env("STATE", setup.state());
     let running = Running::start(&mut command);
     let lines = until("the child to say it all", || {
-        let lines: Vec<String> = running.out().lines().map(str::to_owned).collect();
+        let said = running.out();
+        let lines = said.lines().filter(|line| !line.is_empty());
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
         (lines.len() >= 3).then_some(lines)
     });
     let session: Value = serde_json::from_str(&lines[0]).unwrap();

@@ -161,7 +161,7 @@ fn a_state_folder_that_cannot_be_written_is_told() {
     let ended = serve(
         &Setup::new()
             .policy(ALLOW)
-            .flag("--state-dir", &format!("{file}/state")),
+            .state_in(format!("{file}/state").into()),
     );
     assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
     assert!(
@@ -175,8 +175,7 @@ fn a_state_folder_that_cannot_be_written_is_told() {
     std::fs::set_permissions(&folder, Permissions::from_mode(0o500)).unwrap();
     let is_root = std::fs::write(folder.join("probe"), "").is_ok();
     if !is_root {
-        let path = folder.join("state").display().to_string();
-        let ended = serve(&Setup::new().policy(ALLOW).flag("--state-dir", &path));
+        let ended = serve(&Setup::new().policy(ALLOW).state_in(folder.join("state")));
         assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
         assert!(ended.err.contains("--state-dir"), "{}", ended.err);
     }

@@ -85,7 +85,7 @@ fn what_is_blocked_never_reaches_the_origin_and_explains_itself() {
     let problem = answer.json();
     assert_eq!(problem["code"], "blocked");
     assert_eq!(problem["reason"], "the test says block");
-    assert_eq!(problem["policy"], "test");
+    assert_eq!(problem["policy"], "data.test");
     assert_eq!(problem["retryable"], false);
     assert_eq!(problem["event_id"], answer.get("openbox-event-id").unwrap());
     let detail = problem["detail"].as_str().unwrap();

@@ -23,21 +23,21 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_openbox-sidecar");
 /// What a sidecar is to be started with.
 pub(crate) struct Setup {
     folder: Arc<TempDir>,
+    state: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
 impl Setup {
     pub(crate) fn new() -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let setup = Self {
-            folder: Arc::new(tempfile::tempdir().unwrap()),
+            state: folder.path().join("state"),
+            folder,
             arguments: Vec::new(),
             environment: Vec::new(),
         };
-        let state = setup.state();
-        setup
-            .flag("--state-dir", &state.display().to_string())
-            .flag("--log-format", "json")
+        setup.flag("--log-format", "json")
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -45,7 +45,12 @@ impl Setup {
     }
 
     pub(crate) fn state(&self) -> PathBuf {
-        self.folder().join("state")
+        self.state.clone()
+    }
+
+    pub(crate) fn state_in(mut self, path: PathBuf) -> Self {
+        self.state = path;
+        self
     }
 
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
@@ -91,6 +96,8 @@ impl Setup {
         let mut command = process::command(BINARY);
         command
             .arg(verb)
+            .arg("--state-dir")
+            .arg(&self.state)
             .args(&self.arguments)
             .env("HOME", self.folder())
             .envs(self.environment.iter().map(|(n, v)| (n, v)));
