@@ -28,6 +28,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::net::dial::Dialer;
+use crate::policy::PolicyBackend;
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
@@ -176,7 +177,7 @@ struct Sockets {
 /// A policy that cannot be loaded, with file and line.
 pub fn check_policy(mode: &PolicyMode) -> Result<String, StartError> {
     match mode {
-        PolicyMode::Local(local) => Judge::local(local).map(|judge| judge.backend.describe()),
+        PolicyMode::Local(local) => judge::load(local).map(|policy| policy.describe()),
         PolicyMode::Core(core) => Ok(format!("OpenBox Core at {}", core.client.url)),
     }
 }
@@ -196,8 +197,8 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
     let (roots, tls) = trust::upstreams(&config.upstream)?;
     let mint = trust::mint(&config.state_dir, purpose)?;
     trust::publish(&config.state_dir, &roots, &mint)?;
-    let judge = Judge::new(&config.policy, &tls).await?;
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
+    let judge = Judge::new(&config.policy, &tls, &metrics).await?;
     let policy = judge.backend.describe();
     let (gate, housekeeping) = Gate::new(Parts {
         backend: judge.backend.clone(),

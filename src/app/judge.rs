@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::net::tls::Upstreams;
 use crate::policy::PolicyBackend;
 use crate::policy::core::{BoxedIo, Connector, CoreClient, CoreUrl, Scheme};
-use crate::policy::local::{self, LocalPolicy, Watcher};
+use crate::policy::local::{self, LocalPolicy, Reloaded, Watcher};
 use crate::process::spawn_named;
 
 use super::StartError;
@@ -30,22 +30,37 @@ pub(super) struct Judge {
     _watcher: Option<Arc<Watcher>>,
 }
 
+/// Loads the policy that `settings` name.
+pub(super) fn load(settings: &local::Settings) -> Result<Arc<LocalPolicy>, StartError> {
+    let policy = LocalPolicy::load(settings.clone());
+    policy
+        .map(Arc::new)
+        .map_err(|error| StartError::Policy(error.to_string()))
+}
+
 impl Judge {
     /// The judge that `mode` names. Core is asked about the key first, where
     /// the configuration wants that.
-    pub(super) async fn new(mode: &PolicyMode, tls: &Upstreams) -> Result<Self, StartError> {
+    pub(super) async fn new(
+        mode: &PolicyMode,
+        tls: &Upstreams,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StartError> {
         match mode {
-            PolicyMode::Local(config) => Self::local(config),
+            PolicyMode::Local(config) => Self::local(config, metrics.clone()),
             PolicyMode::Core(config) => Self::core(config, tls).await,
         }
     }
 
     /// Loads the policy that `settings` name, and watches its files.
-    pub(super) fn local(settings: &local::Settings) -> Result<Self, StartError> {
-        let policy = LocalPolicy::load(settings.clone())
-            .map_err(|error| StartError::Policy(error.to_string()))?;
-        let policy = Arc::new(policy);
-        let watcher = Watcher::start(policy.clone()).unwrap_or_else(|error| {
+    fn local(settings: &local::Settings, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        let policy = load(settings)?;
+        let told = Box::new(move |reloaded: &Result<_, _>| match reloaded {
+            Ok(Reloaded::Changed { .. }) => metrics.policy_reloaded(),
+            Ok(Reloaded::Unchanged) => {}
+            Err(_) => metrics.policy_reload_failed(),
+        });
+        let watcher = Watcher::start(policy.clone(), told).unwrap_or_else(|error| {
             tracing::warn!(%error, "policy changes will not be noticed; reload through the operator API");
             None
         });

@@ -38,6 +38,7 @@ impl Gate {
         let inner = &self.inner;
         let session = inner.parts.registry.session_of(&event.context);
         let mut trail = Trail::default();
+        // Made only for an end: dropping one closes, or would open, what it is about.
         let mut unheard = ends_something(event.kind).then(|| Unheard { inner, event });
         let mut end = inner
             .judge_event(event, &session, hold_within, &mut trail)

@@ -41,7 +41,7 @@ use memory::Memory;
 use reads::Reads;
 
 pub use load::LoadError;
-pub use watch::Watcher;
+pub use watch::{Told, Watcher};
 
 /// How the embedded policy is found and asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

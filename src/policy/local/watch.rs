@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::{LocalPolicy, Reloaded};
+use super::{LoadError, LocalPolicy, Reloaded};
+
+/// Is told what came of each reload.
+pub type Told = Box<dyn Fn(&Result<Reloaded, LoadError>) + Send>;
 
 /// Quiet time after a change before files are read: a change is rarely one.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -29,12 +32,12 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Begins to watch what `policy` was loaded from. `None` where that is the
-    /// built-in starter, which does not change.
+    /// Begins to watch what `policy` was loaded from, telling `told` what comes
+    /// of it. `None` where that is the built-in starter, which does not change.
     ///
     /// # Errors
     /// The system's file watching is unavailable or at its limit.
-    pub fn start(policy: Arc<LocalPolicy>) -> Result<Option<Self>, WatchError> {
+    pub fn start(policy: Arc<LocalPolicy>, told: Told) -> Result<Option<Self>, WatchError> {
         let Some(path) = policy.settings().path.clone() else {
             return Ok(None);
         };
@@ -55,7 +58,12 @@ impl Watcher {
             .name("policy-watch".to_owned())
             .spawn({
                 let stop = Arc::clone(&stop);
-                move || follow(&policy, &path, &mut watcher, &woken, &stop)
+                move || {
+                    while files_changed(&path, &mut watcher, &woken, &stop) {
+                        // An error was logged by `reload`, which knows file and line.
+                        told(&policy.reload());
+                    }
+                }
             })
             .map_err(|error| WatchError(format!("policy files cannot be watched: {error}")))?;
         Ok(Some(Self {
@@ -101,33 +109,30 @@ fn wake(waker: &SyncSender<()>) {
     }
 }
 
-fn follow(
-    policy: &LocalPolicy,
+/// Waits until files have changed and settled; `false` once nobody watches.
+fn files_changed(
     path: &Path,
     watcher: &mut RecommendedWatcher,
     woken: &Receiver<()>,
     stop: &AtomicBool,
-) {
-    while woken.recv().is_ok() {
-        for _ in 0..SETTLE_ROUNDS_MAX {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            if woken.recv_timeout(SETTLE) == Err(RecvTimeoutError::Timeout) {
-                break;
-            }
-        }
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        // A folder that was replaced is another one, though its name is the
-        // same. While it is away its parent is still watched.
-        if let Err(error) = watch(watcher, path) {
-            tracing::warn!(path = %path.display(), %error, "policy files cannot be watched");
-        }
-        // An error was logged by `reload`, which knows file and line.
-        let (Ok(Reloaded::Unchanged | Reloaded::Changed { .. }) | Err(_)) = policy.reload();
+) -> bool {
+    if woken.recv().is_err() {
+        return false;
     }
+    for _ in 0..SETTLE_ROUNDS_MAX {
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        if woken.recv_timeout(SETTLE) == Err(RecvTimeoutError::Timeout) {
+            break;
+        }
+    }
+    // A folder that was replaced is another one, though its name is the
+    // same. While it is away its parent is still watched.
+    if let Err(error) = watch(watcher, path) {
+        tracing::warn!(path = %path.display(), %error, "policy files cannot be watched");
+    }
+    !stop.load(Ordering::Relaxed)
 }
 
 /// Watches the folder around `path`, and `path` with all below it if it is a

@@ -208,6 +208,9 @@ pub(super) struct RequestBody {
 #[derive(Debug)]
 struct Rest {
     body: Incoming,
+    /// Bytes that were gathered and policy was not shown: the last piece may
+    /// have brought more than the cap.
+    unshown: u64,
     metrics: Arc<Metrics>,
     /// Bytes streamed so far.
     progress: Arc<AtomicU64>,
@@ -215,8 +218,15 @@ struct Rest {
 
 impl RequestBody {
     /// What was gathered, then the rest of `body` where there is one.
-    pub(super) fn new(gathered: Gathered, body: Incoming, metrics: &Arc<Metrics>) -> Self {
+    /// Of what was gathered, policy was shown at most `shown_max` bytes.
+    pub(super) fn new(
+        gathered: Gathered,
+        shown_max: usize,
+        body: Incoming,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let first_bytes = length(&gathered.data);
+        let unshown = length(gathered.data.get(shown_max..).unwrap_or_default());
         let mut first = VecDeque::new();
         if !gathered.data.is_empty() {
             first.push_back(Frame::data(gathered.data));
@@ -226,6 +236,7 @@ impl RequestBody {
         }
         let rest = (gathered.end != End::Finished).then(|| Rest {
             body,
+            unshown,
             metrics: metrics.clone(),
             progress: Arc::default(),
         });
@@ -266,7 +277,9 @@ impl Body for RequestBody {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            rest.metrics.passed(Passage::RequestTail, length(data));
+            let unshown = std::mem::take(&mut rest.unshown);
+            let tail = length(data).saturating_add(unshown);
+            rest.metrics.passed(Passage::RequestTail, tail);
             rest.progress.fetch_add(length(data), Ordering::Relaxed);
         }
         polled.map_err(Into::into)

@@ -161,7 +161,8 @@ async fn describe(
         Upgrading::No => None,
     };
     let method = parts.method.clone();
-    let body = RequestBody::new(gathered, body, line.proxy.gate.metrics());
+    let cap = line.proxy.settings.capture_bytes_max;
+    let body = RequestBody::new(gathered, cap, body, line.proxy.gate.metrics());
     let waiting = Waiting {
         id: operation.id,
         // From here on nothing but a permit for this operation gets it out.

@@ -57,7 +57,7 @@ fn a_bad_file_leaves_the_last_good_policy_and_a_good_one_replaces_it() {
 #[test]
 fn the_starter_policy_needs_no_watcher() {
     let policy = Arc::new(LocalPolicy::load(Settings::default()).unwrap());
-    assert!(Watcher::start(policy).unwrap().is_none());
+    assert!(Watcher::start(policy, Box::new(|_| ())).unwrap().is_none());
 }
 
 /// Waits for the watcher to have reloaded, for as long as a slow machine needs.
@@ -77,7 +77,9 @@ fn a_watched_file_is_reloaded_however_it_is_replaced() {
     let file = folder.path().join("policy.rego");
     std::fs::write(&file, ALLOW).unwrap();
     let policy = Arc::new(load(&file));
-    let watcher = Watcher::start(Arc::clone(&policy)).unwrap().unwrap();
+    let watcher = Watcher::start(Arc::clone(&policy), Box::new(|_| ()))
+        .unwrap()
+        .unwrap();
 
     std::fs::write(&file, BLOCK).unwrap();
     until(&policy, Verdict::Block);
@@ -107,7 +109,9 @@ fn a_config_map_is_reloaded_when_its_link_is_swapped() {
     for path in [root.to_owned(), root.join("policy.rego")] {
         let policy = Arc::new(load(&path));
         assert_eq!(policy.rules(), 1, "hidden folders are not read");
-        let _watcher = Watcher::start(Arc::clone(&policy)).unwrap().unwrap();
+        let _watcher = Watcher::start(Arc::clone(&policy), Box::new(|_| ()))
+            .unwrap()
+            .unwrap();
         symlink("..2", root.join("..data_tmp")).unwrap();
         std::fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
         until(&policy, Verdict::Block);
@@ -127,7 +131,9 @@ fn a_folder_that_is_replaced_is_still_watched() {
     };
     put(&folder, ALLOW);
     let policy = Arc::new(load(&folder));
-    let _watcher = Watcher::start(Arc::clone(&policy)).unwrap().unwrap();
+    let _watcher = Watcher::start(Arc::clone(&policy), Box::new(|_| ()))
+        .unwrap()
+        .unwrap();
     let next = parent.path().join("next");
     put(&next, BLOCK);
     std::fs::rename(&folder, parent.path().join("old")).unwrap();

@@ -1,0 +1,14 @@
+//! The command line of the real binary: `run` and its child, and starts that fail.
+
+#![cfg(test)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "an overflow or a bad index in a test fails the test"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod run;
+mod starts;

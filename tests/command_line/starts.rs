@@ -1,0 +1,297 @@
+//! Starts that fail, each with what was found and what to do, and the verbs
+//! that start nothing.
+
+use std::fs::Permissions;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::core::Core;
+use crate::support::policies::ALLOW;
+use crate::support::process::{self, Ended};
+use crate::support::sidecar::{BINARY, Setup};
+
+fn serve(setup: &Setup) -> Ended {
+    process::run(&mut setup.serve_command())
+}
+
+#[test]
+fn a_bad_configuration_names_every_problem_at_once() {
+    let yaml = "fail_mode: perhaps\nhttp:\n  hold_within: 25\n  no_such_key: 1\napprovals:\n  open_max: 0\nlisten:\n  http: nowhere\n";
+    for verb in ["serve", "check", "run"] {
+        let setup = Setup::new().config(yaml);
+        let mut command = setup.command(verb);
+        if verb == "run" {
+            command.args(["--", "true"]);
+        }
+        let ended = process::run(&mut command);
+        assert_eq!(ended.status.code(), Some(78), "{verb}: {}", ended.err);
+        assert!(
+            ended.err.contains("configuration problems"),
+            "{}",
+            ended.err
+        );
+        for told in [
+            "fail_mode",
+            "perhaps",
+            "http.hold_within",
+            "no_such_key",
+            "approvals.open_max",
+            "listen.http",
+            "expected",
+            "example",
+        ] {
+            assert!(ended.err.contains(told), "{verb}: {told} in {}", ended.err);
+        }
+        assert!(!setup.state().exists(), "{verb}: nothing is made");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_no_yaml_or_not_there_is_told() {
+    for yaml in ["http: [", "- a\n- b\n", "\u{0}"] {
+        let ended = serve(&Setup::new().config(yaml));
+        assert_eq!(ended.status.code(), Some(78), "{yaml:?}: {}", ended.err);
+        assert!(ended.err.contains("openbox-sidecar.yaml"), "{}", ended.err);
+    }
+    let ended = serve(&Setup::new().flag("--config", "/nonexistent.yaml"));
+    assert_eq!(ended.status.code(), Some(78));
+    assert!(ended.err.contains("/nonexistent.yaml"), "{}", ended.err);
+}
+
+#[test]
+fn a_policy_that_cannot_be_loaded_names_file_and_line() {
+    let rows = [
+        ("syntax", "package test\n\nresult := {\n", ":4"),
+        (
+            "unknown builtin",
+            "package test\n\nresult := {\"decision\": no_such_builtin(1)}\n",
+            ":3",
+        ),
+    ];
+    for (name, rego, line) in rows {
+        let setup = Setup::new().policy(rego);
+        for verb in ["serve", "check"] {
+            let ended = process::run(&mut setup.command(verb));
+            assert_eq!(ended.status.code(), Some(78), "{name}: {}", ended.err);
+            assert!(
+                ended.err.contains(&format!("policy.rego{line}")),
+                "{name}: {}",
+                ended.err
+            );
+        }
+    }
+    let ended = serve(&Setup::new().flag("--policy", "/nonexistent/policy"));
+    assert_eq!(ended.status.code(), Some(78), "{}", ended.err);
+    assert!(ended.err.contains("/nonexistent/policy"), "{}", ended.err);
+}
+
+#[test]
+fn check_says_that_a_good_configuration_is_good() {
+    let setup = Setup::new().policy(ALLOW);
+    let ended = process::run(&mut setup.command("check"));
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+    assert!(
+        ended.out.contains("the configuration is good"),
+        "{}",
+        ended.out
+    );
+    assert!(!setup.state().exists());
+}
+
+#[test]
+fn a_core_that_does_not_answer_or_does_not_know_the_key_is_told_at_start() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let key = "obx_test_0123456789abcdef0123456789abcdef0123456789abcdef";
+    let of = |url: &str| {
+        Setup::new()
+            .flag("--core-url", url)
+            .env("OPENBOX_API_KEY", key)
+    };
+    let ended = serve(&of(&url));
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    assert!(
+        ended.err.contains(&url) && ended.err.contains("cannot be reached"),
+        "{}",
+        ended.err
+    );
+    assert!(!ended.err.contains(key));
+
+    let refusing = crate::support::origin::Origin::saying(
+        b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 34\r\n\r\n{\"reason_code\":\"invalid_api_key\"} ",
+    );
+    let url = format!("http://{}", refusing.address);
+    let ended = serve(&of(&url));
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    assert!(
+        ended
+            .err
+            .contains("rejected the API key (HTTP 401, invalid_api_key)"),
+        "{}",
+        ended.err
+    );
+    assert!(!ended.err.contains(key));
+}
+
+#[test]
+fn a_core_in_the_clear_on_another_machine_or_without_a_key_is_a_configuration_problem() {
+    let core = Core::start();
+    let rows = [
+        Setup::new()
+            .flag("--core-url", "http://core.test")
+            .env("OPENBOX_API_KEY", "obx_test_1"),
+        Setup::new().flag("--core-url", &core.url()),
+        Setup::new()
+            .flag("--core-url", &core.url())
+            .env("OPENBOX_API_KEY", "sk-not-ours"),
+    ];
+    for setup in rows {
+        let ended = serve(&setup);
+        assert_eq!(ended.status.code(), Some(78), "{}", ended.err);
+        assert!(!ended.err.contains("sk-not-ours"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_written_is_told() {
+    let setup = Setup::new().policy(ALLOW);
+    let file = setup.write("a-file", "");
+    // A file in its way stops even root.
+    let ended = serve(
+        &Setup::new()
+            .policy(ALLOW)
+            .state_in(format!("{file}/state").into()),
+    );
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    assert!(
+        ended.err.contains("a-file/state") && ended.err.contains("--state-dir"),
+        "{}",
+        ended.err
+    );
+
+    let folder = setup.folder().join("locked");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o500)).unwrap();
+    let is_root = std::fs::write(folder.join("probe"), "").is_ok();
+    if !is_root {
+        let ended = serve(&Setup::new().policy(ALLOW).state_in(folder.join("state")));
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+        assert!(ended.err.contains("--state-dir"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn two_sidecars_do_not_share_a_state_folder() {
+    let first = Setup::new().policy(ALLOW).start();
+    let token = std::fs::read_to_string(first.state.join("operator.json")).unwrap();
+    let ended = serve(&first.setup);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    assert!(
+        ended.err.contains(&first.state.display().to_string()),
+        "{}",
+        ended.err
+    );
+    assert!(
+        ended.err.contains("--state-dir") || ended.err.contains("state_dir"),
+        "{}",
+        ended.err
+    );
+    // The first one is as it was.
+    assert_eq!(
+        std::fs::read_to_string(first.state.join("operator.json")).unwrap(),
+        token
+    );
+    assert_eq!(first.operator("GET", "/v1/runs", "").0, 200);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_the_flag_that_moves_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for name in ["http", "agent", "operator", "health"] {
+        let setup = Setup::new().policy(ALLOW);
+        let mut command = setup.command("serve");
+        for other in ["http", "agent", "operator", "health"] {
+            let at = if other == name {
+                &address
+            } else {
+                "127.0.0.1:0"
+            };
+            command.args([format!("--{other}-listen"), at.to_owned()]);
+        }
+        let ended = process::run(&mut command);
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+        assert!(ended.err.contains(&address), "{}", ended.err);
+        assert!(
+            ended.err.contains(&format!("--{name}-listen")),
+            "{}",
+            ended.err
+        );
+        assert!(!setup.state().join("operator.json").exists());
+    }
+}
+
+#[test]
+fn files_of_the_state_folder_are_their_owners_alone_where_they_are_secret() {
+    let sidecar = Setup::new().policy(ALLOW).start();
+    let mode = |name: &str| {
+        let path = sidecar.state.join(name);
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    for name in ["operator.json", "agent-token", "ca.key"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert_eq!(mode(""), 0o700);
+    for name in ["ca.pem", "bundle.pem"] {
+        assert_eq!(mode(name) & 0o444, 0o444, "{name}");
+    }
+}
+
+#[test]
+fn a_journal_that_was_cut_inside_a_line_is_continued_on_its_own_line() {
+    let site = crate::support::origin::Origin::site();
+    let setup = Setup::new().policy(ALLOW).reach(&site);
+    std::fs::create_dir(setup.state()).unwrap();
+    std::fs::write(setup.state().join("journal.jsonl"), "{\"record\":\"dec").unwrap();
+    let sidecar = setup.start();
+    assert_eq!(sidecar.get(&site.url("/x")).status(), 200);
+    let text = std::fs::read_to_string(sidecar.state.join("journal.jsonl")).unwrap();
+    let lines: Vec<_> = text
+        .lines()
+        .map(serde_json::from_str::<serde_json::Value>)
+        .collect();
+    assert!(
+        lines[0].is_err() && lines[1..].iter().all(Result::is_ok),
+        "{text}"
+    );
+    assert!(lines.len() >= 2, "{text}");
+}
+
+#[test]
+fn the_small_verbs_answer() {
+    let run = |words: &[&str]| process::run(process::command(BINARY).args(words));
+    let version = run(&["version"]);
+    assert_eq!(
+        version.out.trim(),
+        format!("openbox-sidecar {}", env!("CARGO_PKG_VERSION"))
+    );
+    let schema = run(&["config", "schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();
+    assert!(schema["properties"]["fail_mode"].is_object());
+    let unknown = run(&["no-such-verb"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let sidecar = Setup::new().policy(ALLOW).start();
+    let health = run(&["health", "--health-listen", &sidecar.health.to_string()]);
+    assert_eq!(health.status.code(), Some(0), "{}", health.err);
+    let gone = run(&["health", "--health-listen", "127.0.0.1:1"]);
+    assert_eq!(gone.status.code(), Some(1));
+    let state = sidecar.state.display().to_string();
+    let path = run(&["ca", "path", "--state-dir", &state]);
+    assert_eq!(
+        path.out.trim(),
+        sidecar.ca().display().to_string(),
+        "{}",
+        path.err
+    );
+}

@@ -1,0 +1,276 @@
+//! OpenBox Core as the judge: every verdict, and every way to fail, under both
+//! fail modes and at both stages.
+
+use std::net::TcpListener;
+
+use crate::support::core::{Core, Say, verdict};
+use crate::support::origin::Origin;
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::wire::Message;
+
+/// A key as Core gives them out; the stand-in takes any.
+pub(crate) const KEY: &str = "obx_test_0123456789abcdef0123456789abcdef0123456789abcdef";
+
+pub(crate) fn setup(core_url: &str, fail_mode: &str, site: &Origin) -> Setup {
+    Setup::new()
+        .flag("--core-url", core_url)
+        .flag("--fail-mode", fail_mode)
+        .env("OPENBOX_API_KEY", KEY)
+        .reach(site)
+}
+
+fn world(fail_mode: &str) -> (Core, Origin, Sidecar) {
+    let (core, site) = (Core::start(), Origin::site());
+    let sidecar = setup(&core.url(), fail_mode, &site)
+        .config("core:\n  timeout: 400ms\n")
+        .start();
+    (core, site, sidecar)
+}
+
+#[test]
+fn both_stages_are_asked_about_in_the_words_of_the_contract() {
+    let (core, site, sidecar) = world("closed");
+    let fields = [
+        ("content-type", "application/json"),
+        ("authorization", "Bearer s3cret"),
+    ];
+    let answer = sidecar.send("POST", &site.url("/x"), &fields, r#"{"a":1}"#);
+    assert_eq!(answer.status(), 200);
+    assert_eq!(core.asked("validate").len(), 1);
+    let asked = core.asked("evaluate");
+    let [started, completed] = &asked[..] else {
+        panic!("two questions, not {}", asked.len());
+    };
+    for question in [started, completed] {
+        assert_eq!(question["source"], "workflow-telemetry");
+        assert_eq!(question["hook_trigger"], true);
+        assert_eq!(question["spans"][0]["http_method"], "POST");
+        assert_eq!(question["spans"][0]["http_url"], site.url("/x"));
+        assert_eq!(question["spans"][0]["request_body"], r#"{"a":1}"#);
+        assert!(!question.to_string().contains("s3cret"));
+        assert!(!question.to_string().contains(KEY));
+    }
+    assert_eq!(started["spans"][0]["stage"], "started");
+    assert_eq!(completed["spans"][0]["stage"], "completed");
+    assert_eq!(completed["spans"][0]["http_status_code"], 200);
+    assert_eq!(started["activity_id"], completed["activity_id"]);
+}
+
+#[test]
+fn every_verdict_of_core_is_enforced_at_its_stage() {
+    #[rustfmt::skip]
+    let rows = [
+        // stage        word                status  code               sent  recorded
+        ("started",   "allow",               200, "",                  1, "allow"),
+        ("started",   "constrain",           200, "",                  1, "constrain"),
+        ("started",   "block",               403, "blocked",           0, "blocked"),
+        ("started",   "halt",                403, "halted",            0, "halted"),
+        ("completed", "allow",               200, "",                  1, "release"),
+        ("completed", "constrain",           200, "",                  1, "release"),
+        ("completed", "block",               403, "outcome_blocked",   1, "outcome_blocked"),
+        ("completed", "halt",                403, "halted",            1, "halted"),
+    ];
+    for fail_mode in ["open", "closed"] {
+        let (core, site, sidecar) = world(fail_mode);
+        for (stage, word, status, code, sent, recorded) in rows {
+            let path = format!("/{stage}-{word}");
+            core.at(stage, verdict(word));
+            let answer = sidecar.get(&site.url(&path));
+            assert_eq!(answer.status(), status, "{path}");
+            if status != 200 {
+                assert_eq!(answer.code(), code, "{path}");
+                assert_eq!(
+                    answer.json()["reason"],
+                    format!("core says {word}"),
+                    "{path}"
+                );
+                assert_eq!(answer.json()["policy"], "core-policy", "{path}");
+            }
+            assert_eq!(site.times(&path), sent, "{path}");
+            let record = sidecar.record_of(&path, stage);
+            assert_eq!(record["decision"], recorded, "{path}");
+            assert_eq!(record["core_event_id"], "core-event", "{path}");
+            assert_eq!(record["by_fail_mode"], serde_json::Value::Null, "{path}");
+            if word == "halt" {
+                let (status, _) = sidecar.operator("POST", "/v1/runs/own/resume", "{}");
+                assert_eq!(status, 200);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_older_words_of_core_mean_the_same() {
+    let (core, site, sidecar) = world("closed");
+    #[rustfmt::skip]
+    let rows = [
+        (r#"{"action":"continue"}"#,                        200),
+        (r#"{"action":"ALLOW"}"#,                           200),
+        (r#"{"verdict":"allow","action":"continue"}"#,      200),
+        (r#"{"action":"block"}"#,                           403),
+        (r#"{"verdict":"halt","action":"stop"}"#,           403),
+    ];
+    for (n, (body, status)) in rows.into_iter().enumerate() {
+        core.at("started", Say::Answer(200, body.to_owned()));
+        let answer = sidecar.get(&site.url(&format!("/{n}")));
+        assert_eq!(answer.status(), status, "{body}");
+    }
+}
+
+/// What the fail mode may decide: no answer. And what it may not: an answer
+/// that cannot be trusted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unavailable,
+    Unjudgeable,
+}
+
+fn failures() -> Vec<(&'static str, Say, Kind)> {
+    use Kind::{Unavailable, Unjudgeable};
+    let said = |status, body: &str| Say::Answer(status, body.to_owned());
+    #[rustfmt::skip]
+    let rows = vec![
+        ("server error",        said(500, r#"{"code":500,"message":"failed to evaluate event"}"#), Unavailable),
+        ("bad gateway",         said(502, "<html>"),                                Unavailable),
+        ("too many requests",   said(429, "{}"),                                    Unavailable),
+        ("timeout",             Say::Nothing,                                       Unavailable),
+        ("closed",              Say::Bytes(b""),                                    Unavailable),
+        ("cut short",           Say::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"verdict\":\"allow\"}"), Unavailable),
+        ("unknown word",        said(200, r#"{"verdict":"perhaps"}"#),              Unjudgeable),
+        ("contradiction",       said(200, r#"{"verdict":"allow","action":"block"}"#), Unjudgeable),
+        ("no verdict",          said(200, "{}"),                                    Unjudgeable),
+        ("not a string",        said(200, r#"{"verdict":1}"#),                      Unjudgeable),
+        ("garbage",             said(200, "certainly!"),                            Unjudgeable),
+        ("empty",               said(200, ""),                                      Unjudgeable),
+        ("half a document",     said(200, r#"{"verdict":"allow""#),                 Unjudgeable),
+        ("two documents",       said(200, r#"{"verdict":"allow"}{}"#),              Unjudgeable),
+        ("two verdicts",        said(200, r#"{"verdict":"allow","verdict":"block"}"#), Unjudgeable),
+        ("not HTTP",            Say::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n"),             Unjudgeable),
+        ("not found",           said(404, r#"{"message":"not found"}"#),            Unjudgeable),
+        ("bad request",         said(400, r#"{"verdict":"allow"}"#),                Unjudgeable),
+        ("key refused",         said(401, r#"{"reason_code":"invalid_api_key"}"#),  Unjudgeable),
+        ("forbidden",           said(403, r#"{"verdict":"allow"}"#),                Unjudgeable),
+        ("too large for Core",  said(500, r#"{"message":"Blob size exceeds limit."}"#), Unjudgeable),
+        ("another success",     said(202, r#"{"verdict":"allow"}"#),                Unjudgeable),
+        ("redirect",            said(302, ""),                                      Unjudgeable),
+        ("failed guardrails",   said(200, r#"{"verdict":"allow","guardrails_result":"?"}"#), Unjudgeable),
+    ];
+    rows
+}
+
+#[test]
+fn no_answer_is_what_the_fail_mode_says_and_a_bad_answer_is_a_refusal_under_either() {
+    for fail_mode in ["open", "closed"] {
+        let (core, site, sidecar) = world(fail_mode);
+        let mut marked = 0;
+        for stage in ["started", "completed"] {
+            for (n, (name, say, kind)) in failures().into_iter().enumerate() {
+                let what = format!("{name}, {stage}, fail {fail_mode}");
+                let path = format!("/{stage}-{n}");
+                core.at(stage, say);
+                let answer = sidecar.get(&site.url(&path));
+                let record = sidecar.record_of(&path, stage);
+                assert_eq!(
+                    record["by_fail_mode"] == true,
+                    kind == Kind::Unavailable,
+                    "{what}: {record}"
+                );
+                let passes = kind == Kind::Unavailable && fail_mode == "open";
+                if kind == Kind::Unavailable {
+                    marked += 1;
+                }
+                if passes {
+                    assert_eq!(
+                        (answer.status(), answer.text()),
+                        (200, format!("hello from {path}")),
+                        "{what}"
+                    );
+                } else {
+                    let code = match kind {
+                        Kind::Unavailable => "policy_unavailable",
+                        Kind::Unjudgeable => "not_judgeable",
+                    };
+                    assert_eq!(
+                        (answer.status(), answer.code()),
+                        (403, code.to_owned()),
+                        "{what}"
+                    );
+                    assert_eq!(answer.get("openbox-verdict"), Some("error"), "{what}");
+                    assert!(!answer.text().contains("hello from"), "{what}");
+                    assert_eq!(record["decision"], code, "{what}");
+                }
+                let sent = usize::from(passes || stage == "completed");
+                assert_eq!(site.times(&path), sent, "{what}");
+            }
+        }
+        let name = format!("openbox_fail_mode_decisions_total{{mode=\"{fail_mode}\"}}");
+        assert_eq!(sidecar.metric(&name), marked);
+        if fail_mode == "open" {
+            assert!(sidecar.log().contains("passed by the fail mode"));
+        }
+    }
+}
+
+#[test]
+fn a_core_that_cannot_be_reached_is_what_the_fail_mode_says() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    for (fail_mode, status) in [("open", 200), ("closed", 403)] {
+        let site = Origin::site();
+        let sidecar = setup(&url, fail_mode, &site)
+            .env("OPENBOX_VALIDATE", "false")
+            .start();
+        let answer = sidecar.get(&site.url("/hello"));
+        assert_eq!(answer.status(), status, "{fail_mode}: {}", answer.text());
+        assert_eq!(sidecar.record_of("/hello", "started")["by_fail_mode"], true);
+    }
+}
+
+#[test]
+fn a_question_is_not_asked_again_after_core_had_it() {
+    let (core, site, sidecar) = world("closed");
+    core.at("started", Say::Answer(500, "{}".to_owned()));
+    assert_eq!(sidecar.get(&site.url("/once")).code(), "policy_unavailable");
+    assert_eq!(core.asked("evaluate").len(), 1);
+}
+
+#[test]
+fn a_kept_connection_that_core_has_closed_is_not_a_failure() {
+    // It answers once on each connection and closes, saying keep-alive.
+    let core = Origin::raw(|mut wire, _| {
+        if let Some(request) = wire.request() {
+            let body = if request.head.path().ends_with("validate") {
+                r#"{"valid":true}"#
+            } else {
+                r#"{"verdict":"allow"}"#
+            };
+            wire.say(format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+        }
+    });
+    let site = Origin::site();
+    let url = format!("http://127.0.0.1:{}", core.address.port());
+    let sidecar = setup(&url, "closed", &site).start();
+    for n in 0..10 {
+        let answer = sidecar.get(&site.url(&format!("/{n}")));
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_redaction_that_http_cannot_apply_refuses_under_either_fail_mode() {
+    for fail_mode in ["open", "closed"] {
+        let (core, site, sidecar) = world(fail_mode);
+        let body = r#"{"verdict":"allow","guardrails_result":{"input_type":"activity_input","redacted_input":["****"],"validation_passed":true}}"#;
+        core.at("started", Say::Answer(200, body.to_owned()));
+        let answer: Message = sidecar.get(&site.url("/redacted"));
+        assert_eq!(
+            (answer.status(), answer.code()),
+            (403, "constraint_not_applicable".to_owned())
+        );
+        assert_eq!(site.heard().len(), 0);
+    }
+}

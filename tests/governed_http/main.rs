@@ -1,0 +1,30 @@
+//! The real sidecar between real clients and origins, over HTTP and HTTPS.
+
+#![cfg(test)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "an overflow or a bad index in a test fails the test; the file is no data path"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod approvals;
+mod bad_input;
+mod clients;
+mod core_approvals;
+mod core_mode;
+mod health;
+mod lifecycle;
+mod origin_tls;
+mod origins;
+mod upgrades;
+mod verdicts;
+
+/// A field of proxy credentials.
+fn basic(user: &str, token: &str) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{token}"));
+    format!("Basic {text}")
+}

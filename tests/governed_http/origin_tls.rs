@@ -1,0 +1,126 @@
+//! HTTPS origins whose certificates are not what they should be.
+
+use crate::support::authority::{Authority, Dates};
+use crate::support::origin::Origin;
+use crate::support::policies::ALLOW;
+use crate::support::sidecar::{Setup, Sidecar, request};
+
+fn before(site: &Origin, authority: &Authority) -> Sidecar {
+    let setup = Setup::new().policy(ALLOW).reach(site);
+    setup.trust(authority).start()
+}
+
+/// One request inside an intercepted tunnel to `site`.
+fn asked(sidecar: &Sidecar, site: &Origin) -> crate::support::wire::Message {
+    let mut wire = sidecar.tls_tunnel(site);
+    wire.say(request("GET", &site.url("/x"), &[], "").replacen(&site.url(""), "", 1));
+    wire.answer()
+}
+
+#[test]
+fn a_certificate_that_is_good_is_accepted() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let sidecar = before(&site, &authority);
+    let answer = asked(&sidecar, &site);
+    assert_eq!(
+        (answer.status(), answer.text()),
+        (200, "hello from /x".to_owned())
+    );
+    assert_eq!(
+        sidecar.record_of("/x", "started")["http_url"],
+        site.url("/x")
+    );
+}
+
+#[test]
+fn a_certificate_that_does_not_verify_is_a_bad_gateway_and_nothing_is_sent() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let rows = [
+        ("expired", authority.server("secure.test", Dates::Expired)),
+        (
+            "another name",
+            authority.server("other.test", Dates::Current),
+        ),
+        (
+            "unknown authority",
+            stranger.server("secure.test", Dates::Current),
+        ),
+    ];
+    for (name, config) in rows {
+        let site = Origin::site_tls(config);
+        let sidecar = before(&site, &authority);
+        let answer = asked(&sidecar, &site);
+        assert_eq!(
+            (answer.status(), answer.code()),
+            (502, "upstream_tls".to_owned()),
+            "{name}"
+        );
+        let completed = sidecar.record_of("/x", "completed");
+        assert_eq!(completed["outcome"], "failed", "{name}");
+        assert_eq!(site.heard().len(), 0, "{name}");
+    }
+}
+
+#[test]
+fn an_origin_without_tls_behind_https_is_a_bad_gateway() {
+    let authority = Authority::new();
+    let plain = Origin::site();
+    let sidecar = before(&plain, &authority);
+    let answer = asked(&sidecar, &plain);
+    assert_eq!(
+        (answer.status(), answer.code()),
+        (502, "upstream_tls".to_owned())
+    );
+    assert_eq!(plain.heard().len(), 0);
+}
+
+#[test]
+fn an_agent_that_does_not_trust_us_gets_no_connection_and_nothing_leaves() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let sidecar = before(&site, &authority);
+    let ended = crate::clients::curl(&[
+        "--proxy",
+        &format!("http://{}", sidecar.http),
+        &site.url("/x"),
+    ]);
+    assert_eq!(ended.status.code(), Some(60), "{ended:?}");
+    assert_eq!(site.connections(), 0);
+}
+
+#[test]
+fn a_host_on_the_passthrough_list_is_judged_as_a_tunnel_and_not_opened() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let setup = Setup::new().policy(ALLOW).reach(&site);
+    let trusted = setup.write("origin-ca.pem", &authority.pem);
+    let sidecar = setup
+        .config("http:\n  passthrough: [secure.test]\n")
+        .start();
+    let ended = crate::clients::curl(&[
+        "--proxy",
+        &format!("http://{}", sidecar.http),
+        "--cacert",
+        &trusted,
+        &site.url("/x"),
+    ]);
+    assert_eq!(
+        (ended.status.code(), &*ended.out),
+        (Some(0), "hello from /x"),
+        "{ended:?}"
+    );
+    let started = sidecar.recorded("the tunnel", |line| line["http_method"] == "CONNECT");
+    assert_eq!(started["decision"], "allow");
+    assert!(sidecar.metric("openbox_passage_bytes_total{passage=\"passthrough\"}") > 0);
+}
+
+#[test]
+fn a_tunnel_that_carries_neither_tls_nor_http_is_refused() {
+    let site = Origin::site();
+    let sidecar = before(&site, &Authority::new());
+    let mut wire = sidecar.tunnel(&site);
+    wire.say(b"\x00\x00\x00\x08\x04\xd2\x16\x2f");
+    assert!(wire.is_ended());
+    assert_eq!(site.connections(), 0);
+}

@@ -1,0 +1,334 @@
+//! Origins that misbehave: the agent gets an answer that says so, or the end of
+//! its connection; never a whole answer that was not one.
+
+use std::io::Write;
+
+use crate::support::origin::{Origin, pattern};
+use crate::support::policies::ALLOW;
+use crate::support::sidecar::{Setup, Sidecar, request};
+use crate::support::until;
+
+fn before(site: &Origin, config: &str) -> Sidecar {
+    let setup = Setup::new().policy(ALLOW).reach(site);
+    setup.config(config).start()
+}
+
+const SHORT: &str =
+    "http:\n  answer_within: 300ms\n  capture_within: 200ms\n  idle_within: 500ms\n";
+
+#[test]
+fn an_origin_that_gives_no_whole_head_is_a_bad_gateway() {
+    #[rustfmt::skip]
+    let rows: [(&str, &'static [u8]); 10] = [
+        ("nothing",             b""),
+        ("half a status line",  b"HTTP/1.1 20"),
+        ("half a head",         b"HTTP/1.1 200 OK\r\ncontent-ty"),
+        ("garbage",             b"\x00\x01\x02 not http at all\r\n\r\n"),
+        ("another protocol",    b"220 mail.test ESMTP\r\n"),
+        ("two lengths",         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc"),
+        ("no number",           b"HTTP/1.1 200 OK\r\ncontent-length: +2\r\n\r\nab"),
+        ("bad status",          b"HTTP/1.1 2000 OK\r\ncontent-length: 0\r\n\r\n"),
+        ("NUL in a field",      b"HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 0\r\n\r\n"),
+        ("unasked upgrade",     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"),
+    ];
+    for (name, bytes) in rows {
+        let site = Origin::saying(bytes);
+        let sidecar = before(&site, "");
+        let answer = sidecar.get(&site.url("/x"));
+        assert_eq!(answer.status(), 502, "{name}: {}", answer.text());
+        assert_eq!(answer.get("openbox-verdict"), Some("error"), "{name}");
+        assert_eq!(
+            answer.get("content-type"),
+            Some("application/problem+json"),
+            "{name}"
+        );
+        let completed = sidecar.record_of("/x", "completed");
+        assert_eq!(completed["outcome"], "failed", "{name}");
+        assert!(completed["error"].is_string(), "{name}");
+        assert_eq!(site.times("/x"), 1, "{name}: a request is not sent twice");
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_short_is_never_handed_out_as_whole() {
+    #[rustfmt::skip]
+    let rows: [(&str, &'static [u8]); 6] = [
+        ("text, withheld",      b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 100\r\n\r\nonly this"),
+        ("text, chunked",       b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+        ("binary, streamed",    b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 100\r\n\r\nonly this"),
+        ("binary, chunked",     b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+        ("bad chunk size",      b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"),
+        ("mid event stream",    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5\r\ndata:\r\n"),
+    ];
+    for (name, bytes) in rows {
+        let site = Origin::saying(bytes);
+        let sidecar = before(&site, "");
+        let mut wire = sidecar.wire();
+        wire.say(request("GET", &site.url("/x"), &[], ""));
+        match wire.try_answer_to("GET") {
+            None => {}
+            Some(answer) => assert_eq!(answer.status(), 502, "{name}: {}", answer.text()),
+        }
+        let completed = sidecar.record_of("/x", "completed");
+        assert_ne!(completed["outcome"], "answered", "{name}: {completed}");
+    }
+}
+
+#[test]
+fn bytes_behind_the_announced_length_are_not_the_next_answer() {
+    let site = Origin::raw(|mut wire, shared| {
+        while let Some(request) = wire.request() {
+            shared.log(&request);
+            let body = "real\r\n";
+            let smuggled = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled";
+            drop(wire.try_say(format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}{smuggled}",
+                body.len()
+            )));
+        }
+    });
+    let sidecar = before(&site, "");
+    let mut wire = sidecar.wire();
+    for n in 0..5 {
+        wire.say(request("GET", &site.url(&format!("/{n}")), &[], ""));
+        assert_eq!(wire.answer().text(), "real\r\n", "{n}");
+    }
+    assert_eq!(site.heard().len(), 5);
+}
+
+#[test]
+fn an_origin_that_never_answers_is_a_gateway_timeout() {
+    let site = Origin::raw(|mut wire, shared| {
+        if let Some(request) = wire.request() {
+            shared.log(&request);
+            drop(wire.rest());
+        }
+    });
+    let sidecar = before(&site, SHORT);
+    let answer = sidecar.get(&site.url("/x"));
+    assert_eq!(
+        (answer.status(), answer.code()),
+        (504, "upstream_timeout".to_owned())
+    );
+    assert_eq!(sidecar.record_of("/x", "completed")["outcome"], "failed");
+    assert_eq!(site.times("/x"), 1);
+}
+
+#[test]
+fn a_body_that_stalls_ends_the_connection() {
+    let site = Origin::raw(|mut wire, _| {
+        drop(wire.request());
+        drop(wire.try_say(
+            "HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 100\r\n\r\nstall",
+        ));
+        drop(wire.rest());
+    });
+    let sidecar = before(&site, SHORT);
+    let mut wire = sidecar.wire();
+    wire.say(request("GET", &site.url("/x"), &[], ""));
+    assert_eq!(wire.head().unwrap().status(), 200);
+    assert_eq!(wire.rest(), b"stall");
+    assert_ne!(sidecar.record_of("/x", "completed")["outcome"], "answered");
+}
+
+#[test]
+fn a_slow_trickle_arrives_whole() {
+    let site =
+        Origin::raw(|mut wire, _| {
+            drop(wire.request());
+            drop(wire.try_say(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n\r\n",
+            ));
+            for byte in b"one at a tim" {
+                drop(wire.stream.write_all(&[*byte]));
+                drop(wire.stream.flush());
+                // Slower than the time a body is waited for, faster than silence.
+                std::thread::sleep(std::time::Duration::from_millis(40));
+            }
+        });
+    let sidecar = before(&site, SHORT);
+    let answer = sidecar.get(&site.url("/x"));
+    assert_eq!(answer.text(), "one at a tim");
+    let completed = sidecar.record_of("/x", "completed");
+    assert_eq!(
+        (&completed["outcome"], &completed["http_status_code"]),
+        (&"answered".into(), &200.into())
+    );
+}
+
+#[test]
+fn informational_answers_before_the_final_one_are_not_it() {
+    let site = Origin::saying(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfinal",
+    );
+    let sidecar = before(&site, "");
+    let answer = sidecar.get(&site.url("/x"));
+    assert_eq!((answer.status(), answer.text()), (200, "final".to_owned()));
+}
+
+#[test]
+fn an_answer_before_the_body_was_sent_reaches_the_client() {
+    for keeps in [true, false] {
+        let site = Origin::raw(move |mut wire, shared| {
+            let Some(head) = wire.head() else { return };
+            drop(wire.try_say(
+                "HTTP/1.1 413 Too Large\r\ncontent-type: text/plain\r\ncontent-length: 7\r\n\r\ntoo big",
+            ));
+            if keeps {
+                if let Some(request) = wire.body(&head, false) {
+                    shared.log(&request);
+                }
+                drop(wire.rest());
+            } else {
+                drop(wire.socket.shutdown(std::net::Shutdown::Write));
+                drop(wire.rest());
+            }
+        });
+        let sidecar = before(&site, "");
+        let mut wire = sidecar.wire();
+        let length = 8 << 20;
+        let url = site.url("/x");
+        let head = format!(
+            "POST {url} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/octet-stream\r\ncontent-length: {length}\r\n\r\n",
+            site.authority()
+        );
+        wire.say(head);
+        // Begins, and sees the answer before it has said everything.
+        wire.say(pattern(100_000));
+        let answer = wire.answer();
+        assert_eq!(
+            (answer.status(), answer.text()),
+            (413, "too big".to_owned()),
+            "keeps: {keeps}"
+        );
+        drop(wire);
+        until("the connection to be gone", || {
+            (sidecar.metric("openbox_connections_open") == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn an_idle_connection_that_the_origin_closed_is_not_the_agents_problem() {
+    // Answers one request on each connection, and closes without saying so.
+    let site = Origin::raw(|mut wire, shared| {
+        if let Some(request) = wire.request() {
+            shared.log(&request);
+            drop(wire.try_say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
+        }
+    });
+    let sidecar = before(&site, "");
+    let mut wire = sidecar.wire();
+    for n in 0..10 {
+        wire.say(request("GET", &site.url(&format!("/{n}")), &[], ""));
+        let answer = wire.answer();
+        assert_eq!(
+            (answer.status(), answer.text()),
+            (200, "ok".to_owned()),
+            "{n}"
+        );
+        assert_eq!(site.times(&format!("/{n}")), 1, "sent once");
+    }
+}
+
+#[test]
+fn an_origin_that_is_not_there_is_a_bad_gateway() {
+    let site = Origin::site();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = gone.local_addr().unwrap().port();
+    drop(gone);
+    let sidecar = Setup::new()
+        .policy(ALLOW)
+        .reach(&site)
+        .flag("--resolve", &format!("gone.test:{port}=127.0.0.1"))
+        .start();
+    let answer = sidecar.get(&format!("http://gone.test:{port}/x"));
+    assert_eq!(
+        (answer.status(), answer.code()),
+        (502, "upstream_unreachable".to_owned())
+    );
+    let answer = sidecar.get("http://no-such-host.invalid/x");
+    assert_eq!(
+        (answer.status(), answer.code()),
+        (502, "host_not_found".to_owned())
+    );
+}
+
+#[test]
+fn connections_are_kept_on_both_sides() {
+    let site = Origin::site();
+    let sidecar = before(&site, "");
+    let mut wire = sidecar.wire();
+    for n in 0..20 {
+        wire.say(request("GET", &site.url(&format!("/{n}")), &[], ""));
+        assert_eq!(wire.answer().text(), format!("hello from /{n}"));
+    }
+    assert_eq!(site.connections(), 1);
+    // Pipelined requests are answered in order.
+    let many: String = (0..5)
+        .map(|n| request("GET", &site.url(&format!("/p{n}")), &[], ""))
+        .collect();
+    wire.say(many);
+    for n in 0..5 {
+        assert_eq!(wire.answer().text(), format!("hello from /p{n}"));
+    }
+}
+
+#[test]
+fn chunks_and_trailers_pass_in_both_directions() {
+    let site = Origin::site();
+    let sidecar = before(&site, "");
+    let mut wire = sidecar.wire();
+    wire.say(request(
+        "GET",
+        &site.url("/chunked"),
+        &[("te", "trailers")],
+        "",
+    ));
+    let answer = wire.answer();
+    assert_eq!(answer.text(), "firstsecond");
+    assert_eq!(answer.trailers, [("x-sum".to_owned(), "11".to_owned())]);
+    let fields = [
+        ("transfer-encoding", "chunked"),
+        ("content-type", "text/plain"),
+        ("trailer", "x-end"),
+    ];
+    let body = "4\r\nhalf\r\n5\r\n more\r\n0\r\nx-end: yes\r\n\r\n";
+    wire.say(request("POST", &site.url("/echo"), &fields, body));
+    let echoed = wire.answer().json();
+    assert_eq!(echoed["text"], "half more");
+    assert_eq!(echoed["trailers"], serde_json::json!([["x-end", "yes"]]));
+}
+
+#[test]
+fn what_belongs_to_the_hop_and_to_us_stays_here() {
+    let site = Origin::site();
+    let sidecar = before(&site, "");
+    let token = super::basic("ctx", &sidecar.agent_token);
+    let fields = [
+        ("proxy-authorization", token.as_str()),
+        ("proxy-connection", "keep-alive"),
+        ("connection", "keep-alive, x-hop"),
+        ("x-hop", "1"),
+        ("keep-alive", "timeout=5"),
+        ("upgrade", "h2c"),
+        ("http2-settings", "AAMAAABkAAQAAP__"),
+        ("x-openbox-workflow-id", "w"),
+        ("x-openbox-run-id", "r"),
+        ("x-openbox-activity-id", "a"),
+        ("x-kept", "1"),
+    ];
+    let answer = sidecar.send("GET", &site.url("/x"), &fields, "");
+    assert_eq!(answer.status(), 200);
+    let heard = site.heard();
+    let names: Vec<_> = heard[0]
+        .head
+        .fields
+        .iter()
+        .map(|(n, _)| n.as_str())
+        .collect();
+    for (name, _) in &fields {
+        let stays = *name == "x-kept";
+        assert_eq!(names.contains(name), stays, "{name} in {names:?}");
+    }
+}

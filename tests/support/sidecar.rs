@@ -1,0 +1,367 @@
+//! The real binary, serving: started with port 0 everywhere, found through
+//! what it says of itself, killed when the test is over.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::authority::Authority;
+use super::origin::Origin;
+use super::process::{self, Running};
+use super::until;
+use super::wire::{Message, Wire};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_openbox-sidecar");
+
+/// What a sidecar is to be started with.
+pub(crate) struct Setup {
+    folder: Arc<TempDir>,
+    state: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let setup = Self {
+            state: folder.path().join("state"),
+            folder,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        };
+        setup.flag("--log-format", "json")
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.state.clone()
+    }
+
+    pub(crate) fn state_in(mut self, path: PathBuf) -> Self {
+        self.state = path;
+        self
+    }
+
+    pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes a file beside the state folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    pub(crate) fn policy(self, rego: &str) -> Self {
+        let path = self.write("policy.rego", rego);
+        self.flag("--policy", &path)
+    }
+
+    pub(crate) fn config(self, yaml: &str) -> Self {
+        let path = self.write("openbox-sidecar.yaml", yaml);
+        self.flag("--config", &path)
+    }
+
+    /// Makes `origin` findable by its name.
+    pub(crate) fn reach(self, origin: &Origin) -> Self {
+        self.flag("--resolve", &origin.resolve())
+            .flag("--allow-address", "127.0.0.1/32")
+    }
+
+    pub(crate) fn trust(self, authority: &Authority) -> Self {
+        let path = self.write("upstream.pem", &authority.pem);
+        self.flag("--upstream-ca", &path)
+    }
+
+    /// The binary with `verb` and everything that was set.
+    pub(crate) fn command(&self, verb: &str) -> Command {
+        let mut command = process::command(BINARY);
+        command
+            .arg(verb)
+            .arg("--state-dir")
+            .arg(&self.state)
+            .args(&self.arguments)
+            .env("HOME", self.folder())
+            .envs(self.environment.iter().map(|(n, v)| (n, v)));
+        command
+    }
+
+    pub(crate) fn serve_command(&self) -> Command {
+        let mut command = self.command("serve");
+        for name in ["http", "agent", "operator", "health"] {
+            command.args([format!("--{name}-listen"), "127.0.0.1:0".to_owned()]);
+        }
+        command
+    }
+
+    /// `run -- …` of these words.
+    pub(crate) fn run_command(&self, words: &[&str]) -> Command {
+        let mut command = self.command("run");
+        command.arg("--").args(words);
+        command
+    }
+
+    pub(crate) fn start(self) -> Sidecar {
+        let mut running = Running::start(&mut self.serve_command());
+        let line = until("the sidecar to serve", || {
+            if let Some(status) = running.has_ended() {
+                panic!("the sidecar ended with {status}: {}", running.err());
+            }
+            log_line(&running.err(), "serving")
+        });
+        let listening = line["listening"].as_str().unwrap().to_owned();
+        let address = |name: &str| {
+            let mut words = listening.split(' ').filter_map(|word| word.split_once('='));
+            let found = words.find(|(n, _)| *n == name);
+            found.unwrap().1.parse().unwrap()
+        };
+        let state = self.state();
+        let operator = std::fs::read_to_string(state.join("operator.json")).unwrap();
+        let operator: Value = serde_json::from_str(&operator).unwrap();
+        let agent_token = std::fs::read_to_string(state.join("agent-token")).unwrap();
+        Sidecar {
+            http: address("http"),
+            agent: address("agent"),
+            operator: address("operator"),
+            health: address("health"),
+            agent_token: agent_token.trim().to_owned(),
+            operator_token: operator["token"].as_str().unwrap().to_owned(),
+            state,
+            running,
+            setup: self,
+        }
+    }
+}
+
+fn log_line(log: &str, message: &str) -> Option<Value> {
+    let mut lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    lines.find(|line: &Value| line["message"] == message)
+}
+
+/// A sidecar that serves.
+pub(crate) struct Sidecar {
+    pub(crate) http: SocketAddr,
+    pub(crate) agent: SocketAddr,
+    pub(crate) operator: SocketAddr,
+    pub(crate) health: SocketAddr,
+    pub(crate) agent_token: String,
+    pub(crate) operator_token: String,
+    pub(crate) state: PathBuf,
+    pub(crate) running: Running,
+    pub(crate) setup: Setup,
+}
+
+impl Sidecar {
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::connect(self.http)
+    }
+
+    pub(crate) fn get(&self, url: &str) -> Message {
+        self.send("GET", url, &[], "")
+    }
+
+    /// One request in absolute form on a connection of its own.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        url: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> Message {
+        let mut wire = self.wire();
+        wire.say(request(method, url, fields, body));
+        wire.answer_to(method)
+    }
+
+    /// The inside of a tunnel to `origin`, intercepted if it speaks TLS.
+    pub(crate) fn tunnel(&self, origin: &Origin) -> Wire {
+        let mut wire = self.wire();
+        let authority = origin.authority();
+        wire.say(format!(
+            "CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n"
+        ));
+        let head = wire.head().unwrap();
+        assert_eq!(head.status(), 200, "{head:?}");
+        wire
+    }
+
+    pub(crate) fn tls_tunnel(&self, origin: &Origin) -> Wire {
+        self.tunnel(origin)
+            .secured(self.client_config(), origin.name)
+    }
+
+    /// What trusts this sidecar's authority.
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(self.ca()).unwrap();
+        roots.add(ca).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.state.join("ca.pem")
+    }
+
+    pub(crate) fn operator(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        api(self.operator, &self.operator_token, method, path, body)
+    }
+
+    pub(crate) fn agent(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        api(self.agent, &self.agent_token, method, path, body)
+    }
+
+    /// An event that must be answered 200.
+    pub(crate) fn event(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.agent("POST", path, &body.to_string());
+        assert_eq!(status, 200, "{path} {body}: {answer}");
+        answer
+    }
+
+    pub(crate) fn health(&self, path: &str) -> (u16, String) {
+        let mut wire = Wire::connect(self.health);
+        wire.say(format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.health
+        ));
+        let answer = wire.answer();
+        (answer.status(), answer.text())
+    }
+
+    /// The value of one metric, labels included in its name.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let (_, text) = self.health("/metrics");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("no metric {name} in {text}"));
+        value.parse().unwrap()
+    }
+
+    pub(crate) fn journal(&self) -> Vec<Value> {
+        journal(&self.state)
+    }
+
+    /// The first journal line that `is` accepts, once it is there.
+    pub(crate) fn recorded(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until(what, || self.journal().into_iter().find(|line| is(line)))
+    }
+
+    /// The record of `path` at this stage, once it is there.
+    pub(crate) fn record_of(&self, path: &str, stage: &str) -> Value {
+        let what = format!("the {stage} record of {path}");
+        self.recorded(&what, |line| {
+            line["stage"] == stage
+                && line["http_url"]
+                    .as_str()
+                    .is_some_and(|url| url.ends_with(path))
+        })
+    }
+
+    /// The approval that waits for a person, once there is one.
+    pub(crate) fn pending_approval(&self) -> Value {
+        until("an approval", || {
+            let (_, all) = self.operator("GET", "/v1/approvals?status=pending", "");
+            all["approvals"].get(0).cloned()
+        })
+    }
+
+    pub(crate) fn approve(&self, approval: &Value) {
+        let id = approval["approval_id"].as_str().unwrap();
+        let (status, answer) = self.operator("POST", &format!("/v1/approvals/{id}/approve"), "{}");
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    pub(crate) fn reject(&self, approval: &Value, reason: &str) {
+        let id = approval["approval_id"].as_str().unwrap();
+        let body = serde_json::json!({ "reason": reason }).to_string();
+        let (status, answer) = self.operator("POST", &format!("/v1/approvals/{id}/reject"), &body);
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// Replaces the policy file and waits until the sidecar has read it.
+    pub(crate) fn change_policy(&self, rego: &str) {
+        let before = self.metric("openbox_policy_reloads_total{result=\"ok\"}");
+        self.setup.write("policy.rego", rego);
+        let (status, answer) = self.operator("POST", "/v1/policy/reload", "{}");
+        assert_eq!(status, 200, "{answer}");
+        assert!(self.metric("openbox_policy_reloads_total{result=\"ok\"}") > before);
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.running.err()
+    }
+}
+
+/// A request as bytes; the body's length is its own unless a field frames it.
+pub(crate) fn request(method: &str, url: &str, fields: &[(&str, &str)], body: &str) -> String {
+    let authority = url.split('/').nth(2).unwrap_or_default();
+    let mut text = format!("{method} {url} HTTP/1.1\r\nhost: {authority}\r\n");
+    for (name, value) in fields {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let framed = fields.iter().any(|(name, _)| *name == "transfer-encoding");
+    if !body.is_empty() && !framed {
+        text.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    text.push_str(body);
+    text
+}
+
+pub(crate) fn api(
+    address: SocketAddr,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, Value) {
+    let mut wire = Wire::connect(address);
+    let bearer = format!("Bearer {token}");
+    let fields = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("connection", "close"),
+    ];
+    let text = request(method, &format!("http://{address}{path}"), &fields, body);
+    wire.say(text.replacen(&format!("http://{address}"), "", 1));
+    let answer = wire.answer();
+    let status = answer.status();
+    (
+        status,
+        serde_json::from_slice(&answer.body).unwrap_or(Value::Null),
+    )
+}
+
+/// Every line of the journal in `state`, parsed: one that does not parse fails
+/// the test, unless it is the last and still being written.
+pub(crate) fn journal(state: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(state.join("journal.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
