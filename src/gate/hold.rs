@@ -470,7 +470,12 @@ mod tests {
         let holds = Holds::default();
         let (hold, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
         assert!(!holds.consume(&hold));
-        assert!(end(&holds, &hold, State::Granted));
+        let mut written = None;
+        assert!(holds.end(&hold, EndsFrom::Pending, State::Granted, |to| {
+            assert_eq!(hold.state(), State::Pending, "written before it is seen");
+            written = Some(to.clone());
+        }));
+        assert_eq!(written, Some(State::Granted));
         assert!(!end(&holds, &hold, State::Rejected(Reason::from("late"))));
         assert!(holds.is_joinable(&hold));
         assert!(holds.consume(&hold));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{self, Instant};
 
 use crate::domain::{Reason, Refusal};
-use crate::policy::{Judging, PolicyError, Question, Ruling};
+use crate::policy::{Judging, Later, PolicyError, Question, Ruling};
 use crate::session::Session;
 
 use super::{Constraints, Inner, Terms};
@@ -28,20 +28,28 @@ impl Inner {
         let happened = matches!(question, Question::Completed(..));
         let answer = match self.parts.backend.judge(question) {
             Judging::Now(answer) => answer,
-            Judging::Later(answer) => {
-                let within = self.parts.settings.judge_within;
-                tokio::select! {
-                    answer = time::timeout(within, answer) => answer.unwrap_or_else(|_| {
-                        let text = format!("no answer within {} s", within.as_secs_f32());
-                        Err(PolicyError::Unavailable(Reason(text.into())))
-                    }),
-                    reason = session.until_halted(), if !happened => Err(PolicyError::Unjudgeable(reason)),
-                }
-            }
+            // Boxed: an operation that a local policy judges never waits here.
+            Judging::Later(answer) => Box::pin(self.await_answer(answer, session, happened)).await,
         };
         Judged {
             answer,
             took: began.elapsed(),
+        }
+    }
+
+    async fn await_answer(
+        &self,
+        answer: Later<'_, Result<Arc<Ruling>, PolicyError>>,
+        session: &Session,
+        happened: bool,
+    ) -> Result<Arc<Ruling>, PolicyError> {
+        let within = self.parts.settings.judge_within;
+        tokio::select! {
+            answer = time::timeout(within, answer) => answer.unwrap_or_else(|_| {
+                let text = format!("no answer within {} s", within.as_secs_f32());
+                Err(PolicyError::Unavailable(Reason(text.into())))
+            }),
+            reason = session.until_halted(), if !happened => Err(PolicyError::Unjudgeable(reason)),
         }
     }
 

@@ -13,6 +13,8 @@ mod note;
 mod operate;
 mod outcome;
 mod permit;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::fmt;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Completion, Refusal, Stage, Verdict};
+use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
 use crate::journal::Record;
 use crate::metrics::{Decided, LimitHit};
 use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
@@ -105,9 +105,10 @@ impl Permit {
             return After::Release;
         };
         let question = Question::Completed(&admitted.operation, completion);
+        let halted = admitted.session.halted();
         let judged = tokio::select! {
             biased;
-            judged = admitted.gate.judge(question, &admitted.session) => judged,
+            judged = admitted.gate.judge(question, &admitted.session), if halted.is_none() => judged,
             // Nobody gets the answer, so nobody waits: dropping us reports it.
             reason = admitted.session.until_halted() => {
                 let refused = admitted.refused(Refusal::Halted(reason), &Trail::default());
@@ -172,7 +173,7 @@ impl Admitted {
             }
             Err(PolicyError::Unavailable(reason)) => {
                 return match self.gate.fail_mode(trail) {
-                    FailMode::Open => Ended::Released,
+                    FailMode::Open => self.released(),
                     FailMode::Closed => Ended::Refused(Refusal::PolicyUnavailable(reason)),
                 };
             }
@@ -181,11 +182,7 @@ impl Admitted {
         let constrained = terms.map_or(Ok(()), |terms| self.gate.constrained(&ruling, terms));
         match ruling.verdict {
             Verdict::Allow | Verdict::Constrain => match constrained {
-                Ok(()) => match self.session.halted() {
-                    // The latch again: the answer of a halted run stays here.
-                    Some(reason) => Ended::Refused(Refusal::Halted(reason)),
-                    None => Ended::Released,
-                },
+                Ok(()) => self.released(),
                 Err(refusal) => Ended::Refused(refusal),
             },
             Verdict::RequireApproval => match constrained {
@@ -204,6 +201,14 @@ impl Admitted {
                 self.gate.halt(&self.session.run, &reason, "policy");
                 Ended::Refused(Refusal::Halted(reason))
             }
+        }
+    }
+
+    /// The latch again: the answer of a halted run stays here.
+    fn released(&self) -> Ended {
+        match self.session.halted() {
+            Some(reason) => Ended::Refused(Refusal::Halted(reason)),
+            None => Ended::Released,
         }
     }
 
@@ -372,11 +377,25 @@ impl Admitted {
     fn record(&self, completion: &Completion, word: &str, decided: Decided, trail: &Trail) {
         let protocol = self.operation.protocol();
         self.gate.count(protocol, Stage::Completed, decided, trail);
-        let written = self.gate.parts.journal.append(&Record::Completion {
+        let record = Record::Completion {
             operation: &self.operation,
             completion,
             decided: trail.as_record(word, None),
-        });
+        };
+        let journal = &self.gate.parts.journal;
+        // An outcome that policy lets stand confirms what was decided before
+        // the operation left; any other is a decision of its own.
+        let written = match decided {
+            Decided::Allow if completion.outcome == Outcome::Answered && !trail.by_fail_mode => {
+                journal.append_soon(&record)
+            }
+            Decided::Allow
+            | Decided::Constrain
+            | Decided::RequireApproval
+            | Decided::Block
+            | Decided::Halt
+            | Decided::Refused => journal.append(&record),
+        };
         if let Err(error) = written {
             tracing::error!(%error, event_id = %self.operation.id, "a completion could not be written to the journal");
         }

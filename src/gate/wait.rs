@@ -45,8 +45,9 @@ const POLL_MAX: Duration = Duration::from_secs(15);
 /// How long before a waiter gives up that Core is asked once more.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Shortest pause between two looks at an approval, whoever asks for them.
-const LOOK_PAUSE: Duration = Duration::from_millis(250);
+/// How old a look may be to count as a waiter's last one: however many wait,
+/// Core is not asked all the time.
+const LOOK_FRESH: Duration = Duration::from_millis(500);
 
 /// What a waiter that gave up is told to wait before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -293,32 +294,36 @@ fn pending(hold: &Hold, retry_after: Duration) -> Waited {
 async fn poll(gate: &std::sync::Weak<Inner>, hold: &Hold) {
     let mut pause = POLL_FIRST;
     let mut next = after(Instant::now(), pause);
+    let mut looked: Option<Instant> = None;
     let mut state = hold.state.subscribe();
     loop {
-        let nudged = tokio::select! {
+        let wake = next.min(hold.deadline);
+        tokio::select! {
             biased;
             _ = state.wait_for(|state| *state != State::Pending) => return,
-            () = time::sleep_until(hold.deadline) => None,
-            () = time::sleep_until(next) => Some(false),
-            () = hold.nudge.notified() => Some(true),
-        };
+            () = time::sleep_until(wake) => {}
+            () = hold.nudge.notified() => {
+                if looked.is_some_and(|at| at.elapsed() < LOOK_FRESH) {
+                    continue;
+                }
+            }
+        }
         let Some(gate) = gate.upgrade() else { return };
-        let Some(nudged) = nudged else {
+        let now = Instant::now();
+        if hold.deadline <= now {
             gate.end_hold(hold, EndsFrom::Pending, State::Expired, None);
             return;
-        };
+        }
+        looked = Some(now);
         if let Some(end) = gate.look(hold).await {
             gate.end_hold(hold, EndsFrom::Pending, end, Some("core"));
             return;
         }
-        drop(gate);
         // A waiter's last look comes on top of the schedule.
-        if !nudged {
+        if next <= now {
             pause = pause.saturating_mul(2).min(POLL_MAX);
             next = after(Instant::now(), pause);
         }
-        // However many waiters there are, Core is not asked all the time.
-        time::sleep(LOOK_PAUSE).await;
     }
 }
 

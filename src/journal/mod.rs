@@ -3,6 +3,9 @@
 //! The line is written to the operating system before [`Journal::append`]
 //! returns, so it survives `kill -9`; it is synced to the disk within
 //! [`Settings::sync_within`], so a power cut may lose that window.
+//! [`Journal::append_soon`] is for what merely confirms a decision that is
+//! written already: it goes out with the next line, or within
+//! [`WRITTEN_WITHIN`].
 
 pub mod record;
 
@@ -37,6 +40,8 @@ struct Tail {
     file: File,
     /// A write broke off inside a line: the next one must begin on its own.
     torn: bool,
+    /// Whole lines that go out with the next one.
+    waiting: Vec<u8>,
 }
 
 impl Journal {
@@ -69,13 +74,27 @@ impl Journal {
         let torn = ends_inside_a_line(&file).map_err(fail("read in"))?;
         let journal = Arc::new(Self {
             path,
-            file: Mutex::new(Tail { file, torn }),
+            file: Mutex::new(Tail {
+                file,
+                torn,
+                waiting: Vec::new(),
+            }),
             dirty: AtomicBool::new(false),
         });
         journal
             .sync_regularly(settings.sync_within)
             .map_err(fail("start syncing"))?;
         Ok(journal)
+    }
+
+    /// A journal whose lines go to `file`, for tests of one that takes none.
+    #[cfg(test)]
+    pub(crate) fn on(file: File) -> Arc<Self> {
+        Arc::new(Self {
+            path: PathBuf::new(),
+            file: Mutex::new(Tail { file, torn: false }),
+            dirty: AtomicBool::new(false),
+        })
     }
 
     /// Where the journal is.
@@ -89,19 +108,23 @@ impl Journal {
     /// The system did not take the whole line (disk full, file system gone).
     /// What was to be recorded must then not happen.
     pub fn append(&self, record: &Record<'_>) -> io::Result<()> {
-        thread_local! {
-            static LINE: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
-        }
-        LINE.with_borrow_mut(|line| {
-            line.clear();
-            serde_json::to_writer(&mut *line, record)?;
-            line.push(b'\n');
+        encoded(record, |line| {
             let written = self.lock().write(line);
             self.dirty.store(true, Ordering::Release);
-            if line.capacity() > LINE_KEPT_MAX {
-                *line = Vec::new();
-            }
             written
+        })
+    }
+
+    /// Appends one record with the next one, or within [`WRITTEN_WITHIN`],
+    /// in order. For records whose loss would lose no decision: a write of its
+    /// own for each of them would be a tenth of what a request costs.
+    ///
+    /// # Errors
+    /// As [`Self::append`], where waiting records have to be written first.
+    pub fn append_soon(&self, record: &Record<'_>) -> io::Result<()> {
+        encoded(record, |line| {
+            self.dirty.store(true, Ordering::Release);
+            self.lock().write_soon(line)
         })
     }
 
@@ -116,22 +139,52 @@ impl Journal {
         std::thread::Builder::new()
             .name("journal-sync".to_owned())
             .spawn(move || {
+                let mut unsynced = Duration::ZERO;
                 while let Some(journal) = journal.upgrade() {
-                    let dirty = journal.dirty.swap(false, Ordering::AcqRel);
+                    if let Err(error) = journal.lock().flush() {
+                        tracing::error!(%error, "journal cannot be written");
+                    }
+                    let due = unsynced >= every;
+                    if due {
+                        unsynced = Duration::ZERO;
+                    }
+                    let dirty = due && journal.dirty.swap(false, Ordering::AcqRel);
                     drop(journal);
                     if dirty && let Err(error) = file.sync_data() {
                         tracing::error!(%error, "journal cannot be synced to the disk");
                     }
-                    std::thread::sleep(every);
+                    let pause = WRITTEN_WITHIN.min(every);
+                    std::thread::sleep(pause);
+                    unsynced = unsynced.saturating_add(pause);
                 }
             })?;
         Ok(())
     }
 }
 
+/// Encodes `record` as a line and gives it to `take`.
+fn encoded(record: &Record<'_>, take: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    thread_local! {
+        static LINE: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+    LINE.with_borrow_mut(|line| {
+        line.clear();
+        serde_json::to_writer(&mut *line, record)?;
+        line.push(b'\n');
+        let taken = take(line);
+        if line.capacity() > LINE_KEPT_MAX {
+            *line = Vec::new();
+        }
+        taken
+    })
+}
+
 impl Drop for Journal {
     fn drop(&mut self) {
-        let tail = self.lock();
+        let mut tail = self.lock();
+        if let Err(error) = tail.flush() {
+            tracing::error!(%error, "journal cannot be written");
+        }
         // Given up by hand: the syncing thread's handle would keep it a while.
         if let Err(error) = tail.file.sync_data().and_then(|()| tail.file.unlock()) {
             tracing::error!(%error, "journal cannot be synced to the disk");
@@ -142,13 +195,49 @@ impl Drop for Journal {
 /// Longest line buffer a thread keeps for its next record, bytes.
 const LINE_KEPT_MAX: usize = 1 << 16;
 
+/// Longest time until a record of [`Journal::append_soon`] is written.
+pub const WRITTEN_WITHIN: Duration = Duration::from_millis(10);
+
+/// Most bytes that wait to be written with the next line.
+const WAITING_BYTES_MAX: usize = 1 << 16;
+
 impl Tail {
+    /// Writes what waits and `line` at once. If that fails, what waits goes on
+    /// waiting, and `line` is not recorded.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;
             self.torn = false;
         }
-        self.file.write_all(line).inspect_err(|_| self.torn = true)
+        if self.waiting.is_empty() {
+            return self.file.write_all(line).inspect_err(|_| self.torn = true);
+        }
+        let before = self.waiting.len();
+        self.waiting.extend_from_slice(line);
+        let written = self.file.write_all(&self.waiting);
+        match written {
+            Ok(()) => self.waiting.clear(),
+            Err(_) => {
+                self.torn = true;
+                self.waiting.truncate(before);
+            }
+        }
+        written
+    }
+
+    fn write_soon(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.waiting.len().saturating_add(line.len()) > WAITING_BYTES_MAX {
+            return self.write(line);
+        }
+        self.waiting.extend_from_slice(line);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.write(b"")
     }
 }
 
@@ -245,6 +334,24 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_written_in_order_and_before_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let journal = open(folder.path()).unwrap();
+        journal.append_soon(&resume("a")).unwrap();
+        journal.append(&resume("b")).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.find("\"a\"").unwrap() < text.find("\"b\"").unwrap());
+        journal.append_soon(&resume("c")).unwrap();
+        while !std::fs::read_to_string(&path).unwrap().contains("\"c\"") {
+            std::thread::yield_now();
+        }
+        journal.append_soon(&resume("d")).unwrap();
+        drop(journal);
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"d\""));
+    }
+
+    #[test]
     fn a_second_sidecar_is_told_that_the_folder_is_taken() {
         let folder = tempfile::tempdir().unwrap();
         let _first = open(folder.path()).unwrap();
@@ -257,9 +364,14 @@ mod tests {
     fn a_full_disk_is_an_error_and_not_a_lost_record() {
         let full = Path::new("/dev/full");
         let file = OpenOptions::new().append(true).open(full).unwrap();
-        let mut tail = Tail { file, torn: false };
+        let mut tail = Tail {
+            file,
+            torn: false,
+            waiting: b"{\"waits\":1}\n".to_vec(),
+        };
         let error = tail.write(b"{}\n").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert!(tail.torn);
+        assert_eq!(tail.waiting, b"{\"waits\":1}\n");
     }
 }

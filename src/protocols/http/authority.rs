@@ -1,9 +1,8 @@
 //! Where a request really goes: one authority, and every place that names one
 //! must agree with it (CONNECT target, absolute URI, Host).
 
-use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 
 /// The pinned destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,9 +39,9 @@ const MISDIRECTED: Mismatch = Mismatch {
 
 impl Target {
     /// The destination of a CONNECT request.
-    pub(super) fn of_connect(parts: &Parts) -> Result<Self, Mismatch> {
-        let authority = parts
-            .uri
+    pub(super) fn of_connect<B>(request: &Request<B>) -> Result<Self, Mismatch> {
+        let authority = request
+            .uri()
             .authority()
             .ok_or(bad("CONNECT needs a host and a port"))?;
         // Replaced once the first bytes of the tunnel are known.
@@ -50,7 +49,7 @@ impl Target {
         if authority.port_u16().is_none() {
             return Err(bad("CONNECT needs a port: CONNECT example.com:443"));
         }
-        if let Some(host) = host_field(parts)? {
+        if let Some(host) = host_field(request.headers())? {
             let named = Self::new("https", &host)?;
             if (&named.host, named.port) != (&target.host, target.port) {
                 return Err(bad("the Host field and the CONNECT target differ"));
@@ -60,8 +59,9 @@ impl Target {
     }
 
     /// The destination of a request that came through no tunnel.
-    pub(super) fn of_absolute(parts: &Parts) -> Result<Self, Mismatch> {
-        let (Some(scheme), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
+    pub(super) fn of_absolute<B>(request: &Request<B>) -> Result<Self, Mismatch> {
+        let (Some(scheme), Some(authority)) = (request.uri().scheme(), request.uri().authority())
+        else {
             return Err(bad(
                 "this is a forward proxy: the request line needs an absolute URI (GET http://example.com/ HTTP/1.1) or CONNECT; set HTTP_PROXY to this address instead of calling it as a server",
             ));
@@ -73,28 +73,28 @@ impl Target {
         }
         let target = Self::new("http", authority)?;
         target.agrees(
-            parts,
+            request.headers(),
             bad("the Host field and the request URI name different hosts"),
         )?;
         Ok(target)
     }
 
     /// Checks that a request inside a tunnel to `self` is for `self`.
-    pub(super) fn check_inner(&self, parts: &Parts) -> Result<(), Mismatch> {
-        if parts.method == Method::CONNECT {
+    pub(super) fn check_inner<B>(&self, request: &Request<B>) -> Result<(), Mismatch> {
+        if *request.method() == Method::CONNECT {
             return Err(bad("a tunnel inside a tunnel is not supported"));
         }
-        if let Some(authority) = parts.uri.authority() {
-            let scheme = parts.uri.scheme_str().unwrap_or(self.scheme);
+        if let Some(authority) = request.uri().authority() {
+            let scheme = request.uri().scheme_str().unwrap_or(self.scheme);
             if scheme != self.scheme || Self::new(self.scheme, authority)? != *self {
                 return Err(MISDIRECTED);
             }
         }
-        self.agrees(parts, MISDIRECTED)
+        self.agrees(request.headers(), MISDIRECTED)
     }
 
-    fn agrees(&self, parts: &Parts, otherwise: Mismatch) -> Result<(), Mismatch> {
-        match host_field(parts)? {
+    fn agrees(&self, headers: &HeaderMap, otherwise: Mismatch) -> Result<(), Mismatch> {
+        match host_field(headers)? {
             Some(host) if Self::new(self.scheme, &host)? == *self => Ok(()),
             Some(_) => Err(otherwise),
             // HTTP/1.0 may leave it out; the URI or the tunnel says it all.
@@ -159,8 +159,8 @@ fn has_port_text(authority: &Authority) -> bool {
 }
 
 /// The Host field, of which the sentinel let at most one through.
-fn host_field(parts: &Parts) -> Result<Option<Authority>, Mismatch> {
-    let mut all = parts.headers.get_all(header::HOST).iter();
+fn host_field(headers: &HeaderMap) -> Result<Option<Authority>, Mismatch> {
+    let mut all = headers.get_all(header::HOST).iter();
     let Some(value) = all.next() else {
         return Ok(None);
     };
@@ -177,12 +177,12 @@ fn host_field(parts: &Parts) -> Result<Option<Authority>, Mismatch> {
 mod tests {
     use super::*;
 
-    fn parts(method: &str, uri: &str, host: Option<&str>) -> Parts {
+    fn parts(method: &str, uri: &str, host: Option<&str>) -> Request<()> {
         let mut request = http::Request::builder().method(method).uri(uri);
         if let Some(host) = host {
             request = request.header("host", host);
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap()
     }
 
     #[test]

@@ -35,8 +35,7 @@ pub(super) async fn open(
     user: Option<Box<str>>,
 ) -> Response<Outgoing> {
     let client = hyper::upgrade::on(&mut request);
-    let (parts, _) = request.into_parts();
-    let target = match Target::of_connect(&parts) {
+    let target = match Target::of_connect(&request) {
         Ok(target) => target,
         Err(wrong) => return refuse::last_problem(wrong.status, wrong.code, wrong.detail),
     };

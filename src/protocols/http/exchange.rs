@@ -1,6 +1,7 @@
 //! One request through the proxy: pinned, described, admitted, sent, looked at
 //! again, answered.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -43,7 +44,9 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Infallible> {
     let busy = line.shared.begin();
-    let mut response = route(&line, request).await;
+    // Boxed, since an async function keeps two copies of each of its arguments,
+    // and thousands of these may be held.
+    let mut response = route(&line, Box::new(request)).await;
     if line.shared.is_broken() {
         response
             .headers_mut()
@@ -53,7 +56,7 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-async fn route(line: &Arc<Line>, request: Request<Incoming>) -> Response<Outgoing> {
+async fn route(line: &Arc<Line>, request: Box<Request<Incoming>>) -> Response<Outgoing> {
     if let Some(refused) = refused_head(line, request.headers()) {
         return refused;
     }
@@ -61,24 +64,16 @@ async fn route(line: &Arc<Line>, request: Request<Incoming>) -> Response<Outgoin
         Ok(user) => user,
         Err(refusal) => return *refusal,
     };
-    match &line.tunnel {
-        None if request.method() == Method::CONNECT => {
-            Box::pin(connect::open(line, request, user)).await
-        }
-        None => {
-            let (parts, body) = request.into_parts();
-            match Target::of_absolute(&parts) {
-                Ok(target) => govern(line, parts, body, &target, user.as_deref()).await,
-                Err(wrong) => refuse::last_problem(wrong.status, wrong.code, wrong.detail),
-            }
-        }
-        Some(target) => {
-            let (parts, body) = request.into_parts();
-            match target.check_inner(&parts) {
-                Ok(()) => govern(line, parts, body, target, user.as_deref()).await,
-                Err(wrong) => refuse::last_problem(wrong.status, wrong.code, wrong.detail),
-            }
-        }
+    if line.tunnel.is_none() && request.method() == Method::CONNECT {
+        return Box::pin(connect::open(line, *request, user)).await;
+    }
+    let target = match &line.tunnel {
+        None => Target::of_absolute(&request).map(Cow::Owned),
+        Some(tunnel) => tunnel.check_inner(&request).map(|()| Cow::Borrowed(tunnel)),
+    };
+    match target {
+        Ok(target) => govern(line, request, &target, user.as_deref()).await,
+        Err(wrong) => refuse::last_problem(wrong.status, wrong.code, wrong.detail),
     }
 }
 
@@ -103,56 +98,64 @@ fn refused_head(line: &Line, headers: &HeaderMap) -> Option<Response<Outgoing>> 
 /// Everything between a pinned request and its answer.
 async fn govern(
     line: &Arc<Line>,
-    parts: Parts,
-    body: Incoming,
+    request: Box<Request<Incoming>>,
     target: &Target,
     user: Option<&str>,
 ) -> Response<Outgoing> {
-    match prepare(line, parts, body, target, user).await {
-        // Boxed: thousands of requests may be held before they get here, and
-        // must not carry what only one that leaves needs.
-        Ok(prepared) => Box::pin(carry_out(line, prepared, target)).await,
+    let described = match describe(line, request, target, user).await {
+        Ok(described) => described,
+        Err(response) => return *response,
+    };
+    let (question, waiting) = described;
+    match admit(line, question, &waiting.method).await {
+        // Boxed: most of what a request that leaves needs, a held one does not.
+        Ok(permit) => Box::pin(carry_out(line, permit, waiting, target)).await,
         Err(response) => *response,
     }
 }
 
-/// An admitted request, and the client's side of the upgrade it asks for.
-struct Prepared {
-    permit: Permit,
+/// What the gate is asked.
+struct Question {
+    operation: Box<Operation>,
+    session: Session,
+}
+
+/// A request that waits for its permit.
+struct Waiting {
     held: Held<Request<RequestBody>>,
     id: OperationId,
     method: Method,
     upgrading: Upgrading,
+    /// The client's side of the upgrade it asks for.
     client: Option<OnUpgrade>,
 }
 
-/// Describes a request and has it admitted.
-async fn prepare(
+/// Reads what policy is to see of a request, and locks the rest up.
+async fn describe(
     line: &Arc<Line>,
-    mut parts: Parts,
-    mut body: Incoming,
+    mut request: Box<Request<Incoming>>,
     target: &Target,
     user: Option<&str>,
-) -> Result<Prepared, Box<Response<Outgoing>>> {
+) -> Result<(Question, Box<Waiting>), Box<Response<Outgoing>>> {
     let started_at = clock::now();
-    let trace = describe::trace(&parts.headers);
-    let claim = describe::claim(&parts.headers, trace, user);
+    let trace = describe::trace(request.headers());
+    let claim = describe::claim(request.headers(), trace, user);
     let registry = line.proxy.gate.registry();
     let Some(session) = registry.attribute(&claim, started_at) else {
         return Err(Box::new(unattributed(line, started_at)));
     };
-    let upgrading = if upgrade::asks_for_websocket(&parts) {
+    let upgrading = if upgrade::asks_for_websocket(&request) {
         Upgrading::Yes
     } else {
         Upgrading::No
     };
-    fields::strip_hop_by_hop(&mut parts.headers);
+    fields::strip_hop_by_hop(request.headers_mut());
     let GatheredRequest {
         body: gathered,
         capture,
-    } = gather_request(line, &parts, &mut body).await?;
+    } = gather_request(line, &mut request).await?;
+    let (mut parts, body) = request.into_parts();
     let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
-    let id = operation.id;
     let client = match upgrading {
         Upgrading::Yes => parts.extensions.remove::<OnUpgrade>(),
         Upgrading::No => None,
@@ -160,29 +163,31 @@ async fn prepare(
     let method = parts.method.clone();
     let cap = line.proxy.settings.capture_bytes_max;
     let body = RequestBody::new(gathered, cap, body, line.proxy.gate.metrics());
-    // From here on nothing but a permit for this operation gets it out.
-    let held = Held::new(id, outbound(parts, body, target, upgrading));
-    let permit = admit(line, operation, session, &method).await?;
-    Ok(Prepared {
-        permit,
-        held,
-        id,
+    let waiting = Waiting {
+        id: operation.id,
+        // From here on nothing but a permit for this operation gets it out.
+        held: Held::new(operation.id, outbound(parts, body, target, upgrading)),
         method,
         upgrading,
         client,
-    })
+    };
+    Ok((Question { operation, session }, Box::new(waiting)))
 }
 
 /// Sends an admitted request and answers with its outcome.
-async fn carry_out(line: &Arc<Line>, prepared: Prepared, target: &Target) -> Response<Outgoing> {
-    let Prepared {
-        permit,
+async fn carry_out(
+    line: &Arc<Line>,
+    permit: Permit,
+    waiting: Box<Waiting>,
+    target: &Target,
+) -> Response<Outgoing> {
+    let Waiting {
         held,
         id,
         method,
         upgrading,
         client,
-    } = prepared;
+    } = *waiting;
     let Some(cleared) = held.release(&permit) else {
         // A bug in this program; the request stays here.
         let detail = "the permit is for another request";
@@ -205,8 +210,7 @@ async fn carry_out(line: &Arc<Line>, prepared: Prepared, target: &Target) -> Res
 /// Asks the gate, and gives up when the client does.
 async fn admit(
     line: &Line,
-    operation: Box<Operation>,
-    session: Session,
+    Question { operation, session }: Question,
     method: &Method,
 ) -> Result<Permit, Box<Response<Outgoing>>> {
     let terms = line.proxy.terms(method);
@@ -262,24 +266,26 @@ struct GatheredRequest {
 /// `100 Continue` gets it here, from us.
 async fn gather_request(
     line: &Line,
-    parts: &Parts,
-    body: &mut Incoming,
+    request: &mut Request<Incoming>,
 ) -> Result<GatheredRequest, Box<Response<Outgoing>>> {
-    let settings = &line.proxy.settings;
-    let cap = settings.capture_bytes_max;
+    let text = fields::is_text(request.headers());
+    let body = request.body_mut();
     if body.is_end_stream() {
         return Ok(GatheredRequest {
             body: Gathered::default(),
             capture: Capture::default(),
         });
     }
+    let settings = &line.proxy.settings;
+    let cap = settings.capture_bytes_max;
     let known = body.size_hint().exact();
     let fits = known.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l <= cap));
-    let text = fields::is_text(&parts.headers) && cap > 0;
-    if text && settings.over_cap == OverCap::Deny && known.is_some() && !fits {
+    let text = text && cap > 0;
+    let whole = settings.over_cap == OverCap::Deny;
+    if whole && known.is_some() && !fits {
         return Err(Box::new(too_large(line)));
     }
-    if !text && !fits {
+    if !text && !fits && !whole {
         // Not text and not small: nothing of it is waited for.
         return Ok(GatheredRequest {
             body: Gathered {
@@ -289,13 +295,9 @@ async fn gather_request(
             capture: Tee::new(false, 0).capture(false),
         });
     }
-    let gathered = tokio::select! {
-        biased;
-        gathered = body::gather(body, cap, settings.capture_within) => gathered,
-        () = line.watch.hung_up() => return Err(Box::new(gone())),
-    };
-    let gathered = gathered.map_err(|error| Box::new(broken_request(line, &error)))?;
-    if text && settings.over_cap == OverCap::Deny && gathered.end != End::Finished {
+    // Boxed: a held request must not carry what it needed to get there.
+    let gathered = Box::pin(gather_body(line, body)).await?;
+    if whole && gathered.end != End::Finished {
         return Err(Box::new(too_large(line)));
     }
     let capture = if text {
@@ -307,6 +309,20 @@ async fn gather_request(
         body: gathered,
         capture,
     })
+}
+
+async fn gather_body(
+    line: &Line,
+    body: &mut Incoming,
+) -> Result<Gathered, Box<Response<Outgoing>>> {
+    let settings = &line.proxy.settings;
+    tokio::select! {
+        biased;
+        gathered = body::gather(body, settings.capture_bytes_max, settings.capture_within) => {
+            gathered.map_err(|error| Box::new(broken_request(line, &error)))
+        }
+        () = line.watch.hung_up() => Err(Box::new(gone())),
+    }
 }
 
 fn too_large(line: &Line) -> Response<Outgoing> {

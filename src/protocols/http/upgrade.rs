@@ -6,8 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
@@ -23,9 +22,9 @@ use super::{fields, raw, refuse};
 
 /// Whether the request asks for WebSocket (RFC 6455 §4.1). No other upgrade is
 /// relayed: the header is stripped, and the request goes on as it is.
-pub(super) fn asks_for_websocket(parts: &Parts) -> bool {
+pub(super) fn asks_for_websocket<B>(request: &Request<B>) -> bool {
     let is = |name: &header::HeaderName, wanted: &str| {
-        parts.headers.get_all(name).iter().any(|value| {
+        request.headers().get_all(name).iter().any(|value| {
             value.to_str().is_ok_and(|value| {
                 value
                     .split(',')
@@ -33,7 +32,7 @@ pub(super) fn asks_for_websocket(parts: &Parts) -> bool {
             })
         })
     };
-    parts.method == Method::GET
+    *request.method() == Method::GET
         && is(&header::UPGRADE, "websocket")
         && is(&header::CONNECTION, "upgrade")
 }
