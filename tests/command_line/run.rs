@@ -314,3 +314,38 @@ fn a_started_approval_is_given_from_another_process_and_the_child_goes_on() {
         .collect();
     assert_eq!(states, ["pending", "granted", "consumed"]);
 }
+
+#[test]
+fn runs_are_halted_and_resumed_from_the_command_line() {
+    let site = Origin::site();
+    let sidecar = Setup::new().policy(ALLOW).reach(&site).start();
+    let state = sidecar.state.display().to_string();
+    let cli = |words: &[&str]| {
+        let mut command = process::command(crate::support::sidecar::BINARY);
+        let ended = process::run(command.args(words).args(["--state-dir", &state]));
+        assert_eq!(ended.status.code(), Some(0), "{words:?}: {}", ended.err);
+        ended.out
+    };
+    cli(&["runs", "halt", "own", "--reason", "enough"]);
+    assert_eq!(sidecar.get(&site.url("/x")).code(), "halted");
+    assert!(cli(&["runs", "list"]).contains("enough"));
+    cli(&["runs", "resume", "own"]);
+    assert_eq!(sidecar.get(&site.url("/x")).status(), 200);
+}
+
+#[test]
+fn env_sends_a_shell_through_a_serving_sidecar() {
+    let site = Origin::site();
+    let sidecar = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site).start();
+    let script = format!(
+        "eval \"$({} env --state-dir {} --http-listen {} --agent-listen {})\" && curl -sS {}",
+        crate::support::sidecar::BINARY,
+        sidecar.state.display(),
+        sidecar.http,
+        sidecar.agent,
+        site.url("/started/block"),
+    );
+    let ended = process::run(process::command("sh").args(["-c", &script]));
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+    assert!(ended.out.contains("\"code\":\"blocked\""), "{}", ended.out);
+}

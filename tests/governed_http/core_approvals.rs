@@ -35,8 +35,8 @@ fn world(
 
 #[test]
 fn an_approval_is_polled_until_core_allows_and_the_operation_is_evaluated_once() {
-    // The second look is the last one before the hold ends: no 5 s are waited for.
-    let config = "http:\n  hold_within: 4s\n";
+    // The schedule looks after 2.5 s, and the waiter once more 1 s before its end.
+    let config = "http:\n  hold_within: 5s\n";
     let (core, site, sidecar) = world("started", config, |before| match before {
         0 => json!({"id": "1", "action": "require_approval"}),
         _ => json!({"id": "1", "action": "allow"}),

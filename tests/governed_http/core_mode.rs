@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use crate::support::core::{Core, Say, verdict};
 use crate::support::origin::Origin;
 use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::until;
 use crate::support::wire::Message;
 
 /// A key as Core gives them out; the stand-in takes any.
@@ -273,4 +274,66 @@ fn a_redaction_that_http_cannot_apply_refuses_under_either_fail_mode() {
         );
         assert_eq!(site.heard().len(), 0);
     }
+}
+
+#[test]
+fn lifecycle_events_without_an_answer_are_what_the_fail_mode_says() {
+    let words = [("open", "allow"), ("closed", "block")];
+    for (fail_mode, verdict_word) in words {
+        let (core, _site, sidecar) = world(fail_mode);
+        core.script(|_, _| Say::Answer(500, "{}".to_owned()));
+        let body = serde_json::json!({"workflow_id": "w", "run_id": "r"});
+        let answer = sidecar.event("/v1/workflows", &body);
+        assert_eq!(answer["verdict"], verdict_word, "{answer}");
+        assert_eq!(answer["fail_mode"], fail_mode, "{answer}");
+        let record = sidecar.recorded("the event", |line| line["record"] == "event");
+        assert_eq!(record["by_fail_mode"], true);
+        // What was refused is not open.
+        let activity = serde_json::json!({"workflow_id": "w", "run_id": "r", "activity_type": "t"});
+        let (status, _) = sidecar.agent("POST", "/v1/activities", &activity.to_string());
+        assert_eq!(status == 200, fail_mode == "open");
+        // A bad answer refuses under either.
+        core.script(|_, _| Say::Answer(200, r#"{"verdict":"perhaps"}"#.to_owned()));
+        let answer = sidecar.event("/v1/workflows", &serde_json::json!({}));
+        assert_eq!(answer["code"], "not_judgeable", "{answer}");
+    }
+}
+
+#[test]
+fn a_halt_is_obeyed_while_core_still_thinks() {
+    let (core, site) = (Core::start(), Origin::site());
+    core.at("started", Say::Nothing);
+    let sidecar = setup(&core.url(), "open", &site).start();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| sidecar.get(&site.url("/x")));
+        until("the question", || {
+            (!core.asked("evaluate").is_empty()).then_some(())
+        });
+        let body = r#"{"reason":"enough"}"#;
+        assert_eq!(sidecar.operator("POST", "/v1/runs/own/halt", body).0, 200);
+        assert_eq!(asking.join().unwrap().code(), "halted");
+    });
+    assert_eq!(site.connections(), 0);
+}
+
+#[test]
+fn a_client_that_hangs_up_while_core_thinks_is_not_sent_for() {
+    let (core, site) = (Core::start(), Origin::site());
+    core.at("started", Say::Nothing);
+    let sidecar = setup(&core.url(), "open", &site).start();
+    let mut wire = sidecar.wire();
+    wire.say(crate::support::sidecar::request(
+        "GET",
+        &site.url("/x"),
+        &[],
+        "",
+    ));
+    until("the question", || {
+        (!core.asked("evaluate").is_empty()).then_some(())
+    });
+    wire.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    until("the connection to be gone", || {
+        (sidecar.metric("openbox_connections_open") == 0).then_some(())
+    });
+    assert_eq!(site.connections(), 0);
 }

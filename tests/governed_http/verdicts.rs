@@ -275,3 +275,115 @@ fn secrets_of_a_request_stay_out_of_journal_and_log() {
         assert!(!text.contains("secret-word"), "{text}");
     }
 }
+
+#[test]
+fn where_answers_are_observed_a_block_aborts_the_activity_after_the_fact() {
+    let site = Origin::site();
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    let sidecar = setup.config("http:\n  completed: observe\n").start();
+    let run = serde_json::json!({"workflow_id": "w", "run_id": "r"});
+    sidecar.event("/v1/workflows", &run);
+    let activity = serde_json::json!({
+        "workflow_id": "w", "run_id": "r", "activity_id": "a", "activity_type": "t",
+    });
+    sidecar.event("/v1/activities", &activity);
+    assert_eq!(
+        sidecar.get(&site.url("/completed/block")).text(),
+        "hello from /completed/block"
+    );
+    assert_eq!(
+        sidecar.record_of("/completed/block", "completed")["decision"],
+        "outcome_blocked"
+    );
+    assert_eq!(sidecar.get(&site.url("/hello")).code(), "activity_aborted");
+    assert_eq!(site.times("/hello"), 0);
+}
+
+#[test]
+fn an_answer_that_went_out_and_needs_approval_makes_the_activity_wait() {
+    let site = Origin::site();
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    let sidecar = setup
+        .config("http:\n  completed: observe\n  hold_within: 150ms\n")
+        .start();
+    sidecar.event(
+        "/v1/workflows",
+        &serde_json::json!({"workflow_id": "w", "run_id": "r"}),
+    );
+    let activity = serde_json::json!({
+        "workflow_id": "w", "run_id": "r", "activity_id": "a", "activity_type": "t",
+    });
+    sidecar.event("/v1/activities", &activity);
+    let path = "/completed/require_approval";
+    assert_eq!(sidecar.get(&site.url(path)).status(), 200);
+    let approval = sidecar.pending_approval();
+    assert_eq!(sidecar.get(&site.url("/next")).code(), "approval_pending");
+    assert_eq!(site.times("/next"), 0);
+    sidecar.approve(&approval);
+    assert_eq!(sidecar.get(&site.url("/next")).status(), 200);
+}
+
+#[test]
+fn what_cannot_be_written_down_does_not_happen() {
+    let site = Origin::site();
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    std::fs::create_dir(setup.state()).unwrap();
+    // A disk that is always full.
+    std::os::unix::fs::symlink("/dev/full", setup.state().join("journal.jsonl")).unwrap();
+    let sidecar = setup.start();
+    let answer = sidecar.get(&site.url("/hello"));
+    assert_eq!(
+        (answer.status(), answer.code()),
+        (503, "not_recorded".to_owned())
+    );
+    assert_eq!(site.connections(), 0);
+    let event = sidecar.event("/v1/workflows", &serde_json::json!({}));
+    assert_eq!(event["code"], "not_recorded", "{event}");
+}
+
+#[test]
+fn a_policy_that_says_nothing_refuses_unless_told_otherwise() {
+    let silent = "package test\nresult := {\"decision\": \"ALLOW\"} if input.never\n";
+    for (undefined, status) in [("deny", 403), ("allow", 200)] {
+        let site = Origin::site();
+        let setup = Setup::new().policy(silent).reach(&site);
+        let sidecar = setup
+            .config(&format!("policy:\n  undefined: {undefined}\n"))
+            .start();
+        assert_eq!(sidecar.get(&site.url("/x")).status(), status, "{undefined}");
+    }
+}
+
+#[test]
+fn a_policy_that_fails_refuses_even_when_failing_open() {
+    let rows = [
+        (
+            "no decision",
+            "package test\nresult := {\"decision\": \"PERHAPS\"}\n",
+        ),
+        ("not an object", "package test\nresult := 1\n"),
+        (
+            "conflict",
+            "package test\nresult := {\"decision\": \"ALLOW\"} if input.hook_trigger\nresult := {\"decision\": \"BLOCK\"} if input.hook_trigger\n",
+        ),
+        (
+            "too slow",
+            "package test\nresult := {\"decision\": \"ALLOW\"} if count([x | some i in numbers.range(1, 3000); some j in numbers.range(1, 3000); x := i * j]) > 0\n",
+        ),
+    ];
+    for (name, rego) in rows {
+        let site = Origin::site();
+        let sidecar = Setup::new()
+            .policy(rego)
+            .flag("--fail-mode", "open")
+            .reach(&site)
+            .start();
+        let answer = sidecar.get(&site.url("/x"));
+        assert_eq!(
+            (answer.status(), answer.code()),
+            (403, "not_judgeable".to_owned()),
+            "{name}"
+        );
+        assert_eq!(site.connections(), 0, "{name}");
+    }
+}
