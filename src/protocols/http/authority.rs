@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn parts(method: &str, uri: &str, host: Option<&str>) -> Request<()> {
-        let mut request = http::Request::builder().method(method).uri(uri);
+        let mut request = Request::builder().method(method).uri(uri);
         if let Some(host) = host {
             request = request.header("host", host);
         }

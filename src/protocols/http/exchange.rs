@@ -108,8 +108,18 @@ async fn govern(
     };
     let (question, waiting) = described;
     match admit(line, question, &waiting.method).await {
-        // Boxed: most of what a request that leaves needs, a held one does not.
-        Ok(permit) => Box::pin(carry_out(line, permit, waiting, target)).await,
+        Ok(permit) => {
+            // Boxed: most of what a request that leaves needs, a held one does not.
+            let mut carrying = Box::pin(carry_out(line, permit, waiting, target));
+            // The library is told to leave the end of the client's side alone
+            // (it would keep a read buffer ready for every held request), so
+            // this notices a client that does not wait for its answer.
+            tokio::select! {
+                biased;
+                response = &mut carrying => response,
+                () = line.watch.hung_up() => gone(),
+            }
+        }
         Err(response) => *response,
     }
 }
@@ -434,7 +444,7 @@ async fn finish(
     };
     let silence = Silence::new(settings.idle_within);
     let metrics = line.proxy.gate.metrics().clone();
-    let observed = Observed::new(first, body, watched, silence, metrics);
+    let observed = Observed::new(first, body, watched, silence, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
 }
 
@@ -468,11 +478,7 @@ async fn complete(
         error: None,
     };
     let terms = line.proxy.terms(&Method::GET);
-    let after = tokio::select! {
-        biased;
-        after = permit.complete(completion, &terms) => after,
-        () = line.watch.hung_up() => return gone(),
-    };
+    let after = permit.complete(completion, &terms).await;
     let Gathered { data, trailers, .. } = gathered;
     match after {
         After::Release => whole(parts, data, trailers),

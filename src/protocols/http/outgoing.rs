@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome};
 use crate::gate::Permit;
 use crate::metrics::{Metrics, Passage};
+use crate::net::client_socket::Watch;
 use crate::process::clock;
 
 use super::body::{BodyError, Silence, Tee, length};
@@ -113,7 +114,31 @@ pub(super) struct Observed {
     body: AnswerBody,
     watched: Option<Watched>,
     silence: Silence,
+    gone: Gone,
     metrics: Arc<Metrics>,
+}
+
+/// Notices that the client has gone, asked only while there is nothing to send.
+struct Gone {
+    watch: Watch,
+    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Gone {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let watch = &self.watch;
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let watch = watch.clone();
+            Box::pin(async move { watch.hung_up().await })
+        });
+        waiting.as_mut().poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gone")
+    }
 }
 
 /// What is needed to report the end of a body.
@@ -131,6 +156,7 @@ impl Observed {
         body: AnswerBody,
         watched: Watched,
         silence: Silence,
+        watch: Watch,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -138,6 +164,10 @@ impl Observed {
             body,
             watched: Some(watched),
             silence,
+            gone: Gone {
+                watch,
+                waiting: None,
+            },
             metrics,
         }
     }
@@ -151,13 +181,7 @@ impl Observed {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => match self.silence.poll(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(error) => {
-                    self.end(Outcome::Failed, Some(&error.to_string()));
-                    Poll::Ready(Some(Err(error.into())))
-                }
-            },
+            Poll::Pending => self.poll_nothing(cx),
             Poll::Ready(None) => {
                 self.end(Outcome::Answered, None);
                 Poll::Ready(None)
@@ -176,6 +200,25 @@ impl Observed {
                     self.end(Outcome::Answered, None);
                 }
                 Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    /// The origin has nothing for now: it may be silent for too long, or the
+    /// client may leave.
+    fn poll_nothing(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.gone.poll(cx).is_ready() {
+            self.end(Outcome::Abandoned, None);
+            return Poll::Ready(Some(Err("the client closed the connection".into())));
+        }
+        match self.silence.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(error) => {
+                self.end(Outcome::Failed, Some(&error.to_string()));
+                Poll::Ready(Some(Err(error.into())))
             }
         }
     }

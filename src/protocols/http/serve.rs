@@ -208,6 +208,7 @@ where
     http1::Builder::new()
         .preserve_header_case(true)
         .auto_date_header(false)
+        .half_close(true)
         .max_buf_size(buffer)
         .max_headers(fields)
         .serve_connection(
