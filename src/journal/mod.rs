@@ -92,7 +92,11 @@ impl Journal {
     pub(crate) fn on(file: File) -> Arc<Self> {
         Arc::new(Self {
             path: PathBuf::new(),
-            file: Mutex::new(Tail { file, torn: false }),
+            file: Mutex::new(Tail {
+                file,
+                torn: false,
+                waiting: Vec::new(),
+            }),
             dirty: AtomicBool::new(false),
         })
     }
@@ -128,6 +132,14 @@ impl Journal {
         })
     }
 
+    /// Writes what waits to be written with the next line.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn flush(&self) -> io::Result<()> {
+        self.lock().flush()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Tail> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,7 +153,7 @@ impl Journal {
             .spawn(move || {
                 let mut unsynced = Duration::ZERO;
                 while let Some(journal) = journal.upgrade() {
-                    if let Err(error) = journal.lock().flush() {
+                    if let Err(error) = journal.flush() {
                         tracing::error!(%error, "journal cannot be written");
                     }
                     let due = unsynced >= every;

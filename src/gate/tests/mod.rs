@@ -187,6 +187,7 @@ impl<B: PolicyBackend + 'static> World<B> {
     }
 
     fn journal(&self) -> Vec<Value> {
+        self.gate.inner.parts.journal.flush().unwrap();
         let text = std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
