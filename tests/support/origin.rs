@@ -34,7 +34,7 @@ impl Shared {
         self.heard.lock().unwrap().push(request.clone());
     }
 
-    fn acknowledge(&self, what: &str) {
+    pub(crate) fn acknowledge(&self, what: &str) {
         self.acknowledged.lock().unwrap().insert(what.to_owned());
         self.changed.notify_all();
     }
@@ -147,6 +147,11 @@ impl Origin {
 
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the origin has acknowledged `what`.
+    pub(crate) fn wait_for(&self, what: &str) {
+        self.shared.wait_for(what);
     }
 
     /// Lets `/events/{what}` and `/wait/{what}` go on.
