@@ -132,7 +132,7 @@ def run(folder):
     command = ["cargo", "test", "--lib", "--", "gate::", "session::"]
     env = dict(os.environ, CARGO_TARGET_DIR=TARGET, RUST_BACKTRACE="0")
     try:
-        done = subprocess.run(command, cwd=folder, env=env, timeout=300,
+        done = subprocess.run(command, cwd=folder, env=env, timeout=120,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except subprocess.TimeoutExpired:
         return "caught by never ending"
