@@ -1,4 +1,22 @@
-//! openbox-sidecar.
+//! Governs what an AI agent does to the outside world, from beside it.
+//!
+//! What must always hold, and where it is made sure of:
+//!
+//! * Nothing leaves undecided. Only [`gate`] makes a [`gate::Permit`]; what is to
+//!   be sent is [`gate::Held`] until a permit for it makes it [`gate::Cleared`].
+//! * What passes without a decision of its own is named: [`metrics::Passage`].
+//! * Every permit is completed exactly once; dropping one records `abandoned`.
+//! * A halt is read again after policy has answered, and before an answer is
+//!   handed out.
+//! * No answer is never an answer: [`policy::PolicyError`] tells what the fail
+//!   mode covers from what is refused under either.
+//! * A request has one reading, or none: `protocols::http::framing`.
+//! * The agent cannot govern itself: [`control::agent`] and [`control::operator`]
+//!   are two listeners with two tokens.
+//! * Secrets do not travel: [`redact`].
+//!
+//! Imports point downwards only, in the order of the modules below;
+//! `tests/layering.rs` keeps it so.
 
 #![cfg_attr(
     test,

@@ -31,7 +31,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: Mutex<Tail>,
+    tail: Tail,
     dirty: AtomicBool,
 }
 
@@ -39,9 +39,19 @@ pub struct Journal {
 struct Tail {
     file: File,
     /// A write broke off inside a line: the next one must begin on its own.
-    torn: bool,
+    torn: AtomicBool,
     /// Whole lines that go out with the next one.
-    waiting: Vec<u8>,
+    waiting: Mutex<Vec<u8>>,
+}
+
+impl Tail {
+    fn new(file: File, torn: bool) -> Self {
+        Self {
+            file,
+            torn: AtomicBool::new(torn),
+            waiting: Mutex::default(),
+        }
+    }
 }
 
 impl Journal {
@@ -74,11 +84,7 @@ impl Journal {
         let torn = ends_inside_a_line(&file).map_err(fail("read in"))?;
         let journal = Arc::new(Self {
             path,
-            file: Mutex::new(Tail {
-                file,
-                torn,
-                waiting: Vec::new(),
-            }),
+            tail: Tail::new(file, torn),
             dirty: AtomicBool::new(false),
         });
         journal
@@ -92,11 +98,7 @@ impl Journal {
     pub(crate) fn on(file: File) -> Arc<Self> {
         Arc::new(Self {
             path: PathBuf::new(),
-            file: Mutex::new(Tail {
-                file,
-                torn: false,
-                waiting: Vec::new(),
-            }),
+            tail: Tail::new(file, false),
             dirty: AtomicBool::new(false),
         })
     }
@@ -113,7 +115,7 @@ impl Journal {
     /// What was to be recorded must then not happen.
     pub fn append(&self, record: &Record<'_>) -> io::Result<()> {
         encoded(record, |line| {
-            let written = self.lock().write(line);
+            let written = self.tail.write(line);
             self.dirty.store(true, Ordering::Release);
             written
         })
@@ -128,7 +130,7 @@ impl Journal {
     pub fn append_soon(&self, record: &Record<'_>) -> io::Result<()> {
         encoded(record, |line| {
             self.dirty.store(true, Ordering::Release);
-            self.lock().write_soon(line)
+            self.tail.write_soon(line)
         })
     }
 
@@ -137,16 +139,12 @@ impl Journal {
     /// # Errors
     /// As [`Self::append`].
     pub fn flush(&self) -> io::Result<()> {
-        self.lock().flush()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Tail> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tail.flush()
     }
 
     fn sync_regularly(self: &Arc<Self>, every: Duration) -> io::Result<()> {
         let journal = Arc::downgrade(self);
-        let file = self.lock().file.try_clone()?;
+        let file = self.tail.file.try_clone()?;
         // A thread and not a task: fdatasync blocks for as long as the disk likes.
         std::thread::Builder::new()
             .name("journal-sync".to_owned())
@@ -193,7 +191,7 @@ fn encoded(record: &Record<'_>, take: impl FnOnce(&[u8]) -> io::Result<()>) -> i
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        let mut tail = self.lock();
+        let tail = &self.tail;
         if let Err(error) = tail.flush() {
             tracing::error!(%error, "journal cannot be written");
         }
@@ -214,42 +212,53 @@ pub const WRITTEN_WITHIN: Duration = Duration::from_millis(10);
 const WAITING_BYTES_MAX: usize = 1 << 16;
 
 impl Tail {
-    /// Writes what waits and `line` at once. If that fails, what waits goes on
-    /// waiting, and `line` is not recorded.
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.torn {
-            self.file.write_all(b"\n")?;
-            self.torn = false;
+    /// Writes what waits and `line` with one system call, which is atomic for a
+    /// file opened for appending: no lock is held meanwhile. If it fails, what
+    /// waits goes on waiting, and `line` is not recorded.
+    fn write(&self, line: &[u8]) -> io::Result<()> {
+        let mut batch = std::mem::take(&mut *self.waiting());
+        let torn = self.torn.swap(false, Ordering::AcqRel);
+        if batch.is_empty() && !torn {
+            return self.put(line);
         }
-        if self.waiting.is_empty() {
-            return self.file.write_all(line).inspect_err(|_| self.torn = true);
-        }
-        let before = self.waiting.len();
-        self.waiting.extend_from_slice(line);
-        let written = self.file.write_all(&self.waiting);
+        let waited = batch.len();
+        batch.extend_from_slice(line);
+        let written = match torn {
+            true => self.put(&[b"\n", batch.as_slice()].concat()),
+            false => self.put(&batch),
+        };
         match written {
-            Ok(()) => self.waiting.clear(),
-            Err(_) => {
-                self.torn = true;
-                self.waiting.truncate(before);
-            }
+            Ok(()) => batch.clear(),
+            Err(_) => batch.truncate(waited),
         }
+        let mut waiting = self.waiting();
+        batch.extend_from_slice(&waiting);
+        *waiting = batch;
         written
     }
 
-    fn write_soon(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.waiting.len().saturating_add(line.len()) > WAITING_BYTES_MAX {
+    fn put(&self, lines: &[u8]) -> io::Result<()> {
+        let written = (&self.file).write_all(lines);
+        written.inspect_err(|_| self.torn.store(true, Ordering::Release))
+    }
+
+    fn write_soon(&self, line: &[u8]) -> io::Result<()> {
+        let mut waiting = self.waiting();
+        if waiting.len().saturating_add(line.len()) > WAITING_BYTES_MAX {
+            drop(waiting);
             return self.write(line);
         }
-        self.waiting.extend_from_slice(line);
+        waiting.extend_from_slice(line);
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        self.write(b"")
+    fn flush(&self) -> io::Result<()> {
+        let idle = self.waiting().is_empty();
+        if idle { Ok(()) } else { self.write(b"") }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -376,14 +385,11 @@ mod tests {
     fn a_full_disk_is_an_error_and_not_a_lost_record() {
         let full = Path::new("/dev/full");
         let file = OpenOptions::new().append(true).open(full).unwrap();
-        let mut tail = Tail {
-            file,
-            torn: false,
-            waiting: b"{\"waits\":1}\n".to_vec(),
-        };
+        let tail = Tail::new(file, false);
+        tail.write_soon(b"{\"waits\":1}\n").unwrap();
         let error = tail.write(b"{}\n").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert!(tail.torn);
-        assert_eq!(tail.waiting, b"{\"waits\":1}\n");
+        assert!(tail.torn.load(Ordering::Relaxed));
+        assert_eq!(*tail.waiting(), b"{\"waits\":1}\n");
     }
 }

@@ -95,31 +95,35 @@ fn refused_head(line: &Line, headers: &HeaderMap) -> Option<Response<Outgoing>> 
     ))
 }
 
-/// Everything between a pinned request and its answer.
+/// Everything between a pinned request and its answer, given up when the client
+/// leaves. The library is told to leave the end of the client's side alone (it
+/// would keep a read buffer ready for every held request), so it is seen here.
 async fn govern(
     line: &Arc<Line>,
     request: Box<Request<Incoming>>,
     target: &Target,
     user: Option<&str>,
 ) -> Response<Outgoing> {
-    let described = match describe(line, request, target, user).await {
+    tokio::select! {
+        biased;
+        response = decide(line, request, target, user) => response,
+        () = line.watch.hung_up() => gone(),
+    }
+}
+
+async fn decide(
+    line: &Arc<Line>,
+    request: Box<Request<Incoming>>,
+    target: &Target,
+    user: Option<&str>,
+) -> Response<Outgoing> {
+    let (question, waiting) = match describe(line, request, target, user).await {
         Ok(described) => described,
         Err(response) => return *response,
     };
-    let (question, waiting) = described;
     match admit(line, question, &waiting.method).await {
-        Ok(permit) => {
-            // Boxed: most of what a request that leaves needs, a held one does not.
-            let mut carrying = Box::pin(carry_out(line, permit, waiting, target));
-            // The library is told to leave the end of the client's side alone
-            // (it would keep a read buffer ready for every held request), so
-            // this notices a client that does not wait for its answer.
-            tokio::select! {
-                biased;
-                response = &mut carrying => response,
-                () = line.watch.hung_up() => gone(),
-            }
-        }
+        // Boxed: most of what a request that leaves needs, a held one does not.
+        Ok(permit) => Box::pin(carry_out(line, permit, waiting, target)).await,
         Err(response) => *response,
     }
 }
@@ -217,19 +221,14 @@ async fn carry_out(
     }
 }
 
-/// Asks the gate, and gives up when the client does.
+/// Asks the gate.
 async fn admit(
     line: &Line,
     Question { operation, session }: Question,
     method: &Method,
 ) -> Result<Permit, Box<Response<Outgoing>>> {
     let terms = line.proxy.terms(method);
-    let decision = tokio::select! {
-        biased;
-        decision = line.proxy.gate.admit(operation, session, &terms) => decision,
-        () = line.watch.hung_up() => return Err(Box::new(gone())),
-    };
-    match decision {
+    match line.proxy.gate.admit(operation, session, &terms).await {
         Decision::Proceed(permit) => Ok(permit),
         Decision::Refuse(refused) => Err(Box::new(refuse::refusal(&refused))),
         Decision::Replay(replay) => Err(Box::new(match replay.parked.downcast::<Parked>() {
@@ -306,7 +305,8 @@ async fn gather_request(
         });
     }
     // Boxed: a held request must not carry what it needed to get there.
-    let gathered = Box::pin(gather_body(line, body)).await?;
+    let gathered = Box::pin(body::gather(body, cap, settings.capture_within)).await;
+    let gathered = gathered.map_err(|error| Box::new(broken_request(line, &error)))?;
     if whole && gathered.end != End::Finished {
         return Err(Box::new(too_large(line)));
     }
@@ -319,20 +319,6 @@ async fn gather_request(
         body: gathered,
         capture,
     })
-}
-
-async fn gather_body(
-    line: &Line,
-    body: &mut Incoming,
-) -> Result<Gathered, Box<Response<Outgoing>>> {
-    let settings = &line.proxy.settings;
-    tokio::select! {
-        biased;
-        gathered = body::gather(body, settings.capture_bytes_max, settings.capture_within) => {
-            gathered.map_err(|error| Box::new(broken_request(line, &error)))
-        }
-        () = line.watch.hung_up() => Err(Box::new(gone())),
-    }
 }
 
 fn too_large(line: &Line) -> Response<Outgoing> {
