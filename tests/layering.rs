@@ -44,7 +44,6 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
     ("axum", &["control", "health.rs", "app.rs", "app"]),
-    ("tower_http", &["control", "health.rs"]),
 ];
 
 /// What the nouns may name besides themselves: nothing but the standard library.
