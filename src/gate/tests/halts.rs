@@ -100,6 +100,23 @@ async fn a_halt_overtakes_a_grant_that_nobody_has_used_yet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_to_a_grant_after_a_halt_leaves_it_there() {
+    use crate::gate::wait::{Waited, Waiter};
+    let world = world(asks(1));
+    let session = world.activity("r", "a");
+    world.admitting(&session, POST).await.abort();
+    let id = world.pending();
+    world.approve();
+    world.halt(&session);
+    let inner = &world.gate.inner;
+    let hold = inner.holds.by_id(&id).unwrap();
+    let now = tokio::time::Instant::now();
+    let waited = inner.wait(&hold, Waiter::Joiner, &session, now).await;
+    assert!(matches!(waited, Waited::Ended(Refusal::Halted(_))));
+    assert_eq!(hold.state().as_str(), "granted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_resume_a_retry_asks_anew_and_is_not_told_of_the_halt() {
     let world = world(asks(1));
     let session = world.activity("r", "a");
