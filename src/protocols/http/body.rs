@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +14,6 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, Sleep};
 
 use crate::domain::{Capture, Captured};
 use crate::metrics::{Metrics, Passage};
@@ -196,6 +194,16 @@ pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
+/// The size of a body with `first` bytes before it.
+pub(super) fn longer(streamed: &SizeHint, first: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(streamed.lower().saturating_add(first));
+    if let Some(upper) = streamed.upper() {
+        hint.set_upper(upper.saturating_add(first));
+    }
+    hint
+}
+
 /// A request body on its way to the origin.
 #[derive(Debug)]
 pub(super) struct RequestBody {
@@ -299,61 +307,7 @@ impl Body for RequestBody {
             None if !trailers => SizeHint::with_exact(self.first_bytes),
             // Without an exact size the body is sent in chunks, which trailers need.
             None => SizeHint::new(),
-            Some(rest) => {
-                let mut hint = SizeHint::new();
-                let streamed = rest.body.size_hint();
-                hint.set_lower(streamed.lower().saturating_add(self.first_bytes));
-                if let Some(upper) = streamed.upper() {
-                    hint.set_upper(upper.saturating_add(self.first_bytes));
-                }
-                hint
-            }
-        }
-    }
-}
-
-/// Notices a peer that sends nothing for too long, without touching the timer
-/// while it does send.
-#[derive(Debug)]
-pub(super) struct Silence {
-    within: Duration,
-    until: Instant,
-    alarm: Option<Pin<Box<Sleep>>>,
-}
-
-impl Silence {
-    pub(super) fn new(within: Duration) -> Self {
-        let mut silence = Self {
-            within,
-            until: Instant::now(),
-            alarm: None,
-        };
-        silence.broken();
-        silence
-    }
-
-    /// The peer said something.
-    pub(super) fn broken(&mut self) {
-        let now = Instant::now();
-        self.until = now.checked_add(self.within).unwrap_or(now);
-    }
-
-    /// Ready once the peer has been silent for too long.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let until = self.until;
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        loop {
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if Instant::now() < self.until {
-                alarm.as_mut().reset(self.until);
-                continue;
-            }
-            let text = "the peer was silent for too long";
-            return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text));
+            Some(rest) => longer(&rest.body.size_hint(), self.first_bytes),
         }
     }
 }

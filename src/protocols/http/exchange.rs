@@ -22,7 +22,7 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::authority::Target;
-use super::body::{self, End, Gathered, RequestBody, Silence, Tee};
+use super::body::{self, End, Gathered, RequestBody, Tee};
 use super::line::Line;
 use super::outgoing::{Observed, Outgoing, Watched};
 use super::refuse::{self, CONSTRAINTS};
@@ -428,9 +428,9 @@ async fn finish(
         headers,
         tee: Tee::new(text, cap),
     };
-    let silence = Silence::new(settings.idle_within);
     let metrics = line.proxy.gate.metrics().clone();
-    let observed = Observed::new(first, body, watched, silence, line.watch.clone(), metrics);
+    let idle = settings.idle_within;
+    let observed = Observed::new(first, body, watched, idle, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
 }
 

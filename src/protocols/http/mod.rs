@@ -23,6 +23,7 @@ mod rewind;
 mod sentinel;
 mod serve;
 pub mod settings;
+mod silence;
 mod upgrade;
 mod upstream;
 

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,8 +16,9 @@ use crate::metrics::{Metrics, Passage};
 use crate::net::client_socket::Watch;
 use crate::process::clock;
 
-use super::body::{BodyError, Silence, Tee, length};
+use super::body::{BodyError, Tee, length, longer};
 use super::sentinel::Busy;
+use super::silence::Silence;
 use super::upstream::AnswerBody;
 
 /// The body of a response.
@@ -113,6 +115,8 @@ pub(super) struct Observed {
     first: Option<Bytes>,
     body: AnswerBody,
     watched: Option<Watched>,
+    /// Longest time the origin may send nothing.
+    idle_within: Duration,
     silence: Silence,
     gone: Gone,
     metrics: Arc<Metrics>,
@@ -155,7 +159,7 @@ impl Observed {
         first: Bytes,
         body: AnswerBody,
         watched: Watched,
-        silence: Silence,
+        idle_within: Duration,
         watch: Watch,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -163,7 +167,8 @@ impl Observed {
             first: (!first.is_empty()).then_some(first),
             body,
             watched: Some(watched),
-            silence,
+            idle_within,
+            silence: Silence::new(idle_within),
             gone: Gone {
                 watch,
                 waiting: None,
@@ -191,7 +196,7 @@ impl Observed {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {
-                self.silence.broken();
+                self.silence.allow(self.idle_within);
                 if let Some(data) = frame.data_ref() {
                     self.see(data);
                 }
@@ -254,14 +259,8 @@ impl Observed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let streamed = self.body.size_hint();
         let first = self.first.as_ref().map_or(0, |first| length(first));
-        let mut hint = SizeHint::new();
-        hint.set_lower(streamed.lower().saturating_add(first));
-        if let Some(upper) = streamed.upper() {
-            hint.set_upper(upper.saturating_add(first));
-        }
-        hint
+        longer(&self.body.size_hint(), first)
     }
 }
 

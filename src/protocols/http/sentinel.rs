@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
 
 use crate::process::clock;
 
 use super::chunks::Chunks;
 use super::framing::{self, Framing, Limits, Malformed};
+use super::silence::Silence;
 
 /// Bytes read at once while a head is awaited.
 const READ_SIZE: usize = 4 * 1024;
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     malformed: Mutex<Option<Malformed>>,
     /// Exchanges under way: silence is then the upstream's, or a person's.
     busy: AtomicUsize,
+    /// Whether one has ended: the client's silence begins there.
+    ended: AtomicBool,
     /// Whether the body of the current request was refused.
     broken: AtomicBool,
     /// Whether what follows the current request is not HTTP.
@@ -82,6 +84,12 @@ impl Shared {
         Busy(self.clone())
     }
 
+    /// Whether an exchange is under way, or has ended since this was last asked.
+    fn was_busy(&self) -> bool {
+        let ended = self.ended.swap(false, Ordering::AcqRel);
+        ended || self.busy.load(Ordering::Acquire) > 0
+    }
+
     fn refuse(&self, malformed: Malformed) {
         let mut slot = self
             .malformed
@@ -97,6 +105,7 @@ pub(super) struct Busy(Arc<Shared>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
         self.0.busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -124,8 +133,7 @@ pub(super) struct Sentinel<S> {
     cleared: usize,
     limits: Limits,
     patience: Patience,
-    silent_until: Instant,
-    alarm: Option<Pin<Box<Sleep>>>,
+    silence: Silence,
     shared: Arc<Shared>,
 }
 
@@ -145,8 +153,7 @@ impl<S> Sentinel<S> {
             cleared: 0,
             limits,
             patience,
-            silent_until: Instant::now(),
-            alarm: None,
+            silence: Silence::new(patience.idle),
             shared,
         }
     }
@@ -264,38 +271,6 @@ impl<S> Sentinel<S> {
             self.pending = BytesMut::new();
         }
     }
-
-    /// The socket has nothing: how long may that last?
-    fn silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(alarm) = &mut self.alarm else {
-            let alarm = self
-                .alarm
-                .insert(Box::pin(tokio::time::sleep_until(self.silent_until)));
-            return match alarm.as_mut().poll(cx) {
-                Poll::Ready(()) => self.silence(cx),
-                Poll::Pending => Poll::Pending,
-            };
-        };
-        loop {
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = Instant::now();
-            if self.shared.busy.load(Ordering::Acquire) > 0 {
-                self.silent_until = now.checked_add(self.patience.idle).unwrap_or(now);
-            }
-            // The alarm is only ever moved when it rings, so that requests in
-            // quick succession do not touch the timer at all.
-            if now < self.silent_until {
-                alarm.as_mut().reset(self.silent_until);
-                continue;
-            }
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client was silent for too long",
-            )));
-        }
-    }
 }
 
 impl<S: AsyncRead + Unpin> Sentinel<S> {
@@ -340,23 +315,27 @@ impl<S: AsyncRead + Unpin> Sentinel<S> {
 
     /// Nothing came: waits, but not for ever.
     fn quiet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.pending.is_empty() && self.silent_until <= Instant::now() {
-            self.patience_from_now();
+        loop {
+            match self.silence.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                // Not the client's silence, but the upstream's or a person's.
+                Poll::Ready(_) if self.shared.was_busy() => {
+                    self.silence.allow(self.patience.idle);
+                }
+                Poll::Ready(error) => return Poll::Ready(Err(error)),
+            }
         }
-        self.silence(cx)
     }
 
     fn patience_from_now(&mut self) {
-        let patience = match self.phase {
+        self.silence.allow(match self.phase {
             Phase::Head { .. } if !self.pending.is_empty() => self.patience.head,
             Phase::Head { .. }
             | Phase::Length(_)
             | Phase::Chunked(_)
             | Phase::Tunnel
             | Phase::Over => self.patience.idle,
-        };
-        let now = Instant::now();
-        self.silent_until = now.checked_add(patience).unwrap_or(now);
+        });
     }
 }
 

@@ -19,7 +19,8 @@ use crate::net::tls::{TlsError, Upstreams};
 use crate::process::{spawn_named, workers};
 
 use super::authority::Target;
-use super::body::{RequestBody, Silence};
+use super::body::RequestBody;
+use super::silence::Silence;
 
 /// An origin's response body.
 pub(super) type AnswerBody = DrivenBody<RequestBody>;
@@ -160,7 +161,7 @@ impl Upstream {
                 let sent_now = progress.as_ref().map_or(0, |p| p.load(Ordering::Relaxed));
                 if sent_now != sent_before {
                     sent_before = sent_now;
-                    silence.broken();
+                    silence.allow(self.answer_within);
                 }
                 silence.poll(cx).map(|_| None)
             }

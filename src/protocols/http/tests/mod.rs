@@ -4,7 +4,7 @@ mod world;
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::domain::{ApprovalId, Stage, Verdict};
 use crate::policy::Ruling;
@@ -304,4 +304,32 @@ async fn an_origin_that_lies_about_its_length_is_reported_not_hidden() {
     let journal = world.journal();
     let completion = journal.last().unwrap();
     assert_eq!(completion.get("outcome").unwrap(), "abandoned");
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_is_let_go() {
+    let short = Duration::from_millis(50);
+    let long = Duration::from_secs(3_600);
+    // A body that stalls is bounded by `capture_within` and `answer_within`.
+    #[rustfmt::skip]
+    let table = [
+        // idle   head    sent before the silence
+        (short,   long,   ""),
+        (long,    short,  "GET http://a.test/ HTTP/1.1\r\nHost: a"),
+    ];
+    for (idle_within, head_within, sent) in table {
+        let settings = super::Settings {
+            idle_within,
+            head_within,
+            capture_within: long,
+            ..super::Settings::default()
+        };
+        let world = World::with(Scripted::always(Verdict::Block), settings).await;
+        let mut client = world.connect().await;
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = client.read_to_end(&mut rest);
+        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        assert!(ended.is_ok(), "still open after {sent:?}");
+    }
 }
