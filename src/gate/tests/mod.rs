@@ -365,7 +365,9 @@ impl Call<'_> {
                     digest: None,
                     state: self.captured,
                 },
+                tool: None,
             }),
+            reported: None,
         })
     }
 }
