@@ -14,6 +14,8 @@ use crate::domain::{ApprovalId, Context, Fingerprint, Reason, Stage, Timestamp};
 use crate::policy::Ruling;
 use crate::session::Activity;
 
+use super::fingerprint;
+
 /// What an approval covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Covers {
@@ -213,6 +215,9 @@ pub(super) struct Holds {
 struct Table {
     by_id: HashMap<ApprovalId, Arc<Hold>>,
     by_fingerprint: HashMap<Fingerprint, Arc<Hold>>,
+    /// The newest of each activity, by what [`fingerprint::of_subject`] makes
+    /// of its ids.
+    by_subject: HashMap<Fingerprint, Arc<Hold>>,
     pending: usize,
     /// Approvals that got an id of ours because Core gave theirs twice.
     renamed: u64,
@@ -279,6 +284,9 @@ impl Holds {
         let hold = Arc::new(hold);
         table.pending = table.pending.saturating_add(1);
         table.by_id.insert(hold.id.clone(), hold.clone());
+        if let Some(subject) = fingerprint::of_subject(&hold.context) {
+            table.by_subject.insert(subject, hold.clone());
+        }
         if let Some(print) = named {
             table.by_fingerprint.insert(print, hold.clone());
         }
@@ -288,6 +296,11 @@ impl Holds {
 
     pub(super) fn by_fingerprint(&self, print: Fingerprint) -> Option<Arc<Hold>> {
         self.lock().by_fingerprint.get(&print).cloned()
+    }
+
+    /// The newest hold of the activity that `subject` stands for.
+    pub(super) fn by_subject(&self, subject: Fingerprint) -> Option<Arc<Hold>> {
+        self.lock().by_subject.get(&subject).cloned()
     }
 
     pub(super) fn by_id(&self, id: &ApprovalId) -> Option<Arc<Hold>> {
@@ -380,9 +393,11 @@ impl Holds {
             let Table {
                 by_id,
                 by_fingerprint,
+                by_subject,
                 ..
             } = &mut *table;
             by_fingerprint.retain(|_, hold| by_id.contains_key(&hold.id));
+            by_subject.retain(|_, hold| by_id.contains_key(&hold.id));
         }
         self.count(&table);
         overdue
