@@ -444,7 +444,7 @@ pub(super) enum Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Verdict;
+    use crate::domain::{ActivityRef, JsonText, Verdict};
 
     fn opening(id: &str, print: Option<u8>, deadline: Instant) -> Opening {
         Opening {
@@ -457,7 +457,12 @@ mod tests {
                 run_id: "r".into(),
                 workflow_type: "t".into(),
                 task_queue: "q".into(),
-                activity: None,
+                activity: Some(ActivityRef {
+                    id: "a".into(),
+                    kind: "k".into(),
+                    attempt: 1,
+                    input: JsonText::empty_array(),
+                }),
             }),
             opened_at: Timestamp(0),
             expires_at: Timestamp(0),
@@ -547,6 +552,8 @@ mod tests {
     async fn an_expired_hold_is_kept_for_its_retry_and_then_forgotten() {
         let holds = Holds::default();
         let (held, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
+        let subject = fingerprint::of_subject(&held.context).unwrap();
+        assert!(holds.by_subject(subject).is_some());
         assert!(holds.sweep(Instant::now()).is_empty());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(holds.sweep(Instant::now()).len(), 1);
@@ -557,6 +564,16 @@ mod tests {
         assert!(holds.sweep(Instant::now()).is_empty());
         assert!(!holds.any_joinable());
         assert!(holds.by_id(&held.id).is_none());
+        assert!(holds.by_subject(subject).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_hold_of_an_activity_is_found_by_its_ids() {
+        let holds = Holds::default();
+        let (first, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
+        let (second, _) = holds.open(hold("b", Some(2), later()), 9).unwrap();
+        let subject = fingerprint::of_subject(&first.context).unwrap();
+        assert_eq!(holds.by_subject(subject).unwrap().id, second.id);
     }
 
     #[tokio::test(start_paused = true)]

@@ -649,6 +649,17 @@ mod tests {
     }
 
     #[test]
+    fn names_of_activities_that_ended_make_room() {
+        let registry = two_activities();
+        let [first, second] = ["a1", "a2"].map(|id| context("w", "r", Some(id)));
+        registry.register_trace(TraceId(8), &first, NOW).unwrap();
+        let full = registry.register_trace(TraceId(9), &second, NOW);
+        assert!(full.is_err(), "{full:?}");
+        registry.complete_activity(&first);
+        assert_eq!(registry.register_trace(TraceId(9), &second, NOW), Ok(true));
+    }
+
+    #[test]
     fn a_registered_context_expires() {
         let registry = two_activities();
         let trace = Claim {

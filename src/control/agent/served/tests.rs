@@ -526,6 +526,51 @@ async fn approvals_of_core_are_told_as_core_tells_them() {
     assert_eq!(complaint(&answer), (404, "unknown_approval".to_owned()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_decision_in_core_is_told_with_the_poll_that_asks_for_it() {
+    let pending = ApprovalState::Pending { expires_at: None };
+    let policy = allowing().on_events([say(Verdict::RequireApproval)]);
+    let world = World::new(policy.polled([Ok(pending), Ok(ApprovalState::Granted)]));
+    let said = world
+        .agent
+        .direct("POST", EVALUATE, &event("ActivityStarted"))
+        .await;
+    assert_eq!(said.json()["verdict"], "require_approval");
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    let polled = world.agent.direct("POST", APPROVAL, POLL).await.json();
+    assert_eq!(
+        polled["action"], "allow",
+        "long before Core is asked by itself"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_too_fast_is_turned_away_and_counted() {
+    let settings = crate::control::agent::Settings {
+        served: super::Settings {
+            requests_per_second_max: 1,
+            ..super::Settings::default()
+        },
+        ..crate::control::agent::Settings::default()
+    };
+    let world = World::set(allowing(), FailMode::Closed, settings);
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..9 {
+        let agent = world.agent.clone();
+        asking.spawn(async move { agent.direct("GET", "/api/v1/auth/validate", "").await });
+    }
+    let mut turned_away = 0;
+    for answer in asking.join_all().await {
+        if answer.status != 200 {
+            assert_eq!(complaint(&answer), (429, "rate_limited".to_owned()));
+            turned_away += 1;
+        }
+    }
+    assert!((2..=3).contains(&turned_away), "{turned_away}");
+    let hits = format!("openbox_limit_hits_total{{limit=\"requests\"}} {turned_away}");
+    assert!(world.gate.metrics().render().contains(&hits));
+}
+
 #[tokio::test]
 async fn what_sdks_send_without_a_content_type_and_with_unknown_fields_is_taken() {
     let world = World::new(allowing());
