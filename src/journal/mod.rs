@@ -7,6 +7,7 @@
 //! written already: it goes out with the next line, or within
 //! [`WRITTEN_WITHIN`].
 
+mod json;
 pub mod record;
 
 use std::fs::{File, OpenOptions};
@@ -179,7 +180,7 @@ fn encoded(record: &Record<'_>, take: impl FnOnce(&[u8]) -> io::Result<()>) -> i
     }
     LINE.with_borrow_mut(|line| {
         line.clear();
-        serde_json::to_writer(&mut *line, record)?;
+        json::write(record, line)?;
         line.push(b'\n');
         let taken = take(line);
         if line.capacity() > LINE_KEPT_MAX {
