@@ -122,7 +122,7 @@ impl Inner {
         session: &Session,
         trail: &mut Trail,
     ) -> Result<Option<Arc<Ruling>>, Refusal> {
-        let Judged { answer, took } = self.judge(Question::Event(event), session).await;
+        let Judged { answer, took, .. } = self.judge(Question::Event(event), session).await;
         trail.policy_took = trail.policy_took.saturating_add(took);
         let ruling = match answer {
             Ok(ruling) => ruling,
