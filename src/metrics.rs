@@ -94,15 +94,18 @@ pub enum LimitHit {
     Sessions,
     /// A header section or body that was too large.
     TooLarge,
+    /// Requests of SDKs, a second.
+    Requests,
 }
 
 impl LimitHit {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Holds,
         Self::Reports,
         Self::Connections,
         Self::Sessions,
         Self::TooLarge,
+        Self::Requests,
     ];
 
     fn as_str(self) -> &'static str {
@@ -112,6 +115,7 @@ impl LimitHit {
             Self::Connections => "connections",
             Self::Sessions => "sessions",
             Self::TooLarge => "too_large",
+            Self::Requests => "requests",
         }
     }
 }

@@ -64,6 +64,14 @@ impl World {
         backend: impl PolicyBackend + 'static,
         fail_mode: FailMode,
     ) -> Self {
+        Self::set(backend, fail_mode, agent::Settings::default())
+    }
+
+    pub(in crate::control) fn set(
+        backend: impl PolicyBackend + 'static,
+        fail_mode: FailMode,
+        settings: agent::Settings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let gate = gate(backend, fail_mode, folder.path());
         let (trigger, drain) = drain::channel();
@@ -75,7 +83,7 @@ impl World {
             gate: gate.clone(),
             token: agent_token.clone(),
             address: agent_bound.address(),
-            settings: agent::Settings::default(),
+            settings,
             proxy_url: Some("http://127.0.0.1:15801".into()),
             ca_path: Some("/state/ca.pem".into()),
             ca_pem: Some("-----BEGIN CERTIFICATE-----\n".into()),

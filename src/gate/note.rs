@@ -18,7 +18,7 @@ use super::judge::Judged;
 use super::wait::{Waited, Waiter};
 use super::{FailMode, Gate, Inner, fingerprint};
 
-/// What became of an event.
+/// What became of an event, or of an outcome that was told.
 #[derive(Debug)]
 pub struct Noted {
     /// What the agent should do.
@@ -196,8 +196,19 @@ impl Inner {
             tracing::error!(%error, event_id = %event.id, "an event could not be written to the journal");
             refusal.get_or_insert(Refusal::NotRecorded);
         }
-        Noted {
-            verdict: verdict_of(refusal.as_ref(), trail.ruling.as_deref()),
+        Noted::new(refusal, trail)
+    }
+}
+
+impl Noted {
+    pub(super) fn new(refusal: Option<Refusal>, trail: Trail) -> Self {
+        let verdict = match (&refusal, &trail.ruling) {
+            (Some(refusal), _) => refusal.verdict(),
+            (None, Some(ruling)) if ruling.verdict == Verdict::Constrain => Verdict::Constrain,
+            (None, Some(_) | None) => Verdict::Allow,
+        };
+        Self {
+            verdict,
             refusal,
             ruling: trail.ruling,
             by_fail_mode: trail.by_fail_mode,
@@ -226,18 +237,5 @@ fn summary(event: &Event) -> String {
             activity.id
         ),
         None => format!("{} {}", event.kind.as_str(), context.workflow_type),
-    }
-}
-
-/// The one word an agent acts on.
-fn verdict_of(refusal: Option<&Refusal>, ruling: Option<&Ruling>) -> Verdict {
-    match refusal {
-        Some(Refusal::ApprovalPending { .. }) => Verdict::RequireApproval,
-        Some(Refusal::Halted(_)) => Verdict::Halt,
-        Some(_) => Verdict::Block,
-        None => match ruling.map(|ruling| ruling.verdict) {
-            Some(Verdict::Constrain) => Verdict::Constrain,
-            Some(_) | None => Verdict::Allow,
-        },
     }
 }

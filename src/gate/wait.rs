@@ -50,7 +50,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 const LOOK_FRESH: Duration = Duration::from_millis(500);
 
 /// What a waiter that gave up is told to wait before it tries again.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Inner {
     /// Waits until `hold` is decided, at most until `until`. Cancel-safe: the
