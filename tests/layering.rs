@@ -37,6 +37,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["net"]),
     ("tokio_rustls", &["net", "protocols/http"]),
     ("socket2", &["net"]),
+    ("sqlparser", &["protocols/sql"]),
     ("serde_norway", &["config"]),
     ("schemars", &["config"]),
     ("clap", &["cli", "main.rs"]),
