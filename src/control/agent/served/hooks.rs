@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::domain::{
     Action, Attribution, Completion, Context, Operation, Outcome, Refusal, Stage, Verdict,
 };
@@ -47,7 +49,7 @@ pub(super) async fn judge(api: &Shared, context: Arc<Context>, hook: Hook) -> Sa
             let operation = operation(context, hook);
             let (said, opened) = start(api, operation, session).await;
             if let Some(opened) = opened {
-                api.served.spans.keep(span, opened);
+                api.served.spans.keep(span, opened, Instant::now());
             }
             said
         }
@@ -136,7 +138,7 @@ async fn complete(api: &Shared, context: Arc<Context>, session: Session, hook: H
             Said::noted(said.event, noted)
         }
         Some(opened @ Opened::Asked(_)) => {
-            api.served.spans.keep(span, opened);
+            api.served.spans.keep(span, opened, Instant::now());
             said
         }
         None => said,
