@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["redact", "metrics", "process"],
     &["net"],
     &["policy", "session"],
-    &["journal"],
+    &["journal", "state"],
     &["gate"],
     &["protocols", "control", "health"],
     &["config"],
@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
 const CONTAINED: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics.rs"]),
     ("dashmap", &["session/registry.rs"]),
+    ("redb", &["state"]),
     ("regorus", &["policy/local"]),
     ("notify", &["policy/local"]),
     ("rcgen", &["net"]),

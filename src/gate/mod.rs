@@ -10,6 +10,7 @@ mod fingerprint;
 pub mod hold;
 mod join;
 mod judge;
+mod kept;
 mod note;
 mod operate;
 mod outcome;
@@ -30,6 +31,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::policy::PolicyBackend;
 use crate::session::Registry;
+use crate::state::Store;
 
 use self::hold::{Holds, Parked};
 use self::join::Joins;
@@ -159,6 +161,8 @@ pub struct Parts {
     pub backend: Arc<dyn PolicyBackend>,
     /// Where it is written down.
     pub journal: Arc<Journal>,
+    /// What is remembered for the next start.
+    pub state: Store,
     /// Whose it is.
     pub registry: Arc<Registry>,
     /// Where it is counted.

@@ -25,7 +25,7 @@ const TERMS: Terms = Terms {
 /// Has a hook judged. `context` names its activity.
 pub(super) async fn judge(api: &Shared, context: Arc<Context>, hook: Hook) -> Said {
     let registry = api.api.gate.registry();
-    let session = match session(api, &context) {
+    let session = match api.api.gate.session_of_hook(&context) {
         Ok(session) => session,
         Err(refusal) => {
             let now = clock::now();
@@ -53,20 +53,6 @@ pub(super) async fn judge(api: &Shared, context: Arc<Context>, hook: Hook) -> Sa
         }
         Stage::Completed => complete(api, context, session, hook).await,
     }
-}
-
-/// Whose it is. The run and the activity are opened by their first hook if
-/// nothing did before, for SDKs can be told to leave the start events out.
-fn session(api: &Shared, context: &Arc<Context>) -> Result<Session, Refusal> {
-    let registry = api.api.gate.registry();
-    let known = registry.session_of(context);
-    if known.activity.is_some() {
-        return Ok(known);
-    }
-    registry
-        .open_activity(context, clock::now())
-        .map_err(|limit| Refusal::Overloaded(limit.0))?;
-    Ok(registry.session_of(context))
 }
 
 async fn start(
