@@ -11,7 +11,7 @@ use crate::control::auth::{Token, write_private};
 use crate::control::operator::{self, OperatorApi};
 use crate::control::serve::{Limits, serve};
 use crate::domain::{Context, Verdict};
-use crate::gate::{Constraints, FailMode, Gate, HaltScope, Parts, Settings};
+use crate::gate::{Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings};
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
@@ -20,6 +20,7 @@ use crate::policy::scripted::Scripted;
 use crate::process::{DrainTrigger, clock, drain, spawn_named};
 use crate::session::Registry;
 use crate::session::registry::{self, Unattributed};
+use crate::state::Store;
 
 use super::*;
 
@@ -59,6 +60,7 @@ fn gate(folder: &Path) -> Gate {
     let (gate, _housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),
         journal: journal.unwrap(),
+        state: Store::nowhere(),
         registry: Arc::new(Registry::new(sessions, clock::now())),
         metrics: Arc::new(Metrics::new().unwrap()),
         settings: Settings {
@@ -69,6 +71,7 @@ fn gate(folder: &Path) -> Gate {
             fail_mode: FailMode::Closed,
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
+            govern: Govern::Both,
         },
     });
     gate

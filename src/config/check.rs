@@ -84,8 +84,11 @@ impl Resolver<'_> {
             ],
             "",
         );
+        let govern = self.govern(raw.govern);
         let state_dir = self.state_dir(raw.state_dir);
+        let session = self.session(raw.session);
         let config = Config {
+            own_run_is_new: *session.own.run_id == *self.env.run_id(),
             gate: gate::Settings {
                 judge_within: policy.1,
                 approval_lives: self.duration("approvals.expire_after", raw.approvals.expire_after),
@@ -94,8 +97,9 @@ impl Resolver<'_> {
                 fail_mode,
                 constraints,
                 halt_scope: self.halt_scope(raw.halt_scope, purpose),
+                govern,
             },
-            session: self.session(raw.session),
+            session,
             journal: journal::Settings {
                 folder: state_dir.clone(),
                 sync_within: self.duration("journal.sync_within", raw.journal.sync_within),

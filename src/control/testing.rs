@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use crate::domain::Context;
-use crate::gate::{Constraints, FailMode, Gate, HaltScope, Parts, Settings};
+use crate::gate::{Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings};
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
@@ -24,6 +24,7 @@ use crate::policy::PolicyBackend;
 use crate::process::{DrainTrigger, clock, drain, spawn_named};
 use crate::session::Registry;
 use crate::session::registry::{self, Unattributed};
+use crate::state::Store;
 
 use super::agent::{self, AgentApi};
 use super::auth::Token;
@@ -168,6 +169,7 @@ fn gate(
     let (gate, _housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),
         journal: journal.unwrap(),
+        state: Store::nowhere(),
         registry: Arc::new(Registry::new(sessions, clock::now())),
         metrics: Arc::new(Metrics::new().unwrap()),
         settings: Settings {
@@ -178,6 +180,7 @@ fn gate(
             fail_mode,
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
+            govern: Govern::Both,
         },
     });
     gate

@@ -141,6 +141,8 @@ pub struct Hold {
     pub deadline: Instant,
     /// What a retry is recognised by.
     pub fingerprint: Option<Fingerprint>,
+    /// What it is recognised by on the wire, where a hook told of it.
+    pub(super) twin: Option<Fingerprint>,
     /// What the grant covers.
     pub covers: Covers,
     /// Whose later operations wait for it: only with [`Covers::All`].
@@ -163,6 +165,7 @@ pub(super) struct Opening {
     pub(super) expires_at: Timestamp,
     pub(super) deadline: Instant,
     pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) twin: Option<Fingerprint>,
     pub(super) covers: Covers,
     pub(super) activity: Option<Arc<Activity>>,
 }
@@ -189,6 +192,7 @@ impl Hold {
             expires_at: opening.expires_at,
             deadline: opening.deadline,
             fingerprint: opening.fingerprint,
+            twin: opening.twin,
             covers: opening.covers,
             activity: opening.activity,
             state: Standing::default(),
@@ -276,6 +280,8 @@ pub(super) struct Holds {
 struct Table {
     by_id: HashMap<ApprovalId, Arc<Hold>>,
     by_fingerprint: HashMap<Fingerprint, Arc<Hold>>,
+    /// What hooks told of, by what it is recognised by on the wire.
+    by_twin: HashMap<Fingerprint, Arc<Hold>>,
     /// The newest of each activity, by what [`fingerprint::of_subject`] makes
     /// of its ids.
     by_subject: HashMap<Fingerprint, Arc<Hold>>,
@@ -351,12 +357,20 @@ impl Holds {
         if let Some(print) = named {
             table.by_fingerprint.insert(print, hold.clone());
         }
+        if let Some(twin) = hold.twin {
+            table.by_twin.insert(twin, hold.clone());
+        }
         self.count(&table);
         Some((hold, Opened::Now))
     }
 
     pub(super) fn by_fingerprint(&self, print: Fingerprint) -> Option<Arc<Hold>> {
         self.lock().by_fingerprint.get(&print).cloned()
+    }
+
+    /// The hold of what a hook told, by what `twin` recognises on the wire.
+    pub(super) fn by_twin(&self, twin: Fingerprint) -> Option<Arc<Hold>> {
+        self.lock().by_twin.get(&twin).cloned()
     }
 
     /// The newest hold of the activity that `subject` stands for.
@@ -431,9 +445,8 @@ impl Holds {
         self.lock().names(hold)
     }
 
-    /// Forgets what is over, and returns what is past its deadline and was not
-    /// decided, or not used.
-    pub(super) fn sweep(&self, now: Instant) -> Vec<Arc<Hold>> {
+    /// Forgets what is over.
+    pub(super) fn sweep(&self, now: Instant) -> Swept {
         let mut table = self.lock();
         let overdue: Vec<_> = table
             .by_id
@@ -442,26 +455,44 @@ impl Holds {
             .cloned()
             .collect();
         let known = table.by_id.len();
-        table.by_id.retain(|_, hold| !hold.is_over(now));
+        let mut rejected = Vec::new();
+        let mut forget = |hold: &Hold| {
+            if hold.state.with(|state| matches!(state, State::Rejected(_))) {
+                rejected.push(hold.id.clone());
+            }
+        };
+        table.by_id.retain(|_, hold| {
+            let over = hold.is_over(now);
+            if over {
+                forget(hold);
+            }
+            !over
+        });
         let decided = table.by_id.len().saturating_sub(table.pending);
         if decided > DECIDED_KEPT_MAX {
             // Unused grants are kept: a person's word outlives the list.
-            table
-                .by_id
-                .retain(|_, hold| hold.state.with(|state| EndsFrom::Unused.includes(state)));
+            table.by_id.retain(|_, hold| {
+                let unused = hold.state.with(|state| EndsFrom::Unused.includes(state));
+                if !unused {
+                    forget(hold);
+                }
+                unused
+            });
         }
         if table.by_id.len() < known {
             let Table {
                 by_id,
                 by_fingerprint,
+                by_twin,
                 by_subject,
                 ..
             } = &mut *table;
+            by_twin.retain(|_, hold| by_id.contains_key(&hold.id));
             by_fingerprint.retain(|_, hold| by_id.contains_key(&hold.id));
             by_subject.retain(|_, hold| by_id.contains_key(&hold.id));
         }
         self.count(&table);
-        overdue
+        Swept { overdue, rejected }
     }
 
     fn count(&self, table: &Table) {
@@ -485,12 +516,29 @@ impl Table {
     }
 
     fn forget_fingerprint(&mut self, hold: &Hold) {
+        if let Some(twin) = &hold.twin
+            && self
+                .by_twin
+                .get(twin)
+                .is_some_and(|known| known.id == hold.id)
+        {
+            self.by_twin.remove(twin);
+        }
         if self.names(hold)
             && let Some(print) = &hold.fingerprint
         {
             self.by_fingerprint.remove(print);
         }
     }
+}
+
+/// What [`Holds::sweep`] found.
+#[derive(Debug)]
+pub(super) struct Swept {
+    /// Past its deadline, and not decided, or not used.
+    pub(super) overdue: Vec<Arc<Hold>>,
+    /// Rejected, and forgotten.
+    pub(super) rejected: Vec<ApprovalId>,
 }
 
 /// Whether a hold is new.
@@ -529,6 +577,7 @@ mod tests {
             expires_at: Timestamp(0),
             deadline,
             fingerprint: print.map(|byte| Fingerprint([byte; 16])),
+            twin: None,
             covers: Covers::Once,
             activity: None,
         }
@@ -615,17 +664,32 @@ mod tests {
         let (held, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
         let subject = fingerprint::of_subject(&held.context).unwrap();
         assert!(holds.by_subject(subject).is_some());
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(holds.sweep(Instant::now()).len(), 1);
+        assert_eq!(holds.sweep(Instant::now()).overdue.len(), 1);
         assert!(end(&holds, &held, State::Expired));
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         assert!(holds.any_joinable());
         tokio::time::advance(EXPIRED_KEPT).await;
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         assert!(!holds.any_joinable());
         assert!(holds.by_id(&held.id).is_none());
         assert!(holds.by_subject(subject).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_that_is_used_is_not_found_on_the_wire_any_more() {
+        let holds = Holds::default();
+        let twin = Fingerprint([9; 16]);
+        let told = Hold::new(Opening {
+            twin: Some(twin),
+            ..opening("a", Some(1), later())
+        });
+        let (hold, _) = holds.open(told, 9).unwrap();
+        assert!(end(&holds, &hold, State::Granted));
+        assert_eq!(holds.by_twin(twin).unwrap().id, hold.id);
+        assert!(holds.consume(&hold));
+        assert!(holds.by_twin(twin).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -652,7 +716,7 @@ mod tests {
         }
         let (granted, _) = holds.open(hold("granted", None, long), 9).unwrap();
         assert!(end(&holds, &granted, State::Granted));
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         let kept: Vec<_> = holds.all().iter().map(|h| h.id.0.to_string()).collect();
         assert_eq!(kept, ["granted"]);
         assert!(!holds.any_joinable());
