@@ -43,6 +43,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("rustix", &["cli/child.rs", "net"]),
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
+    ("aws_lc_rs", &["net", "journal/sign.rs"]),
     ("axum", &["control", "health.rs", "app.rs", "app"]),
 ];
 

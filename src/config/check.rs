@@ -98,7 +98,14 @@ impl Resolver<'_> {
             session: self.session(raw.session),
             journal: journal::Settings {
                 folder: state_dir.clone(),
+                durability: self.durability(raw.journal.durability),
                 sync_within: self.duration("journal.sync_within", raw.journal.sync_within),
+                segment_bytes: u64::try_from(self.count(
+                    "journal.segment_bytes",
+                    raw.journal.segment_bytes,
+                    1 << 16,
+                ))
+                .unwrap_or(u64::MAX),
             },
             http: self.http(raw.http),
             listen: self.listen(raw.listen, purpose),

@@ -224,9 +224,15 @@ pub(super) struct Upstream {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Journal {
+    /// `none`, `batch` (written before a request leaves), or `every` (synced before, too).
+    #[schemars(extend("enum" = ["none", "batch", "every"]))]
+    pub(super) durability: Option<String>,
     /// Longest time until a decision is synced to the disk; a power cut may lose that window.
     #[schemars(extend("examples" = ["50ms"]))]
     pub(super) sync_within: Option<String>,
+    /// Size at which a segment is closed and the next begun, bytes.
+    #[schemars(range(min = 65536))]
+    pub(super) segment_bytes: Option<u64>,
 }
 
 /// What is written to standard error.

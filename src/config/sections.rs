@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::domain::Context;
 use crate::gate::HaltScope;
+use crate::journal::Durability;
 use crate::net::dial;
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::session::{self, registry::Unattributed};
@@ -24,6 +25,12 @@ impl Resolver<'_> {
             For::Run => [("agent", HaltScope::Agent), ("run", HaltScope::Run)],
         };
         self.choice("halt_scope", said, words, "")
+    }
+
+    pub(super) fn durability(&mut self, said: Option<String>) -> Durability {
+        let parse = |text: &str, _| value::durability(text);
+        self.parsed("journal.durability", said, parse)
+            .unwrap_or_default()
     }
 
     pub(super) fn session(&mut self, raw: raw::Session) -> session::Settings {

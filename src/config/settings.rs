@@ -182,7 +182,9 @@ pub static SETTINGS: &[Setting] = &[
             "`$XDG_STATE_HOME/openbox-sidecar`, else `~/.local/state/openbox-sidecar`, else `/var/lib/openbox-sidecar`",
         ),
     ),
+    key("journal.durability", "batch"),
     key("journal.sync_within", "50ms"),
+    key("journal.segment_bytes", "67108864"),
     set(
         "log.format",
         "--log-format",

@@ -73,8 +73,8 @@ impl<B: PolicyBackend + 'static> World<B> {
     fn new(policy: B, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&journal::Settings {
-            folder: folder.path().to_path_buf(),
             sync_within: Duration::from_secs(3600),
+            ..journal::Settings::new(folder.path())
         });
         Self::on(journal.unwrap(), folder, policy, settings)
     }
@@ -83,7 +83,8 @@ impl<B: PolicyBackend + 'static> World<B> {
     fn with_a_full_disk(policy: B, settings: Settings) -> Self {
         let full = std::fs::OpenOptions::new().append(true).open("/dev/full");
         let folder = tempfile::tempdir().unwrap();
-        Self::on(Journal::on(full.unwrap()), folder, policy, settings)
+        let journal = Journal::on(full.unwrap(), folder.path());
+        Self::on(journal, folder, policy, settings)
     }
 
     fn on(journal: Arc<Journal>, folder: TempDir, policy: B, settings: Settings) -> Self {
@@ -190,7 +191,8 @@ impl<B: PolicyBackend + 'static> World<B> {
         self.gate.inner.parts.journal.flush().unwrap();
         let text = std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap();
         text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|line| line["record"] != "segment" && line["record"] != "checkpoint")
             .collect()
     }
 
