@@ -94,7 +94,9 @@ fn operation(kind: &str) -> (Operation, Option<Completion>) {
             } else {
                 Capture::default()
             },
+            tool: None,
         }),
+        reported: None,
     };
     let completion = (stage == "completed").then(|| Completion {
         ended_at: Timestamp(1_700_000_000_100_000_000),

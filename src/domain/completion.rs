@@ -1,6 +1,7 @@
 //! How an admitted operation ended.
 
 use super::capture::Capture;
+use super::event::JsonText;
 use super::headers::Headers;
 use super::timestamp::Timestamp;
 
@@ -40,11 +41,52 @@ impl Outcome {
     }
 }
 
-/// What an upstream answered, one variant a protocol.
+/// What came back, one variant a family of the wire contract.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// An HTTP response.
     Http(HttpAnswer),
+    /// What a database made of a statement.
+    Database(DatabaseAnswer),
+    /// What became of a file.
+    File(FileAnswer),
+    /// What a function returned.
+    Function(FunctionAnswer),
+}
+
+impl Answer {
+    /// The HTTP response, if it is one.
+    pub fn http(&self) -> Option<&HttpAnswer> {
+        match self {
+            Self::Http(answer) => Some(answer),
+            Self::Database(_) | Self::File(_) | Self::Function(_) => None,
+        }
+    }
+}
+
+/// What a database made of a statement. An error is the completion's.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseAnswer {
+    /// Rows returned or affected, when the database said so.
+    pub rows: Option<u64>,
+}
+
+/// What became of a file. Contents are never kept.
+#[derive(Clone, Debug, Default)]
+pub struct FileAnswer {
+    /// Bytes read; on closing, in all.
+    pub bytes_read: Option<u64>,
+    /// Bytes written; on closing, in all.
+    pub bytes_written: Option<u64>,
+    /// Lines read or written.
+    pub lines: Option<u64>,
+}
+
+/// What a function returned.
+#[derive(Clone, Debug, Default)]
+pub struct FunctionAnswer {
+    /// Its result, when the hook told it.
+    pub result: Option<JsonText>,
 }
 
 /// An HTTP response as policy sees it; secret header values are redacted.

@@ -3,6 +3,7 @@
 //! No I/O, no async, no serialization, no clock, no randomness: wire shapes
 //! belong to whoever speaks that wire, and identifiers arrive from outside.
 
+pub mod action;
 pub mod capture;
 pub mod completion;
 pub mod context;
@@ -14,13 +15,16 @@ pub mod refusal;
 pub mod timestamp;
 pub mod verdict;
 
+pub use action::{Action, DatabaseCall, FileCall, FunctionCall, HttpCall, Reported, ToolCall};
 pub use capture::{Capture, Captured};
-pub use completion::{Answer, Completion, HttpAnswer, Outcome};
+pub use completion::{
+    Answer, Completion, DatabaseAnswer, FileAnswer, FunctionAnswer, HttpAnswer, Outcome,
+};
 pub use context::{ActivityRef, Attribution, Context};
 pub use event::{Event, EventKind, JsonText};
 pub use headers::Headers;
 pub use id::{Fingerprint, OperationId, SpanId, TraceId};
-pub use operation::{Action, HttpCall, Operation, Protocol, Stage};
+pub use operation::{Operation, Protocol, Stage};
 pub use refusal::Refusal;
 pub use timestamp::Timestamp;
 pub use verdict::{ApprovalId, Reason, Verdict};

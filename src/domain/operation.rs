@@ -1,10 +1,10 @@
 //! One thing an agent asks the outside world to do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::capture::Capture;
+use super::action::{Action, Reported};
 use super::context::{Attribution, Context};
-use super::headers::Headers;
 use super::id::{Fingerprint, OperationId, SpanId, TraceId};
 use super::timestamp::Timestamp;
 
@@ -33,18 +33,44 @@ impl Stage {
 /// What an operation is spoken in. A metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// HTTP and HTTPS, by forward proxy.
+    /// HTTP and HTTPS.
     Http,
+    /// PostgreSQL.
+    Postgresql,
+    /// MySQL and MariaDB.
+    Mysql,
+    /// Redis and Valkey.
+    Redis,
+    /// Any other database, as a hook named it.
+    Database,
+    /// Files: told by a hook.
+    File,
+    /// Functions of the agent: told by a hook.
+    Function,
 }
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Http];
+    pub const ALL: [Self; 7] = [
+        Self::Http,
+        Self::Postgresql,
+        Self::Mysql,
+        Self::Redis,
+        Self::Database,
+        Self::File,
+        Self::Function,
+    ];
 
     /// The word of metric labels and the journal.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Postgresql => "postgresql",
+            Self::Mysql => "mysql",
+            Self::Redis => "redis",
+            Self::Database => "database",
+            Self::File => "file",
+            Self::Function => "function",
         }
     }
 }
@@ -72,6 +98,8 @@ pub struct Operation {
     pub fingerprint: Option<Fingerprint>,
     /// What it does.
     pub action: Action,
+    /// What a hook said of its span; `None` for what the sidecar saw itself.
+    pub reported: Option<Box<Reported>>,
 }
 
 impl Operation {
@@ -79,42 +107,58 @@ impl Operation {
     pub fn protocol(&self) -> Protocol {
         match &self.action {
             Action::Http(_) => Protocol::Http,
+            Action::Database(call) => match &*call.system {
+                "postgresql" => Protocol::Postgresql,
+                "mysql" | "mariadb" => Protocol::Mysql,
+                "redis" => Protocol::Redis,
+                _ => Protocol::Database,
+            },
+            Action::File(_) => Protocol::File,
+            Action::Function(_) => Protocol::Function,
         }
     }
 
-    /// One line for people: `POST https://api.example.com/v1/refunds`.
+    /// One line for people: `POST https://api.example.com/v1/refunds`. Bounded
+    /// for everything but URLs and paths, which their protocols bound.
     pub fn summary(&self) -> String {
         match &self.action {
             Action::Http(call) => format!("{} {}", call.method, call.url),
+            Action::Database(call) => {
+                let statement = call.statement.text.as_deref().unwrap_or(&call.operation);
+                format!("{}: {}", call.system, beginning(statement))
+            }
+            Action::File(call) => format!("{} {}", call.operation, call.path),
+            Action::Function(call) => match &call.module {
+                Some(module) => format!("{module}.{}()", call.function),
+                None => format!("{}()", call.function),
+            },
+        }
+    }
+
+    /// The name of its span, by which OpenBox Core classifies it: the method,
+    /// `db SELECT`, `file.read`, `function charge`; a hook's own name for what
+    /// a hook told.
+    pub fn span_name(&self) -> Cow<'_, str> {
+        match (&self.reported, &self.action) {
+            (Some(reported), _) => Cow::Borrowed(&reported.name),
+            (None, Action::Http(call)) => Cow::Borrowed(&call.method),
+            // The SDKs name a command of Redis by itself.
+            (None, Action::Database(call)) if &*call.system == "redis" => {
+                Cow::Borrowed(&call.operation)
+            }
+            (None, Action::Database(call)) => Cow::Owned(format!("db {}", call.operation)),
+            (None, Action::File(call)) => Cow::Owned(format!("file.{}", call.operation)),
+            (None, Action::Function(call)) => Cow::Owned(format!("function {}", call.function)),
         }
     }
 }
 
-/// What an operation does, one variant a protocol.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// An HTTP request.
-    Http(HttpCall),
-}
+/// Characters of a statement that a summary shows.
+const SUMMARY_CHARS_MAX: usize = 200;
 
-/// An HTTP request as policy sees it. Userinfo never reaches it, and secret
-/// header values are redacted before they are stored here.
-#[derive(Clone, Debug)]
-pub struct HttpCall {
-    /// The method, as sent.
-    pub method: Box<str>,
-    /// Absolute URL, without userinfo and fragment.
-    pub url: Box<str>,
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// Host of the pinned authority: lower case, no brackets around IPv6.
-    pub host: Box<str>,
-    /// Port of the pinned authority.
-    pub port: u16,
-    /// Path without the query.
-    pub path: Box<str>,
-    /// Redacted request header fields.
-    pub headers: Headers,
-    /// What was seen of the request body before asking.
-    pub body: Capture,
+fn beginning(statement: &str) -> Cow<'_, str> {
+    match statement.char_indices().nth(SUMMARY_CHARS_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}…", statement.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(statement),
+    }
 }

@@ -3,7 +3,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Action, Captured, Event, Fingerprint, HttpCall, Operation};
+use crate::domain::{
+    Action, Captured, DatabaseCall, Event, FileCall, Fingerprint, FunctionCall, HttpCall, Operation,
+};
 
 /// The fingerprint of `operation`; `None` when its body was not seen whole, for
 /// then nobody can say that a retry is the same.
@@ -17,6 +19,9 @@ pub(super) fn of_operation(operation: &Operation) -> Option<Fingerprint> {
     part(&mut hash, activity.as_bytes());
     match &operation.action {
         Action::Http(call) => http(&mut hash, call)?,
+        Action::Database(call) => database(&mut hash, call)?,
+        Action::File(call) => file(&mut hash, call)?,
+        Action::Function(call) => function(&mut hash, call)?,
     }
     Some(finish(hash))
 }
@@ -67,6 +72,51 @@ fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
     Some(())
 }
 
+fn database(hash: &mut Sha256, call: &DatabaseCall) -> Option<()> {
+    // Without one, what is bound to the statement is not known.
+    let digest = call.statement.digest?;
+    part(hash, b"database");
+    part(hash, call.system.as_bytes());
+    optional(hash, call.name.as_deref());
+    optional(hash, call.server_address.as_deref());
+    part(hash, &call.server_port.unwrap_or(0).to_be_bytes());
+    part(hash, call.operation.as_bytes());
+    part(hash, &digest);
+    Some(())
+}
+
+/// What is written is never seen, so a write is never the same as another.
+fn file(hash: &mut Sha256, call: &FileCall) -> Option<()> {
+    if call.operation.starts_with("write") {
+        return None;
+    }
+    part(hash, b"file");
+    part(hash, call.path.as_bytes());
+    optional(hash, call.mode.as_deref());
+    part(hash, call.operation.as_bytes());
+    Some(())
+}
+
+fn function(hash: &mut Sha256, call: &FunctionCall) -> Option<()> {
+    let arguments = call.arguments.as_ref()?;
+    part(hash, b"function");
+    optional(hash, call.module.as_deref());
+    part(hash, call.function.as_bytes());
+    part(hash, arguments.0.as_bytes());
+    Some(())
+}
+
+/// Tells nothing from an empty text.
+fn optional(hash: &mut Sha256, text: Option<&str>) {
+    match text {
+        Some(text) => {
+            part(hash, b"+");
+            part(hash, text.as_bytes());
+        }
+        None => part(hash, b"-"),
+    }
+}
+
 /// Fields that differ each time the same event is sent.
 fn tells_when(field: &str) -> bool {
     ["start_time", "end_time", "duration_ms"].contains(&field)
@@ -94,4 +144,104 @@ fn finish(hash: Sha256) -> Fingerprint {
         *to = from;
     }
     Fingerprint(print)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{
+        Attribution, Capture, Context, JsonText, OperationId, SpanId, Timestamp, TraceId,
+    };
+
+    fn print(action: Action) -> Option<Fingerprint> {
+        of_operation(&Operation {
+            id: OperationId::new(1, 1),
+            trace: TraceId(1),
+            span: SpanId(1),
+            parent: None,
+            started_at: Timestamp(1),
+            context: Arc::new(Context {
+                workflow_id: "w".into(),
+                run_id: "r".into(),
+                workflow_type: "t".into(),
+                task_queue: "q".into(),
+                activity: None,
+            }),
+            attribution: Attribution::OwnSession,
+            fingerprint: None,
+            action,
+            reported: None,
+        })
+    }
+
+    fn database(name: Option<&str>, operation: &str, digest: Option<u8>) -> Action {
+        Action::Database(DatabaseCall {
+            system: "postgresql".into(),
+            name: name.map(Into::into),
+            operation: operation.into(),
+            statement: Capture {
+                digest: digest.map(|byte| [byte; 32]),
+                ..Capture::default()
+            },
+            server_address: None,
+            server_port: None,
+        })
+    }
+
+    fn file(operation: &str, mode: Option<&str>) -> Action {
+        Action::File(FileCall {
+            path: "/srv/a".into(),
+            mode: mode.map(Into::into),
+            operation: operation.into(),
+        })
+    }
+
+    fn function(module: Option<&str>, arguments: Option<&str>) -> Action {
+        Action::Function(FunctionCall {
+            function: "pay".into(),
+            module: module.map(Into::into),
+            arguments: arguments.map(|json| JsonText(json.into())),
+        })
+    }
+
+    #[test]
+    fn what_differs_in_one_respect_is_not_the_same() {
+        let different = [
+            database(None, "SELECT", Some(1)),
+            database(Some(""), "SELECT", Some(1)),
+            database(Some("a"), "SELECT", Some(1)),
+            database(None, "DELETE", Some(1)),
+            database(None, "SELECT", Some(2)),
+            file("read", None),
+            file("read", Some("r")),
+            file("delete", None),
+            function(None, Some("[1]")),
+            function(None, Some("[2]")),
+            function(Some("billing"), Some("[1]")),
+        ];
+        let prints: std::collections::HashSet<_> = different
+            .iter()
+            .cloned()
+            .map(|action| print(action).unwrap().0)
+            .collect();
+        assert_eq!(prints.len(), different.len());
+        for action in different {
+            assert_eq!(print(action.clone()), print(action));
+        }
+    }
+
+    /// One approval must not serve for bytes that nobody saw.
+    #[test]
+    fn what_was_not_seen_whole_is_never_the_same() {
+        for action in [
+            database(None, "INSERT", None),
+            file("write", Some("w")),
+            file("writelines", Some("w")),
+            function(None, None),
+        ] {
+            assert_eq!(print(action.clone()), None, "{action:?}");
+        }
+    }
 }

@@ -214,10 +214,27 @@ fn subject<M: SerializeMap>(line: &mut M, operation: &Operation) -> Result<(), M
                 line,
                 ["request_body", "request_bytes", "request_sha256"],
                 &call.body,
-            )?;
+            )
+        }
+        Action::Database(call) => {
+            line.serialize_entry("db_system", &*call.system)?;
+            optional(line, "db_name", call.name.as_deref())?;
+            line.serialize_entry("db_operation", &*call.operation)?;
+            body(
+                line,
+                ["statement", "statement_bytes", "statement_sha256"],
+                &call.statement,
+            )
+        }
+        Action::File(call) => {
+            line.serialize_entry("file_path", &*call.path)?;
+            line.serialize_entry("file_operation", &*call.operation)
+        }
+        Action::Function(call) => {
+            line.serialize_entry("function", &*call.function)?;
+            optional(line, "module", call.module.as_deref())
         }
     }
-    Ok(())
 }
 
 fn outcome<M: SerializeMap>(
@@ -238,7 +255,12 @@ fn outcome<M: SerializeMap>(
                 &answer.body,
             )
         }
-        None => Ok(()),
+        Some(Answer::Database(answer)) => optional(line, "rows", answer.rows),
+        Some(Answer::File(answer)) => {
+            optional(line, "bytes_read", answer.bytes_read)?;
+            optional(line, "bytes_written", answer.bytes_written)
+        }
+        Some(Answer::Function(_)) | None => Ok(()),
     }
 }
 

@@ -157,7 +157,7 @@ impl Tail {
     /// Writes what waits, and a checkpoint if one is due or `last`.
     pub(super) fn flush(&self, last: bool) -> io::Result<()> {
         let mut writer = self.writer();
-        let sign = writer.unsigned > 0 && (last || writer.signed_at.elapsed() >= CHECKPOINT_WITHIN);
+        let sign = last || writer.signed_at.elapsed() >= CHECKPOINT_WITHIN;
         self.write(&mut writer, sign)
     }
 
@@ -183,7 +183,8 @@ impl Tail {
             };
             (batch, waiting.next)
         };
-        let written = match batch.entries.is_empty() && !sign {
+        let idle = batch.entries.is_empty() && !(sign && writer.unsigned > 0);
+        let written = match idle {
             true => Ok(()),
             false => writer.write(&batch, sign),
         };
@@ -283,7 +284,7 @@ impl Writer {
             link.frame(record, out);
             unsigned = unsigned.saturating_add(1);
         }
-        if sign || unsigned >= CHECKPOINT_EVERY {
+        if (sign && unsigned > 0) || unsigned >= CHECKPOINT_EVERY {
             let line = segment::checkpoint(&self.key, &link, clock::now().0);
             link.frame(&line, out);
             unsigned = 0;

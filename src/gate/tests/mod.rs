@@ -367,7 +367,9 @@ impl Call<'_> {
                     digest: None,
                     state: self.captured,
                 },
+                tool: None,
             }),
+            reported: None,
         })
     }
 }

@@ -102,6 +102,22 @@ impl Json {
             .extend_from_slice(number.into().to_string().as_bytes());
     }
 
+    /// A number, or `null`.
+    pub(super) fn number_or_null(&mut self, number: Option<u64>) {
+        match number {
+            Some(number) => self.number(number),
+            None => self.word(Word::Null),
+        }
+    }
+
+    /// JSON from elsewhere, or `null`.
+    pub(super) fn json_or_null(&mut self, json: Option<&JsonText>) {
+        match json {
+            Some(json) => self.json(json),
+            None => self.word(Word::Null),
+        }
+    }
+
     /// `true`, `false` or `null`.
     pub(super) fn word(&mut self, word: Word) {
         self.0.extend_from_slice(match word {

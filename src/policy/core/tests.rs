@@ -86,6 +86,8 @@ fn operation(context: Arc<Context>) -> Operation {
                 ("Content-Type", "application/json"),
             ]),
             body: whole(r#"{"a": 1}"#),
+            tool: None,
         }),
+        reported: None,
     }
 }

@@ -1,16 +1,17 @@
-//! JSON of Core's wire contract: the only file that knows its field names.
+//! JSON of Core's wire contract: the only place that knows its field names.
 //!
 //! Fields, their order and their explicit nulls are those of
 //! `openbox-sdk-python` 1.4.0 under `requests`; the vectors in
 //! `tests/golden/contract` hold them still.
+
+mod span;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    Action, Answer, Captured, Completion, Context, Event, EventKind, Headers, HttpAnswer, HttpCall,
-    JsonText, Operation, Outcome, Stage, Timestamp,
+    Action, Completion, Context, Event, EventKind, JsonText, Operation, Timestamp,
 };
 
 use super::json::{Bracket, Json, Word};
@@ -27,6 +28,9 @@ const ENVELOPE_BYTES: usize = 1_536;
 pub(super) fn hook_type(operation: &Operation) -> &'static str {
     match operation.action {
         Action::Http(_) => "http_request",
+        Action::Database(_) => "db_query",
+        Action::File(_) => "file_operation",
+        Action::Function(_) => "function_call",
     }
 }
 
@@ -81,7 +85,7 @@ pub(super) fn input_of(event: &Event) -> Option<&JsonText> {
 /// An operation at one of its stages; `completion` makes it `completed`.
 pub(super) fn operation(operation: &Operation, completion: Option<&Completion>) -> Vec<u8> {
     let mut json =
-        Json::with_capacity(ENVELOPE_BYTES.saturating_add(payload(operation, completion)));
+        Json::with_capacity(ENVELOPE_BYTES.saturating_add(span::payload(operation, completion)));
     let context = subject(operation);
     json.open(Bracket::Object);
     envelope(&mut json, HOOK_EVENT, &context);
@@ -99,7 +103,7 @@ pub(super) fn operation(operation: &Operation, completion: Option<&Completion>) 
     json.word(Word::True);
     json.name("spans");
     json.open(Bracket::Array);
-    span(&mut json, operation, completion);
+    span::written(&mut json, operation, completion);
     json.close(Bracket::Array);
     json.name("span_count");
     json.number(1_u64);
@@ -127,21 +131,6 @@ pub(super) fn approval(context: &Context) -> Option<Vec<u8>> {
     Some(json.into_bytes())
 }
 
-fn payload(operation: &Operation, completion: Option<&Completion>) -> usize {
-    let Action::Http(call) = &operation.action;
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let answer = completion
-        .and_then(|c| c.answer.as_ref())
-        .map_or(0, |answer| {
-            let Answer::Http(answer) = answer;
-            text(&answer.body.text).saturating_add(answer.headers.len().saturating_mul(64))
-        });
-    text(&call.body.text)
-        .saturating_add(call.headers.len().saturating_mul(64))
-        .saturating_add(call.url.len().saturating_mul(2))
-        .saturating_add(answer)
-}
-
 fn envelope(json: &mut Json, kind: EventKind, context: &Context) {
     json.name("source");
     json.string(SOURCE);
@@ -160,161 +149,6 @@ fn envelope(json: &mut Json, kind: EventKind, context: &Context) {
 fn timestamp(json: &mut Json, at: Timestamp) {
     json.name("timestamp");
     json.string(&time::written(at));
-}
-
-fn span(json: &mut Json, operation: &Operation, completion: Option<&Completion>) {
-    let Action::Http(call) = &operation.action;
-    let answer = completion.and_then(|c| c.answer.as_ref()).map(|answer| {
-        let Answer::Http(answer) = answer;
-        answer
-    });
-    let stage = match completion {
-        None => Stage::Started,
-        Some(_) => Stage::Completed,
-    };
-    json.open(Bracket::Object);
-    json.name("span_id");
-    json.string(&operation.span.to_string());
-    json.name("trace_id");
-    json.string(&operation.trace.to_string());
-    json.name("parent_span_id");
-    json.string_or_null(operation.parent.map(|p| p.to_string()).as_deref());
-    json.name("name");
-    json.string(&call.method);
-    json.name("kind");
-    json.string("CLIENT");
-    json.name("stage");
-    json.string(stage.as_str());
-    times(json, operation.started_at, completion.map(|c| c.ended_at));
-    attributes(json, call, answer);
-    json.name("status");
-    json.open(Bracket::Object);
-    json.name("code");
-    // Also when there is an error: the vectors' way.
-    json.string("UNSET");
-    json.name("description");
-    json.word(Word::Null);
-    json.close(Bracket::Object);
-    json.name("events");
-    json.open(Bracket::Array);
-    json.close(Bracket::Array);
-    json.name("error");
-    json.string_or_null(completion.and_then(error));
-    json.name("hook_type");
-    json.string(hook_type(operation));
-    http_family(json, call, answer);
-    json.close(Bracket::Object);
-}
-
-fn times(json: &mut Json, started: Timestamp, ended: Option<Timestamp>) {
-    json.name("start_time");
-    json.number(started.0);
-    json.name("end_time");
-    match ended {
-        Some(ended) => json.number(ended.0),
-        None => json.word(Word::Null),
-    }
-    json.name("duration_ns");
-    match ended {
-        Some(ended) => json.number(ended.0.saturating_sub(started.0)),
-        None => json.word(Word::Null),
-    }
-}
-
-/// What went wrong, if anything did.
-fn error(completion: &Completion) -> Option<&str> {
-    match (completion.outcome, &completion.error) {
-        (Outcome::Answered, error) => error.as_deref(),
-        (Outcome::Failed | Outcome::Abandoned, Some(error)) => Some(error),
-        (Outcome::Failed | Outcome::Abandoned, None) => Some(completion.outcome.as_str()),
-    }
-}
-
-fn attributes(json: &mut Json, call: &HttpCall, answer: Option<&HttpAnswer>) {
-    json.name("attributes");
-    json.open(Bracket::Object);
-    json.name("http.method");
-    json.string(&call.method);
-    json.name("http.url");
-    json.string(&call.url);
-    if let Some(agent) = call.headers.last("user-agent") {
-        json.name("user_agent.original");
-        json.string(agent);
-    }
-    if let Some(answer) = answer {
-        json.name("http.status_code");
-        json.number(answer.status);
-    }
-    // Said only where it is so: whole bodies look exactly as an SDK's.
-    if is_partial(call.body.state) {
-        json.name("openbox.http.request_body.partial");
-        json.word(Word::True);
-    }
-    if answer.is_some_and(|answer| is_partial(answer.body.state)) {
-        json.name("openbox.http.response_body.partial");
-        json.word(Word::True);
-    }
-    json.close(Bracket::Object);
-}
-
-/// Whether policy was shown less of a body than there is.
-fn is_partial(state: Captured) -> bool {
-    !state.is_whole()
-}
-
-/// The fields only HTTP has: what is known first, then nulls for the rest.
-fn http_family(json: &mut Json, call: &HttpCall, answer: Option<&HttpAnswer>) {
-    let asked = call.body.text.as_deref();
-    let said = answer.and_then(|answer| answer.body.text.as_deref());
-    json.name("http_url");
-    json.string(&call.url);
-    json.name("http_method");
-    json.string(&call.method);
-    if let Some(answer) = answer {
-        json.name("http_status_code");
-        json.number(answer.status);
-    }
-    if asked.is_some() {
-        json.name("request_body");
-        json.string_or_null(asked);
-    }
-    json.name("request_headers");
-    headers(json, &call.headers);
-    if let Some(answer) = answer {
-        if said.is_some() {
-            json.name("response_body");
-            json.string_or_null(said);
-        }
-        json.name("response_headers");
-        headers(json, &answer.headers);
-    }
-    let nulls = [
-        ("http_status_code", answer.is_none()),
-        ("response_headers", answer.is_none()),
-        ("request_body", asked.is_none()),
-        ("response_body", said.is_none()),
-    ];
-    for (name, is_null) in nulls {
-        if is_null {
-            json.name(name);
-            json.word(Word::Null);
-        }
-    }
-}
-
-/// A JSON object has each name once: repeated fields are joined, as clients do.
-fn headers(json: &mut Json, headers: &Headers) {
-    json.open(Bracket::Object);
-    for (n, (name, _)) in headers.iter().enumerate() {
-        let is_same = |other: &str| other.eq_ignore_ascii_case(name);
-        if headers.iter().take(n).any(|(earlier, _)| is_same(earlier)) {
-            continue;
-        }
-        let values = headers.iter().skip(n).filter(|(other, _)| is_same(other));
-        json.name(name);
-        json.joined(values.map(|(_, value)| value), ", ");
-    }
-    json.close(Bracket::Object);
 }
 
 /// What Core answers to an evaluation and to a poll, before anybody has judged

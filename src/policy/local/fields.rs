@@ -3,9 +3,11 @@
 //! Both the input document and the key of the verdict memory are made from
 //! it, so a policy cannot read a value that the key leaves out.
 
+use std::borrow::Cow;
+
 use crate::domain::{
-    Action, Answer, Capture, Completion, Context, HttpAnswer, HttpCall, JsonText, Operation,
-    Outcome, Stage, Timestamp,
+    Action, Answer, Capture, Completion, Context, DatabaseCall, FileAnswer, FileCall, FunctionCall,
+    HttpAnswer, HttpCall, JsonText, Operation, Outcome, Stage, Timestamp,
 };
 use crate::policy::Question;
 
@@ -41,6 +43,7 @@ pub(super) enum Field {
     Host,
     HookTrigger,
     HookType,
+    McpMethod,
     Method,
     Path,
     Port,
@@ -55,20 +58,46 @@ pub(super) enum Field {
     Source,
     SpanCount,
     SpanId,
+    SpanName,
     Stage,
     StartTime,
     StatusCode,
     StatusWord,
     TaskQueue,
     Timestamp,
+    Told(Told),
+    ToolName,
     TraceId,
     Url,
     WorkflowId,
     WorkflowType,
 }
 
+/// A fact that only databases, files and functions have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    Arguments,
+    BytesRead,
+    BytesWritten,
+    DatabaseHost,
+    DatabaseName,
+    DatabaseOperation,
+    DatabasePort,
+    DatabaseSystem,
+    FileMode,
+    FileOperation,
+    FilePath,
+    Function,
+    Lines,
+    Module,
+    Returned,
+    Rows,
+    Statement,
+    StatementState,
+}
+
 /// Every key of an operation's input document, except the header objects.
-pub(super) const FIELDS: [(Place, &str, Field); 45] = [
+pub(super) const FIELDS: [(Place, &str, Field); 71] = [
     (Place::Top, "activity_id", Field::ActivityId),
     (Place::Top, "activity_input", Field::ActivityInput),
     (Place::Top, "activity_output", Field::ActivityOutput),
@@ -85,23 +114,80 @@ pub(super) const FIELDS: [(Place, &str, Field); 45] = [
     (Place::Top, "timestamp", Field::Timestamp),
     (Place::Top, "workflow_id", Field::WorkflowId),
     (Place::Top, "workflow_type", Field::WorkflowType),
+    (Place::Span, "args", Field::Told(Told::Arguments)),
+    (Place::Span, "bytes_read", Field::Told(Told::BytesRead)),
+    (
+        Place::Span,
+        "bytes_written",
+        Field::Told(Told::BytesWritten),
+    ),
+    (Place::Span, "db_name", Field::Told(Told::DatabaseName)),
+    (
+        Place::Span,
+        "db_operation",
+        Field::Told(Told::DatabaseOperation),
+    ),
+    (Place::Span, "db_statement", Field::Told(Told::Statement)),
+    (
+        Place::Span,
+        "db_statement_state",
+        Field::Told(Told::StatementState),
+    ),
+    (Place::Span, "db_system", Field::Told(Told::DatabaseSystem)),
     (Place::Span, "duration_ns", Field::DurationNs),
     (Place::Span, "end_time", Field::EndTime),
     (Place::Span, "error", Field::Error),
+    (Place::Span, "file_mode", Field::Told(Told::FileMode)),
+    (
+        Place::Span,
+        "file_operation",
+        Field::Told(Told::FileOperation),
+    ),
+    (Place::Span, "file_path", Field::Told(Told::FilePath)),
+    (Place::Span, "function", Field::Told(Told::Function)),
     (Place::Span, "hook_type", Field::HookType),
     (Place::Span, "http_method", Field::Method),
     (Place::Span, "http_status_code", Field::StatusCode),
     (Place::Span, "http_url", Field::Url),
-    (Place::Span, "name", Field::Method),
+    (Place::Span, "lines_count", Field::Told(Told::Lines)),
+    (Place::Span, "module", Field::Told(Told::Module)),
+    (Place::Span, "name", Field::SpanName),
     (Place::Span, "request_body", Field::RequestBody),
     (Place::Span, "request_body_state", Field::RequestBodyState),
     (Place::Span, "response_body", Field::ResponseBody),
     (Place::Span, "response_body_state", Field::ResponseBodyState),
+    (Place::Span, "result", Field::Told(Told::Returned)),
+    (Place::Span, "rowcount", Field::Told(Told::Rows)),
     (Place::Span, "semantic_type", Field::SemanticType),
+    (
+        Place::Span,
+        "server_address",
+        Field::Told(Told::DatabaseHost),
+    ),
+    (Place::Span, "server_port", Field::Told(Told::DatabasePort)),
     (Place::Span, "span_id", Field::SpanId),
     (Place::Span, "stage", Field::Stage),
     (Place::Span, "start_time", Field::StartTime),
     (Place::Span, "trace_id", Field::TraceId),
+    (Place::Attribute, "db.name", Field::Told(Told::DatabaseName)),
+    (
+        Place::Attribute,
+        "db.operation",
+        Field::Told(Told::DatabaseOperation),
+    ),
+    (
+        Place::Attribute,
+        "db.statement",
+        Field::Told(Told::Statement),
+    ),
+    (
+        Place::Attribute,
+        "db.system",
+        Field::Told(Told::DatabaseSystem),
+    ),
+    (Place::Attribute, "file.mode", Field::Told(Told::FileMode)),
+    (Place::Attribute, "file.path", Field::Told(Told::FilePath)),
+    (Place::Attribute, "gen_ai.tool.name", Field::ToolName),
     (Place::Attribute, "http.method", Field::Method),
     (Place::Attribute, "http.request.method", Field::Method),
     (
@@ -111,6 +197,7 @@ pub(super) const FIELDS: [(Place, &str, Field); 45] = [
     ),
     (Place::Attribute, "http.status_code", Field::StatusCode),
     (Place::Attribute, "http.url", Field::Url),
+    (Place::Attribute, "mcp.method", Field::McpMethod),
     (Place::Attribute, "server.address", Field::Host),
     (Place::Attribute, "server.port", Field::Port),
     (Place::Attribute, "url.full", Field::Url),
@@ -182,18 +269,109 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The HTTP request.
-    pub(super) fn call(&self) -> &'a HttpCall {
+    /// The HTTP request, if it is one.
+    pub(super) fn call(&self) -> Option<&'a HttpCall> {
         match &self.operation.action {
-            Action::Http(call) => call,
+            Action::Http(call) => Some(call),
+            Action::Database(_) | Action::File(_) | Action::Function(_) => None,
         }
     }
 
     /// The HTTP response, at `completed`, when there was one.
     pub(super) fn answer(&self) -> Option<&'a HttpAnswer> {
-        self.completion?.answer.as_ref().map(|answer| match answer {
-            Answer::Http(answer) => answer,
+        self.answered()?.http()
+    }
+
+    /// What came back, at `completed`, when something did.
+    pub(super) fn answered(&self) -> Option<&'a Answer> {
+        self.completion?.answer.as_ref()
+    }
+
+    fn database(&self) -> Option<&'a DatabaseCall> {
+        match &self.operation.action {
+            Action::Database(call) => Some(call),
+            Action::Http(_) | Action::File(_) | Action::Function(_) => None,
+        }
+    }
+
+    fn file(&self) -> Option<&'a FileCall> {
+        match &self.operation.action {
+            Action::File(call) => Some(call),
+            Action::Http(_) | Action::Database(_) | Action::Function(_) => None,
+        }
+    }
+
+    fn function(&self) -> Option<&'a FunctionCall> {
+        match &self.operation.action {
+            Action::Function(call) => Some(call),
+            Action::Http(_) | Action::Database(_) | Action::File(_) => None,
+        }
+    }
+
+    fn file_answer(&self) -> Option<&'a FileAnswer> {
+        match self.answered()? {
+            Answer::File(answer) => Some(answer),
+            Answer::Http(_) | Answer::Database(_) | Answer::Function(_) => None,
+        }
+    }
+
+    fn rows(&self) -> Option<u64> {
+        match self.answered()? {
+            Answer::Database(answer) => answer.rows,
+            Answer::Http(_) | Answer::File(_) | Answer::Function(_) => None,
+        }
+    }
+
+    fn returned(&self) -> Option<&'a JsonText> {
+        match self.answered()? {
+            Answer::Function(answer) => answer.result.as_ref(),
+            Answer::Http(_) | Answer::Database(_) | Answer::File(_) => None,
+        }
+    }
+
+    /// The wire's word for the family.
+    fn hook_type(&self) -> &'static str {
+        match &self.operation.action {
+            Action::Http(_) => "http_request",
+            Action::Database(_) => "db_query",
+            Action::File(_) => "file_operation",
+            Action::Function(_) => "function_call",
+        }
+    }
+
+    fn span_name(&self) -> Cow<'a, str> {
+        self.operation.span_name()
+    }
+
+    /// As Core computes it: from the family's own fields, and from what a hook
+    /// said among its attributes.
+    fn semantic_type(&self) -> &'static str {
+        let call = self.call();
+        let reported = self.operation.reported.as_deref();
+        let told: Option<serde_json::Value> =
+            reported.and_then(|reported| serde_json::from_str(&reported.attributes.0).ok());
+        let said = |name| told.as_ref()?.get(name)?.as_str();
+        semantic_type(&Signs {
+            name: &self.span_name(),
+            mcp_method: self.mcp_method().or_else(|| said("mcp.method")),
+            gen_ai_system: said("gen_ai.system"),
+            http_method: call.map(|call| &*call.method),
+            http_host: call.map(|call| &*call.host),
+            db_system: self
+                .database()
+                .map(|call| &*call.system)
+                .or_else(|| said("db.system")),
+            file_path: self
+                .file()
+                .map(|call| &*call.path)
+                .or_else(|| said("file.path")),
         })
+    }
+
+    /// The SDKs' word for a `tools/call`.
+    fn mcp_method(&self) -> Option<&'static str> {
+        let tool = self.call()?.tool.as_ref();
+        tool.map(|_| "callTool")
     }
 
     fn context(&self) -> &'a Context {
@@ -209,6 +387,23 @@ impl<'a> Subject<'a> {
             (None, Outcome::Answered) => Raw::Absent,
             (None, Outcome::Failed | Outcome::Abandoned) => Raw::Text(completion.outcome.as_str()),
         }
+    }
+
+    fn host(&self) -> Raw<'a> {
+        match (self.call(), self.database()) {
+            (Some(call), _) => Raw::Text(&call.host),
+            (None, Some(call)) => optional(call.server_address.as_deref()),
+            (None, None) => Raw::Absent,
+        }
+    }
+
+    fn port(&self) -> Raw<'a> {
+        let port = match (self.call(), self.database()) {
+            (Some(call), _) => Some(call.port),
+            (None, Some(call)) => call.server_port,
+            (None, None) => None,
+        };
+        port.map_or(Raw::Absent, |port| Raw::Int(u64::from(port)))
     }
 
     /// OpenTelemetry's word: an HTTP client span is an error from 400 on.
@@ -246,7 +441,7 @@ pub(super) fn read<'a>(field: Field, subject: &Subject<'a>) -> Raw<'a> {
         Field::ActivityType => context
             .activity
             .as_ref()
-            .map_or(Raw::Text("http_request"), |activity| {
+            .map_or(Raw::Text(subject.hook_type()), |activity| {
                 Raw::Text(&activity.kind)
             }),
         Field::AgentId => optional(subject.facts.agent_id.as_deref()),
@@ -264,14 +459,14 @@ pub(super) fn read<'a>(field: Field, subject: &Subject<'a>) -> Raw<'a> {
         Field::EndTime => Raw::Int(subject.completion.map_or(0, |done| done.ended_at.0)),
         Field::Error => subject.error(),
         Field::EventType => Raw::Text("ActivityStarted"),
-        Field::Host => Raw::Text(&call.host),
+        Field::Host => subject.host(),
         Field::HookTrigger => Raw::Bool(true),
-        Field::HookType => Raw::Text("http_request"),
-        Field::Method => Raw::Text(&call.method),
-        Field::Path => Raw::Text(&call.path),
-        Field::Port => Raw::Int(u64::from(call.port)),
-        Field::RequestBody => body(&call.body),
-        Field::RequestBodyState => Raw::Text(call.body.state.as_str()),
+        Field::HookType => Raw::Text(subject.hook_type()),
+        Field::Method => optional(call.map(|call| &*call.method)),
+        Field::Path => optional(call.map(|call| &*call.path)),
+        Field::Port => subject.port(),
+        Field::RequestBody => call.map_or(Raw::Absent, |call| body(&call.body)),
+        Field::RequestBodyState => optional(call.map(|call| call.body.state.as_str())),
         Field::ResponseBody => subject.answer().map_or(Raw::Absent, |a| body(&a.body)),
         Field::ResponseBodyState => subject
             .answer()
@@ -281,13 +476,8 @@ pub(super) fn read<'a>(field: Field, subject: &Subject<'a>) -> Raw<'a> {
             .risk_tier
             .map_or(Raw::Absent, |tier| Raw::Int(u64::from(tier))),
         Field::RunId => Raw::Text(&context.run_id),
-        Field::Scheme => Raw::Text(call.scheme),
-        Field::SemanticType => Raw::Text(semantic_type(&Signs {
-            name: &call.method,
-            http_method: Some(&call.method),
-            http_host: Some(&call.host),
-            ..Signs::default()
-        })),
+        Field::Scheme => optional(call.map(|call| call.scheme)),
+        Field::SemanticType => Raw::Text(subject.semantic_type()),
         Field::Source => Raw::Text(SOURCE),
         Field::SpanCount => Raw::Int(1),
         Field::SpanId => Raw::Made(subject.operation.span.to_string()),
@@ -304,9 +494,48 @@ pub(super) fn read<'a>(field: Field, subject: &Subject<'a>) -> Raw<'a> {
                 .map_or(subject.operation.started_at, |done| done.ended_at),
         )),
         Field::TraceId => Raw::Made(subject.operation.trace.to_string()),
-        Field::Url => Raw::Text(&call.url),
+        Field::Url => optional(call.map(|call| &*call.url)),
         Field::WorkflowId => Raw::Text(&context.workflow_id),
         Field::WorkflowType => Raw::Text(&context.workflow_type),
+        Field::Told(told) => read_told(told, subject),
+        Field::McpMethod => optional(subject.mcp_method()),
+        Field::SpanName => match subject.span_name() {
+            Cow::Borrowed(name) => Raw::Text(name),
+            Cow::Owned(name) => Raw::Made(name),
+        },
+        Field::ToolName => {
+            let tool = call.and_then(|call| call.tool.as_ref());
+            optional(tool.and_then(|tool| tool.name.as_deref()))
+        }
+    }
+}
+
+fn read_told<'a>(told: Told, subject: &Subject<'a>) -> Raw<'a> {
+    let database = subject.database();
+    let file = subject.file();
+    let function = subject.function();
+    let number = |number: Option<u64>| number.map_or(Raw::Absent, Raw::Int);
+    let json = |json: Option<&'a JsonText>| json.map_or(Raw::Absent, Raw::Json);
+    let file_answer = subject.file_answer();
+    match told {
+        Told::Arguments => json(function.and_then(|call| call.arguments.as_ref())),
+        Told::BytesRead => number(file_answer.and_then(|answer| answer.bytes_read)),
+        Told::BytesWritten => number(file_answer.and_then(|answer| answer.bytes_written)),
+        Told::DatabaseHost => optional(database.and_then(|call| call.server_address.as_deref())),
+        Told::DatabaseName => optional(database.and_then(|call| call.name.as_deref())),
+        Told::DatabaseOperation => optional(database.map(|call| &*call.operation)),
+        Told::DatabasePort => number(database.and_then(|call| call.server_port.map(u64::from))),
+        Told::DatabaseSystem => optional(database.map(|call| &*call.system)),
+        Told::FileMode => optional(file.and_then(|call| call.mode.as_deref())),
+        Told::FileOperation => optional(file.map(|call| &*call.operation)),
+        Told::FilePath => optional(file.map(|call| &*call.path)),
+        Told::Function => optional(function.map(|call| &*call.function)),
+        Told::Lines => number(file_answer.and_then(|answer| answer.lines)),
+        Told::Module => optional(function.and_then(|call| call.module.as_deref())),
+        Told::Returned => json(subject.returned()),
+        Told::Rows => number(subject.rows()),
+        Told::Statement => database.map_or(Raw::Absent, |call| body(&call.statement)),
+        Told::StatementState => optional(database.map(|call| call.statement.state.as_str())),
     }
 }
 
@@ -348,7 +577,6 @@ impl Field {
             | Self::AgentId
             | Self::EventType
             | Self::HookTrigger
-            | Self::HookType
             | Self::RiskTier
             | Self::Source
             | Self::SpanCount
@@ -359,7 +587,9 @@ impl Field {
             | Self::ActivityType
             | Self::Attempt
             | Self::Error
+            | Self::HookType
             | Self::Host
+            | Self::McpMethod
             | Self::Method
             | Self::Path
             | Self::Port
@@ -370,9 +600,12 @@ impl Field {
             | Self::RunId
             | Self::Scheme
             | Self::SemanticType
+            | Self::SpanName
             | Self::StatusCode
             | Self::StatusWord
             | Self::TaskQueue
+            | Self::Told(_)
+            | Self::ToolName
             | Self::Url
             | Self::WorkflowId
             | Self::WorkflowType => Keyed::Always,

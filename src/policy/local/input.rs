@@ -86,7 +86,11 @@ impl Builder {
     ) -> Result<Value, String> {
         match (question, Subject::of(question, facts)) {
             (Question::Event(event), _) => event_document(event, facts),
-            (_, Some(subject)) => self.operation(&subject, reads),
+            (_, Some(subject)) => {
+                // What a hook told may be read under any name.
+                let told = subject.operation.reported.is_some();
+                self.operation(&subject, reads.filter(|_| !told))
+            }
             (Question::Started(_) | Question::Completed(..), None) => {
                 Err("an operation without a subject".to_owned())
             }
@@ -95,6 +99,9 @@ impl Builder {
 
     fn operation(&mut self, subject: &Subject<'_>, reads: Option<&Reads>) -> Result<Value, String> {
         let mut parts = Parts::default();
+        if let Some(reported) = &subject.operation.reported {
+            parts.attributes = told("attributes", &reported.attributes)?;
+        }
         match reads {
             Some(reads) => {
                 for row in &reads.rows {
@@ -115,11 +122,10 @@ impl Builder {
         } = parts;
         span.push((self.attributes.clone(), object(attributes)));
         span.push((self.status.clone(), object(status)));
-        let named = reads.map(|reads| &reads.request_headers);
-        span.push((
-            self.request_headers.clone(),
-            headers(&subject.call().headers, named),
-        ));
+        if let Some(call) = subject.call() {
+            let named = reads.map(|reads| &reads.request_headers);
+            span.push((self.request_headers.clone(), headers(&call.headers, named)));
+        }
         if let Some(answer) = subject.answer() {
             let named = reads.map(|reads| &reads.response_headers);
             span.push((
@@ -133,11 +139,12 @@ impl Builder {
 
     /// Adds one row of the table, if it has a value here.
     fn put(&mut self, row: usize, subject: &Subject<'_>, to: &mut Parts) -> Result<(), String> {
-        let (Some((place, _, field)), Some(key)) = (FIELDS.get(row), self.keys.get(row)) else {
+        let (Some((place, key_name, field)), Some(key)) = (FIELDS.get(row), self.keys.get(row))
+        else {
             return Ok(());
         };
         let key = key.clone();
-        let Some(value) = self.value(read(*field, subject))? else {
+        let Some(value) = self.value(key_name, read(*field, subject))? else {
             return Ok(());
         };
         match place {
@@ -149,7 +156,7 @@ impl Builder {
         Ok(())
     }
 
-    fn value(&mut self, raw: Raw<'_>) -> Result<Option<Value>, String> {
+    fn value(&mut self, name: &str, raw: Raw<'_>) -> Result<Option<Value>, String> {
         Ok(Some(match raw {
             Raw::Absent => return Ok(None),
             Raw::Null => Value::Null,
@@ -157,20 +164,32 @@ impl Builder {
             Raw::Int(number) => Value::from(number),
             Raw::Text(text) => Value::from(text),
             Raw::Made(text) => Value::from(text),
-            Raw::Json(json) => self.json(json)?,
+            Raw::Json(json) => self.json(name, json)?,
         }))
     }
 
-    fn json(&mut self, json: &JsonText) -> Result<Value, String> {
+    fn json(&mut self, name: &str, json: &JsonText) -> Result<Value, String> {
         match &self.parsed {
             Some((text, value)) if Arc::ptr_eq(text, &json.0) => Ok(value.clone()),
             Some(_) | None => {
-                let value = parse("activity_input", json)?;
+                let value = parse(name, json)?;
                 self.parsed = Some((Arc::clone(&json.0), value.clone()));
                 Ok(value)
             }
         }
     }
+}
+
+/// The members of a JSON object that a hook told.
+fn told(key: &str, json: &JsonText) -> Result<Entries, String> {
+    let value = parse(key, json)?;
+    let members = value
+        .as_object()
+        .map_err(|_| format!("{key} is no JSON object"))?;
+    Ok(members
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect())
 }
 
 fn parse(key: &str, json: &JsonText) -> Result<Value, String> {

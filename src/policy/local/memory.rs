@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use crate::domain::{Headers, Stage};
 use crate::policy::Ruling;
 
-use super::fields::{Field, Raw, Subject, read};
+use super::fields::{Field, Raw, Subject, Told, read};
 use super::reads::Reads;
 
 /// Longest key kept, bytes; an operation with a longer one is evaluated.
@@ -59,11 +59,16 @@ impl Memory {
         self.verdicts.weight()
     }
 
-    /// Writes the key of `subject` into `key`. `None`: too long to remember.
+    /// Writes the key of `subject` into `key`. `None`: too long to remember, or
+    /// told by a hook, whose attributes may be anything.
     pub(super) fn key(&self, subject: &Subject<'_>, key: &mut Vec<u8>) -> Option<()> {
         key.clear();
+        if subject.operation.reported.is_some() {
+            return None;
+        }
         // Which parts a document has at all: policy may ask for that alone.
-        key.push(match (subject.stage(), subject.answer()) {
+        key.push(if subject.call().is_some() { b'h' } else { b'o' });
+        key.push(match (subject.stage(), subject.answered()) {
             (Stage::Started, _) => b's',
             (Stage::Completed, Some(_)) => b'a',
             (Stage::Completed, None) => b'e',
@@ -71,8 +76,10 @@ impl Memory {
         for field in &self.fields {
             write(*field, &read(*field, subject), key)?;
         }
-        for name in &self.reads.request_headers {
-            write_header(&subject.call().headers, name, key);
+        if let Some(call) = subject.call() {
+            for name in &self.reads.request_headers {
+                write_header(&call.headers, name, key);
+            }
         }
         if let Some(answer) = subject.answer() {
             for name in &self.reads.response_headers {
@@ -116,7 +123,12 @@ fn write(field: Field, value: &Raw<'_>, key: &mut Vec<u8>) -> Option<()> {
 }
 
 fn is_body(field: Field) -> bool {
-    field == Field::RequestBody || field == Field::ResponseBody
+    let bodies = [
+        Field::RequestBody,
+        Field::ResponseBody,
+        Field::Told(Told::Statement),
+    ];
+    bodies.contains(&field)
 }
 
 fn write_text(text: &str, key: &mut Vec<u8>) {

@@ -9,7 +9,7 @@ use crate::process::clock;
 use crate::session::{Claim, Session};
 
 use super::authority::Target;
-use super::fields;
+use super::{fields, mcp};
 
 /// The W3C Trace Context of a request.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,7 @@ pub(super) fn operation(
         port: target.port,
         path: parts.uri.path().into(),
         headers: fields::captured(&parts.headers),
+        tool: mcp::tool_call(&body),
         body,
     };
     envelope(Action::Http(call), trace, session, started_at)
@@ -115,6 +116,7 @@ pub(super) fn tunnel(target: &Target, session: &Session, started_at: Timestamp) 
             state: crate::domain::Captured::Skipped,
             ..Capture::default()
         },
+        tool: None,
     };
     envelope(Action::Http(call), None, session, started_at)
 }
@@ -135,6 +137,7 @@ fn envelope(
         attribution: session.attribution,
         fingerprint: None,
         action,
+        reported: None,
     })
 }
 

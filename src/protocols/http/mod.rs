@@ -16,6 +16,7 @@ mod exchange;
 mod fields;
 mod framing;
 mod line;
+mod mcp;
 mod outgoing;
 mod raw;
 mod refuse;

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::*;
-use crate::domain::{Answer, Completion, Event, EventKind, HttpAnswer, Outcome};
+use crate::domain::{
+    Answer, Completion, DatabaseAnswer, DatabaseCall, Event, EventKind, FileAnswer, FileCall,
+    FunctionAnswer, FunctionCall, HttpAnswer, Outcome, Reported, ToolCall,
+};
 use crate::policy::core::{subject, wire};
 
 macro_rules! vector {
@@ -38,7 +41,9 @@ fn completed(ended_at: u64, body: &str, fields: &[(&str, &str)]) -> Completion {
 }
 
 fn http(operation: &mut Operation) -> &mut HttpCall {
-    let Action::Http(call) = &mut operation.action;
+    let Action::Http(call) = &mut operation.action else {
+        panic!("an HTTP request");
+    };
     call
 }
 
@@ -319,4 +324,161 @@ fn what_went_wrong_and_what_was_not_seen_is_told() {
         assert_eq!(seen["http_status_code"], Value::Null);
         assert_eq!(seen["response_headers"], Value::Null);
     }
+}
+
+#[test]
+fn a_function_that_a_hook_told_of_is_told_as_the_sdk_tells_it() {
+    let mut operation = operation(context(Some(activity())));
+    operation.trace = TraceId(0x2bde_b6b1_216f_21b9_f34a_1f57_5fad_974f);
+    operation.span = SpanId(0xffdf_a845_dd48_2a99);
+    operation.started_at = Timestamp(1_795_205_533_820_370_880);
+    operation.action = Action::Function(FunctionCall {
+        function: "charge".into(),
+        module: Some("__main__".into()),
+        arguments: Some(JsonText(
+            r#"{"args":[5],"kwargs":{"currency":"eur"}}"#.into(),
+        )),
+    });
+    operation.reported = Some(Box::new(Reported {
+        name: "function billing.charge".into(),
+        kind: "INTERNAL".into(),
+        attributes: JsonText("{}".into()),
+    }));
+    assert_eq!(
+        text(wire::operation(&operation, None)),
+        body(vector!(
+            "hook-function-governed/01-hook-function_call-started.json"
+        ))
+    );
+    let completion = Completion {
+        ended_at: Timestamp(1_795_205_533_820_373_281),
+        outcome: Outcome::Answered,
+        answer: Some(Answer::Function(FunctionAnswer {
+            result: Some(JsonText(r#"{"charged":5,"currency":"eur"}"#.into())),
+        })),
+        error: None,
+    };
+    // A completed hook is sent when it is posted, not when its span ended.
+    let sent = text(wire::operation(&operation, Some(&completion)));
+    assert_eq!(
+        sent.replace("20:12:13.820Z", "20:12:13.864Z"),
+        body(vector!(
+            "hook-function-governed/02-hook-function_call-completed.json"
+        ))
+    );
+}
+
+/// The one span of what Core is told.
+fn span(operation: &Operation, completion: Option<&Completion>) -> Value {
+    let json: Value = serde_json::from_slice(&wire::operation(operation, completion)).unwrap();
+    json["spans"][0].clone()
+}
+
+/// The fields of `span` after those that every family has.
+fn family(span: &Value) -> Value {
+    let mut span = span.clone();
+    let fields = span.as_object_mut().unwrap();
+    for common in [
+        "span_id",
+        "trace_id",
+        "parent_span_id",
+        "stage",
+        "start_time",
+        "end_time",
+        "duration_ns",
+        "status",
+        "events",
+        "error",
+    ] {
+        assert!(fields.remove(common).is_some(), "{common}");
+    }
+    span
+}
+
+#[test]
+fn statements_are_told_with_every_field_of_their_family() {
+    let mut operation = operation(context(Some(activity())));
+    let call = DatabaseCall {
+        system: "postgresql".into(),
+        name: Some("postgres".into()),
+        operation: "INSERT".into(),
+        statement: whole("INSERT INTO t VALUES ($1), ($2)"),
+        server_address: Some("127.0.0.1".into()),
+        server_port: Some(15499),
+    };
+    operation.action = Action::Database(call.clone());
+    let mut expected = serde_json::json!({
+        "name": "db INSERT", "kind": "INTERNAL", "hook_type": "db_query",
+        "attributes": {"db.system": "postgresql"},
+        "db_system": "postgresql", "db_name": "postgres", "db_operation": "INSERT",
+        "db_statement": "INSERT INTO t VALUES ($1), ($2)",
+        "server_address": "127.0.0.1", "server_port": 15499, "rowcount": null,
+    });
+    assert_eq!(family(&span(&operation, None)), expected);
+    let mut completion = completed(1_795_205_533_820_373_281, "", &[]);
+    completion.answer = Some(Answer::Database(DatabaseAnswer { rows: Some(2) }));
+    expected["rowcount"] = 2.into();
+    assert_eq!(family(&span(&operation, Some(&completion))), expected);
+
+    // A command of Redis is named by itself; what was not seen whole is marked.
+    let mut statement = whole("SET k v");
+    statement.state = Captured::Partial;
+    operation.action = Action::Database(DatabaseCall {
+        system: "redis".into(),
+        name: None,
+        operation: "SET".into(),
+        statement,
+        server_address: None,
+        server_port: None,
+    });
+    let seen = family(&span(&operation, None));
+    assert_eq!(seen["name"], "SET");
+    assert_eq!(seen["kind"], "CLIENT");
+    assert_eq!(seen["attributes"]["openbox.db.statement.partial"], true);
+    for unknown in ["db_name", "server_address", "server_port", "rowcount"] {
+        assert_eq!(seen[unknown], Value::Null, "{unknown}");
+    }
+}
+
+#[test]
+fn files_are_told_with_every_field_of_their_family() {
+    let mut operation = operation(context(Some(activity())));
+    operation.action = Action::File(FileCall {
+        path: "/srv/report.csv".into(),
+        mode: Some("w".into()),
+        operation: "write".into(),
+    });
+    let mut expected = serde_json::json!({
+        "name": "file.write", "kind": "INTERNAL", "hook_type": "file_operation",
+        "attributes": {"file.path": "/srv/report.csv", "file.mode": "w"},
+        "file_path": "/srv/report.csv", "file_mode": "w", "file_operation": "write",
+        "bytes_read": null, "bytes_written": null, "lines_count": null,
+    });
+    assert_eq!(family(&span(&operation, None)), expected);
+    let mut completion = completed(1_795_205_533_820_373_281, "", &[]);
+    completion.answer = Some(Answer::File(FileAnswer {
+        bytes_read: None,
+        bytes_written: Some(12),
+        lines: Some(1),
+    }));
+    expected["bytes_written"] = 12.into();
+    expected["lines_count"] = 1.into();
+    assert_eq!(family(&span(&operation, Some(&completion))), expected);
+    // An answer of another family says nothing of a file.
+    completion.answer = Some(Answer::Database(DatabaseAnswer { rows: Some(2) }));
+    assert_eq!(
+        family(&span(&operation, Some(&completion)))["bytes_written"],
+        Value::Null
+    );
+}
+
+#[test]
+fn a_tool_that_a_request_calls_is_told_as_cores_classifier_looks_for_it() {
+    let mut operation = operation(context(None));
+    http(&mut operation).tool = Some(ToolCall {
+        name: Some("pay".into()),
+    });
+    let attributes = &span(&operation, None)["attributes"];
+    assert_eq!(attributes["mcp.method"], "callTool");
+    assert_eq!(attributes["gen_ai.tool.name"], "pay");
 }

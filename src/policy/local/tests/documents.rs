@@ -53,6 +53,60 @@ fn the_document_of_a_request_without_an_answer_is_the_contracts() {
 }
 
 #[test]
+fn the_document_of_a_statement_is_the_contracts() {
+    let completion = done(Answer::Database(DatabaseAnswer { rows: Some(3) }));
+    golden(
+        "db_completed.json",
+        Question::Completed(
+            &statement("DELETE", "FROM orders WHERE id = $1"),
+            &completion,
+        ),
+    );
+}
+
+#[test]
+fn the_document_of_a_file_is_the_contracts() {
+    let operation = of(Action::File(FileCall {
+        path: "/srv/report.csv".into(),
+        mode: Some("r".into()),
+        operation: "read".into(),
+    }));
+    let completion = done(Answer::File(FileAnswer {
+        bytes_read: Some(12),
+        bytes_written: None,
+        lines: Some(1),
+    }));
+    golden(
+        "file_completed.json",
+        Question::Completed(&operation, &completion),
+    );
+}
+
+/// What a hook said stands beside what we make of it, and never over it.
+#[test]
+fn the_document_of_a_function_is_the_contracts() {
+    let mut operation = function(r#"{"args":[5]}"#);
+    let attributes = r#"{"tenant": "a", "gen_ai.system": "b"}"#;
+    operation.reported = reported("function billing.charge", attributes);
+    let completion = done(Answer::Function(FunctionAnswer {
+        result: Some(JsonText(r#"{"charged":5}"#.into())),
+    }));
+    golden(
+        "function_completed.json",
+        Question::Completed(&operation, &completion),
+    );
+}
+
+#[test]
+fn a_tool_call_is_shown_as_one() {
+    let mut operation = operation("POST", "tools.example", "/mcp");
+    call(&mut operation).tool = Some(ToolCall {
+        name: Some("pay".into()),
+    });
+    golden("mcp_started.json", Question::Started(&operation));
+}
+
+#[test]
 fn the_document_of_an_event_is_the_contracts() {
     let fields = vec![
         ("status", JsonText("\"completed\"".into())),

@@ -10,9 +10,10 @@ mod watching;
 use std::sync::Arc;
 
 use crate::domain::{
-    Action, ActivityRef, Answer, Attribution, Capture, Captured, Completion, Context, Event,
-    EventKind, Fingerprint, Headers, HttpAnswer, HttpCall, JsonText, Operation, OperationId,
-    Outcome, SpanId, Timestamp, TraceId, Verdict,
+    Action, ActivityRef, Answer, Attribution, Capture, Captured, Completion, Context,
+    DatabaseAnswer, DatabaseCall, Event, EventKind, FileAnswer, FileCall, Fingerprint,
+    FunctionAnswer, FunctionCall, Headers, HttpAnswer, HttpCall, JsonText, Operation, OperationId,
+    Outcome, Reported, SpanId, Timestamp, ToolCall, TraceId, Verdict,
 };
 use crate::policy::{Judging, PolicyBackend, PolicyError, Question, Ruling};
 
@@ -92,7 +93,9 @@ fn operation(method: &str, host: &str, path: &str) -> Operation {
             path: path.into(),
             headers,
             body: Capture::default(),
+            tool: None,
         }),
+        reported: None,
     }
 }
 
@@ -116,9 +119,10 @@ fn activity(input: &str) -> ActivityRef {
 }
 
 fn call(operation: &mut Operation) -> &mut HttpCall {
-    match &mut operation.action {
-        Action::Http(call) => call,
-    }
+    let Action::Http(call) = &mut operation.action else {
+        panic!("an HTTP request");
+    };
+    call
 }
 
 fn text(body: &str) -> Capture {
@@ -142,6 +146,50 @@ fn answered(status: u16, body: Capture) -> Completion {
             body,
         })),
         error: None,
+    }
+}
+
+/// An operation of another family, in place of the request.
+fn of(action: Action) -> Operation {
+    Operation {
+        action,
+        ..operation("GET", "example.com", "/")
+    }
+}
+
+fn statement(verb: &str, rest: &str) -> Operation {
+    of(Action::Database(DatabaseCall {
+        system: "postgresql".into(),
+        name: Some("shop".into()),
+        operation: verb.into(),
+        statement: text(&format!("{verb} {rest}")),
+        server_address: Some("db.internal".into()),
+        server_port: Some(5432),
+    }))
+}
+
+fn function(arguments: &str) -> Operation {
+    of(Action::Function(FunctionCall {
+        function: "charge".into(),
+        module: Some("billing".into()),
+        arguments: Some(JsonText(arguments.into())),
+    }))
+}
+
+fn reported(name: &str, attributes: &str) -> Option<Box<Reported>> {
+    Some(Box::new(Reported {
+        name: name.into(),
+        kind: "INTERNAL".into(),
+        attributes: JsonText(attributes.into()),
+    }))
+}
+
+fn done(answer: Answer) -> Completion {
+    Completion {
+        outcome: Outcome::Answered,
+        answer: Some(answer),
+        error: None,
+        ..failed()
     }
 }
 

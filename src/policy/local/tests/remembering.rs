@@ -23,7 +23,7 @@ const TRACKED: [(&str, &[&str]); 23] = [
     ),
     (
         "result := \"BLOCK\" if { some i; input.spans[i].name == \"GET\" }",
-        &["Method"],
+        &["SpanName"],
     ),
     (
         "result := \"BLOCK\" if { s := input.spans[0]; a := s.attributes; a[\"url.path\"] == \"/b\" }",
@@ -96,7 +96,7 @@ const TRACKED: [(&str, &[&str]); 23] = [
     ),
     (
         "result := \"BLOCK\" if input.spans[count({m | m := input.spans[0].http_method; m == \"GET\"}) - 1].span_count == 1\nelse := \"HALT\" if input.spans[count({m | m := input.spans[0].http_method; m == \"GET\"}) - 1].hook_type == \"http_request\"",
-        &["Method"],
+        &["HookType", "Method"],
     ),
 ];
 
@@ -306,7 +306,34 @@ fn operations() -> Vec<(Operation, Option<Completion>)> {
             }
         }
     }
+    for verb in ["SELECT", "DELETE"] {
+        for rest in ["FROM a", "FROM b"] {
+            for rows in [None, Some(1), Some(2)] {
+                let answer = Answer::Database(DatabaseAnswer { rows });
+                all.push((statement(verb, rest), Some(done(answer))));
+            }
+            all.push((statement(verb, rest), None));
+        }
+    }
+    all.push((function("[1]"), None));
+    for attributes in ["{}", r#"{"url.path": "/b"}"#] {
+        let mut told = function("[1]");
+        told.reported = reported("GET", attributes);
+        all.push((told, None));
+    }
     all
+}
+
+#[test]
+fn what_a_hook_told_is_never_remembered() {
+    let policy = policy(&rego(TRACKED[0].0));
+    let mut operation = function("[1]");
+    operation.reported = reported("charge", "{}");
+    let first = started(&policy, &operation).unwrap();
+    assert!(!Arc::ptr_eq(&first, &started(&policy, &operation).unwrap()));
+    operation.reported = None;
+    let first = started(&policy, &operation).unwrap();
+    assert!(Arc::ptr_eq(&first, &started(&policy, &operation).unwrap()));
 }
 
 #[test]
