@@ -1,6 +1,7 @@
-//! `audit`: proves offline that a journal is what its sidecar wrote.
+//! `audit`: proves offline that a journal is what its sidecar wrote, and hands
+//! it to other tools.
 
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -9,6 +10,7 @@ use crate::config::{self, Flags, For, Source};
 use crate::journal::PublicKey;
 use crate::journal::verify::{self, Proof};
 
+use super::audit_export::{Export, Format};
 use super::{Streams, exit, report};
 
 /// What about the journal.
@@ -16,6 +18,8 @@ use super::{Streams, exit, report};
 pub(super) enum Verb {
     /// Prove the chain and its signatures, or name the first break (exit code 1)
     Verify(Verify),
+    /// Write the journal to standard output, as far as it is whole
+    Export(Exported),
     /// Print the public key that the journal is signed with
     Key(Folder),
 }
@@ -38,9 +42,20 @@ pub(super) struct Verify {
     key: Option<String>,
 }
 
+/// Which journal, and what it is written as.
+#[derive(clap::Args, Debug)]
+pub(super) struct Exported {
+    #[command(flatten)]
+    folder: Folder,
+    /// What it is written as
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
+}
+
 pub(super) fn audit(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
     let given = match verb {
         Verb::Verify(args) => &args.folder.folder,
+        Verb::Export(args) => &args.folder.folder,
         Verb::Key(args) => &args.folder,
     };
     let folder = match given {
@@ -52,6 +67,7 @@ pub(super) fn audit(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io:
     };
     match verb {
         Verb::Verify(args) => prove(&folder, args.key.as_deref(), streams),
+        Verb::Export(args) => export(&folder, args.format, streams),
         Verb::Key(_) => match verify::public_key(&folder) {
             Ok(key) => {
                 writeln!(streams.out, "{key}")?;
@@ -83,6 +99,28 @@ fn prove(folder: &Path, key: Option<&str>, streams: &mut Streams<'_>) -> io::Res
         Err(error) => failed(
             &format!(
                 "the journal in {} cannot be read: {error}",
+                folder.display()
+            ),
+            streams,
+        ),
+    }
+}
+
+fn export(folder: &Path, format: Format, streams: &mut Streams<'_>) -> io::Result<u8> {
+    let mut out = BufWriter::new(&mut *streams.out);
+    let mut export = Export::begin(format, &mut out)?;
+    let read = verify::read(folder, None, &mut |line| export.line(line));
+    out.flush()?;
+    drop(out);
+    match read {
+        Ok(Ok(_)) => Ok(exit::OK),
+        Ok(Err(broken)) => failed(
+            &format!("the export ends where the journal is broken: {broken}"),
+            streams,
+        ),
+        Err(error) => failed(
+            &format!(
+                "the journal in {} cannot be exported: {error}",
                 folder.display()
             ),
             streams,
@@ -177,7 +215,21 @@ mod tests {
         assert_eq!(verify("short").0, exit::FAILED);
 
         let text = std::fs::read_to_string(&path).unwrap();
+        let export = |format| {
+            ask(&Verb::Export(Exported {
+                folder: of(copy.path()),
+                format,
+            }))
+        };
+        assert_eq!(export(Format::Jsonl), (exit::OK, text.clone()));
+        let (code, table) = export(Format::Csv);
+        assert_eq!((code, table.lines().count()), (exit::OK, 4), "{table}");
+
         std::fs::write(&path, text.replace("\"operator\"", "\"somebody\"")).unwrap();
+        let (code, table) = export(Format::Csv);
+        assert_eq!(code, exit::FAILED, "{table}");
+        assert!(table.contains("the export ends where"), "{table}");
+        assert_eq!(table.lines().count(), 3, "{table}");
         let (code, text) = verify(key.trim());
         assert_eq!(code, exit::FAILED, "{text}");
         assert!(text.contains("record 1 at byte"), "{text}");

@@ -6,6 +6,7 @@
 mod approvals;
 mod args;
 mod audit;
+mod audit_export;
 mod banner;
 mod ca;
 mod check;

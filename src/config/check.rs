@@ -100,12 +100,14 @@ impl Resolver<'_> {
                 folder: state_dir.clone(),
                 durability: self.durability(raw.journal.durability),
                 sync_within: self.duration("journal.sync_within", raw.journal.sync_within),
-                segment_bytes: u64::try_from(self.count(
+                segment_bytes: self.bytes(
                     "journal.segment_bytes",
                     raw.journal.segment_bytes,
                     1 << 16,
-                ))
-                .unwrap_or(u64::MAX),
+                ),
+                on_full: self.on_full(raw.journal.on_full),
+                keep_for: self.duration("journal.keep_for", raw.journal.keep_for),
+                keep_bytes: self.bytes("journal.keep_bytes", raw.journal.keep_bytes, 1 << 16),
             },
             http: self.http(raw.http),
             listen: self.listen(raw.listen, purpose),

@@ -233,6 +233,15 @@ pub(super) struct Journal {
     /// Size at which a segment is closed and the next begun, bytes.
     #[schemars(range(min = 65536))]
     pub(super) segment_bytes: Option<u64>,
+    /// When the disk takes no more: `refuse` what needs a record, or `drop_oldest` segments.
+    #[schemars(extend("enum" = ["refuse", "drop_oldest"]))]
+    pub(super) on_full: Option<String>,
+    /// Age at which a full segment is deleted.
+    #[schemars(extend("examples" = ["4800h"]))]
+    pub(super) keep_for: Option<String>,
+    /// Most bytes of all segments together; the oldest is deleted first.
+    #[schemars(range(min = 65536))]
+    pub(super) keep_bytes: Option<u64>,
 }
 
 /// What is written to standard error.

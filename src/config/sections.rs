@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::domain::Context;
 use crate::gate::HaltScope;
-use crate::journal::Durability;
+use crate::journal::{Durability, OnFull};
 use crate::net::dial;
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::session::{self, registry::Unattributed};
@@ -31,6 +31,14 @@ impl Resolver<'_> {
         let parse = |text: &str, _| value::durability(text);
         self.parsed("journal.durability", said, parse)
             .unwrap_or_default()
+    }
+
+    pub(super) fn on_full(&mut self, said: Option<String>) -> OnFull {
+        let words = [
+            ("refuse", OnFull::Refuse),
+            ("drop_oldest", OnFull::DropOldest),
+        ];
+        self.choice("journal.on_full", said, words, "")
     }
 
     pub(super) fn session(&mut self, raw: raw::Session) -> session::Settings {

@@ -90,12 +90,17 @@ fn sequence(content: &[u8]) -> Option<u64> {
 
 /// Lower-case hex digits of `bytes`.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
-    let pairs = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
-    pairs.collect()
+    let mut digits = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            let digit = match nibble {
+                0..=9 => b'0'.saturating_add(nibble),
+                _ => b'a'.saturating_add(nibble.saturating_sub(10)),
+            };
+            digits.push(char::from(digit));
+        }
+    }
+    digits
 }
 
 /// What [`hex`] wrote, if it is `N` bytes.

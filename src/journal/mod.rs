@@ -14,6 +14,7 @@
 mod chain;
 pub mod record;
 mod recover;
+mod retain;
 mod segment;
 mod sign;
 mod tail;
@@ -33,6 +34,8 @@ pub use sign::PublicKey;
 use recover::Failure;
 use tail::Tail;
 
+use crate::metrics::Metrics;
+
 /// What a crash may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -46,6 +49,16 @@ pub enum Durability {
     Every,
 }
 
+/// What is done when the disk takes no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// What needs a record is refused.
+    #[default]
+    Refuse,
+    /// The oldest segments are deleted, whatever they hold.
+    DropOldest,
+}
+
 /// Where the journal is and how it is kept. Built by `config`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -57,6 +70,12 @@ pub struct Settings {
     pub sync_within: Duration,
     /// Size at which a segment is closed, bytes.
     pub segment_bytes: u64,
+    /// What is done when the disk takes no more.
+    pub on_full: OnFull,
+    /// Age at which a closed segment is deleted.
+    pub keep_for: Duration,
+    /// Most bytes of all segments together; older ones are deleted first.
+    pub keep_bytes: u64,
 }
 
 impl Settings {
@@ -67,6 +86,9 @@ impl Settings {
             durability: Durability::default(),
             sync_within: Duration::from_millis(50),
             segment_bytes: 64 << 20,
+            on_full: OnFull::default(),
+            keep_for: Duration::from_secs(200 * 24 * 3600),
+            keep_bytes: 8 << 30,
         }
     }
 }
@@ -133,6 +155,7 @@ impl Journal {
             segment: 1,
             length: 0,
             unsigned: 0,
+            floor: u64::MAX,
         };
         Arc::new(Self {
             path: PathBuf::new(),
@@ -145,6 +168,16 @@ impl Journal {
     /// The segment that is written to.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Counts failures and deleted segments in `metrics` from now on.
+    pub fn count_in(&self, metrics: Arc<Metrics>) {
+        self.tail.count_in(metrics);
+    }
+
+    /// Keeps segment `number` and all after it, however old or large they are.
+    pub fn keep_from(&self, number: u64) {
+        self.tail.keep_from(number);
     }
 
     /// Appends one record. Blocks for as long as the durability asks: for one
@@ -189,28 +222,31 @@ impl Journal {
             .spawn(move || {
                 let pause = WRITTEN_WITHIN.min(every);
                 let mut unsynced = Duration::ZERO;
+                // At once: what waits since the last start may be too much already.
+                let mut unswept = RETENTION_EVERY;
                 while let Some(tail) = tail.upgrade() {
-                    told(tail.flush(false), "journal cannot be written");
+                    // What fails is told and counted where it fails.
+                    let _told = tail.flush(false);
                     if synced && unsynced >= every {
                         unsynced = Duration::ZERO;
-                        told(tail.sync(), SYNC_FAILED);
+                        let _told = tail.sync();
+                    }
+                    if unswept >= RETENTION_EVERY {
+                        unswept = Duration::ZERO;
+                        tail.retain();
                     }
                     drop(tail);
                     std::thread::sleep(pause);
                     unsynced = unsynced.saturating_add(pause);
+                    unswept = unswept.saturating_add(pause);
                 }
             })?;
         Ok(())
     }
 }
 
-const SYNC_FAILED: &str = "journal cannot be synced to the disk";
-
-fn told(done: io::Result<()>, what: &'static str) {
-    if let Err(error) = done {
-        tracing::error!(%error, "{what}");
-    }
-}
+/// How often old segments are looked for.
+const RETENTION_EVERY: Duration = Duration::from_secs(10);
 
 /// Encodes `record` and gives it to `take`.
 fn encoded(record: &Record<'_>, take: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
@@ -230,12 +266,14 @@ fn encoded(record: &Record<'_>, take: impl FnOnce(&[u8]) -> io::Result<()>) -> i
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        told(self.tail.flush(true), "journal cannot be written");
+        // What fails is told and counted where it fails.
+        let _told = self.tail.flush(true);
         if self.durability != Durability::None {
-            told(self.tail.sync(), SYNC_FAILED);
+            let _told = self.tail.sync();
         }
-        let unlocked = self.lock.as_ref().map_or(Ok(()), File::unlock);
-        told(unlocked, "journal cannot be unlocked");
+        if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
+            tracing::error!(%error, "the state folder cannot be unlocked");
+        }
     }
 }
 

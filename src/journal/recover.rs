@@ -40,6 +40,7 @@ pub(super) fn recover(folder: &Path) -> Result<Start, Failure> {
         length,
         unsigned,
         key,
+        floor: u64::MAX,
     };
     match &walked.end {
         End::Whole => {}

@@ -143,9 +143,25 @@ pub(super) struct Walked {
 /// Reads a segment as far as it is good. It must continue `after`, where that
 /// is known, and be `key`'s.
 pub(super) fn walk(
+    source: impl BufRead,
+    after: Option<&Link>,
+    key: Option<PublicKey>,
+) -> io::Result<Walked> {
+    walk_with(source, after, key, &mut |_| Ok(()))
+}
+
+/// What looks at each line that is good, without its line end.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
+/// As [`walk`], showing `visit` each line that is good.
+///
+/// # Errors
+/// The source cannot be read, or `visit` fails.
+pub(super) fn walk_with(
     mut source: impl BufRead,
     after: Option<&Link>,
     key: Option<PublicKey>,
+    visit: Visit<'_>,
 ) -> io::Result<Walked> {
     let mut walked = Walked {
         header: None,
@@ -172,6 +188,7 @@ pub(super) fn walk(
             walked.end = End::Broken(why);
             return Ok(walked);
         }
+        visit(whole)?;
         walked.length = walked.length.saturating_add(read);
     }
 }

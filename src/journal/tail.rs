@@ -9,15 +9,18 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::chain::Link;
+use super::retain::{self, Deleted, Retention};
 use super::segment::{self, ACTIVE, CHECKPOINT_EVERY, Header};
 use super::sign::Key;
-use super::{Durability, Settings};
+use super::{Durability, OnFull, Settings};
+use crate::metrics::Metrics;
 use crate::process::clock;
 
 /// Longest time records go without a signature.
@@ -33,7 +36,14 @@ const BUFFER_KEPT_MAX: usize = 1 << 18;
 pub(super) struct Tail {
     waiting: Mutex<Waiting>,
     writer: Mutex<Writer>,
+    retention: Retention,
+    /// The oldest segment that is still needed.
+    floor: AtomicU64,
+    counted: Counted,
 }
+
+/// Where failures are counted, once there is such a place.
+type Counted = Arc<OnceLock<Arc<Metrics>>>;
 
 /// Encoded records, end to end.
 #[derive(Debug, Default)]
@@ -80,6 +90,10 @@ struct Writer {
     length: u64,
     segment_bytes: u64,
     sync: bool,
+    makes_room: bool,
+    /// The last write failed, and that was told.
+    failing: bool,
+    counted: Counted,
     /// A write broke off: what stands behind `length` has to go first.
     torn: bool,
     unsigned: u64,
@@ -101,12 +115,21 @@ pub(super) struct Start {
     pub(super) segment: u64,
     pub(super) length: u64,
     pub(super) unsigned: u64,
+    /// The oldest segment that is still needed.
+    pub(super) floor: u64,
 }
 
 impl Tail {
     pub(super) fn new(settings: &Settings, start: Start) -> Self {
+        let counted = Counted::default();
         Self {
             waiting: Mutex::default(),
+            retention: Retention {
+                keep_for: settings.keep_for,
+                keep_bytes: settings.keep_bytes,
+            },
+            floor: AtomicU64::new(start.floor),
+            counted: counted.clone(),
             writer: Mutex::new(Writer {
                 folder: settings.folder.clone(),
                 file: Arc::new(start.file),
@@ -116,6 +139,9 @@ impl Tail {
                 length: start.length,
                 segment_bytes: settings.segment_bytes,
                 sync: settings.durability == Durability::Every,
+                makes_room: settings.on_full == OnFull::DropOldest,
+                failing: false,
+                counted,
                 torn: false,
                 unsigned: start.unsigned,
                 signed_at: Instant::now(),
@@ -161,6 +187,29 @@ impl Tail {
         self.write(&mut writer, sign)
     }
 
+    /// Counts in `metrics` from now on.
+    pub(super) fn count_in(&self, metrics: Arc<Metrics>) {
+        // Said once; a second time changes nothing.
+        drop(self.counted.set(metrics));
+    }
+
+    /// Keeps segment `floor` and all after it, however old or large they are.
+    pub(super) fn keep_from(&self, floor: u64) {
+        self.floor.store(floor, Ordering::Release);
+    }
+
+    /// Deletes segments that are too old or too much.
+    pub(super) fn retain(&self) {
+        let folder = self.writer().folder.clone();
+        let floor = self.floor.load(Ordering::Acquire);
+        match self.retention.apply(&folder, floor, SystemTime::now()) {
+            Ok(deleted) => deleted.iter().for_each(|one| self.counted.deleted(one)),
+            Err(error) => {
+                tracing::error!(%error, "old segments of the journal cannot be deleted");
+            }
+        }
+    }
+
     /// Has what was written until now on the disk when it returns.
     pub(super) fn sync(&self) -> io::Result<()> {
         let file = {
@@ -169,7 +218,11 @@ impl Tail {
             unsynced.then(|| writer.file.clone())
         };
         // Nobody waits for the writer meanwhile.
-        file.map_or(Ok(()), |file| file.sync_data())
+        let synced = file.map_or(Ok(()), |file| file.sync_data());
+        synced.inspect_err(|error| {
+            self.counted.failed();
+            tracing::error!(%error, "the journal cannot be synced to the disk: a power cut may lose records");
+        })
     }
 
     /// Fails where no ticket can be told so; otherwise see [`Writer::outcome`].
@@ -189,6 +242,7 @@ impl Tail {
             false => writer.write(&batch, sign),
         };
         writer.settled = settled;
+        writer.tell(&written);
         match written {
             Ok(()) => {
                 self.give_back(batch);
@@ -247,9 +301,41 @@ impl Writer {
             .map_or(Ok(()), |kind| Err(kind.into()))
     }
 
+    /// Announces that records are not taken, and that they are again.
+    fn tell(&mut self, written: &io::Result<()>) {
+        match written {
+            Ok(()) if self.failing => {
+                self.failing = false;
+                tracing::warn!("the journal takes records again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.counted.failed();
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, folder = %self.folder.display(), "the journal takes no records: what needs one is refused until it does");
+                }
+            }
+        }
+    }
+
+    /// Writes a batch, deleting the oldest segments for it where that is asked
+    /// for and the disk is full.
+    fn write(&mut self, batch: &Waiting, sign: bool) -> io::Result<()> {
+        loop {
+            let error = match self.try_write(batch, sign) {
+                Err(error) if self.makes_room && is_full(&error) => error,
+                done => return done,
+            };
+            match retain::drop_oldest(&self.folder)? {
+                Some(deleted) => self.counted.deleted(&deleted),
+                None => return Err(error),
+            }
+        }
+    }
+
     /// Writes a batch with one system call; afterwards all of it stands in
     /// the file, or nothing of it counts.
-    fn write(&mut self, batch: &Waiting, sign: bool) -> io::Result<()> {
+    fn try_write(&mut self, batch: &Waiting, sign: bool) -> io::Result<()> {
         self.mend()?;
         let size = u64::try_from(batch.bytes.len()).unwrap_or(u64::MAX);
         if self.length > 0 && self.length.saturating_add(size) > self.segment_bytes {
@@ -341,6 +427,37 @@ impl Writer {
         self.unsigned = 0;
         self.signed_at = Instant::now();
         Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let kind = error.kind();
+    kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded
+}
+
+/// Counts and tells what became of segments and records.
+trait Counting {
+    fn failed(&self);
+    fn deleted(&self, deleted: &Deleted);
+}
+
+impl Counting for Counted {
+    fn failed(&self) {
+        if let Some(metrics) = self.get() {
+            metrics.journal_failed();
+        }
+    }
+
+    fn deleted(&self, deleted: &Deleted) {
+        if let Some(metrics) = self.get() {
+            metrics.segment_deleted(deleted.why);
+        }
+        tracing::warn!(
+            segment = deleted.segment,
+            bytes = deleted.bytes,
+            reason = deleted.why.as_str(),
+            "a segment of the journal was deleted"
+        );
     }
 }
 

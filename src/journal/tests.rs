@@ -248,3 +248,65 @@ fn a_full_disk_is_an_error_and_not_a_lost_record() {
     // What nobody was told of still waits.
     journal.flush().unwrap_err();
 }
+
+#[test]
+fn a_full_disk_takes_the_oldest_segments_where_that_is_asked_for() {
+    for (on_full, left) in [(OnFull::Refuse, 2), (OnFull::DropOldest, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        for number in [1, 2] {
+            fs::write(segment::closed_path(folder.path(), number), "").unwrap();
+        }
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let start = tail::Start {
+            file: full,
+            key: sign::Key::load_or_make(folder.path()).unwrap(),
+            link: chain::Link::default(),
+            segment: 3,
+            length: 0,
+            unsigned: 0,
+            floor: u64::MAX,
+        };
+        let settings = Settings {
+            on_full,
+            ..settings(folder.path())
+        };
+        let tail = Tail::new(&settings, start);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        tail.count_in(metrics.clone());
+        tail.append(b"{\"record\":\"x\"}").unwrap_err();
+        assert_eq!(segment::closed(folder.path()).unwrap().len(), left);
+        let deleted = format!(
+            "openbox_journal_segments_deleted_total{{reason=\"full\"}} {}",
+            2 - left
+        );
+        let text = metrics.render();
+        assert!(text.contains(&deleted), "{text}");
+        assert!(text.contains("openbox_journal_failures_total 1"), "{text}");
+    }
+}
+
+#[test]
+fn old_segments_go_and_the_rest_is_still_one_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        segment_bytes: 2_000,
+        ..settings(folder.path())
+    };
+    let journal = Journal::open(&settings).unwrap();
+    for run in 0..40 {
+        journal.append(&resume(&run.to_string())).unwrap();
+    }
+    drop(journal);
+    let before = whole(folder.path());
+    let kept = Settings {
+        keep_bytes: 5_000,
+        ..settings
+    };
+    let journal = Journal::open(&kept).unwrap();
+    while segment::closed(folder.path()).unwrap().len() > 2 {
+        std::thread::yield_now();
+    }
+    drop(journal);
+    let after = whole(folder.path());
+    assert!(after.first > 0 && after.next == before.next, "{after:?}");
+}

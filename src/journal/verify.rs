@@ -58,6 +58,19 @@ impl std::fmt::Display for Break {
 /// # Errors
 /// The folder or a file in it cannot be read, or there is no journal in it.
 pub fn verify(folder: &Path, key: Option<PublicKey>) -> io::Result<Result<Proof, Break>> {
+    read(folder, key, &mut |_| Ok(()))
+}
+
+/// As [`verify`], showing `visit` each line up to the first break, without its
+/// line end.
+///
+/// # Errors
+/// As [`verify`], and where `visit` fails.
+pub fn read(
+    folder: &Path,
+    key: Option<PublicKey>,
+    visit: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Result<Proof, Break>> {
     let mut proof = Proof {
         sidecar: key,
         first: 0,
@@ -70,7 +83,7 @@ pub fn verify(folder: &Path, key: Option<PublicKey>) -> io::Result<Result<Proof,
     let (mut after, mut expected) = (None, None);
     for (number, path) in files(folder)? {
         let source = BufReader::new(File::open(&path)?);
-        let walked = segment::walk(source, after.as_ref(), proof.sidecar)?;
+        let walked = segment::walk_with(source, after.as_ref(), proof.sidecar, visit)?;
         let broken = |why: String| Break {
             segment: path.clone(),
             record: walked.link.next,
