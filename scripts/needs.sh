@@ -14,6 +14,9 @@ need curl curl
 need python3 python3
 need node nodejs
 need cc gcc
+# Its programs are on no PATH.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+need psql postgresql-client
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then
 	missing+=(python3-venv)
 fi
@@ -31,18 +34,24 @@ if ((${#missing[@]})); then
 	fi
 fi
 
-# The clients that the tests drive. A virtual environment of the same list is kept.
-list=tests/requirements.txt
-if ! cmp -s "$list" .venv/installed.txt; then
-	echo "python clients: $(tr '\n' ' ' <"$list")"
-	rm -rf .venv
-	python3 -m venv .venv
-	if ! .venv/bin/pip install --quiet --disable-pip-version-check -r "$list"; then
-		echo "cannot install the Python clients of $list" >&2
+# What the tests drive: clients, and the SDKs that have the sidecar as their Core.
+# A virtual environment of the same list is kept.
+environment() { # folder, list, what it is
+	local folder=$1 list=$2
+	if cmp -s "$list" "$folder/installed.txt"; then
+		return
+	fi
+	echo "$3: the list in $list"
+	rm -rf "$folder"
+	python3 -m venv "$folder"
+	if ! "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$list"; then
+		echo "cannot install the $3 of $list" >&2
 		exit 1
 	fi
-	cp "$list" .venv/installed.txt
-fi
+	cp "$list" "$folder/installed.txt"
+}
+environment .venv tests/requirements.txt "Python clients"
+environment .venv-compat tests/compat/requirements.txt "OpenBox SDKs"
 
 if ! { command -v cargo-deny || command -v .tools/bin/cargo-deny; } >/dev/null 2>&1; then
 	echo "cargo-deny $DENY_VERSION: built once, into .tools/"

@@ -94,15 +94,18 @@ pub enum LimitHit {
     Sessions,
     /// A header section or body that was too large.
     TooLarge,
+    /// Requests of SDKs, a second.
+    Requests,
 }
 
 impl LimitHit {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Holds,
         Self::Reports,
         Self::Connections,
         Self::Sessions,
         Self::TooLarge,
+        Self::Requests,
     ];
 
     fn as_str(self) -> &'static str {
@@ -112,6 +115,7 @@ impl LimitHit {
             Self::Connections => "connections",
             Self::Sessions => "sessions",
             Self::TooLarge => "too_large",
+            Self::Requests => "requests",
         }
     }
 }
@@ -156,6 +160,7 @@ pub struct Metrics {
     policy_reloads: [IntCounter; 2],
     journal_failures: IntCounter,
     journal_deleted: Vec<IntCounter>,
+    state_not_written: IntCounter,
 }
 
 impl Metrics {
@@ -255,6 +260,11 @@ impl Metrics {
                 .iter()
                 .map(|reason| journal_deleted.with_label_values(&[reason.as_str()]))
                 .collect(),
+            state_not_written: counter(
+                &registry,
+                "openbox_state_write_errors_total",
+                "Changes of approvals, runs and halts that the state file or its log did not take.",
+            )?,
             registry,
         })
     }
@@ -299,6 +309,11 @@ impl Metrics {
     /// The fail mode refused an operation.
     pub fn failed_closed(&self) {
         increase(&self.fail_mode, 1, 1);
+    }
+
+    /// The state file or its log did not take a change.
+    pub fn state_not_written(&self) {
+        self.state_not_written.inc();
     }
 
     /// Approvals open now.
@@ -377,6 +392,12 @@ fn counters(
     let family = IntCounterVec::new(Opts::new(name, help), labels)?;
     register(registry, &family)?;
     Ok(family)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::new(name, help)?;
+    register(registry, &counter)?;
+    Ok(counter)
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {

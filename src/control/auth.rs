@@ -171,12 +171,17 @@ pub(in crate::control) fn guarded(router: Router, guard: Guard) -> Router {
     router.layer(middleware::from_fn_with_state(Arc::new(guard), check))
 }
 
+/// The same for what answers in words of its own: `Ok` if the request may pass.
+///
+/// # Errors
+/// It is foreign, or has not the token.
+pub(in crate::control) fn admitted(guard: &Guard, request: &Request) -> Result<(), Problem> {
+    guard.place(request.headers(), request.uri().authority())?;
+    guard.bearer(request.headers())
+}
+
 async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let authority = request.uri().authority();
-    match guard
-        .place(request.headers(), authority)
-        .and_then(|()| guard.bearer(request.headers()))
-    {
+    match admitted(&guard, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

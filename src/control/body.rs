@@ -16,18 +16,18 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 
 use super::problem::Problem;
 
-/// Longest body, bytes.
+/// Longest body, bytes, of everything but what SDKs send to the served routes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// How far a body that is too long is read and thrown away: a client that is
-/// still sending when the connection closes never sees why.
-const DISCARDED_BYTES_MAX: usize = 16 * BODY_BYTES_MAX;
+/// Most arrays and objects inside each other, likewise.
+const DEPTH_MAX: usize = 64;
+
+/// How many times its limit a body that is too long is read and thrown away: a
+/// client that is still sending when the connection closes never sees why.
+const DISCARDED_TIMES: usize = 16;
 
 /// Longest time a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-
-/// Most arrays and objects inside each other.
-const DEPTH_MAX: usize = 64;
 
 /// A JSON body. No body at all is an empty object; its content type is not
 /// looked at, for the simplest client sends a wrong one.
@@ -38,15 +38,23 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let text = tokio::time::timeout(BODY_WITHIN, read(request))
-            .await
-            .map_err(|_| {
-                let seconds = BODY_WITHIN.as_secs();
-                let detail = format!("the body did not arrive within {seconds}s");
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
-            })??;
+        let text = whole(request, BODY_BYTES_MAX).await?;
         parse(&text).map(Self)
     }
+}
+
+/// The whole body as it came, at most `bytes_max` bytes of it.
+pub(in crate::control) async fn whole(
+    request: Request,
+    bytes_max: usize,
+) -> Result<Bytes, Problem> {
+    tokio::time::timeout(BODY_WITHIN, read(request, bytes_max))
+        .await
+        .map_err(|_| {
+            let seconds = BODY_WITHIN.as_secs();
+            let detail = format!("the body did not arrive within {seconds}s");
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+        })?
 }
 
 /// What stands in the path.
@@ -87,12 +95,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
     }
 }
 
-async fn read(request: Request) -> Result<Bytes, Problem> {
+async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
     let (head, mut body) = request.into_parts();
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > BODY_BYTES_MAX && head.headers.contains_key(EXPECT) {
+    if announced > bytes_max && head.headers.contains_key(EXPECT) {
         // It asked before it sent anything.
-        return Err(too_large());
+        return Err(too_large(bytes_max));
     }
     let mut whole = BytesMut::new();
     let mut read = 0_usize;
@@ -105,20 +113,20 @@ async fn read(request: Request) -> Result<Bytes, Problem> {
             continue;
         };
         read = read.saturating_add(data.len());
-        if read <= BODY_BYTES_MAX {
+        if read <= bytes_max {
             whole.extend_from_slice(&data);
-        } else if read > DISCARDED_BYTES_MAX {
+        } else if read > bytes_max.saturating_mul(DISCARDED_TIMES) {
             break;
         }
     }
-    if read > BODY_BYTES_MAX {
-        return Err(too_large());
+    if read > bytes_max {
+        return Err(too_large(bytes_max));
     }
     Ok(whole.freeze())
 }
 
-fn too_large() -> Problem {
-    let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
+fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("the body has more than {bytes_max} bytes");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
@@ -127,7 +135,7 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
         b"" => b"{}",
         _ => text,
     };
-    check(text)?;
+    check(text, DEPTH_MAX)?;
     // Otherwise serde would take an array as the fields in their order.
     if text.trim_ascii_start().first() != Some(&b'{') {
         let detail = "the body is not a JSON object; expected { … }";
@@ -138,10 +146,10 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 
 /// Reads everything once, for raw values are otherwise only skipped over: what
 /// we would take and policy could not read must not get that far.
-fn check(text: &[u8]) -> Result<(), Problem> {
+pub(in crate::control) fn check(text: &[u8], depth_max: usize) -> Result<(), Problem> {
     let too_deep = Cell::new(false);
     let nested = Nested {
-        levels: DEPTH_MAX,
+        levels: depth_max,
         too_deep: &too_deep,
     };
     let mut json = serde_json::Deserializer::from_slice(text);
@@ -151,7 +159,7 @@ fn check(text: &[u8]) -> Result<(), Problem> {
         .map_err(|error| {
             if too_deep.get() {
                 let detail = format!(
-                    "the JSON has more than {DEPTH_MAX} arrays and objects inside each other"
+                    "the JSON has more than {depth_max} arrays and objects inside each other"
                 );
                 return Problem::new(StatusCode::BAD_REQUEST, "too_deep", detail);
             }

@@ -66,6 +66,11 @@ impl Problem {
         self
     }
 
+    /// How people are told what went wrong.
+    pub(in crate::control) fn into_parts(self) -> (StatusCode, &'static str, String) {
+        (self.status, self.code, self.detail)
+    }
+
     fn is_retryable(&self) -> bool {
         [StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status)
     }

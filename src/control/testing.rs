@@ -24,6 +24,7 @@ use crate::policy::PolicyBackend;
 use crate::process::{DrainTrigger, clock, drain, spawn_named};
 use crate::session::Registry;
 use crate::session::registry::{self, Unattributed};
+use crate::state::Store;
 
 use super::agent::{self, AgentApi};
 use super::auth::Token;
@@ -64,6 +65,14 @@ impl World {
         backend: impl PolicyBackend + 'static,
         fail_mode: FailMode,
     ) -> Self {
+        Self::set(backend, fail_mode, agent::Settings::default())
+    }
+
+    pub(in crate::control) fn set(
+        backend: impl PolicyBackend + 'static,
+        fail_mode: FailMode,
+        settings: agent::Settings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let gate = gate(backend, fail_mode, folder.path());
         let (trigger, drain) = drain::channel();
@@ -75,7 +84,7 @@ impl World {
             gate: gate.clone(),
             token: agent_token.clone(),
             address: agent_bound.address(),
-            settings: agent::Settings::default(),
+            settings,
             proxy_url: Some("http://127.0.0.1:15801".into()),
             ca_path: Some("/state/ca.pem".into()),
             ca_pem: Some("-----BEGIN CERTIFICATE-----\n".into()),
@@ -157,6 +166,7 @@ fn gate(
     let (gate, _housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),
         journal: journal.unwrap(),
+        state: Store::nowhere(),
         registry: Arc::new(Registry::new(sessions, clock::now())),
         metrics: Arc::new(Metrics::new().unwrap()),
         settings: Settings {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::verdict::{ApprovalId, Reason};
+use super::verdict::{ApprovalId, Reason, Verdict};
 
 /// Closed on purpose: adding a way to refuse must fail to compile in every
 /// protocol that has not decided how to say it.
@@ -88,6 +88,26 @@ impl Refusal {
             | Self::Unjudgeable(_)
             | Self::ConstraintNotApplicable(_)
             | Self::Unattributed => false,
+        }
+    }
+
+    /// The one word that an agent acts on.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::ApprovalPending { .. } => Verdict::RequireApproval,
+            Self::Halted(_) => Verdict::Halt,
+            Self::Blocked(_)
+            | Self::OutcomeBlocked(_)
+            | Self::ActivityAborted(_)
+            | Self::Rejected { .. }
+            | Self::ApprovalExpired(_)
+            | Self::PolicyUnavailable(_)
+            | Self::Unjudgeable(_)
+            | Self::ConstraintNotApplicable(_)
+            | Self::Unattributed
+            | Self::NotRecorded
+            | Self::Overloaded(_)
+            | Self::ShuttingDown => Verdict::Block,
         }
     }
 

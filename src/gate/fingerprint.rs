@@ -4,7 +4,8 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::{
-    Action, Captured, DatabaseCall, Event, FileCall, Fingerprint, FunctionCall, HttpCall, Operation,
+    Action, Captured, Context, DatabaseCall, Event, FileCall, Fingerprint, FunctionCall, HttpCall,
+    Operation,
 };
 
 /// The fingerprint of `operation`; `None` when its body was not seen whole, for
@@ -17,13 +18,60 @@ pub(super) fn of_operation(operation: &Operation) -> Option<Fingerprint> {
     part(&mut hash, context.run_id.as_bytes());
     let activity = context.activity.as_ref().map_or("", |a| &*a.id);
     part(&mut hash, activity.as_bytes());
-    match &operation.action {
-        Action::Http(call) => http(&mut hash, call)?,
-        Action::Database(call) => database(&mut hash, call)?,
-        Action::File(call) => file(&mut hash, call)?,
-        Action::Function(call) => function(&mut hash, call)?,
+    match (&operation.reported, &operation.action) {
+        (Some(_), action) => told(&mut hash, action),
+        (None, Action::Http(call)) => http(&mut hash, call)?,
+        (None, Action::Database(call)) => database(&mut hash, call)?,
+        (None, Action::File(call)) => file(&mut hash, call)?,
+        (None, Action::Function(call)) => function(&mut hash, call)?,
     }
     Some(finish(hash))
+}
+
+/// The fingerprint of an activity's ids; `None` outside any activity.
+pub(super) fn of_subject(context: &Context) -> Option<Fingerprint> {
+    let activity = context.activity.as_ref()?;
+    let mut hash = Sha256::new();
+    part(&mut hash, b"subject");
+    part(&mut hash, context.workflow_id.as_bytes());
+    part(&mut hash, context.run_id.as_bytes());
+    part(&mut hash, activity.id.as_bytes());
+    Some(finish(hash))
+}
+
+/// What a hook told is all there is: an SDK sends the same hook again after an
+/// approval, also where it never saw a body, a parameter or what is written, and
+/// must find the approval or it would ask for ever. It never is what the wire
+/// shows, so it joins no hold of one.
+fn told(hash: &mut Sha256, action: &Action) {
+    part(hash, b"told");
+    match action {
+        Action::Http(call) => {
+            part(hash, b"http");
+            part(hash, call.method.as_bytes());
+            part(hash, call.url.as_bytes());
+            optional(hash, call.body.text.as_deref());
+        }
+        Action::Database(call) => {
+            part(hash, b"database");
+            part(hash, call.system.as_bytes());
+            optional(hash, call.name.as_deref());
+            part(hash, call.operation.as_bytes());
+            optional(hash, call.statement.text.as_deref());
+        }
+        Action::File(call) => {
+            part(hash, b"file");
+            part(hash, call.path.as_bytes());
+            optional(hash, call.mode.as_deref());
+            part(hash, call.operation.as_bytes());
+        }
+        Action::Function(call) => {
+            part(hash, b"function");
+            optional(hash, call.module.as_deref());
+            part(hash, call.function.as_bytes());
+            optional(hash, call.arguments.as_ref().map(|json| &*json.0));
+        }
+    }
 }
 
 /// The fingerprint of a lifecycle event: everything but when it was sent.

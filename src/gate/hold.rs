@@ -14,6 +14,8 @@ use crate::domain::{ApprovalId, Context, Fingerprint, Reason, Stage, Timestamp};
 use crate::policy::Ruling;
 use crate::session::Activity;
 
+use super::fingerprint;
+
 /// What an approval covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Covers {
@@ -213,6 +215,9 @@ pub(super) struct Holds {
 struct Table {
     by_id: HashMap<ApprovalId, Arc<Hold>>,
     by_fingerprint: HashMap<Fingerprint, Arc<Hold>>,
+    /// The newest of each activity, by what [`fingerprint::of_subject`] makes
+    /// of its ids.
+    by_subject: HashMap<Fingerprint, Arc<Hold>>,
     pending: usize,
     /// Approvals that got an id of ours because Core gave theirs twice.
     renamed: u64,
@@ -279,6 +284,9 @@ impl Holds {
         let hold = Arc::new(hold);
         table.pending = table.pending.saturating_add(1);
         table.by_id.insert(hold.id.clone(), hold.clone());
+        if let Some(subject) = fingerprint::of_subject(&hold.context) {
+            table.by_subject.insert(subject, hold.clone());
+        }
         if let Some(print) = named {
             table.by_fingerprint.insert(print, hold.clone());
         }
@@ -288,6 +296,11 @@ impl Holds {
 
     pub(super) fn by_fingerprint(&self, print: Fingerprint) -> Option<Arc<Hold>> {
         self.lock().by_fingerprint.get(&print).cloned()
+    }
+
+    /// The newest hold of the activity that `subject` stands for.
+    pub(super) fn by_subject(&self, subject: Fingerprint) -> Option<Arc<Hold>> {
+        self.lock().by_subject.get(&subject).cloned()
     }
 
     pub(super) fn by_id(&self, id: &ApprovalId) -> Option<Arc<Hold>> {
@@ -357,9 +370,8 @@ impl Holds {
         self.lock().names(hold)
     }
 
-    /// Forgets what is over, and returns what is past its deadline and was not
-    /// decided, or not used.
-    pub(super) fn sweep(&self, now: Instant) -> Vec<Arc<Hold>> {
+    /// Forgets what is over.
+    pub(super) fn sweep(&self, now: Instant) -> Swept {
         let mut table = self.lock();
         let overdue: Vec<_> = table
             .by_id
@@ -368,24 +380,42 @@ impl Holds {
             .cloned()
             .collect();
         let known = table.by_id.len();
-        table.by_id.retain(|_, hold| !hold.is_over(now));
+        let mut rejected = Vec::new();
+        let mut forget = |hold: &Hold| {
+            if let State::Rejected(_) = *hold.state.borrow() {
+                rejected.push(hold.id.clone());
+            }
+        };
+        table.by_id.retain(|_, hold| {
+            let over = hold.is_over(now);
+            if over {
+                forget(hold);
+            }
+            !over
+        });
         let decided = table.by_id.len().saturating_sub(table.pending);
         if decided > DECIDED_KEPT_MAX {
             // Unused grants are kept: a person's word outlives the list.
-            table
-                .by_id
-                .retain(|_, hold| EndsFrom::Unused.includes(&hold.state.borrow()));
+            table.by_id.retain(|_, hold| {
+                let unused = EndsFrom::Unused.includes(&hold.state.borrow());
+                if !unused {
+                    forget(hold);
+                }
+                unused
+            });
         }
         if table.by_id.len() < known {
             let Table {
                 by_id,
                 by_fingerprint,
+                by_subject,
                 ..
             } = &mut *table;
             by_fingerprint.retain(|_, hold| by_id.contains_key(&hold.id));
+            by_subject.retain(|_, hold| by_id.contains_key(&hold.id));
         }
         self.count(&table);
-        overdue
+        Swept { overdue, rejected }
     }
 
     fn count(&self, table: &Table) {
@@ -417,6 +447,15 @@ impl Table {
     }
 }
 
+/// What [`Holds::sweep`] found.
+#[derive(Debug)]
+pub(super) struct Swept {
+    /// Past its deadline, and not decided, or not used.
+    pub(super) overdue: Vec<Arc<Hold>>,
+    /// Rejected, and forgotten.
+    pub(super) rejected: Vec<ApprovalId>,
+}
+
 /// Whether a hold is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opened {
@@ -429,7 +468,7 @@ pub(super) enum Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Verdict;
+    use crate::domain::{ActivityRef, JsonText, Verdict};
 
     fn opening(id: &str, print: Option<u8>, deadline: Instant) -> Opening {
         Opening {
@@ -442,7 +481,12 @@ mod tests {
                 run_id: "r".into(),
                 workflow_type: "t".into(),
                 task_queue: "q".into(),
-                activity: None,
+                activity: Some(ActivityRef {
+                    id: "a".into(),
+                    kind: "k".into(),
+                    attempt: 1,
+                    input: JsonText::empty_array(),
+                }),
             }),
             opened_at: Timestamp(0),
             expires_at: Timestamp(0),
@@ -532,16 +576,28 @@ mod tests {
     async fn an_expired_hold_is_kept_for_its_retry_and_then_forgotten() {
         let holds = Holds::default();
         let (held, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
-        assert!(holds.sweep(Instant::now()).is_empty());
+        let subject = fingerprint::of_subject(&held.context).unwrap();
+        assert!(holds.by_subject(subject).is_some());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(holds.sweep(Instant::now()).len(), 1);
+        assert_eq!(holds.sweep(Instant::now()).overdue.len(), 1);
         assert!(end(&holds, &held, State::Expired));
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         assert!(holds.any_joinable());
         tokio::time::advance(EXPIRED_KEPT).await;
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         assert!(!holds.any_joinable());
         assert!(holds.by_id(&held.id).is_none());
+        assert!(holds.by_subject(subject).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_hold_of_an_activity_is_found_by_its_ids() {
+        let holds = Holds::default();
+        let (first, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
+        let (second, _) = holds.open(hold("b", Some(2), later()), 9).unwrap();
+        let subject = fingerprint::of_subject(&first.context).unwrap();
+        assert_eq!(holds.by_subject(subject).unwrap().id, second.id);
     }
 
     #[tokio::test(start_paused = true)]
@@ -559,7 +615,7 @@ mod tests {
         }
         let (granted, _) = holds.open(hold("granted", None, long), 9).unwrap();
         assert!(end(&holds, &granted, State::Granted));
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         let kept: Vec<_> = holds.all().iter().map(|h| h.id.0.to_string()).collect();
         assert_eq!(kept, ["granted"]);
         assert!(!holds.any_joinable());

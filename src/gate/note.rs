@@ -11,6 +11,7 @@ use crate::metrics::LimitHit;
 use crate::policy::{PolicyError, Question, Ruling};
 use crate::process::clock;
 use crate::session::Session;
+use crate::state::Change;
 
 use super::admit::Trail;
 use super::hold::Hold;
@@ -18,7 +19,7 @@ use super::judge::Judged;
 use super::wait::{Waited, Waiter};
 use super::{FailMode, Gate, Inner, fingerprint};
 
-/// What became of an event.
+/// What became of an event, or of an outcome that was told.
 #[derive(Debug)]
 pub struct Noted {
     /// What the agent should do.
@@ -160,23 +161,32 @@ impl Inner {
 
     fn apply(&self, event: &Event) -> Result<(), Refusal> {
         let registry = &self.parts.registry;
+        let (context, at) = (&event.context, event.at);
         let opened = match event.kind {
-            EventKind::WorkflowStarted => registry.open_run(&event.context, event.at).map(drop),
-            EventKind::ActivityStarted => registry.open_activity(&event.context, event.at),
+            EventKind::WorkflowStarted => registry
+                .open_run(context, at)
+                .map(|run| Some(Change::RunOpened(context, run.opened_at))),
+            EventKind::ActivityStarted => registry
+                .open_activity(context, at)
+                .map(|()| Some(Change::ActivityOpened(context, at))),
             EventKind::WorkflowCompleted | EventKind::WorkflowFailed => {
-                registry.close_run(&event.context);
-                Ok(())
+                registry.close_run(context);
+                Ok(Some(Change::RunClosed(context)))
             }
             EventKind::ActivityCompleted => {
-                registry.complete_activity(&event.context);
-                Ok(())
+                registry.complete_activity(context);
+                Ok(Some(Change::ActivityClosed(context)))
             }
-            EventKind::SignalReceived => Ok(()),
+            EventKind::SignalReceived => Ok(None),
         };
-        opened.map_err(|limit| {
+        let change = opened.map_err(|limit| {
             self.parts.metrics.limit_hit(LimitHit::Sessions);
             Refusal::Overloaded(limit.0)
-        })
+        })?;
+        match change {
+            Some(change) if !self.keep(&change) => Err(Refusal::NotRecorded),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn conclude(&self, event: &Event, end: Result<(), Refusal>, trail: Trail) -> Noted {
@@ -196,8 +206,19 @@ impl Inner {
             tracing::error!(%error, event_id = %event.id, "an event could not be written to the journal");
             refusal.get_or_insert(Refusal::NotRecorded);
         }
-        Noted {
-            verdict: verdict_of(refusal.as_ref(), trail.ruling.as_deref()),
+        Noted::new(refusal, trail)
+    }
+}
+
+impl Noted {
+    pub(super) fn new(refusal: Option<Refusal>, trail: Trail) -> Self {
+        let verdict = match (&refusal, &trail.ruling) {
+            (Some(refusal), _) => refusal.verdict(),
+            (None, Some(ruling)) if ruling.verdict == Verdict::Constrain => Verdict::Constrain,
+            (None, Some(_) | None) => Verdict::Allow,
+        };
+        Self {
+            verdict,
             refusal,
             ruling: trail.ruling,
             by_fail_mode: trail.by_fail_mode,
@@ -226,18 +247,5 @@ fn summary(event: &Event) -> String {
             activity.id
         ),
         None => format!("{} {}", event.kind.as_str(), context.workflow_type),
-    }
-}
-
-/// The one word an agent acts on.
-fn verdict_of(refusal: Option<&Refusal>, ruling: Option<&Ruling>) -> Verdict {
-    match refusal {
-        Some(Refusal::ApprovalPending { .. }) => Verdict::RequireApproval,
-        Some(Refusal::Halted(_)) => Verdict::Halt,
-        Some(_) => Verdict::Block,
-        None => match ruling.map(|ruling| ruling.verdict) {
-            Some(Verdict::Constrain) => Verdict::Constrain,
-            Some(_) | None => Verdict::Allow,
-        },
     }
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use tokio::time;
 
-use crate::domain::{ApprovalId, Protocol, Reason, Stage, Timestamp};
+use crate::domain::{ApprovalId, Context, Protocol, Reason, Stage, Timestamp};
 use crate::journal::Record;
 use crate::metrics::Decided;
-use crate::policy::ApprovalsAt;
+use crate::policy::{ApprovalState, ApprovalsAt, PolicyError};
 use crate::process::clock;
-use crate::session::Run;
+use crate::session::{Run, RunKey};
+use crate::state::Change;
 
 use super::admit::Trail;
 use super::hold::{EndsFrom, Hold, State};
-use super::{Gate, HaltScope, Housekeeping, Inner, outcome};
+use super::{Gate, HaltScope, Housekeeping, Inner, fingerprint, outcome};
 
 /// How often deadlines are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -98,6 +99,41 @@ impl Gate {
         self.inner.holds.by_id(id).map(|hold| view(&hold))
     }
 
+    /// The newest approval of the activity that `context` names. Where the
+    /// approval is Core's, Core is asked now, and has at most `within` to answer.
+    pub async fn approval_of(&self, context: &Context, within: Duration) -> Option<HoldView> {
+        let subject = fingerprint::of_subject(context)?;
+        let hold = self.inner.holds.by_subject(subject)?;
+        match self.inner.parts.backend.approvals_at() {
+            ApprovalsAt::Sidecar => Some(view(&hold)),
+            ApprovalsAt::Core => {
+                hold.nudge.notify_one();
+                self.approval_within(&hold.id, within).await
+            }
+        }
+    }
+
+    /// Where the approval of the activity that `context` names stands in Core,
+    /// for one that was not opened here. `None` where approvals are kept here.
+    ///
+    /// # Errors
+    /// Core gave no answer, or knows no such approval.
+    pub async fn approval_in_core(
+        &self,
+        context: &Context,
+    ) -> Option<Result<ApprovalState, PolicyError>> {
+        let parts = &self.inner.parts;
+        if parts.backend.approvals_at() == ApprovalsAt::Sidecar {
+            return None;
+        }
+        let within = parts.settings.judge_within;
+        let answer = time::timeout(within, parts.backend.approval(context)).await;
+        Some(answer.unwrap_or_else(|_| {
+            let text = format!("no answer within {} s", within.as_secs_f32());
+            Err(PolicyError::Unavailable(Reason(text.into())))
+        }))
+    }
+
     /// One approval, once it is decided, the gate closes, or `within` is over.
     /// Cancel-safe.
     pub async fn approval_within(&self, id: &ApprovalId, within: Duration) -> Option<HoldView> {
@@ -167,6 +203,7 @@ impl Gate {
             if let Err(error) = written {
                 tracing::error!(%error, "a resume could not be written to the journal");
             }
+            self.inner.keep(&Change::Resumed(&run.context));
         }
         was
     }
@@ -218,6 +255,14 @@ impl Inner {
         if let Err(error) = written {
             tracing::error!(%error, "a halt could not be written to the journal");
         }
+        if all_first {
+            self.keep(&Change::EverythingHalted(reason));
+        }
+        // The own run is part of everything, and each command has another.
+        let is_own = RunKey::of(&run.context) == RunKey::of(&registry.own().context);
+        if !(everything && is_own) {
+            self.keep(&Change::Halted(&run.context, reason));
+        }
         for hold in self.holds.all() {
             let of_run = hold.context.run_id == run.context.run_id
                 && hold.context.workflow_id == run.context.workflow_id;
@@ -266,8 +311,12 @@ impl Housekeeping {
             loop {
                 tick.tick().await;
                 let Some(gate) = gate.upgrade() else { return };
-                for hold in gate.holds.sweep(time::Instant::now()) {
+                let swept = gate.holds.sweep(time::Instant::now());
+                for hold in swept.overdue {
                     gate.end_hold(&hold, EndsFrom::Unused, State::Expired, None);
+                }
+                for rejected in swept.rejected {
+                    gate.keep(&Change::ApprovalOver(&rejected));
                 }
                 gate.parts.metrics.holds_open(gate.holds.pending());
             }

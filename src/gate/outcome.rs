@@ -14,8 +14,8 @@ use super::admit::{Trail, counted_as, log_refusal};
 use super::hold::{Covers, Hold, Parked};
 use super::judge::Judged;
 use super::permit::{Admitted, Permit};
-use super::wait::{Waited, Waiter, tell_activity};
-use super::{FailMode, Inner, Refused, Terms, fingerprint};
+use super::wait::{RETRY_AFTER, Waited, Waiter};
+use super::{FailMode, Inner, Noted, Refused, Terms, fingerprint};
 
 /// What to do with an answer that was withheld for its verdict.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Report {
 
     fn judged(mut self, answer: Result<Arc<Ruling>, PolicyError>, took: Duration) {
         if let Some(admitted) = &self.admitted {
-            admitted.observed(answer, took, &self.completion);
+            drop(admitted.observed(answer, took, &self.completion));
         }
         self.admitted = None;
     }
@@ -144,6 +144,23 @@ impl Permit {
         end
     }
 
+    /// Judges an outcome whose answer has gone out, and says what came of it.
+    ///
+    /// Cancel-safe: if the future is dropped, the outcome is reported as
+    /// [`Permit::report`] does.
+    pub async fn account(mut self, completion: Completion) -> Noted {
+        let Some(admitted) = &self.admitted else {
+            return Noted::new(None, Trail::default());
+        };
+        // Kept in the permit while judging, so that dropping us reports it.
+        let completion = self.ended.insert(completion);
+        let question = Question::Completed(&admitted.operation, completion);
+        let Judged { answer, took } = admitted.gate.judge(question, &admitted.session).await;
+        let noted = admitted.observed(answer, took, completion);
+        self.admitted = None;
+        noted
+    }
+
     /// Reports an outcome whose answer has gone out, or needs no verdict.
     pub fn report(mut self, completion: Completion) {
         self.ended = Some(completion);
@@ -192,7 +209,7 @@ impl Admitted {
             Verdict::Block => {
                 let reason = ruling.reason_or_default();
                 if let Some(activity) = &self.session.activity {
-                    activity.abort(&reason);
+                    self.gate.abort_activity(activity, &reason);
                 }
                 Ended::Refused(Refusal::OutcomeBlocked(reason))
             }
@@ -329,13 +346,13 @@ impl Admitted {
         answer: Result<Arc<Ruling>, PolicyError>,
         took: Duration,
         completion: &Completion,
-    ) {
+    ) -> Noted {
         let mut trail = Trail {
             policy_took: took,
             ..Trail::default()
         };
-        let (word, decided) = match self.outcome(answer, &mut trail, None) {
-            Ended::Released => ("observed", trail.released_as()),
+        let (word, decided, refusal) = match self.outcome(answer, &mut trail, None) {
+            Ended::Released => ("observed", trail.released_as(), None),
             Ended::Refused(refusal) => {
                 log_refusal(
                     self.operation.id,
@@ -343,21 +360,22 @@ impl Admitted {
                     Stage::Completed,
                     &refusal,
                 );
-                (refusal.code(), counted_as(&refusal))
+                (refusal.code(), counted_as(&refusal), Some(refusal))
             }
             Ended::Held(ruling) => {
-                self.hold_later_operations(&ruling, &mut trail);
-                ("require_approval", Decided::RequireApproval)
+                let refusal = self.hold_later_operations(&ruling, &mut trail);
+                ("require_approval", Decided::RequireApproval, refusal)
             }
         };
         self.record(completion, word, decided, &trail);
+        Noted::new(refusal, trail)
     }
 
     /// The answer has gone out, so what can still wait is what comes after it.
-    fn hold_later_operations(&self, ruling: &Arc<Ruling>, trail: &mut Trail) {
+    fn hold_later_operations(&self, ruling: &Arc<Ruling>, trail: &mut Trail) -> Option<Refusal> {
         let Some(activity) = &self.session.activity else {
             tracing::warn!(event_id = %self.operation.id, "policy wants a person for an answer that has gone out, and no activity can wait for it");
-            return;
+            return None;
         };
         let mut opening = self
             .gate
@@ -368,9 +386,17 @@ impl Admitted {
                 trail.approval = Some(hold.id.0.clone());
                 activity.wait_for(hold.id.clone());
                 // Somebody may have been faster than we were to say so.
-                tell_activity(&hold);
+                self.gate.tell_activity(&hold);
+                Some(Refusal::ApprovalPending {
+                    approval: hold.id.clone(),
+                    retry_after: RETRY_AFTER,
+                })
             }
-            Err(refusal) => activity.abort(&refusal.to_string().as_str().into()),
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                self.gate.abort_activity(activity, &reason.as_str().into());
+                Some(refusal)
+            }
         }
     }
 

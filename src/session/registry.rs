@@ -57,7 +57,8 @@ pub struct RunKey {
 }
 
 impl RunKey {
-    fn of(context: &Context) -> Self {
+    /// The run that `context` names.
+    pub fn of(context: &Context) -> Self {
         Self {
             workflow_id: context.workflow_id.clone(),
             run_id: context.run_id.clone(),
@@ -102,6 +103,14 @@ struct Registered {
     run: Arc<Run>,
     activity: Option<Arc<str>>,
     until: Timestamp,
+}
+
+impl Registered {
+    /// Whether what it names is open still.
+    fn is_open(&self) -> bool {
+        let activity = self.activity.as_deref();
+        !self.run.is_closed() && activity.is_none_or(|id| self.run.activity(id).is_some())
+    }
 }
 
 /// All runs of this sidecar.
@@ -416,7 +425,7 @@ impl Registry {
         let mut names = lock(names);
         if names.len() >= self.settings.contexts_max {
             let before = names.len();
-            names.retain(|_, r| now < r.until && !r.run.is_closed());
+            names.retain(|_, r| now < r.until && r.is_open());
             self.contexts
                 .fetch_sub(before.saturating_sub(names.len()), Ordering::AcqRel);
         }
@@ -638,6 +647,17 @@ mod tests {
         assert!(registry.attribute(&none, NOW).is_some());
         registry.close_run(&first);
         assert!(registry.attribute(&none, NOW).is_none());
+    }
+
+    #[test]
+    fn names_of_activities_that_ended_make_room() {
+        let registry = two_activities();
+        let [first, second] = ["a1", "a2"].map(|id| context("w", "r", Some(id)));
+        registry.register_trace(TraceId(8), &first, NOW).unwrap();
+        let full = registry.register_trace(TraceId(9), &second, NOW);
+        assert!(full.is_err(), "{full:?}");
+        registry.complete_activity(&first);
+        assert_eq!(registry.register_trace(TraceId(9), &second, NOW), Ok(true));
     }
 
     #[test]

@@ -10,6 +10,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../compat/mod.rs"]
+mod compat;
+
 mod approvals;
 mod bad_input;
 mod clients;

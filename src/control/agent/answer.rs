@@ -82,7 +82,11 @@ pub(super) fn answer(
 }
 
 /// The words of whoever decided, where somebody did; our own otherwise.
-fn reason(gate: &Gate, refusal: Option<&Refusal>, ruling: Option<&Ruling>) -> Option<String> {
+pub(super) fn reason(
+    gate: &Gate,
+    refusal: Option<&Refusal>,
+    ruling: Option<&Ruling>,
+) -> Option<String> {
     match refusal {
         None => ruling
             .and_then(|ruling| ruling.reason.as_ref())

@@ -52,7 +52,7 @@ pub(super) async fn take(
 ) -> Result<Response, Problem> {
     let within = api.hold_within(&wait)?;
     if whole.hook_trigger == Some(true) {
-        let detail = "this is a hook event; operations are governed by the proxy, and only lifecycle events are taken here";
+        let detail = "this is a hook event, and only lifecycle events are taken here; POST /api/v1/governance/evaluate takes both";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "hook_event", detail));
     }
     let kind = whole.kind()?;

@@ -1,5 +1,6 @@
 //! The agent's API: lifecycle events as plain POSTs that any language can send,
-//! each answered 200 with its verdict, and what an agent may know of itself.
+//! each answered 200 with its verdict, and what an agent may know of itself; and
+//! the routes of OpenBox Core ([`served`]), for agents with an SDK.
 //!
 //! It opens and closes runs and activities. It never decides anything:
 //! approvals, halts and policy are the operator's.
@@ -12,6 +13,7 @@ mod ended;
 mod events;
 mod fields;
 mod info;
+pub mod served;
 mod subject;
 mod workflows;
 
@@ -29,17 +31,20 @@ use crate::gate::{Gate, Noted};
 use crate::process::clock;
 
 use self::ended::Ended;
+use self::served::Served;
 use super::auth::{Guard, Token, guarded};
 use super::problem::{Problem, unknown_method, unknown_route};
 use super::text;
 
-/// How long the agent's requests may wait. Built by `config`.
+/// How long the agent's requests may wait, and how large they may be. Built by `config`.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How long an event waits for a person when its `?wait=` says nothing.
     pub hold_within: Duration,
     /// Longest `?wait=` that is taken, of events and of approvals.
     pub wait_max: Duration,
+    /// See [`served`].
+    pub served: served::Settings,
 }
 
 impl Default for Settings {
@@ -47,6 +52,7 @@ impl Default for Settings {
         Self {
             hold_within: Duration::from_secs(25),
             wait_max: Duration::from_secs(60),
+            served: served::Settings::default(),
         }
     }
 }
@@ -77,9 +83,11 @@ pub fn router(api: AgentApi) -> Router {
         address: api.address,
     };
     let state = Arc::new(Shared {
+        served: Served::new(&api),
         api,
         ended: Ended::default(),
     });
+    let served = served::routes(state.clone());
     let routes = Router::new()
         .route("/v1/workflows", post(workflows::start))
         .route(
@@ -107,7 +115,7 @@ pub fn router(api: AgentApi) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(state);
-    guarded(routes, guard)
+    guarded(routes, guard).merge(served)
 }
 
 /// What every route shares.
@@ -115,6 +123,7 @@ pub fn router(api: AgentApi) -> Router {
 struct Shared {
     api: AgentApi,
     ended: Ended,
+    served: Served,
 }
 
 /// `?wait=`.

@@ -184,7 +184,7 @@ async fn a_bad_request_says_what_is_wrong() {
         ("POST", "/v1/activities/x/complete", "{}", 404, "unknown_activity", "\"x\""),
         ("POST", "/v1/events", "{}", 400, "missing_field", "`event_type`"),
         ("POST", "/v1/events", r#"{"event_type":"Handoff"}"#, 400, "unknown_event_type", "WorkflowStarted, "),
-        ("POST", "/v1/events", r#"{"event_type":"ActivityStarted","hook_trigger":true}"#, 400, "hook_event", "proxy"),
+        ("POST", "/v1/events", r#"{"event_type":"ActivityStarted","hook_trigger":true}"#, 400, "hook_event", "evaluate"),
         ("POST", "/v1/events", r#"{"event_type":"ActivityCompleted","workflow_id":"w","run_id":"r","activity_id":"x"}"#, 404, "unknown_activity", "\"x\""),
         ("POST", "/v1/events", r#"{"event_type":"SignalReceived","workflow_id":"w","run_id":"x","signal_name":"s"}"#, 404, "unknown_run", "\"x\""),
         ("POST", "/v1/events", r#"{"event_type":"WorkflowFailed","workflow_id":"w","run_id":"r"}"#, 400, "missing_field", "`error`"),

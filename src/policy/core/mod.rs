@@ -25,6 +25,7 @@ use super::{
 use client::{Answered, Client, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
+pub use wire::{served, told};
 
 /// Asks OpenBox Core.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 
 mod answers;
 mod server;
+mod told;
 mod vectors;
 
 use std::sync::Arc;

@@ -4,7 +4,10 @@
 //! `openbox-sdk-python` 1.4.0 under `requests`; the vectors in
 //! `tests/golden/contract` hold them still.
 
+pub mod served;
 mod span;
+pub mod told;
+mod told_span;
 
 use serde::Deserialize;
 use serde_json::Value;

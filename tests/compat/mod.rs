@@ -1,0 +1,186 @@
+//! The real SDKs, unchanged, with the real binary as their OpenBox Core: each
+//! script makes its list of checks, and what was recorded must agree.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::core_mode;
+use crate::support::core::{Core, Say, verdict};
+use crate::support::origin::Origin;
+use crate::support::process::{self, Ended};
+use crate::support::sidecar::{Setup, Sidecar, journal};
+
+const POLICY: &str = include_str!("policy.rego");
+
+fn here(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/compat")
+        .join(name)
+}
+
+/// The Python that has the SDKs.
+fn python() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv-compat/bin/python");
+    assert!(
+        path.exists(),
+        "{} is missing; `make test` makes it, or: scripts/needs.sh",
+        path.display()
+    );
+    path
+}
+
+/// Runs `script`, with `sidecar` as the Core it knows.
+fn run(sidecar: &Sidecar, origin: &Origin, script: &str, arguments: &[&str]) -> Ended {
+    let mut command = process::command(&python().display().to_string());
+    command
+        .arg(here(script))
+        .args(arguments)
+        .env("OPENBOX_URL", format!("http://{}", sidecar.agent))
+        .env("OPENBOX_API_KEY", &sidecar.agent_token)
+        .env(
+            "COMPAT_OPERATOR_URL",
+            format!("http://{}", sidecar.operator),
+        )
+        .env("COMPAT_OPERATOR_TOKEN", &sidecar.operator_token)
+        .env("COMPAT_ORIGIN", format!("http://{}", origin.address))
+        // The SDKs are no place for byte code of ours.
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    process::run(&mut command)
+}
+
+/// All checks of `script` pass.
+fn checks(sidecar: &Sidecar, origin: &Origin, script: &str, arguments: &[&str]) {
+    let ended = run(sidecar, origin, script, arguments);
+    let last = ended.out.lines().last().unwrap_or_default();
+    assert!(
+        last.starts_with("all checks passed"),
+        "{}\n{}",
+        ended.out,
+        ended.err
+    );
+}
+
+/// Decisions about operations of one protocol, at one stage, in the journal.
+fn decided(lines: &[Value], record: &str, protocol: &str) -> usize {
+    let of = |line: &&Value| line["record"] == record && line["protocol"] == protocol;
+    lines.iter().filter(of).count()
+}
+
+fn by_local_policy(script: &str) {
+    let origin = Origin::site();
+    let sidecar = Setup::new().policy(POLICY).start();
+    checks(&sidecar, &origin, script, &[]);
+    assert_eq!(
+        origin.times("/started/block"),
+        0,
+        "it left before it was allowed"
+    );
+    assert_eq!(origin.times("/started/require_approval"), 1);
+    assert_eq!(origin.times("/completed/block"), 1);
+    let lines = journal(&sidecar.state);
+    for protocol in ["http", "file", "function"] {
+        assert!(decided(&lines, "decision", protocol) > 0, "{protocol}");
+        assert!(decided(&lines, "completion", protocol) > 0, "{protocol}");
+    }
+    let text = format!("{lines:?}");
+    assert!(!text.contains(&sidecar.agent_token), "a key in the journal");
+}
+
+/// A hook of the Temporal SDK as it was captured, at its first stage.
+const HOOK: &str = include_str!(
+    "../golden/contract/temporal-1.1.0/hook-http-httpx-post/02-hook-http_request-started.json"
+);
+
+#[test]
+fn behind_a_core_its_verdicts_and_approvals_are_passed_on() {
+    let (core, origin) = (Core::start(), Origin::site());
+    core.script(|route, body| match route {
+        "approval" => Say::Answer(200, r#"{"id":"7","action":"allow"}"#.to_owned()),
+        _ if body["hook_trigger"] == true => verdict("require_approval"),
+        _ => verdict("block"),
+    });
+    let sidecar = core_mode::setup(&core.url(), "closed", &origin).start();
+    let hook: Value = serde_json::from_str(HOOK).unwrap();
+    let hook = hook["request"]["body_raw"].as_str().unwrap();
+    let told: Value = serde_json::from_str(hook).unwrap();
+    let evaluate = |body: &str| {
+        let (status, said) = sidecar.agent("POST", "/api/v1/governance/evaluate", body);
+        assert_eq!(status, 200, "{said}");
+        said
+    };
+    let mut event = told.clone();
+    event["hook_trigger"] = json!(false);
+    let said = evaluate(&event.to_string());
+    assert_eq!(
+        (&said["verdict"], &said["reason"]),
+        (&json!("block"), &json!("core says block"))
+    );
+    assert_eq!(
+        (&said["governance_event_id"], &said["policy_id"]),
+        (&json!("core-event"), &json!("core-policy"))
+    );
+    assert_eq!(evaluate(hook)["verdict"], "require_approval");
+    let ids = ["workflow_id", "run_id", "activity_id"].map(|name| (name, told[name].clone()));
+    let poll = Value::from(serde_json::Map::from_iter(
+        ids.map(|(name, id)| (name.to_owned(), id)),
+    ));
+    let polled = sidecar.agent("POST", "/api/v1/governance/approval", &poll.to_string());
+    assert_eq!((polled.0, &polled.1["action"]), (200, &json!("allow")));
+    assert_eq!(
+        evaluate(hook)["verdict"],
+        "allow",
+        "without asking Core anew"
+    );
+    let asked = core.asked("evaluate");
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    for name in [
+        "workflow_id",
+        "run_id",
+        "activity_id",
+        "activity_type",
+        "attempt",
+    ] {
+        assert_eq!(asked[1][name], told[name], "{name}");
+    }
+    let (span, given) = (&asked[1]["spans"][0], &told["spans"][0]);
+    for name in [
+        "span_id",
+        "trace_id",
+        "start_time",
+        "name",
+        "http_url",
+        "request_body",
+    ] {
+        assert_eq!(span[name], given[name], "{name}");
+    }
+    assert_eq!(span["http_method"], "POST");
+}
+
+fn expiring(script: &str) {
+    let sidecar = Setup::new()
+        .policy(POLICY)
+        .config("approvals:\n  expire_after: 1s\n")
+        .start();
+    checks(&sidecar, &Origin::site(), script, &["expiring"]);
+}
+
+#[test]
+fn the_temporal_sdk_has_its_core() {
+    by_local_policy("temporal.py");
+}
+
+#[test]
+fn the_base_sdk_has_its_core() {
+    by_local_policy("base.py");
+}
+
+#[test]
+fn approvals_expire_for_the_temporal_sdk() {
+    expiring("temporal.py");
+}
+
+#[test]
+fn approvals_expire_for_the_base_sdk() {
+    expiring("base.py");
+}
