@@ -84,6 +84,7 @@ impl Resolver<'_> {
             ],
             "",
         );
+        let govern = self.govern(raw.govern);
         let state_dir = self.state_dir(raw.state_dir);
         let session = self.session(raw.session);
         let config = Config {
@@ -96,6 +97,7 @@ impl Resolver<'_> {
                 fail_mode,
                 constraints,
                 halt_scope: self.halt_scope(raw.halt_scope, purpose),
+                govern,
             },
             session,
             journal: journal::Settings {

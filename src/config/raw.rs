@@ -24,6 +24,9 @@ pub(super) struct Raw {
     /// What HALT stops: the `run`, or everything of the `agent` beside this sidecar.
     #[schemars(extend("enum" = ["run", "agent"]))]
     pub(super) halt_scope: Option<String>,
+    /// What policy is asked about: what goes over the wire (`boundary`), what an SDK's `hooks` tell, or `both`, and then once about what is seen twice.
+    #[schemars(extend("enum" = ["boundary", "hooks", "both"]))]
+    pub(super) govern: Option<String>,
     /// Operations that wait for a person.
     pub(super) approvals: Approvals,
     /// Most outcomes that wait to be judged after their answer has gone out.

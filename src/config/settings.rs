@@ -98,6 +98,7 @@ pub static SETTINGS: &[Setting] = &[
         &[],
         Of("`run` under `serve`, `agent` under `run`"),
     ),
+    key("govern", "both"),
     key("approvals.expire_after", "30m"),
     key("approvals.open_max", "10000"),
     key("outcomes_waiting_max", "10000"),
