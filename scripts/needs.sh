@@ -14,6 +14,9 @@ need curl curl
 need python3 python3
 need node nodejs
 need cc gcc
+# Its programs are on no PATH.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+need psql postgresql-client
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then
 	missing+=(python3-venv)
 fi

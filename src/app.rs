@@ -10,6 +10,7 @@ mod state;
 mod trust;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +35,8 @@ use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
 use crate::protocols::http::{self, HttpProxy};
 use crate::redact::Secret;
-use crate::session::Registry;
+use crate::session::{Registry, Run, RunKey};
+use crate::state::{Change, Restored, Store};
 
 use apis::Apis;
 pub use error::StartError;
@@ -109,15 +111,20 @@ pub struct View {
     pub agent_token: Secret,
     /// SHA-256 of our authority's certificate, hex; `None` where nothing is intercepted.
     pub ca_fingerprint: Option<String>,
+    /// Runs that an earlier process had halted.
+    halted_before: Arc<[RunKey]>,
 }
 
 impl View {
-    /// Why something is halted, if something is: everything, or one run.
+    /// Why something is halted since the start, if something is: everything, or
+    /// one run.
     pub fn halted(&self) -> Option<Reason> {
         let registry = self.gate.registry();
         registry.everything_halted().or_else(|| {
             let runs = registry.all_runs();
-            runs.iter().find_map(|run| run.latch.reason())
+            let before = |run: &Run| self.halted_before.contains(&RunKey::of(&run.context));
+            let mut since = runs.iter().filter(|run| !before(run));
+            since.find_map(|run| run.latch.reason())
         })
     }
 
@@ -187,7 +194,7 @@ pub fn check_policy(mode: &PolicyMode) -> Result<String, StartError> {
 /// # Errors
 /// A policy that cannot be loaded, a state folder that cannot be used, a port
 /// that is taken, a Core that does not know the key.
-pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
+pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError> {
     let readiness = Readiness::default();
     let starting = readiness.pending("listeners");
     state::create_folder(&config.state_dir)?;
@@ -200,13 +207,20 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
     let judge = Judge::new(&config.policy, &tls, &metrics).await?;
     let policy = judge.backend.describe();
+    let (store, restored) =
+        Store::open(&config.state_dir, metrics.clone()).map_err(StartError::Kept)?;
+    let restored = take_up(&mut config, restored, &store, purpose).map_err(StartError::internal)?;
+    let halted_before = restored.halts.iter();
+    let halted_before = halted_before.map(|(run, _)| RunKey::of(run)).collect();
     let (gate, housekeeping) = Gate::new(Parts {
         backend: judge.backend.clone(),
         journal: journal.clone(),
+        state: store,
         registry: Arc::new(Registry::new(config.session, clock::now())),
         metrics: metrics.clone(),
         settings: config.gate,
     });
+    gate.restore(restored);
     let tokens = Tokens {
         agent: Token::for_agent(),
         operator: Token::for_operator(),
@@ -256,6 +270,7 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
             state_dir: config.state_dir,
             agent_token,
             ca_fingerprint: Some(trust::fingerprint(&mint)),
+            halted_before,
         },
         housekeeping,
         readiness,
@@ -264,6 +279,33 @@ pub async fn bind(config: Config, purpose: For) -> Result<Bound, StartError> {
         _state: state,
         _journal: journal,
     })
+}
+
+/// What of an earlier process concerns this one. `serve` goes on where it was;
+/// `run` begins a new run of its own, so a halt of an earlier command stops
+/// nothing but the workflow runs that it names.
+fn take_up(
+    config: &mut Config,
+    mut restored: Restored,
+    store: &Store,
+    purpose: For,
+) -> io::Result<Restored> {
+    let own = &mut config.session.own;
+    match purpose {
+        For::Serve => {
+            if let Some(run_id) = restored.own_run.take().filter(|_| config.own_run_is_new) {
+                own.run_id = run_id.into();
+            }
+            store.put(&Change::OwnRun(&own.run_id))?;
+        }
+        For::Run => {
+            restored.everything = None;
+            let key = RunKey::of(own);
+            restored.halts.retain(|(run, _)| RunKey::of(run) != key);
+            store.put(&Change::Resumed(own))?;
+        }
+    }
+    Ok(restored)
 }
 
 fn listen(config: &Config) -> Result<(Sockets, Addresses), StartError> {

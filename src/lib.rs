@@ -13,6 +13,7 @@
 //! * A request has one reading, or none: `protocols::http::framing`.
 //! * The agent cannot govern itself: [`control::agent`] and [`control::operator`]
 //!   are two listeners with two tokens.
+//! * What a person decided, and what was halted, survives a restart: [`state`].
 //! * Secrets do not travel: [`redact`].
 //!
 //! Imports point downwards only, in the order of the modules below;
@@ -40,6 +41,7 @@ pub mod policy;
 pub mod session;
 
 pub mod journal;
+pub mod state;
 
 pub mod gate;
 

@@ -134,6 +134,7 @@ pub struct Metrics {
     holds_open: IntGauge,
     connections_open: IntGauge,
     policy_reloads: [IntCounter; 2],
+    state_not_written: IntCounter,
 }
 
 impl Metrics {
@@ -216,6 +217,11 @@ impl Metrics {
                 "Agent connections open on the HTTP proxy.",
             )?,
             policy_reloads: ["ok", "failed"].map(|result| reloads.with_label_values(&[result])),
+            state_not_written: counter(
+                &registry,
+                "openbox_state_write_errors_total",
+                "Changes of approvals, runs and halts that the state file or its log did not take.",
+            )?,
             registry,
         })
     }
@@ -260,6 +266,11 @@ impl Metrics {
     /// The fail mode refused an operation.
     pub fn failed_closed(&self) {
         increase(&self.fail_mode, 1, 1);
+    }
+
+    /// The state file or its log did not take a change.
+    pub fn state_not_written(&self) {
+        self.state_not_written.inc();
     }
 
     /// Approvals open now.
@@ -327,6 +338,12 @@ fn counters(
     let family = IntCounterVec::new(Opts::new(name, help), labels)?;
     register(registry, &family)?;
     Ok(family)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::new(name, help)?;
+    register(registry, &counter)?;
+    Ok(counter)
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::journal::OpenError;
 use crate::net::listen::BindError;
+use crate::state;
 
 /// Why a sidecar does not start.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum StartError {
     },
     /// The journal cannot be opened; it says why.
     Journal(OpenError),
+    /// What an earlier process left cannot be used; it says why.
+    Kept(state::OpenError),
     /// A listener cannot be had.
     Listen {
         /// The flag that moves it.
@@ -57,6 +60,7 @@ impl fmt::Display for StartError {
                 path.display()
             ),
             Self::Journal(error) => write!(f, "{error}"),
+            Self::Kept(error) => write!(f, "{error}"),
             Self::Listen { flag, error } => write!(f, "{error} ({flag})"),
             Self::Trust(text) => f.write_str(text),
             Self::Policy(text) => write!(f, "the policy cannot be loaded: {text}"),

@@ -54,7 +54,7 @@ pub struct Shared {
     #[arg(long, value_name = "HOST:PORT=ADDRESS", help_heading = "Upstream")]
     pub resolve: Vec<String>,
 
-    /// Folder of journal, CA and tokens [env: OPENBOX_STATE_DIR; key: state_dir; default: ~/.local/state/openbox-sidecar]
+    /// Folder of journal, state, CA and tokens [env: OPENBOX_STATE_DIR; key: state_dir; default: ~/.local/state/openbox-sidecar]
     #[arg(long, value_name = "DIR", help_heading = "Process")]
     pub state_dir: Option<String>,
 

@@ -20,6 +20,7 @@ use crate::policy::scripted::Scripted;
 use crate::process::{DrainTrigger, clock, drain, spawn_named};
 use crate::session::Registry;
 use crate::session::registry::{self, Unattributed};
+use crate::state::Store;
 
 use super::*;
 
@@ -59,6 +60,7 @@ fn gate(folder: &Path) -> Gate {
     let (gate, _housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),
         journal: journal.unwrap(),
+        state: Store::nowhere(),
         registry: Arc::new(Registry::new(sessions, clock::now())),
         metrics: Arc::new(Metrics::new().unwrap()),
         settings: Settings {

@@ -47,6 +47,7 @@ pub(super) fn start_error(error: &StartError, streams: &mut Streams<'_>) -> io::
         StartError::Policy(_) => exit::CONFIG,
         StartError::State { .. }
         | StartError::Journal(_)
+        | StartError::Kept(_)
         | StartError::Listen { .. }
         | StartError::Core(_)
         | StartError::Trust(_)

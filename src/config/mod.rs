@@ -53,6 +53,8 @@ pub struct Config {
     pub gate: gate::Settings,
     /// The registry's.
     pub session: session::Settings,
+    /// Whether the id of the own run was made up for this start.
+    pub own_run_is_new: bool,
     /// The journal's.
     pub journal: journal::Settings,
     /// The HTTP proxy's.
@@ -61,7 +63,7 @@ pub struct Config {
     pub listen: Listen,
     /// How it connects.
     pub upstream: UpstreamConfig,
-    /// Folder of journal, CA and tokens.
+    /// Folder of journal, state, CA and tokens.
     pub state_dir: PathBuf,
     /// What is written to standard error.
     pub log: LogConfig,

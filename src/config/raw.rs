@@ -37,7 +37,7 @@ pub(super) struct Raw {
     pub(super) http: Http,
     /// How connections to the outside are made.
     pub(super) upstream: Upstream,
-    /// Folder of journal, CA and tokens; one sidecar at a time.
+    /// Folder of journal, state, CA and tokens; one sidecar at a time.
     pub(super) state_dir: Option<String>,
     /// The journal in the state folder.
     pub(super) journal: Journal,

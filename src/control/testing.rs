@@ -24,6 +24,7 @@ use crate::policy::PolicyBackend;
 use crate::process::{DrainTrigger, clock, drain, spawn_named};
 use crate::session::Registry;
 use crate::session::registry::{self, Unattributed};
+use crate::state::Store;
 
 use super::agent::{self, AgentApi};
 use super::auth::Token;
@@ -168,6 +169,7 @@ fn gate(
     let (gate, _housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),
         journal: journal.unwrap(),
+        state: Store::nowhere(),
         registry: Arc::new(Registry::new(sessions, clock::now())),
         metrics: Arc::new(Metrics::new().unwrap()),
         settings: Settings {

@@ -136,7 +136,7 @@ impl Inner {
             Verdict::Block => {
                 let reason = ruling.reason_or_default();
                 if let Some(activity) = &session.activity {
-                    activity.abort(&reason);
+                    self.abort_activity(activity, &reason);
                 }
                 Next::Refuse(Refusal::Blocked(reason))
             }

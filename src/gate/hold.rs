@@ -370,9 +370,8 @@ impl Holds {
         self.lock().names(hold)
     }
 
-    /// Forgets what is over, and returns what is past its deadline and was not
-    /// decided, or not used.
-    pub(super) fn sweep(&self, now: Instant) -> Vec<Arc<Hold>> {
+    /// Forgets what is over.
+    pub(super) fn sweep(&self, now: Instant) -> Swept {
         let mut table = self.lock();
         let overdue: Vec<_> = table
             .by_id
@@ -381,13 +380,29 @@ impl Holds {
             .cloned()
             .collect();
         let known = table.by_id.len();
-        table.by_id.retain(|_, hold| !hold.is_over(now));
+        let mut rejected = Vec::new();
+        let mut forget = |hold: &Hold| {
+            if let State::Rejected(_) = *hold.state.borrow() {
+                rejected.push(hold.id.clone());
+            }
+        };
+        table.by_id.retain(|_, hold| {
+            let over = hold.is_over(now);
+            if over {
+                forget(hold);
+            }
+            !over
+        });
         let decided = table.by_id.len().saturating_sub(table.pending);
         if decided > DECIDED_KEPT_MAX {
             // Unused grants are kept: a person's word outlives the list.
-            table
-                .by_id
-                .retain(|_, hold| EndsFrom::Unused.includes(&hold.state.borrow()));
+            table.by_id.retain(|_, hold| {
+                let unused = EndsFrom::Unused.includes(&hold.state.borrow());
+                if !unused {
+                    forget(hold);
+                }
+                unused
+            });
         }
         if table.by_id.len() < known {
             let Table {
@@ -400,7 +415,7 @@ impl Holds {
             by_subject.retain(|_, hold| by_id.contains_key(&hold.id));
         }
         self.count(&table);
-        overdue
+        Swept { overdue, rejected }
     }
 
     fn count(&self, table: &Table) {
@@ -430,6 +445,15 @@ impl Table {
             self.by_fingerprint.remove(print);
         }
     }
+}
+
+/// What [`Holds::sweep`] found.
+#[derive(Debug)]
+pub(super) struct Swept {
+    /// Past its deadline, and not decided, or not used.
+    pub(super) overdue: Vec<Arc<Hold>>,
+    /// Rejected, and forgotten.
+    pub(super) rejected: Vec<ApprovalId>,
 }
 
 /// Whether a hold is new.
@@ -554,14 +578,14 @@ mod tests {
         let (held, _) = holds.open(hold("a", Some(1), later()), 9).unwrap();
         let subject = fingerprint::of_subject(&held.context).unwrap();
         assert!(holds.by_subject(subject).is_some());
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(holds.sweep(Instant::now()).len(), 1);
+        assert_eq!(holds.sweep(Instant::now()).overdue.len(), 1);
         assert!(end(&holds, &held, State::Expired));
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         assert!(holds.any_joinable());
         tokio::time::advance(EXPIRED_KEPT).await;
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         assert!(!holds.any_joinable());
         assert!(holds.by_id(&held.id).is_none());
         assert!(holds.by_subject(subject).is_none());
@@ -591,7 +615,7 @@ mod tests {
         }
         let (granted, _) = holds.open(hold("granted", None, long), 9).unwrap();
         assert!(end(&holds, &granted, State::Granted));
-        assert!(holds.sweep(Instant::now()).is_empty());
+        assert!(holds.sweep(Instant::now()).overdue.is_empty());
         let kept: Vec<_> = holds.all().iter().map(|h| h.id.0.to_string()).collect();
         assert_eq!(kept, ["granted"]);
         assert!(!holds.any_joinable());

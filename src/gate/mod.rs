@@ -9,6 +9,7 @@ mod admit;
 mod fingerprint;
 pub mod hold;
 mod judge;
+mod kept;
 mod note;
 mod operate;
 mod outcome;
@@ -29,6 +30,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::policy::PolicyBackend;
 use crate::session::Registry;
+use crate::state::Store;
 
 use self::hold::{Holds, Parked};
 pub use self::note::Noted;
@@ -144,6 +146,8 @@ pub struct Parts {
     pub backend: Arc<dyn PolicyBackend>,
     /// Where it is written down.
     pub journal: Arc<Journal>,
+    /// What is remembered for the next start.
+    pub state: Store,
     /// Whose it is.
     pub registry: Arc<Registry>,
     /// Where it is counted.

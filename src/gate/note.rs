@@ -11,6 +11,7 @@ use crate::metrics::LimitHit;
 use crate::policy::{PolicyError, Question, Ruling};
 use crate::process::clock;
 use crate::session::Session;
+use crate::state::Change;
 
 use super::admit::Trail;
 use super::hold::Hold;
@@ -160,23 +161,32 @@ impl Inner {
 
     fn apply(&self, event: &Event) -> Result<(), Refusal> {
         let registry = &self.parts.registry;
+        let (context, at) = (&event.context, event.at);
         let opened = match event.kind {
-            EventKind::WorkflowStarted => registry.open_run(&event.context, event.at).map(drop),
-            EventKind::ActivityStarted => registry.open_activity(&event.context, event.at),
+            EventKind::WorkflowStarted => registry
+                .open_run(context, at)
+                .map(|run| Some(Change::RunOpened(context, run.opened_at))),
+            EventKind::ActivityStarted => registry
+                .open_activity(context, at)
+                .map(|()| Some(Change::ActivityOpened(context, at))),
             EventKind::WorkflowCompleted | EventKind::WorkflowFailed => {
-                registry.close_run(&event.context);
-                Ok(())
+                registry.close_run(context);
+                Ok(Some(Change::RunClosed(context)))
             }
             EventKind::ActivityCompleted => {
-                registry.complete_activity(&event.context);
-                Ok(())
+                registry.complete_activity(context);
+                Ok(Some(Change::ActivityClosed(context)))
             }
-            EventKind::SignalReceived => Ok(()),
+            EventKind::SignalReceived => Ok(None),
         };
-        opened.map_err(|limit| {
+        let change = opened.map_err(|limit| {
             self.parts.metrics.limit_hit(LimitHit::Sessions);
             Refusal::Overloaded(limit.0)
-        })
+        })?;
+        match change {
+            Some(change) if !self.keep(&change) => Err(Refusal::NotRecorded),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn conclude(&self, event: &Event, end: Result<(), Refusal>, trail: Trail) -> Noted {

@@ -12,7 +12,8 @@ use crate::journal::Record;
 use crate::metrics::Decided;
 use crate::policy::{ApprovalState, ApprovalsAt, PolicyError};
 use crate::process::clock;
-use crate::session::Run;
+use crate::session::{Run, RunKey};
+use crate::state::Change;
 
 use super::admit::Trail;
 use super::hold::{EndsFrom, Hold, State};
@@ -202,6 +203,7 @@ impl Gate {
             if let Err(error) = written {
                 tracing::error!(%error, "a resume could not be written to the journal");
             }
+            self.inner.keep(&Change::Resumed(&run.context));
         }
         was
     }
@@ -253,6 +255,14 @@ impl Inner {
         if let Err(error) = written {
             tracing::error!(%error, "a halt could not be written to the journal");
         }
+        if all_first {
+            self.keep(&Change::EverythingHalted(reason));
+        }
+        // The own run is part of everything, and each command has another.
+        let is_own = RunKey::of(&run.context) == RunKey::of(&registry.own().context);
+        if !(everything && is_own) {
+            self.keep(&Change::Halted(&run.context, reason));
+        }
         for hold in self.holds.all() {
             let of_run = hold.context.run_id == run.context.run_id
                 && hold.context.workflow_id == run.context.workflow_id;
@@ -301,8 +311,12 @@ impl Housekeeping {
             loop {
                 tick.tick().await;
                 let Some(gate) = gate.upgrade() else { return };
-                for hold in gate.holds.sweep(time::Instant::now()) {
+                let swept = gate.holds.sweep(time::Instant::now());
+                for hold in swept.overdue {
                     gate.end_hold(&hold, EndsFrom::Unused, State::Expired, None);
+                }
+                for rejected in swept.rejected {
+                    gate.keep(&Change::ApprovalOver(&rejected));
                 }
                 gate.parts.metrics.holds_open(gate.holds.pending());
             }

@@ -14,7 +14,7 @@ use super::admit::{Trail, counted_as, log_refusal};
 use super::hold::{Covers, Hold, Parked};
 use super::judge::Judged;
 use super::permit::{Admitted, Permit};
-use super::wait::{RETRY_AFTER, Waited, Waiter, tell_activity};
+use super::wait::{RETRY_AFTER, Waited, Waiter};
 use super::{FailMode, Inner, Noted, Refused, Terms, fingerprint};
 
 /// What to do with an answer that was withheld for its verdict.
@@ -209,7 +209,7 @@ impl Admitted {
             Verdict::Block => {
                 let reason = ruling.reason_or_default();
                 if let Some(activity) = &self.session.activity {
-                    activity.abort(&reason);
+                    self.gate.abort_activity(activity, &reason);
                 }
                 Ended::Refused(Refusal::OutcomeBlocked(reason))
             }
@@ -386,14 +386,15 @@ impl Admitted {
                 trail.approval = Some(hold.id.0.clone());
                 activity.wait_for(hold.id.clone());
                 // Somebody may have been faster than we were to say so.
-                tell_activity(&hold);
+                self.gate.tell_activity(&hold);
                 Some(Refusal::ApprovalPending {
                     approval: hold.id.clone(),
                     retry_after: RETRY_AFTER,
                 })
             }
             Err(refusal) => {
-                activity.abort(&refusal.to_string().as_str().into());
+                let reason = refusal.to_string();
+                self.gate.abort_activity(activity, &reason.as_str().into());
                 Some(refusal)
             }
         }

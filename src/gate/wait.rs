@@ -105,8 +105,12 @@ impl Inner {
                 Some(pending(hold, Duration::from_secs(1)))
             }
             State::Granted if self.holds.consume(hold) => {
-                if hold.covers == Covers::Once {
-                    self.record_hold(hold, &State::Consumed, None);
+                if hold.covers == Covers::All {
+                    return Some(Waited::Granted);
+                }
+                // A grant that a restart would give once more is none.
+                if !self.record_hold(hold, &State::Consumed, None) {
+                    return Some(Waited::Ended(Refusal::NotRecorded));
                 }
                 Some(Waited::Granted)
             }
@@ -142,14 +146,14 @@ impl Inner {
         by: Option<&str>,
     ) -> bool {
         let forget = matches!(to, State::Cancelled(_));
-        let first = self
-            .holds
-            .end(hold, from, to, |to| self.record_hold(hold, to, by));
+        let first = self.holds.end(hold, from, to, |to| {
+            self.record_hold(hold, to, by);
+        });
         if first {
             if forget {
                 self.holds.forget_fingerprint(hold);
             }
-            tell_activity(hold);
+            self.tell_activity(hold);
             self.parts.metrics.holds_open(self.holds.pending());
         }
         first
@@ -234,17 +238,23 @@ impl Inner {
             return Err(Refusal::Halted(reason));
         }
         tracing::info!(approval_id = %hold.id, "waiting for a person: {}", hold.summary);
+        self.poll(&hold);
+        Ok((hold, Waiter::Owner))
+    }
+
+    /// Looks after an approval that Core keeps, until it is decided.
+    pub(super) fn poll(self: &Arc<Self>, hold: &Arc<Hold>) {
         if self.parts.backend.approvals_at() == ApprovalsAt::Core {
             let (gate, hold) = (Arc::downgrade(self), hold.clone());
             drop(spawn_named("approval-poll", async move {
                 poll(&gate, &hold).await;
             }));
         }
-        Ok((hold, Waiter::Owner))
     }
 
-    /// Writes that `hold` stands, or is about to stand, at `state`.
-    fn record_hold(&self, hold: &Hold, state: &State, by: Option<&str>) {
+    /// Writes that `hold` stands, or is about to stand, at `state`. `false` if
+    /// a restart would forget it.
+    fn record_hold(&self, hold: &Hold, state: &State, by: Option<&str>) -> bool {
         let reason = match state {
             State::Rejected(reason) | State::Cancelled(reason) => Some(reason),
             State::Pending | State::Granted | State::Consumed | State::Expired => {
@@ -262,21 +272,24 @@ impl Inner {
         if let Err(error) = written {
             tracing::error!(%error, approval_id = %hold.id, "an approval could not be written to the journal");
         }
+        self.keep_hold(hold, state)
     }
-}
 
-/// Later operations of an activity go on by a grant and by nothing else.
-pub(super) fn tell_activity(hold: &Hold) {
-    let Some(activity) = &hold.activity else {
-        return;
-    };
-    match hold.state() {
-        State::Pending => {}
-        State::Granted | State::Consumed => activity.waits_no_longer(&hold.id),
-        State::Rejected(reason) | State::Cancelled(reason) => activity.abort(&reason),
-        State::Expired => {
-            let reason = Refusal::ApprovalExpired(hold.id.clone()).to_string();
-            activity.abort(&reason.as_str().into());
+    /// Later operations of an activity go on by a grant and by nothing else.
+    pub(super) fn tell_activity(&self, hold: &Hold) {
+        let Some(activity) = &hold.activity else {
+            return;
+        };
+        match hold.state() {
+            State::Pending => {}
+            State::Granted | State::Consumed => activity.waits_no_longer(&hold.id),
+            State::Rejected(reason) | State::Cancelled(reason) => {
+                self.abort_activity(activity, &reason);
+            }
+            State::Expired => {
+                let reason = Refusal::ApprovalExpired(hold.id.clone()).to_string();
+                self.abort_activity(activity, &reason.as_str().into());
+            }
         }
     }
 }

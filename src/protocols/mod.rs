@@ -1,3 +1,4 @@
 //! Everything that speaks a wire, one folder a protocol.
 
 pub mod http;
+pub mod sql;

@@ -57,7 +57,8 @@ pub struct RunKey {
 }
 
 impl RunKey {
-    fn of(context: &Context) -> Self {
+    /// The run that `context` names.
+    pub fn of(context: &Context) -> Self {
         Self {
             workflow_id: context.workflow_id.clone(),
             run_id: context.run_id.clone(),

@@ -59,6 +59,20 @@ fn a_configuration_that_is_no_yaml_or_not_there_is_told() {
 }
 
 #[test]
+fn a_state_file_that_cannot_be_used_is_told_and_left_alone() {
+    let setup = Setup::new().policy(ALLOW);
+    let file = setup.state().join("state.redb");
+    std::fs::create_dir_all(setup.state()).unwrap();
+    std::fs::write(&file, "something else").unwrap();
+    let ended = serve(&setup);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    for told in ["state.redb", "cannot be used", "move it away"] {
+        assert!(ended.err.contains(told), "{told} in {}", ended.err);
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else");
+}
+
+#[test]
 fn a_policy_that_cannot_be_loaded_names_file_and_line() {
     let rows = [
         ("syntax", "package test\n\nresult := {\n", ":4"),
@@ -127,7 +141,7 @@ fn a_core_that_does_not_answer_or_does_not_know_the_key_is_told_at_start() {
     assert!(
         ended
             .err
-            .contains("rejected the API key (HTTP 401, invalid_api_key)"),
+            .contains("rejected us (HTTP 401, invalid_api_key: "),
         "{}",
         ended.err
     );

@@ -61,6 +61,48 @@ fn approval_states(sidecar: &Sidecar) -> Vec<String> {
         .collect()
 }
 
+/// The client of a killed sidecar is gone, and so is all its memory.
+#[test]
+fn what_is_held_when_the_sidecar_is_killed_is_approved_afterwards_and_served_once() {
+    let (site, sidecar) = world("http:\n  hold_within: 1s\n");
+    let mut wire = sidecar.wire();
+    wire.say(request("GET", &site.url(PATH), &[], ""));
+    let asked = sidecar.pending_approval();
+    let sidecar = sidecar.killed_and_started_again();
+    assert!(wire.is_ended(), "cut off by the kill");
+    let known = sidecar.pending_approval();
+    assert_eq!(known, asked);
+    assert_eq!(sidecar.metric("openbox_holds_open"), 1);
+    sidecar.approve(&known);
+    // Killed once more: what a person said is not lost either.
+    let sidecar = sidecar.killed_and_started_again();
+    assert_eq!(site.connections(), 0);
+    let served = sidecar.get(&site.url(PATH));
+    assert_eq!(
+        (served.status(), served.text()),
+        (200, format!("hello from {PATH}"))
+    );
+    let sidecar = sidecar.killed_and_started_again();
+    let again = sidecar.get(&site.url(PATH));
+    assert_eq!(again.code(), "approval_pending");
+    assert_eq!(site.connections(), 1);
+}
+
+#[test]
+fn a_halted_sidecar_that_is_killed_is_halted_until_it_is_resumed() {
+    let (site, sidecar) = world("halt_scope: run\n");
+    let halted = sidecar.get(&site.url("/started/halt"));
+    assert_eq!(halted.code(), "halted");
+    let sidecar = sidecar.killed_and_started_again();
+    let still = sidecar.get(&site.url("/plain"));
+    assert_eq!(still.code(), "halted");
+    let (status, _) = sidecar.operator("POST", "/v1/runs/own/resume", "{}");
+    assert_eq!(status, 200);
+    let sidecar = sidecar.killed_and_started_again();
+    assert_eq!(sidecar.get(&site.url("/plain")).status(), 200);
+    assert_eq!(site.connections(), 1);
+}
+
 #[test]
 fn a_rejection_carries_its_reason_to_the_agent() {
     let (site, sidecar) = world("");

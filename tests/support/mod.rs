@@ -10,6 +10,7 @@ pub(crate) mod authority;
 pub(crate) mod core;
 pub(crate) mod origin;
 pub(crate) mod policies;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod sidecar;
 pub(crate) mod wire;

@@ -172,6 +172,13 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
+    /// Kills it as nothing can be caught, and starts another where it was.
+    pub(crate) fn killed_and_started_again(self) -> Self {
+        let Self { running, setup, .. } = self;
+        drop(running);
+        setup.start()
+    }
+
     pub(crate) fn wire(&self) -> Wire {
         Wire::connect(self.http)
     }

@@ -7,6 +7,7 @@ mod halts;
 mod holds;
 mod laws;
 mod outcomes;
+mod restarts;
 mod started;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::policy::scripted::Scripted;
 use crate::policy::{PolicyBackend, PolicyError, Ruling};
 use crate::process::{clock, spawn_named};
 use crate::session::{self, Claim, Registry, Session};
+use crate::state::{Restored, Store};
 
 /// How long an operation of these tests waits for a person.
 const HOLD_WITHIN: Duration = Duration::from_secs(25);
@@ -71,22 +73,38 @@ fn world(policy: Scripted) -> World {
 
 impl<B: PolicyBackend + 'static> World<B> {
     fn new(policy: B, settings: Settings) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), policy, settings)
+    }
+
+    /// A gate that takes up what another left in `folder`.
+    fn at(folder: TempDir, policy: B, settings: Settings) -> Self {
         let journal = Journal::open(&journal::Settings {
             folder: folder.path().to_path_buf(),
             sync_within: Duration::from_secs(3600),
         });
-        Self::on(journal.unwrap(), folder, policy, settings)
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let state = Store::open(folder.path(), metrics.clone()).unwrap();
+        Self::on(journal.unwrap(), state, metrics, folder, policy, settings)
     }
 
     /// A gate whose disk is full.
     fn with_a_full_disk(policy: B, settings: Settings) -> Self {
         let full = std::fs::OpenOptions::new().append(true).open("/dev/full");
         let folder = tempfile::tempdir().unwrap();
-        Self::on(Journal::on(full.unwrap()), folder, policy, settings)
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let nothing = (Store::nowhere(), Restored::default());
+        let journal = Journal::on(full.unwrap());
+        Self::on(journal, nothing, metrics, folder, policy, settings)
     }
 
-    fn on(journal: Arc<Journal>, folder: TempDir, policy: B, settings: Settings) -> Self {
+    fn on(
+        journal: Arc<Journal>,
+        (state, restored): (Store, Restored),
+        metrics: Arc<Metrics>,
+        folder: TempDir,
+        policy: B,
+        settings: Settings,
+    ) -> Self {
         let policy = Arc::new(policy);
         let registry = session::Settings {
             own: (*context("own", "own", None)).clone(),
@@ -99,10 +117,12 @@ impl<B: PolicyBackend + 'static> World<B> {
         let (gate, housekeeping) = Gate::new(Parts {
             backend: policy.clone(),
             journal,
+            state,
             registry: Arc::new(Registry::new(registry, Timestamp(1))),
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics,
             settings,
         });
+        gate.restore(restored);
         Self {
             gate,
             policy,

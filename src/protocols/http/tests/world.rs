@@ -21,6 +21,7 @@ use crate::net::trust::Roots;
 use crate::policy::PolicyBackend;
 use crate::process::{DrainTrigger, Workers, drain};
 use crate::session::{self, Registry, registry::Unattributed};
+use crate::state::Store;
 
 use super::super::{HttpProxy, Parts, Settings};
 
@@ -69,6 +70,7 @@ impl World {
         let (gate, housekeeping) = Gate::new(gate::Parts {
             backend: Arc::new(backend),
             journal: journal.unwrap(),
+            state: Store::nowhere(),
             registry: Arc::new(registry),
             metrics: Arc::new(Metrics::new().unwrap()),
             settings: gate::Settings {

@@ -1,0 +1,564 @@
+//! Cuts a text into tokens, by the rules of one dialect, without recursion or
+//! allocation. Tokens follow one another without a gap, from first byte to last.
+
+use super::Dialect;
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// White space.
+    Space,
+    /// A comment that no server executes.
+    Comment,
+    /// A keyword or an unquoted name.
+    Word,
+    /// A quoted name.
+    Name,
+    /// A quoted name with Unicode escapes: what it names is not decoded.
+    EscapedName,
+    /// A string, of whatever prefix or quotes.
+    Text,
+    /// A number.
+    Number,
+    /// `$1`, or `?` of MySQL.
+    Parameter,
+    /// One of `( ) [ ] , ; . :` and whatever else stands alone.
+    Mark(u8),
+    /// An operator.
+    Operator,
+    /// `/*!50000` or `/*M!`: what follows is executed by some servers.
+    Executable,
+    /// The `*/` that ends what [`Kind::Executable`] began.
+    ExecutableEnd,
+    /// A literal, name or comment that the text ends within.
+    Unterminated,
+    /// A byte no statement has outside literals: NUL.
+    Stray,
+}
+
+impl Kind {
+    /// Whether the token says nothing: white space and plain comments.
+    pub fn is_blank(self) -> bool {
+        matches!(self, Self::Space | Self::Comment)
+    }
+
+    /// Whether the token is a value somebody wrote into the text.
+    pub fn is_literal(self) -> bool {
+        matches!(self, Self::Text | Self::Number | Self::Unterminated)
+    }
+}
+
+/// A piece of the text: bytes `start..end`, both on character boundaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What it is.
+    pub kind: Kind,
+    /// Its first byte.
+    pub start: usize,
+    /// The byte after its last.
+    pub end: usize,
+}
+
+impl Token {
+    /// The token's own text within `text`, the one it was cut from.
+    pub fn of(self, text: &str) -> &str {
+        text.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+/// The tokens of a text.
+#[derive(Clone, Debug)]
+pub struct Lexer<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    dialect: Dialect,
+    /// Inside a comment that is executed.
+    executing: bool,
+}
+
+impl<'a> Lexer<'a> {
+    /// Reads `text` by the rules of `dialect`.
+    pub fn new(text: &'a str, dialect: Dialect) -> Self {
+        Self {
+            bytes: text.as_bytes(),
+            at: 0,
+            dialect,
+            executing: false,
+        }
+    }
+
+    /// The byte `ahead` of the current one; 0 behind the end.
+    fn peek(&self, ahead: usize) -> u8 {
+        let at = self.at.saturating_add(ahead);
+        self.bytes.get(at).copied().unwrap_or(0)
+    }
+
+    fn ended(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.at = self.at.saturating_add(bytes).min(self.bytes.len());
+    }
+
+    fn skip_while(&mut self, fits: impl Fn(u8) -> bool) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|byte| !fits(*byte));
+        self.skip(length.unwrap_or(rest.len()));
+    }
+
+    fn rest_has(&self, prefix: &[u8]) -> bool {
+        self.bytes
+            .get(self.at..)
+            .is_some_and(|rest| rest.starts_with(prefix))
+    }
+
+    fn one(&mut self, kind: Kind) -> Kind {
+        self.skip(1);
+        kind
+    }
+
+    fn scan(&mut self, first: u8) -> Kind {
+        if is_space(first) {
+            self.skip_while(is_space);
+            return Kind::Space;
+        }
+        if let Some(kind) = self.comment(first) {
+            return kind;
+        }
+        match self.dialect {
+            Dialect::Postgres {
+                standard_conforming_strings,
+            } => self.postgres(first, !standard_conforming_strings),
+            Dialect::Mysql {
+                ansi_quotes,
+                no_backslash_escapes,
+            } => self.mysql(first, ansi_quotes, !no_backslash_escapes),
+        }
+    }
+
+    fn comment(&mut self, first: u8) -> Option<Kind> {
+        let postgres = self.dialect.is_postgres();
+        match (first, self.peek(1)) {
+            (b'-', b'-') => {
+                let third = self.peek(2);
+                // MySQL reads `a--1` as a minus of a minus.
+                let plain = postgres || third <= b' ' || third == 0x7f;
+                plain.then(|| self.line_comment())
+            }
+            (b'#', _) if !postgres => Some(self.line_comment()),
+            (b'/', b'*') if postgres => Some(self.nested_comment()),
+            (b'/', b'*') => Some(self.mysql_comment()),
+            (b'*', b'/') if self.executing => {
+                self.executing = false;
+                self.skip(2);
+                Some(Kind::ExecutableEnd)
+            }
+            _ => None,
+        }
+    }
+
+    fn line_comment(&mut self) -> Kind {
+        // PostgreSQL ends it at a carriage return too; MySQL does not.
+        if self.dialect.is_postgres() {
+            self.skip_while(|byte| byte != b'\n' && byte != b'\r');
+        } else {
+            self.skip_while(|byte| byte != b'\n');
+        }
+        Kind::Comment
+    }
+
+    fn nested_comment(&mut self) -> Kind {
+        self.skip(2);
+        let mut depth = 1_usize;
+        while !self.ended() {
+            self.skip_while(|byte| byte != b'*' && byte != b'/');
+            match (self.peek(0), self.peek(1)) {
+                (b'/', b'*') => {
+                    depth = depth.saturating_add(1);
+                    self.skip(2);
+                }
+                (b'*', b'/') => {
+                    depth = depth.saturating_sub(1);
+                    self.skip(2);
+                    if depth == 0 {
+                        return Kind::Comment;
+                    }
+                }
+                _ => self.skip(1),
+            }
+        }
+        Kind::Unterminated
+    }
+
+    fn mysql_comment(&mut self) -> Kind {
+        let opening = match (self.peek(2), self.peek(3)) {
+            (b'!', _) => 3,
+            (b'M', b'!') => 4,
+            _ => return self.flat_comment(),
+        };
+        self.skip(opening);
+        self.skip_while(|byte| byte.is_ascii_digit());
+        self.executing = true;
+        Kind::Executable
+    }
+
+    fn flat_comment(&mut self) -> Kind {
+        self.skip(2);
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        match memchr::memmem::find(rest, b"*/") {
+            Some(at) => {
+                self.skip(at.saturating_add(2));
+                Kind::Comment
+            }
+            None => {
+                self.at = self.bytes.len();
+                Kind::Unterminated
+            }
+        }
+    }
+
+    fn postgres(&mut self, first: u8, backslash: bool) -> Kind {
+        match first {
+            b'\'' => self.postgres_text(0, backslash),
+            b'"' => self.quoted(0, b'"', false, Kind::Name),
+            b'$' => self.dollar(),
+            b'0'..=b'9' => self.number(),
+            b'.' if self.peek(1).is_ascii_digit() => self.number(),
+            _ if is_word_start(first) => self.postgres_word(first, backslash),
+            _ if is_operator(first) => self.operator(),
+            0 => self.one(Kind::Stray),
+            _ => self.one(Kind::Mark(first)),
+        }
+    }
+
+    fn postgres_word(&mut self, first: u8, backslash: bool) -> Kind {
+        let second = self.peek(1);
+        match (first | 0x20, second) {
+            (b'e', b'\'') => self.postgres_text(1, true),
+            (b'b' | b'x', b'\'') => self.postgres_text(1, false),
+            (b'n', b'\'') => self.postgres_text(1, backslash),
+            (b'u', b'&') if self.peek(2) == b'\'' => self.postgres_text(2, false),
+            (b'u', b'&') if self.peek(2) == b'"' => self.quoted(2, b'"', false, Kind::EscapedName),
+            _ => self.word(),
+        }
+    }
+
+    fn word(&mut self) -> Kind {
+        self.skip_while(is_word);
+        Kind::Word
+    }
+
+    /// A string of PostgreSQL: after a line break it may go on in quotes of its
+    /// own, which keep the first one's prefix.
+    fn postgres_text(&mut self, prefix: usize, backslash: bool) -> Kind {
+        let kind = self.quoted(prefix, b'\'', backslash, Kind::Text);
+        while kind == Kind::Text && self.continues() {
+            if self.quoted(0, b'\'', backslash, Kind::Text) == Kind::Unterminated {
+                return Kind::Unterminated;
+            }
+        }
+        kind
+    }
+
+    /// Moves to the quote that continues a string, if there is one.
+    fn continues(&mut self) -> bool {
+        let back = self.at;
+        let mut broken = false;
+        loop {
+            let first = self.peek(0);
+            match first {
+                _ if is_space(first) => {
+                    broken |= first == b'\n' || first == b'\r';
+                    self.skip(1);
+                }
+                b'-' if self.peek(1) == b'-' => {
+                    self.line_comment();
+                }
+                b'\'' if broken => return true,
+                _ => {
+                    self.at = back;
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// From a prefix and an opening `quote` to the closing one; a doubled quote
+    /// is a letter, and so is what follows a backslash where that escapes.
+    fn quoted(&mut self, prefix: usize, quote: u8, backslash: bool, kind: Kind) -> Kind {
+        self.skip(prefix.saturating_add(1));
+        while !self.ended() {
+            self.skip_while(|byte| byte != quote && !(backslash && byte == b'\\'));
+            match self.peek(0) {
+                b'\\' if backslash => self.skip_escaped(),
+                byte if byte == quote && self.peek(1) == quote => self.skip(2),
+                byte if byte == quote => {
+                    self.skip(1);
+                    return kind;
+                }
+                _ => {}
+            }
+        }
+        Kind::Unterminated
+    }
+
+    /// A backslash and the whole character behind it.
+    fn skip_escaped(&mut self) {
+        self.skip(2);
+        self.skip_while(|byte| byte & 0xc0 == 0x80);
+    }
+
+    /// `$1`, `$tag$…$tag$`, or a lone dollar sign.
+    fn dollar(&mut self) -> Kind {
+        if self.peek(1).is_ascii_digit() {
+            self.skip(1);
+            self.skip_while(|byte| byte.is_ascii_digit());
+            return Kind::Parameter;
+        }
+        let start = self.at;
+        self.skip(1);
+        if is_word_start(self.peek(0)) {
+            self.skip_while(|byte| is_word(byte) && byte != b'$');
+        }
+        if self.peek(0) != b'$' {
+            self.at = start;
+            return self.one(Kind::Mark(b'$'));
+        }
+        self.skip(1);
+        let tag = self.bytes.get(start..self.at).unwrap_or_default();
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        match memchr::memmem::find(rest, tag) {
+            Some(at) => {
+                self.skip(at.saturating_add(tag.len()));
+                Kind::Text
+            }
+            None => {
+                self.at = self.bytes.len();
+                Kind::Unterminated
+            }
+        }
+    }
+
+    fn number(&mut self) -> Kind {
+        if self.peek(0) == b'0' && matches!(self.peek(1) | 0x20, b'x' | b'o' | b'b') {
+            let digits = self.peek(2);
+            if digits.is_ascii_hexdigit() || digits == b'_' {
+                self.skip(2);
+                self.skip_while(|byte| byte.is_ascii_hexdigit() || byte == b'_');
+                return Kind::Number;
+            }
+        }
+        let digit = |byte: u8| byte.is_ascii_digit() || byte == b'_';
+        self.skip_while(digit);
+        // `1..2` is a range of a loop, never a number of two points.
+        if self.peek(0) == b'.' && self.peek(1) != b'.' {
+            self.skip(1);
+            self.skip_while(digit);
+        }
+        if self.peek(0) | 0x20 == b'e' {
+            let signed = usize::from(matches!(self.peek(1), b'+' | b'-'));
+            if self.peek(signed.saturating_add(1)).is_ascii_digit() {
+                self.skip(signed.saturating_add(1));
+                self.skip_while(digit);
+            }
+        }
+        Kind::Number
+    }
+
+    fn operator(&mut self) -> Kind {
+        self.skip(1);
+        while is_operator(self.peek(0)) && !self.ended() {
+            let comment = self.rest_has(b"--") || self.rest_has(b"/*");
+            if comment || (self.executing && self.rest_has(b"*/")) {
+                break;
+            }
+            if !self.dialect.is_postgres() && self.peek(0) == b'#' {
+                break;
+            }
+            self.skip(1);
+        }
+        Kind::Operator
+    }
+
+    fn mysql(&mut self, first: u8, ansi_quotes: bool, backslash: bool) -> Kind {
+        match first {
+            b'\'' => self.quoted(0, b'\'', backslash, Kind::Text),
+            b'"' if ansi_quotes => self.quoted(0, b'"', false, Kind::Name),
+            b'"' => self.quoted(0, b'"', backslash, Kind::Text),
+            b'`' => self.quoted(0, b'`', false, Kind::Name),
+            b'?' => self.one(Kind::Parameter),
+            b'0'..=b'9' => self.mysql_number(),
+            // Behind a name the point belongs to the name: `t.1st`.
+            b'.' if self.peek(1).is_ascii_digit() && !self.follows_name() => self.number(),
+            b'x' | b'X' | b'b' | b'B' | b'n' | b'N' if self.peek(1) == b'\'' => {
+                let escapes = backslash && first | 0x20 == b'n';
+                self.quoted(1, b'\'', escapes, Kind::Text)
+            }
+            _ if is_word_start(first) || first == b'$' => self.word(),
+            _ if is_operator(first) => self.operator(),
+            0 => self.one(Kind::Stray),
+            _ => self.one(Kind::Mark(first)),
+        }
+    }
+
+    fn follows_name(&self) -> bool {
+        let before = self.at.checked_sub(1).and_then(|at| self.bytes.get(at));
+        before.is_some_and(|byte| is_word(*byte) || matches!(byte, b'`' | b'"'))
+    }
+
+    /// A number, or a name that starts with digits as MySQL allows.
+    fn mysql_number(&mut self) -> Kind {
+        let start = self.at;
+        self.number();
+        if self
+            .bytes
+            .get(start..self.at)
+            .is_some_and(|number| !number.contains(&b'.'))
+            && is_word(self.peek(0))
+        {
+            return self.word();
+        }
+        Kind::Number
+    }
+}
+
+impl Iterator for Lexer<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        let start = self.at;
+        let first = *self.bytes.get(start)?;
+        let kind = self.scan(first);
+        Some(Token {
+            kind,
+            start,
+            end: self.at,
+        })
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+fn is_word_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+fn is_word(byte: u8) -> bool {
+    is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
+}
+
+fn is_operator(byte: u8) -> bool {
+    b"+-*/<>=~!@#%^&|`?".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tokens that say something, one a line of the row.
+    fn cut(text: &str, dialect: Dialect) -> Vec<String> {
+        let tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
+        tokens
+            .map(|token| format!("{:?} {}", token.kind, token.of(text)))
+            .collect()
+    }
+
+    const OFF: Dialect = Dialect::Postgres {
+        standard_conforming_strings: false,
+    };
+    const ANSI: Dialect = Dialect::Mysql {
+        ansi_quotes: true,
+        no_backslash_escapes: true,
+    };
+
+    #[test]
+    fn pg_25_and_my_26_each_dialect_ends_literals_and_comments_where_its_server_does() {
+        let pg = Dialect::POSTGRES;
+        let my = Dialect::MYSQL;
+        for (dialect, text, expected) in [
+            (pg, r"'a\' x", &[r"Text 'a\'", "Word x"][..]),
+            (OFF, r"'a\' x'", &[r"Text 'a\' x'"]),
+            (pg, r"E'a\' x'", &[r"Text E'a\' x'"]),
+            (pg, r"U&'a\' x", &[r"Text U&'a\'", "Word x"]),
+            (OFF, r"B'1\' x", &[r"Text B'1\'", "Word x"]),
+            (pg, "E'a'\n'\\' b'", &["Text E'a'\n'\\' b'"]),
+            (pg, "'a' 'b'", &["Text 'a'", "Text 'b'"]),
+            (pg, "U&\"d\"", &["EscapedName U&\"d\""]),
+            (pg, "/* a /* b */ c */ x", &["Word x"]),
+            (my, "/* a /* b */ c", &["Word c"]),
+            (pg, "$a$ ; $b$ $a$ x", &["Text $a$ ; $b$ $a$", "Word x"]),
+            (pg, "a$b$ $1", &["Word a$b$", "Parameter $1"]),
+            (pg, "1+--2\n3", &["Number 1", "Operator +", "Number 3"]),
+            (my, "1--2", &["Number 1", "Operator --", "Number 2"]),
+            (my, "1-- 2", &["Number 1"]),
+            (my, "a # b\nc", &["Word a", "Word c"]),
+            (pg, "a # b", &["Word a", "Operator #", "Word b"]),
+            (my, r#""a\" b""#, &[r#"Text "a\" b""#]),
+            (ANSI, r#""a\" b"#, &[r#"Name "a\""#, "Word b"]),
+            (ANSI, r"'a\' b", &[r"Text 'a\'", "Word b"]),
+            (my, "`a``b`", &["Name `a``b`"]),
+            (
+                my,
+                "1st t.2nd",
+                &["Word 1st", "Word t", "Mark(46) .", "Word 2nd"],
+            ),
+            (pg, "1from", &["Number 1", "Word from"]),
+            (pg, "'a", &["Unterminated 'a"]),
+            (pg, "-- a\rb", &["Word b"]),
+            (my, "-- a\rb", &[]),
+        ] {
+            assert_eq!(cut(text, dialect), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn my_27_what_some_server_executes_is_not_a_comment() {
+        for (text, expected) in [
+            (
+                "/*!50000 DROP*/ x",
+                &[
+                    "Executable /*!50000",
+                    "Word DROP",
+                    "ExecutableEnd */",
+                    "Word x",
+                ][..],
+            ),
+            (
+                "/*M! a */",
+                &["Executable /*M!", "Word a", "ExecutableEnd */"],
+            ),
+            ("/*+ hint */ a", &["Word a"]),
+        ] {
+            assert_eq!(cut(text, Dialect::MYSQL), expected, "{text}");
+        }
+        assert_eq!(cut("/*! a */", Dialect::POSTGRES), [""; 0]);
+    }
+
+    #[test]
+    fn tokens_follow_one_another_from_first_byte_to_last_whatever_the_text() {
+        let pieces = [
+            "'", "\"", "`", "\\", "$", "$a$", "/*", "*/", "/*!", "--", "\n", " ", "é", "E'",
+            "U&\"", "1", ".", "e", ";", "(", "#", "\0", "?",
+        ];
+        let mut seed = 7_u64;
+        for _ in 0..20_000 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                text += pieces[(seed >> 33) as usize % pieces.len()];
+            }
+            for dialect in [Dialect::POSTGRES, OFF, Dialect::MYSQL, ANSI] {
+                let mut at = 0;
+                for token in Lexer::new(&text, dialect) {
+                    assert!(token.start == at && token.end > at, "{text:?} {token:?}");
+                    assert!(text.get(token.start..token.end).is_some(), "{text:?}");
+                    at = token.end;
+                }
+                assert_eq!(at, text.len(), "{text:?}");
+            }
+        }
+    }
+}

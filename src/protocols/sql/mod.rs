@@ -1,0 +1,35 @@
+//! What a database statement is and does, read from its text alone.
+//!
+//! The rule: a text that is not understood is [`Class::Opaque`], and where two
+//! readings are possible the stricter one counts.
+//!
+//! A text passes through these files in this order: [`lexer`] cuts it into
+//! tokens, [`words`] drops what says nothing, `analysis` cuts it into
+//! statements, `commands` looks at how each begins, `reading` walks over a
+//! query or change, `second` asks another parser, `redaction` and `tags` read
+//! what is left.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "SQL has more words than a region of it gives a meaning to; all others are one case"
+)]
+
+mod analysis;
+mod commands;
+mod dialect;
+mod functions;
+mod keywords;
+mod lexer;
+mod memory;
+mod reading;
+mod redaction;
+mod second;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use analysis::{Access, Analysis, Class, Flags, Relation, Statement, TEXT_BYTES_MAX};
+pub use dialect::Dialect;
+pub use lexer::{Kind, Lexer, Token};
+pub use memory::Analyses;

@@ -1,0 +1,90 @@
+//! A second reader of the same statement. Where it sees more than the first
+//! did, the statement is opaque: two readings, and the stricter one counts.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::visit_relations;
+use sqlparser::dialect::{MySqlDialect, PostgreSqlDialect};
+use sqlparser::parser::Parser;
+
+use super::analysis::{Class, Statement};
+use super::keywords::Keyword as K;
+use super::lexer::Kind;
+use super::words::Words;
+
+/// What it may be asked: its time grows with nesting and its stack with
+/// operators, neither of which it bounds itself.
+const TEXT_BYTES_MAX: usize = 4 << 10;
+const OPERATORS_MAX: usize = 100;
+const DEPTH_MAX: usize = 6;
+
+/// Compares what it reads with `statement`.
+pub(super) fn opinion(words: Words<'_>, statement: &mut Statement) {
+    let reads = matches!(statement.class, Class::Read | Class::Write);
+    if !reads || statement.opaque.is_some() || !is_harmless(words) {
+        return;
+    }
+    let Some(text) = words.text.get(statement.range.clone()) else {
+        return;
+    };
+    let parsed = if words.dialect.is_postgres() {
+        Parser::parse_sql(&PostgreSqlDialect {}, text)
+    } else {
+        Parser::parse_sql(&MySqlDialect {}, text)
+    };
+    // It knows less grammar than a server does: what it cannot read says nothing.
+    let Ok(parsed) = parsed else { return };
+    let more = parsed.len() > 1 || sees_more(&parsed, statement);
+    if more {
+        statement.class = Class::Opaque;
+        statement.opaque = Some("two readers of it disagree");
+    }
+}
+
+/// Whether it names a relation that `statement` does not.
+fn sees_more(parsed: &[sqlparser::ast::Statement], statement: &Statement) -> bool {
+    let seen = visit_relations(&parsed.to_vec(), |name| {
+        let last = name.0.last().and_then(|part| part.as_ident());
+        let Some(last) = last else {
+            return ControlFlow::Continue(());
+        };
+        let name = &last.value;
+        // It takes table functions, and `ONLY`, for tables; a name that hides a
+        // table is one that the text defines.
+        let relations = statement.relations.iter().map(|relation| &relation.name);
+        let known = relations.chain(&statement.functions).any(|known| {
+            let known = known.rsplit('.').next().unwrap_or_default();
+            known.eq_ignore_ascii_case(name)
+        });
+        match known || name.eq_ignore_ascii_case("only") {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    });
+    seen.is_break()
+}
+
+fn is_harmless(words: Words<'_>) -> bool {
+    let (mut operators, mut depth, mut deepest) = (0_usize, 0_usize, 0_usize);
+    for word in words.words {
+        match (word.token.kind, word.keyword) {
+            (Kind::Operator, _) | (_, K::And | K::Or | K::Not | K::Union | K::Except) => {
+                operators = operators.saturating_add(1);
+            }
+            (Kind::Mark(b'(' | b'[' | b'{'), _) | (_, K::Case) => depth = depth.saturating_add(1),
+            (Kind::Mark(b')' | b']' | b'}'), _) | (_, K::End) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    let length = words.words.first().zip(words.words.last());
+    let bytes = length.map_or(0, |(first, last)| {
+        last.token.end.saturating_sub(first.token.start)
+    });
+    bytes <= TEXT_BYTES_MAX
+        && operators <= OPERATORS_MAX
+        && deepest <= DEPTH_MAX
+        // A name that hides a table only in a part of the text needs scopes,
+        // which the visitor does not know.
+        && !words.has(K::With)
+}

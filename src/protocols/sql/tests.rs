@@ -1,0 +1,447 @@
+//! Whole texts, by table: what each is, and what must never be milder.
+
+use super::*;
+
+/// One line: class, verbs, relations with their access, functions, flags.
+fn read(text: &str, dialect: Dialect) -> String {
+    let analysis = Analysis::of(text, dialect);
+    let statements = analysis.statements.iter().map(line);
+    statements.collect::<Vec<_>>().join("; ")
+}
+
+fn line(statement: &Statement) -> String {
+    let mut words = vec![statement.class.as_str().to_owned()];
+    words.extend(statement.verbs.iter().map(|verb| (*verb).to_owned()));
+    let relations = statement.relations.iter().map(|relation| {
+        let access = match relation.access {
+            Access::Read => 'r',
+            Access::Write => 'w',
+            Access::Schema => 's',
+        };
+        format!("{access}:{}", relation.name)
+    });
+    let mut relations: Vec<_> = relations.collect();
+    relations.sort();
+    words.append(&mut relations);
+    words.extend(statement.functions.iter().map(|name| format!("{name}()")));
+    let flags = statement.flags;
+    for (flag, name) in [
+        (flags.no_where, "no_where"),
+        (flags.server_file, "server_file"),
+        (flags.program, "program"),
+        (flags.for_update, "for_update"),
+    ] {
+        words.extend(flag.then(|| name.to_owned()));
+    }
+    words.join(" ")
+}
+
+#[test]
+fn c_1_a_statement_is_read_for_what_it_does() {
+    for (text, expected) in [
+        ("SELECT 1", "read SELECT"),
+        (
+            "select * from Orders o where o.id = $1",
+            "read SELECT r:orders",
+        ),
+        (
+            "SELECT * FROM ONLY a, ONLY (b), c AS x, LATERAL (SELECT * FROM d) y",
+            "read SELECT r:a r:b r:c r:d",
+        ),
+        ("TABLE a", "read SELECT r:a"),
+        (
+            "(SELECT 1 FROM a) UNION ALL (TABLE b) ORDER BY 1",
+            "read SELECT r:a r:b",
+        ),
+        (
+            "SELECT * FROM a JOIN b USING (id) LEFT JOIN c ON c.x = CASE WHEN b.y THEN 1 END, d",
+            "read SELECT r:a r:b r:c r:d",
+        ),
+        (
+            "SELECT * FROM ((a JOIN b ON true) CROSS JOIN (SELECT * FROM c) z), d",
+            "read SELECT r:a r:b r:c r:d",
+        ),
+        ("SELECT x IS DISTINCT FROM y FROM a", "read SELECT r:a"),
+        ("SELECT DISTINCT FROM a", "read SELECT r:a"),
+        (
+            "SELECT extract(year FROM d), trim(both ' ' from e) FROM a",
+            "read SELECT r:a extract() trim()",
+        ),
+        ("SELECT 1 AS from, 2 AS select FROM a", "read SELECT r:a"),
+        ("SELECT t.from, t.table FROM t", "read SELECT r:t"),
+        ("SELECT update, delete FROM a", "read SELECT r:a"),
+        (
+            "SELECT (SELECT max(x) FROM b), ARRAY(SELECT y FROM c) FROM a WHERE EXISTS (SELECT FROM d)",
+            "read SELECT r:a r:b r:c r:d max()",
+        ),
+        (
+            "SELECT * FROM generate_series(1, 3) AS g(n), s.f((SELECT x FROM a)) h(i int, j numeric(10,2))",
+            "read SELECT r:a generate_series() s.f()",
+        ),
+        (
+            "SELECT * FROM ROWS FROM (f(1), g((SELECT 1 FROM a))) WITH ORDINALITY, b",
+            "read SELECT r:a r:b f() g()",
+        ),
+        (
+            "SELECT * FROM a TABLESAMPLE system ((SELECT 1 FROM c)), b",
+            "read SELECT r:a r:b r:c system()",
+        ),
+        (
+            "SELECT x::numeric(10,2), cast(y AS varchar(3)) FROM a",
+            "read SELECT r:a",
+        ),
+        (
+            "SELECT * FROM a FOR NO KEY UPDATE OF a, b NOWAIT",
+            "read SELECT r:a for_update",
+        ),
+        ("SELECT * INTO TEMP TABLE n FROM a", "schema SELECT r:a s:n"),
+        (
+            "WITH a AS (SELECT * FROM a), b AS (SELECT * FROM a) SELECT * FROM a, b, c",
+            "read SELECT r:a r:c",
+        ),
+        (
+            "WITH RECURSIVE a AS (SELECT 1 UNION ALL SELECT * FROM a) SELECT * FROM a",
+            "read SELECT",
+        ),
+        (
+            "SELECT * FROM o, (WITH o AS (SELECT 1) SELECT * FROM o) x",
+            "read SELECT r:o",
+        ),
+        (
+            "SELECT * FROM (WITH o AS (SELECT 1) SELECT * FROM o) x, o",
+            "read SELECT r:o",
+        ),
+        (
+            "WITH d AS (DELETE FROM a RETURNING *) SELECT * FROM d",
+            "write DELETE SELECT w:a no_where",
+        ),
+        (
+            "WITH d AS MATERIALIZED (SELECT 1 FROM a) UPDATE b SET x = 1 FROM d, c WHERE true",
+            "write SELECT UPDATE r:a r:c w:b",
+        ),
+        ("VALUES (1), ((SELECT 2 FROM a))", "read SELECT r:a"),
+        (
+            "INSERT INTO a VALUES (1, lower('X'))",
+            "write INSERT w:a lower()",
+        ),
+        (
+            "INSERT INTO a (x, y) SELECT x, y FROM b, c ON CONFLICT (x) DO UPDATE SET x = 1, y = 2 WHERE a.z",
+            "write INSERT SELECT UPDATE r:b r:c w:a",
+        ),
+        (
+            "INSERT INTO a AS t (values, x) OVERRIDING USER VALUE (SELECT 1 FROM b) RETURNING *",
+            "write INSERT SELECT r:b w:a",
+        ),
+        ("INSERT INTO a TABLE b", "write INSERT SELECT r:b w:a"),
+        (
+            "INSERT INTO a WITH x AS (SELECT 1 FROM b) SELECT * FROM x UNION SELECT * FROM c",
+            "write INSERT SELECT r:b r:c w:a",
+        ),
+        ("INSERT INTO a DEFAULT VALUES", "write INSERT w:a"),
+        (
+            "UPDATE a SET x = (SELECT y FROM b WHERE true)",
+            "write UPDATE SELECT r:b w:a no_where",
+        ),
+        (
+            "UPDATE ONLY (a) AS t SET (x, y) = (1, 2) FROM b, c WHERE t.id = 1",
+            "write UPDATE r:b r:c w:a",
+        ),
+        (
+            "DELETE FROM ONLY customers",
+            "write DELETE w:customers no_where",
+        ),
+        (
+            "DELETE FROM s.a USING b, c WHERE a.id = b.id RETURNING (SELECT 1 FROM d)",
+            "write DELETE SELECT r:b r:c r:d w:s.a",
+        ),
+        (
+            "MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN UPDATE SET x = 1 WHEN NOT MATCHED THEN INSERT (id) VALUES (b.id) ",
+            "write MERGE UPDATE INSERT r:b w:a",
+        ),
+        (
+            "MERGE INTO a USING (SELECT * FROM c) b ON true WHEN MATCHED THEN DELETE",
+            "write MERGE SELECT DELETE r:c w:a",
+        ),
+        ("COPY a FROM STDIN WITH (FORMAT csv)", "write COPY w:a"),
+        ("COPY s.a (x, y) TO STDOUT", "read COPY r:s.a"),
+        (
+            "COPY (SELECT * FROM a) TO '/tmp/x'",
+            "admin COPY SELECT r:a server_file",
+        ),
+        (
+            "COPY (DELETE FROM a RETURNING *) TO STDOUT",
+            "write COPY DELETE w:a no_where",
+        ),
+        ("COPY a FROM PROGRAM 'curl x'", "admin COPY w:a program"),
+        ("EXPLAIN DELETE FROM a", "read EXPLAIN r:a"),
+        (
+            "EXPLAIN (ANALYZE, BUFFERS) DELETE FROM a",
+            "write EXPLAIN DELETE w:a no_where",
+        ),
+        (
+            "EXPLAIN ANALYZE VERBOSE SELECT f(1) FROM a",
+            "read EXPLAIN SELECT r:a f()",
+        ),
+        (
+            "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM a FOR UPDATE",
+            "read DECLARE SELECT r:a for_update",
+        ),
+        (
+            "PREPARE p (int) AS DELETE FROM a WHERE id = $1",
+            "write PREPARE DELETE w:a",
+        ),
+        ("PREPARE TRANSACTION 'x'", "session PREPARE"),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE", "session BEGIN"),
+        ("SET LOCAL statement_timeout = 5", "session SET"),
+        ("SET SESSION AUTHORIZATION x", "admin SET"),
+        ("SET ROLE postgres", "admin SET"),
+        (
+            "TRUNCATE TABLE ONLY a, s.b * CASCADE",
+            "write TRUNCATE w:a w:s.b no_where",
+        ),
+        (
+            "CREATE TABLE IF NOT EXISTS s.n (a int DEFAULT f())",
+            "schema CREATE s:s.n",
+        ),
+        (
+            "CREATE VIEW v AS SELECT * FROM a",
+            "schema CREATE SELECT r:a s:v",
+        ),
+        ("CREATE TABLE n AS TABLE a", "schema CREATE SELECT r:a s:n"),
+        ("DROP TABLE IF EXISTS a, b", "schema DROP s:a s:b"),
+        (
+            "CREATE UNIQUE INDEX CONCURRENTLY i ON a (x)",
+            "schema CREATE s:a",
+        ),
+        ("ALTER ROLE x PASSWORD 'y'", "admin ALTER"),
+        ("GRANT ALL ON a TO b", "admin GRANT"),
+        (
+            "SELECT pg_read_file('/etc/passwd')",
+            "admin SELECT pg_read_file() server_file",
+        ),
+        (
+            "SELECT ('/etc/passwd'::text).pg_read_file",
+            "admin SELECT pg_read_file() server_file",
+        ),
+        (
+            "SELECT t.pg_read_file FROM lower('/etc/passwd') t",
+            "admin SELECT lower() t.pg_read_file() server_file",
+        ),
+        ("SELECT nextval('s')", "write SELECT nextval()"),
+        (
+            "SELECT \"From\" FROM \"My\".\"Ta\"\"ble\"",
+            "read SELECT r:My.Ta\"ble",
+        ),
+    ] {
+        assert_eq!(read(text, Dialect::POSTGRES), expected, "{text}");
+    }
+}
+
+#[test]
+fn c_5_what_is_not_understood_is_opaque_and_says_why() {
+    let deep = format!("SELECT {}1{}", "(".repeat(300), ")".repeat(300));
+    let long = format!("SELECT {}", "x,".repeat(600_000));
+    for text in [
+        "EXECUTE p(1)",
+        "DO $$ BEGIN DELETE FROM a; END $$",
+        "CALL p()",
+        "SELECT query_to_xml('DELETE FROM a', true, true, '')",
+        "SELECT * FROM dblink('', 'DELETE FROM a') AS t(x int)",
+        "SELECT 'a",
+        "SELECT /* a",
+        "SELECT $a$ b $c$",
+        "SELECT 1 FROM",
+        "SELECT (1",
+        "SELECT 1)",
+        "WITH a AS (SELECT 1)",
+        "WITH a AS (SELECT 1) SEARCH DEPTH FIRST BY x, y SET z SELECT 1",
+        "SELECT (WITH x AS (SELECT 1) DELETE FROM t RETURNING 1)",
+        "FROB x",
+        "SELECT * FROM U&\"\\0061\"",
+        "UPDATE a SET x = 1 UNION SELECT 1",
+        "SELECT 1 SELECT 2 FROM a",
+        "EXPLAIN EXECUTE p",
+        "EXPLAIN EXPLAIN SELECT 1",
+        "CREATE TABLE n AS EXECUTE p",
+        &deep,
+        &long,
+    ] {
+        let analysis = Analysis::of(text, Dialect::POSTGRES);
+        let shown: String = text.chars().take(80).collect();
+        assert_eq!(analysis.class(), Class::Opaque, "{shown}");
+        let strictest = analysis.statements.iter().find_map(|one| one.opaque);
+        assert!(strictest.is_some_and(|why| !why.is_empty()), "{shown}");
+    }
+}
+
+#[test]
+fn pg_21_pg_22_a_text_is_cut_where_its_server_cuts_it() {
+    for (text, expected) in [
+        ("", &[][..]),
+        (" ; -- a\n /* b; */ ;", &[]),
+        (
+            "SELECT ';' ; DELETE FROM a;",
+            &["SELECT ';'", "DELETE FROM a"],
+        ),
+        (
+            "SELECT $$;$$, \";\" /* ; */ -- ;\n; SELECT 2",
+            &["SELECT $$;$$, \";\"", "SELECT 2"],
+        ),
+    ] {
+        let analysis = Analysis::of(text, Dialect::POSTGRES);
+        let cut: Vec<_> = analysis
+            .statements
+            .iter()
+            .map(|one| &text[one.range.clone()])
+            .collect();
+        assert_eq!(cut, expected, "{text}");
+    }
+    let many = Analysis::of(&"SELECT 1;".repeat(300), Dialect::POSTGRES);
+    assert_eq!(many.class(), Class::Opaque);
+    let mixed = Analysis::of(
+        "SELECT 1; DROP TABLE a; UPDATE b SET x = 1",
+        Dialect::POSTGRES,
+    );
+    assert_eq!((mixed.class(), mixed.verb()), (Class::Schema, "DROP"));
+    assert!(mixed.flags().no_where);
+}
+
+#[test]
+fn my_10_my_27_mysql_is_read_by_its_own_rules() {
+    for (text, expected) in [
+        ("SELECT * FROM `a``b` WHERE x = \"y\"", "read SELECT r:a`b"),
+        ("REPLACE INTO a SET x = 1", "write REPLACE w:a"),
+        (
+            "DELETE LOW_PRIORITY FROM a WHERE id = 1 LIMIT 1",
+            "write DELETE w:a",
+        ),
+        (
+            "SELECT * FROM a INTO OUTFILE '/tmp/x'",
+            "admin SELECT r:a server_file",
+        ),
+        (
+            "SELECT load_file('/etc/passwd')",
+            "admin SELECT load_file() server_file",
+        ),
+        ("SELECT 1 # ; x", "read SELECT"),
+        (
+            "SELECT offset FROM a JOIN b ON offset, c",
+            "read SELECT r:a r:b r:c",
+        ),
+    ] {
+        assert_eq!(read(text, Dialect::MYSQL), expected, "{text}");
+    }
+    for text in [
+        "/*!50000 DELETE FROM a */",
+        "/*M! DELETE FROM a */",
+        "SELECT 1 /*!99999 ' */ ; DROP TABLE x; -- '*/",
+        "UPDATE a, b SET a.x = 1 WHERE true",
+        "DELETE a FROM a JOIN b ON true WHERE true",
+        "LOAD DATA LOCAL INFILE 'x' INTO TABLE a",
+    ] {
+        assert_eq!(
+            Analysis::of(text, Dialect::MYSQL).class(),
+            Class::Opaque,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn c_7_texts_of_one_shape_have_one_digest_and_no_literals() {
+    let shape = "INSERT INTO a VALUES (?) RETURNING ?";
+    let texts = [
+        "INSERT INTO a VALUES (1, 'x') RETURNING 1",
+        "INSERT  INTO a /* c */ VALUES ($1,2), (3 , E'\\''),\n(5,$$x$$) RETURNING 9 -- end",
+    ];
+    for text in texts {
+        let analysis = Analysis::of(text, Dialect::POSTGRES);
+        assert_eq!(&*analysis.redacted, shape, "{text}");
+        assert_eq!(
+            analysis.digest,
+            Analysis::of(texts[0], Dialect::POSTGRES).digest
+        );
+    }
+    let other = Analysis::of(
+        "INSERT INTO b VALUES (1, 'x') RETURNING 1",
+        Dialect::POSTGRES,
+    );
+    assert_ne!(
+        other.digest,
+        Analysis::of(texts[0], Dialect::POSTGRES).digest
+    );
+    for (text, secret) in [
+        ("ALTER ROLE a PASSWORD 'x'", true),
+        (
+            "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'x')",
+            true,
+        ),
+        ("SELECT 'a", true),
+        ("SELECT 'password'", false),
+    ] {
+        assert_eq!(
+            Analysis::of(text, Dialect::POSTGRES).secret,
+            secret,
+            "{text}"
+        );
+    }
+}
+
+/// Nothing that this finds may be milder than what the same text is as a part
+/// of a longer one.
+#[test]
+fn a_longer_text_is_never_milder_than_its_parts() {
+    let parts = [
+        "SELECT 1",
+        "DELETE FROM a",
+        "DROP TABLE a",
+        "SET ROLE x",
+        "EXECUTE p",
+        "BEGIN",
+        "SELECT * FROM a WHERE x = 'a;b'",
+        "SELECT ('x'::text).pg_read_file",
+    ];
+    let class = |text: &str| Analysis::of(text, Dialect::POSTGRES).class();
+    for first in parts {
+        for second in parts {
+            let both = format!("{first} /* ' */ ;\n{second}");
+            assert_eq!(class(&both), class(first).max(class(second)), "{both}");
+        }
+    }
+}
+
+#[test]
+fn reading_ends_whatever_the_text_and_takes_time_in_proportion() {
+    let pieces = [
+        "SELECT", "FROM", "(", ")", ",", "WITH", "a", "AS", "INSERT", "INTO", "UPDATE", "SET",
+        "DELETE", "WHERE", "JOIN", "ON", "UNION", ".", "'x'", "VALUES", "ONLY", "MERGE", "USING",
+        "COPY", "TO", "EXPLAIN", "PREPARE", "TABLE", "ROWS", "FOR", "\"b\"", "$1", ";", "=",
+    ];
+    let mut seed = 11_u64;
+    for _ in 0..20_000 {
+        let mut text = String::new();
+        for _ in 0..16 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            text += pieces[(seed >> 33) as usize % pieces.len()];
+            text.push(' ');
+        }
+        for dialect in [Dialect::POSTGRES, Dialect::MYSQL] {
+            let analysis = Analysis::of(&text, dialect);
+            for one in &analysis.statements {
+                let opaque = one.class == Class::Opaque;
+                assert_eq!(opaque, one.opaque.is_some(), "{text}");
+                assert!(text.get(one.range.clone()).is_some());
+            }
+        }
+    }
+    for piece in ["(", "a.", "SELECT ", "/*", "CASE ", "NOT ", "a AND ", "- "] {
+        let long = format!("SELECT {}", piece.repeat(100_000));
+        let began = tokio::time::Instant::now();
+        drop(Analysis::of(&long, Dialect::POSTGRES));
+        assert!(
+            began.elapsed().as_secs() < 5,
+            "{piece}: {:?}",
+            began.elapsed()
+        );
+    }
+}
