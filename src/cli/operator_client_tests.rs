@@ -11,7 +11,7 @@ use crate::control::auth::{Token, write_private};
 use crate::control::operator::{self, OperatorApi};
 use crate::control::serve::{Limits, serve};
 use crate::domain::{Context, Verdict};
-use crate::gate::{Constraints, FailMode, Gate, HaltScope, Parts, Settings};
+use crate::gate::{Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings};
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
@@ -71,6 +71,7 @@ fn gate(folder: &Path) -> Gate {
             fail_mode: FailMode::Closed,
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
+            govern: Govern::Both,
         },
     });
     gate

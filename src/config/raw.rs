@@ -24,6 +24,9 @@ pub(super) struct Raw {
     /// What HALT stops: the `run`, or everything of the `agent` beside this sidecar.
     #[schemars(extend("enum" = ["run", "agent"]))]
     pub(super) halt_scope: Option<String>,
+    /// What policy is asked about: what goes over the wire (`boundary`), what an SDK's `hooks` tell, or `both`, and then once about what is seen twice.
+    #[schemars(extend("enum" = ["boundary", "hooks", "both"]))]
+    pub(super) govern: Option<String>,
     /// Operations that wait for a person.
     pub(super) approvals: Approvals,
     /// Most outcomes that wait to be judged after their answer has gone out.
@@ -91,6 +94,8 @@ pub(super) struct Core {
     /// Longest wait for one answer of Core; the variable is in seconds.
     #[schemars(extend("examples" = ["30s"]))]
     pub(super) timeout: Option<String>,
+    /// Most times a question is asked again that got no answer, within `core.timeout`; together at most a tenth of all questions.
+    pub(super) retries: Option<u64>,
     /// Most questions asked at once; a further one waits for its turn.
     #[schemars(range(min = 1))]
     pub(super) in_flight_max: Option<u64>,

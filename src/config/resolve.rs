@@ -138,7 +138,7 @@ impl Resolver<'_> {
 
     /// Parses what is said for `key`, else its default. A value that does not
     /// parse is told, and the default stands in so that the rest is checked too.
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         key: &'static str,
         in_file: Option<String>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::Context;
-use crate::gate::HaltScope;
+use crate::gate::{Govern, HaltScope};
 use crate::net::dial;
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::session::{self, registry::Unattributed};
@@ -24,6 +24,29 @@ impl Resolver<'_> {
             For::Run => [("agent", HaltScope::Agent), ("run", HaltScope::Run)],
         };
         self.choice("halt_scope", said, words, "")
+    }
+
+    pub(super) fn govern(&mut self, said: Option<String>) -> Govern {
+        let parse = |text: &str, _| match text {
+            "both" => Ok(Govern::Both),
+            "boundary" => Ok(Govern::Boundary),
+            "hooks" => Ok(Govern::Hooks),
+            _ => Err(Wrong::is_not(
+                text,
+                "what can be governed",
+                "boundary, hooks or both",
+                "both",
+            )),
+        };
+        let govern = self.parsed("govern", said, parse).unwrap_or(Govern::Both);
+        let unasked = match govern {
+            Govern::Both => return govern,
+            Govern::Boundary => "what SDKs tell of operations",
+            Govern::Hooks => "what goes over the wire",
+        };
+        let text = format!("`govern` leaves {unasked} unasked: it passes unless its run is halted");
+        self.warnings.push(text);
+        govern
     }
 
     pub(super) fn session(&mut self, raw: raw::Session) -> session::Settings {

@@ -95,6 +95,7 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_GOVERNANCE_TIMEOUT"],
         Is("30s"),
     ),
+    key("core.retries", "2"),
     key("core.in_flight_max", "256"),
     set("core.validate", "", &["OPENBOX_VALIDATE"], Is("true")),
     set(
@@ -110,6 +111,7 @@ pub static SETTINGS: &[Setting] = &[
         &[],
         Of("`run` under `serve`, `agent` under `run`"),
     ),
+    key("govern", "both"),
     key("approvals.expire_after", "30m"),
     key("approvals.open_max", "10000"),
     key("outcomes_waiting_max", "10000"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::gate::{FailMode, HaltScope};
+use crate::gate::{FailMode, Govern, HaltScope};
 
 fn env(variables: &[(&str, &str)]) -> Source {
     let home = [("HOME", "/home/someone")];
@@ -130,6 +130,26 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     );
     assert_eq!(config.gate.fail_mode, FailMode::Open);
     assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn what_is_not_governed_is_warned_about() {
+    for (word, govern, warned) in [
+        ("both", Govern::Both, ""),
+        ("boundary", Govern::Boundary, "what SDKs tell"),
+        ("hooks", Govern::Hooks, "over the wire"),
+    ] {
+        let (_folder, path) = file(&format!("govern: {word}\n"));
+        let config = serve([("--config", path.as_str())], &[]).unwrap();
+        assert_eq!(config.gate.govern, govern, "{word}");
+        let warnings = config.warnings.join("\n");
+        assert_eq!(warnings.contains("`govern`"), !warned.is_empty(), "{word}");
+        assert!(warnings.contains(warned), "{warnings}");
+    }
+    let (_folder, path) = file("govern: all\n");
+    let problems = serve([("--config", path.as_str())], &[]).unwrap_err();
+    let text = format!("{problems:?}");
+    assert!(text.contains("boundary, hooks or both"), "{text}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use crate::domain::Context;
-use crate::gate::{Constraints, FailMode, Gate, HaltScope, Parts, Settings};
+use crate::gate::{Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings};
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
@@ -180,6 +180,7 @@ fn gate(
             fail_mode,
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
+            govern: Govern::Both,
         },
     });
     gate

@@ -13,10 +13,11 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::hold::{Covers, Hold, State};
+use super::join::Twin;
 use super::judge::Judged;
 use super::permit::Permit;
 use super::wait::{Waited, Waiter};
-use super::{Decision, FailMode, Gate, Inner, Refused, Replay, Terms, fingerprint};
+use super::{Decision, FailMode, Gate, Govern, Inner, Refused, Replay, Terms, fingerprint};
 
 /// How a decision came about, gathered along the way.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(super) struct Trail {
     pub(super) approval: Option<Arc<str>>,
     pub(super) policy_took: Duration,
     pub(super) held_for: Duration,
+    /// Whose evaluation was joined, if one was.
+    pub(super) joined: Option<Twin>,
 }
 
 /// Where a step of admitting leads.
@@ -101,8 +104,15 @@ impl Inner {
         terms: &Terms,
         trail: &mut Trail,
     ) -> Next {
-        let Judged { answer, took } = self.judge(Question::Started(operation), session).await;
+        let Judged {
+            answer,
+            took,
+            joined,
+        } = self.judge(Question::Started(operation), session).await;
         trail.policy_took = trail.policy_took.saturating_add(took);
+        if let Some(twin) = joined {
+            return self.follow_twin(twin, terms, trail);
+        }
         match answer {
             Ok(ruling) => {
                 trail.ruling = Some(ruling.clone());
@@ -120,6 +130,19 @@ impl Inner {
                     FailMode::Closed => Next::Refuse(Refusal::PolicyUnavailable(reason)),
                 },
             },
+        }
+    }
+
+    /// What the twin was admitted by admits this too, where what it asks for
+    /// besides can be had here.
+    fn follow_twin(&self, twin: Twin, terms: &Terms, trail: &mut Trail) -> Next {
+        trail.ruling = Some(twin.ruling.clone());
+        trail.approval.clone_from(&twin.approval);
+        let may = self.constrained(&twin.ruling, terms);
+        trail.joined = Some(twin);
+        match may {
+            Ok(()) => Next::Grant,
+            Err(refusal) => Next::Refuse(refusal),
         }
     }
 
@@ -222,11 +245,22 @@ impl Inner {
         }
         let joined = operation
             .fingerprint
-            .and_then(|print| self.holds.by_fingerprint(print));
+            .and_then(|print| self.holds.by_fingerprint(print))
+            .or_else(|| self.hold_of_hook(operation));
         match joined {
             Some(hold) => Found::Hold(hold),
             None => Found::Next(self.ask(operation, session, terms, trail).await),
         }
+    }
+
+    /// What a hook told of waits for a person, and this is it on the wire: an SDK
+    /// that polls does it once the person agrees, without telling of it again.
+    fn hold_of_hook(&self, operation: &Operation) -> Option<Arc<Hold>> {
+        if operation.reported.is_some() {
+            return None;
+        }
+        let twin = fingerprint::of_twin(operation, Stage::Started)?;
+        self.holds.by_twin(twin)
     }
 
     /// Waits where earlier outcomes of the activity wait for a person.
@@ -330,12 +364,16 @@ impl Inner {
     /// Looks at the latch last: a halt may have landed while we were asking.
     fn grant(
         self: &Arc<Self>,
-        operation: Box<Operation>,
+        mut operation: Box<Operation>,
         session: Session,
         trail: Trail,
     ) -> Decision {
         if let Some(refusal) = refused_already(&session) {
             return self.refuse(&operation, refusal, trail);
+        }
+        if let (Some(twin), None) = (&trail.joined, &operation.reported) {
+            // One thing has one span, and the hook's is the agent's own.
+            (operation.span, operation.parent) = (twin.span, twin.parent);
         }
         let (decided, word) = match &trail.ruling {
             Some(ruling) if ruling.verdict == Verdict::Constrain => {
@@ -349,6 +387,12 @@ impl Inner {
             return self.refuse(&operation, Refusal::NotRecorded, trail);
         }
         self.count(operation.protocol(), Stage::Started, decided, &trail);
+        if let (Some(ruling), None) = (&trail.ruling, &trail.joined)
+            && self.parts.settings.govern == Govern::Both
+        {
+            self.joins
+                .admitted(&operation, ruling, trail.approval.as_ref());
+        }
         if trail.by_fail_mode {
             tracing::warn!(event_id = %operation.id, "policy gave no answer: passed by the fail mode");
         }
@@ -421,6 +465,7 @@ impl Trail {
             approval: self.approval.as_deref(),
             policy_took: self.policy_took,
             held_for: self.held_for,
+            joined: self.joined.as_ref().map(|twin| twin.event),
         }
     }
 }

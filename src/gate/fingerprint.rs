@@ -4,8 +4,8 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::{
-    Action, Captured, Context, DatabaseCall, Event, FileCall, Fingerprint, FunctionCall, HttpCall,
-    Operation,
+    Action, Capture, Captured, Context, DatabaseCall, Event, FileCall, Fingerprint, FunctionCall,
+    HttpCall, Operation, Stage,
 };
 
 /// The fingerprint of `operation`; `None` when its body was not seen whole, for
@@ -37,6 +37,82 @@ pub(super) fn of_subject(context: &Context) -> Option<Fingerprint> {
     part(&mut hash, context.run_id.as_bytes());
     part(&mut hash, activity.id.as_bytes());
     Some(finish(hash))
+}
+
+/// What a hook and the wire have in common where both are about one thing, at
+/// `stage`; `None` for what only one of them can see. Before it leaves, the
+/// content belongs to it, and must be known whole.
+pub(super) fn of_twin(operation: &Operation, stage: Stage) -> Option<Fingerprint> {
+    let mut hash = Sha256::new();
+    part(&mut hash, b"twin");
+    part(&mut hash, stage.as_str().as_bytes());
+    part(&mut hash, &operation.trace.0.to_be_bytes());
+    let context = &operation.context;
+    part(&mut hash, context.workflow_id.as_bytes());
+    part(&mut hash, context.run_id.as_bytes());
+    optional(&mut hash, context.activity.as_ref().map(|a| &*a.id));
+    match &operation.action {
+        Action::Http(call) => {
+            part(&mut hash, b"http");
+            part(&mut hash, call.method.to_ascii_uppercase().as_bytes());
+            part(&mut hash, call.scheme.as_bytes());
+            part(&mut hash, call.host.as_bytes());
+            part(&mut hash, &call.port.to_be_bytes());
+            part(&mut hash, target(&call.url).as_bytes());
+            match (stage, Content::of(&call.body)) {
+                (Stage::Completed, _) => {}
+                (Stage::Started, Content::Empty) => part(&mut hash, b"-"),
+                (Stage::Started, Content::Is(digest)) => part(&mut hash, &digest),
+                (Stage::Started, Content::Unknown) => return None,
+            }
+        }
+        Action::Database(call) => {
+            if call.statement.state != Captured::Whole {
+                return None;
+            }
+            part(&mut hash, b"database");
+            part(&mut hash, call.system.as_bytes());
+            part(&mut hash, call.statement.text.as_deref()?.as_bytes());
+        }
+        Action::File(_) | Action::Function(_) => return None,
+    }
+    Some(finish(hash))
+}
+
+/// Path and query of an absolute URL.
+fn target(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    match rest.find(['/', '?']).and_then(|at| rest.get(at..)) {
+        Some(target) => target,
+        None => "/",
+    }
+}
+
+/// What is known of a body, to compare what two saw of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// There is none.
+    Empty,
+    /// The SHA-256 of all of it.
+    Is([u8; 32]),
+    /// Not all of it was seen.
+    Unknown,
+}
+
+impl Content {
+    pub(super) fn of(body: &Capture) -> Self {
+        match (body.state, body.digest, &body.text) {
+            (Captured::Empty, _, _) => Self::Empty,
+            (Captured::Whole, _, Some(text)) if text.is_empty() => Self::Empty,
+            (Captured::Whole | Captured::WholeBinary, Some(digest), _) => Self::Is(digest),
+            (Captured::Whole, None, Some(text)) => Self::Is(Sha256::digest(text).into()),
+            (
+                Captured::Whole | Captured::WholeBinary | Captured::Partial | Captured::Skipped,
+                _,
+                _,
+            ) => Self::Unknown,
+        }
+    }
 }
 
 /// What a hook told is all there is: an SDK sends the same hook again after an

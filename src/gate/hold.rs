@@ -80,6 +80,8 @@ pub struct Hold {
     pub deadline: Instant,
     /// What a retry is recognised by.
     pub fingerprint: Option<Fingerprint>,
+    /// What it is recognised by on the wire, where a hook told of it.
+    pub(super) twin: Option<Fingerprint>,
     /// What the grant covers.
     pub covers: Covers,
     /// Whose later operations wait for it: only with [`Covers::All`].
@@ -102,6 +104,7 @@ pub(super) struct Opening {
     pub(super) expires_at: Timestamp,
     pub(super) deadline: Instant,
     pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) twin: Option<Fingerprint>,
     pub(super) covers: Covers,
     pub(super) activity: Option<Arc<Activity>>,
 }
@@ -128,6 +131,7 @@ impl Hold {
             expires_at: opening.expires_at,
             deadline: opening.deadline,
             fingerprint: opening.fingerprint,
+            twin: opening.twin,
             covers: opening.covers,
             activity: opening.activity,
             state: watch::Sender::new(State::Pending),
@@ -215,6 +219,8 @@ pub(super) struct Holds {
 struct Table {
     by_id: HashMap<ApprovalId, Arc<Hold>>,
     by_fingerprint: HashMap<Fingerprint, Arc<Hold>>,
+    /// What hooks told of, by what it is recognised by on the wire.
+    by_twin: HashMap<Fingerprint, Arc<Hold>>,
     /// The newest of each activity, by what [`fingerprint::of_subject`] makes
     /// of its ids.
     by_subject: HashMap<Fingerprint, Arc<Hold>>,
@@ -290,12 +296,20 @@ impl Holds {
         if let Some(print) = named {
             table.by_fingerprint.insert(print, hold.clone());
         }
+        if let Some(twin) = hold.twin {
+            table.by_twin.insert(twin, hold.clone());
+        }
         self.count(&table);
         Some((hold, Opened::Now))
     }
 
     pub(super) fn by_fingerprint(&self, print: Fingerprint) -> Option<Arc<Hold>> {
         self.lock().by_fingerprint.get(&print).cloned()
+    }
+
+    /// The hold of what a hook told, by what `twin` recognises on the wire.
+    pub(super) fn by_twin(&self, twin: Fingerprint) -> Option<Arc<Hold>> {
+        self.lock().by_twin.get(&twin).cloned()
     }
 
     /// The newest hold of the activity that `subject` stands for.
@@ -408,9 +422,11 @@ impl Holds {
             let Table {
                 by_id,
                 by_fingerprint,
+                by_twin,
                 by_subject,
                 ..
             } = &mut *table;
+            by_twin.retain(|_, hold| by_id.contains_key(&hold.id));
             by_fingerprint.retain(|_, hold| by_id.contains_key(&hold.id));
             by_subject.retain(|_, hold| by_id.contains_key(&hold.id));
         }
@@ -439,6 +455,14 @@ impl Table {
     }
 
     fn forget_fingerprint(&mut self, hold: &Hold) {
+        if let Some(twin) = &hold.twin
+            && self
+                .by_twin
+                .get(twin)
+                .is_some_and(|known| known.id == hold.id)
+        {
+            self.by_twin.remove(twin);
+        }
         if self.names(hold)
             && let Some(print) = &hold.fingerprint
         {
@@ -492,6 +516,7 @@ mod tests {
             expires_at: Timestamp(0),
             deadline,
             fingerprint: print.map(|byte| Fingerprint([byte; 16])),
+            twin: None,
             covers: Covers::Once,
             activity: None,
         }
@@ -589,6 +614,21 @@ mod tests {
         assert!(!holds.any_joinable());
         assert!(holds.by_id(&held.id).is_none());
         assert!(holds.by_subject(subject).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_that_is_used_is_not_found_on_the_wire_any_more() {
+        let holds = Holds::default();
+        let twin = Fingerprint([9; 16]);
+        let told = Hold::new(Opening {
+            twin: Some(twin),
+            ..opening("a", Some(1), later())
+        });
+        let (hold, _) = holds.open(told, 9).unwrap();
+        assert!(end(&holds, &hold, State::Granted));
+        assert_eq!(holds.by_twin(twin).unwrap().id, hold.id);
+        assert!(holds.consume(&hold));
+        assert!(holds.by_twin(twin).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,17 +5,56 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use crate::domain::{Reason, Refusal};
+use crate::domain::{Reason, Refusal, Verdict};
 use crate::policy::{Judging, Later, PolicyError, Question, Ruling};
 use crate::session::Session;
 
-use super::{Constraints, Inner, Terms};
+use super::admit::Trail;
+use super::join::Twin;
+use super::{Constraints, Govern, Inner, Terms};
 
 /// One answer and what it took.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) answer: Result<Arc<Ruling>, PolicyError>,
     pub(super) took: Duration,
+    /// Whose answer it is, where an earlier one was joined.
+    pub(super) joined: Option<Twin>,
+}
+
+impl Judged {
+    pub(super) fn asked(answer: Result<Arc<Ruling>, PolicyError>, took: Duration) -> Self {
+        Self {
+            answer,
+            took,
+            joined: None,
+        }
+    }
+
+    pub(super) fn joined(twin: Twin) -> Self {
+        Self {
+            answer: Ok(twin.ruling.clone()),
+            took: Duration::ZERO,
+            joined: Some(twin),
+        }
+    }
+
+    /// A trail that begins with it.
+    pub(super) fn trail(&self) -> Trail {
+        Trail {
+            policy_took: self.took,
+            joined: self.joined.clone(),
+            ..Trail::default()
+        }
+    }
+}
+
+/// What [`Inner::question`] came to.
+pub(super) enum Put<'a> {
+    /// Somebody answers it.
+    Asked(Judging<'a>),
+    /// It was answered before.
+    Joined(Twin),
 }
 
 impl Inner {
@@ -26,14 +65,56 @@ impl Inner {
     pub(super) async fn judge(&self, question: Question<'_>, session: &Session) -> Judged {
         let began = Instant::now();
         let happened = matches!(question, Question::Completed(..));
-        let answer = match self.parts.backend.judge(question) {
-            Judging::Now(answer) => answer,
+        let answer = match self.question(question) {
+            Put::Asked(Judging::Now(answer)) => answer,
             // Boxed: an operation that a local policy judges never waits here.
-            Judging::Later(answer) => Box::pin(self.await_answer(answer, session, happened)).await,
+            Put::Asked(Judging::Later(answer)) => {
+                Box::pin(self.await_answer(answer, session, happened)).await
+            }
+            Put::Joined(twin) => return Judged::joined(twin),
         };
-        Judged {
-            answer,
-            took: began.elapsed(),
+        self.answered(question, &answer);
+        Judged::asked(answer, began.elapsed())
+    }
+
+    /// Puts `question` to policy, if it has to be put at all.
+    pub(super) fn question<'a>(&'a self, question: Question<'a>) -> Put<'a> {
+        let generation = self.parts.backend.generation();
+        if !self.governs(question) {
+            let reason = "not asked: `govern` leaves this out".into();
+            return Put::Asked(Judging::Now(Ok(Arc::new(Ruling {
+                reason: Some(reason),
+                ..Ruling::new(Verdict::Allow, generation)
+            }))));
+        }
+        match self.joins.join(question, generation) {
+            Some(twin) => Put::Joined(twin),
+            None => Put::Asked(self.parts.backend.judge(question)),
+        }
+    }
+
+    /// Lets the twin of an outcome join its `answer`.
+    pub(super) fn answered(
+        &self,
+        question: Question<'_>,
+        answer: &Result<Arc<Ruling>, PolicyError>,
+    ) {
+        if let (Question::Completed(operation, completion), Ok(ruling)) = (question, answer)
+            && self.parts.settings.govern == Govern::Both
+        {
+            self.joins.judged(operation, completion, ruling);
+        }
+    }
+
+    /// Whether `question` is asked at all.
+    fn governs(&self, question: Question<'_>) -> bool {
+        let (Question::Started(operation) | Question::Completed(operation, _)) = question else {
+            return true;
+        };
+        match self.parts.settings.govern {
+            Govern::Both => true,
+            Govern::Boundary => operation.reported.is_none(),
+            Govern::Hooks => operation.reported.is_some(),
         }
     }
 

@@ -179,6 +179,7 @@ impl Inner {
             expires_at,
             deadline: now.checked_add(lives).unwrap_or(now),
             fingerprint: kept.fingerprint.as_deref().and_then(fingerprint),
+            twin: kept.twin.as_deref().and_then(fingerprint),
             covers,
             activity,
         })
@@ -231,6 +232,7 @@ fn row(hold: &Hold, state: KeptState, in_core: bool) -> KeptApproval {
         opened_at: hold.opened_at.0,
         expires_at: hold.expires_at.0,
         fingerprint: hold.fingerprint.map(|print| print.to_string()),
+        twin: hold.twin.map(|print| print.to_string()),
     }
 }
 

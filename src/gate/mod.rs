@@ -8,6 +8,7 @@
 mod admit;
 mod fingerprint;
 pub mod hold;
+mod join;
 mod judge;
 mod kept;
 mod note;
@@ -33,6 +34,7 @@ use crate::session::Registry;
 use crate::state::Store;
 
 use self::hold::{Holds, Parked};
+use self::join::Joins;
 pub use self::note::Noted;
 pub use self::operate::{DecideError, HoldView, Tally};
 pub use self::outcome::{After, Parking};
@@ -97,6 +99,17 @@ pub enum Constraints {
     Enforce,
 }
 
+/// What is asked at all: an agent with an SDK tells of much that the wire shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Govern {
+    /// Only what goes over the wire.
+    Boundary,
+    /// Only what hooks tell.
+    Hooks,
+    /// Both; what is seen twice is asked about once.
+    Both,
+}
+
 /// What HALT stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HaltScope {
@@ -124,6 +137,8 @@ pub struct Settings {
     pub constraints: Constraints,
     /// See [`HaltScope`].
     pub halt_scope: HaltScope,
+    /// See [`Govern`].
+    pub govern: Govern,
 }
 
 /// What a protocol brings to a decision.
@@ -166,6 +181,7 @@ pub struct Gate {
 struct Inner {
     parts: Parts,
     holds: Holds,
+    joins: Joins,
     reports: mpsc::Sender<outcome::Report>,
     /// True once the process ends: holds are answered with a retryable refusal.
     closing: watch::Sender<bool>,
@@ -188,6 +204,7 @@ impl Gate {
         let inner = Arc::new(Inner {
             parts,
             holds: Holds::default(),
+            joins: Joins::default(),
             reports,
             closing: watch::Sender::new(false),
             counts: Default::default(),

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Event, EventKind, Refusal, Verdict};
+use crate::domain::{Context, Event, EventKind, Refusal, Verdict};
 use crate::journal::Record;
 use crate::metrics::LimitHit;
 use crate::policy::{PolicyError, Question, Ruling};
 use crate::process::clock;
-use crate::session::Session;
+use crate::session::{Limit, Session};
 use crate::state::Change;
 
 use super::admit::Trail;
@@ -51,6 +51,28 @@ impl Gate {
             end = inner.apply(event);
         }
         inner.conclude(event, end, trail)
+    }
+}
+
+impl Gate {
+    /// The session of an operation that a hook tells of. Its run and activity are
+    /// opened, and remembered, if nothing did before: SDKs can be told to leave
+    /// the start events out.
+    ///
+    /// # Errors
+    /// A bound is reached, or it could not be remembered.
+    pub fn session_of_hook(&self, context: &Arc<Context>) -> Result<Session, Refusal> {
+        let registry = &self.inner.parts.registry;
+        let known = registry.session_of(context);
+        if known.activity.is_some() {
+            return Ok(known);
+        }
+        let at = clock::now();
+        let opened = registry
+            .open_activity(context, at)
+            .map(|()| Some(Change::ActivityOpened(context, at)));
+        self.inner.opened(opened)?;
+        Ok(registry.session_of(context))
     }
 }
 
@@ -123,7 +145,7 @@ impl Inner {
         session: &Session,
         trail: &mut Trail,
     ) -> Result<Option<Arc<Ruling>>, Refusal> {
-        let Judged { answer, took } = self.judge(Question::Event(event), session).await;
+        let Judged { answer, took, .. } = self.judge(Question::Event(event), session).await;
         trail.policy_took = trail.policy_took.saturating_add(took);
         let ruling = match answer {
             Ok(ruling) => ruling,
@@ -179,7 +201,12 @@ impl Inner {
             }
             EventKind::SignalReceived => Ok(None),
         };
-        let change = opened.map_err(|limit| {
+        self.opened(opened)
+    }
+
+    /// Counts a bound that was reached, and remembers what was opened or closed.
+    fn opened(&self, change: Result<Option<Change<'_>>, Limit>) -> Result<(), Refusal> {
+        let change = change.map_err(|limit| {
             self.parts.metrics.limit_hit(LimitHit::Sessions);
             Refusal::Overloaded(limit.0)
         })?;

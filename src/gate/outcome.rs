@@ -1,7 +1,6 @@
 //! The `completed` stage: exactly one completion per admitted operation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,7 +11,7 @@ use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
 
 use super::admit::{Trail, counted_as, log_refusal};
 use super::hold::{Covers, Hold, Parked};
-use super::judge::Judged;
+use super::judge::{Judged, Put};
 use super::permit::{Admitted, Permit};
 use super::wait::{RETRY_AFTER, Waited, Waiter};
 use super::{FailMode, Inner, Noted, Refused, Terms, fingerprint};
@@ -63,18 +62,23 @@ pub(super) struct Report {
 
 impl Report {
     /// The answer of a policy that has one at once.
-    fn judge_now(&self) -> Option<Result<Arc<Ruling>, PolicyError>> {
+    fn judge_now(&self) -> Option<Judged> {
+        let began = Instant::now();
         let admitted = self.admitted.as_ref()?;
         let question = Question::Completed(&admitted.operation, &self.completion);
-        match admitted.gate.parts.backend.judge(question) {
-            Judging::Now(answer) => Some(answer),
-            Judging::Later(_) => None,
+        match admitted.gate.question(question) {
+            Put::Asked(Judging::Now(answer)) => {
+                admitted.gate.answered(question, &answer);
+                Some(Judged::asked(answer, began.elapsed()))
+            }
+            Put::Joined(twin) => Some(Judged::joined(twin)),
+            Put::Asked(Judging::Later(_)) => None,
         }
     }
 
-    fn judged(mut self, answer: Result<Arc<Ruling>, PolicyError>, took: Duration) {
+    fn judged(mut self, judged: Judged) {
         if let Some(admitted) = &self.admitted {
-            drop(admitted.observed(answer, took, &self.completion));
+            drop(admitted.observed(judged, &self.completion));
         }
         self.admitted = None;
     }
@@ -116,12 +120,8 @@ impl Permit {
                 return After::Withhold(refused, None);
             }
         };
-        let Judged { answer, took } = judged;
-        let mut trail = Trail {
-            policy_took: took,
-            ..Trail::default()
-        };
-        let end = match admitted.outcome(answer, &mut trail, Some(terms)) {
+        let mut trail = judged.trail();
+        let end = match admitted.outcome(judged.answer, &mut trail, Some(terms)) {
             Ended::Released => After::Release,
             Ended::Refused(refusal) => After::Withhold(admitted.refused(refusal, &trail), None),
             Ended::Held(ruling) => {
@@ -155,8 +155,8 @@ impl Permit {
         // Kept in the permit while judging, so that dropping us reports it.
         let completion = self.ended.insert(completion);
         let question = Question::Completed(&admitted.operation, completion);
-        let Judged { answer, took } = admitted.gate.judge(question, &admitted.session).await;
-        let noted = admitted.observed(answer, took, completion);
+        let judged = admitted.gate.judge(question, &admitted.session).await;
+        let noted = admitted.observed(judged, completion);
         self.admitted = None;
         noted
     }
@@ -290,9 +290,9 @@ impl Admitted {
     ) -> Option<Refusal> {
         if self.gate.parts.backend.generation() != hold.ruling.generation {
             let question = Question::Completed(&self.operation, completion);
-            let Judged { answer, took } = self.gate.judge(question, &self.session).await;
-            trail.policy_took = trail.policy_took.saturating_add(took);
-            if let Ended::Refused(refusal) = self.outcome(answer, trail, Some(terms)) {
+            let judged = self.gate.judge(question, &self.session).await;
+            trail.policy_took = trail.policy_took.saturating_add(judged.took);
+            if let Ended::Refused(refusal) = self.outcome(judged.answer, trail, Some(terms)) {
                 return Some(refusal);
             }
         }
@@ -325,10 +325,8 @@ impl Admitted {
         // process, and in a task of its own it ends that task.
         let here =
             gate.parts.backend.approvals_at() == ApprovalsAt::Sidecar && !std::thread::panicking();
-        let began = Instant::now();
-        let answer = here.then(|| report.judge_now()).flatten();
-        if let Some(answer) = answer {
-            report.judged(answer, began.elapsed());
+        if let Some(judged) = here.then(|| report.judge_now()).flatten() {
+            report.judged(judged);
             return;
         }
         if gate.reports.try_send(report).is_err() {
@@ -341,17 +339,9 @@ impl Admitted {
         self.record(completion, "cancelled", Decided::RequireApproval, trail);
     }
 
-    fn observed(
-        &self,
-        answer: Result<Arc<Ruling>, PolicyError>,
-        took: Duration,
-        completion: &Completion,
-    ) -> Noted {
-        let mut trail = Trail {
-            policy_took: took,
-            ..Trail::default()
-        };
-        let (word, decided, refusal) = match self.outcome(answer, &mut trail, None) {
+    fn observed(&self, judged: Judged, completion: &Completion) -> Noted {
+        let mut trail = judged.trail();
+        let (word, decided, refusal) = match self.outcome(judged.answer, &mut trail, None) {
             Ended::Released => ("observed", trail.released_as(), None),
             Ended::Refused(refusal) => {
                 log_refusal(
@@ -463,6 +453,6 @@ async fn judge_report(report: Report) {
         return;
     };
     let question = Question::Completed(&admitted.operation, &report.completion);
-    let Judged { answer, took } = admitted.gate.judge(question, &admitted.session).await;
-    report.judged(answer, took);
+    let judged = admitted.gate.judge(question, &admitted.session).await;
+    report.judged(judged);
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use crate::domain::{ApprovalId, Context, Operation, Refusal, Stage};
+use crate::domain::{ApprovalId, Context, Fingerprint, Operation, Refusal, Stage};
 use crate::journal::Record;
 use crate::metrics::LimitHit;
 use crate::policy::{self, ApprovalState, ApprovalsAt, Ruling};
 use crate::process::{clock, spawn_named};
 use crate::session::Session;
 
-use super::Inner;
 use super::admit::ended_as;
 use super::hold::{Covers, EndsFrom, Hold, Opened, Opening, State};
+use super::{Govern, Inner, fingerprint};
 
 /// How a wait ended.
 #[derive(Debug)]
@@ -180,11 +180,21 @@ impl Inner {
         Opening {
             summary: operation.summary().into(),
             fingerprint,
+            twin: self.twin_on_the_wire(operation, stage),
             stage,
             covers,
             context: policy::core::subject(operation),
             ..self.bare_opening(operation.context.clone(), ruling)
         }
+    }
+
+    fn twin_on_the_wire(&self, operation: &Operation, stage: Stage) -> Option<Fingerprint> {
+        let joins = self.parts.settings.govern == Govern::Both
+            && operation.reported.is_some()
+            && stage == Stage::Started;
+        joins
+            .then(|| fingerprint::of_twin(operation, Stage::Started))
+            .flatten()
     }
 
     /// An opening of a hold that nothing but its id is recognised by.
@@ -207,6 +217,7 @@ impl Inner {
             expires_at: opened_at.after(lives),
             deadline: now.checked_add(lives).unwrap_or(now),
             fingerprint: None,
+            twin: None,
             covers: Covers::Once,
             activity: None,
         }

@@ -8,7 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::domain::{
-    Action, Answer, Captured, Completion, Context, Event, Operation, Stage, Timestamp,
+    Action, Answer, Captured, Completion, Context, Event, Operation, OperationId, Stage, Timestamp,
 };
 use crate::policy::Ruling;
 
@@ -96,6 +96,9 @@ pub struct Decided<'a> {
     pub policy_took: Duration,
     /// Time a person took.
     pub held_for: Duration,
+    /// The operation whose evaluation was joined: its SDK told of it, or the
+    /// wire showed it, before.
+    pub joined: Option<OperationId>,
 }
 
 impl Serialize for Record<'_> {
@@ -298,6 +301,9 @@ fn verdict<M: SerializeMap>(line: &mut M, decided: &Decided<'_>) -> Result<(), M
         }
     }
     optional(line, "reason", decided.reason)?;
+    if let Some(joined) = &decided.joined {
+        line.serialize_entry("joined", &Text(joined))?;
+    }
     if decided.by_fail_mode {
         line.serialize_entry("by_fail_mode", &true)?;
     }

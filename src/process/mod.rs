@@ -1,13 +1,16 @@
-//! What makes this a process: tasks with names, time, drain, readiness, signals.
+//! What makes this a process: tasks with names, time, drain, readiness, signals,
+//! and what it remembers for a while.
 
 pub mod clock;
 pub mod drain;
+pub mod kept;
 pub mod readiness;
 pub mod signals;
 pub mod spawn;
 pub mod workers;
 
 pub use drain::{Drain, DrainTrigger};
+pub use kept::Kept;
 pub use readiness::Readiness;
 pub use spawn::spawn_named;
 pub use workers::Workers;

@@ -79,6 +79,9 @@ pub struct KeptApproval {
     pub expires_at: u64,
     /// What a retry is recognised by: 32 hex digits.
     pub fingerprint: Option<String>,
+    /// What it is recognised by on the wire, where a hook told of it: 32 hex digits.
+    #[serde(default)]
+    pub twin: Option<String>,
 }
 
 /// Where a kept approval stands.

@@ -27,7 +27,7 @@ from openbox_core.errors import (
 from openbox_core.instrumentation.function import governed
 from openbox_core.runtime import OpenBoxRuntime
 
-EXPIRING = "expiring" in sys.argv[1:]
+MODE = sys.argv[1] if sys.argv[1:] else "all"
 CONFIG = OpenBoxConfig.resolve(
     environ={},
     api_url=URL,
@@ -77,6 +77,10 @@ def get(path):
     return lambda: requests.get(ORIGIN + path, timeout=20).status_code
 
 
+def post(path):
+    return requests.post(ORIGIN + path, json={"ä": [1.5]}, timeout=20).status_code
+
+
 def decides(decide, *args):
     """Decides a moment later, as a person does while the SDK polls."""
 
@@ -89,13 +93,26 @@ def decides(decide, *args):
     return thread
 
 
-if EXPIRING:
+if MODE == "expiring":
 
     @check
     def an_approval_that_nobody_gives_expires():
         event = started("expired", "require_approval")
         waits = lambda: LOOP.run_until_complete(RUNTIME.aevaluate_lifecycle(event))
         raises(ApprovalExpiredError, waits)
+
+elif MODE == "through":
+    # Requests go through the proxy, where the sidecar sees them as well.
+
+    @check
+    def a_request_leaves():
+        assert inside("once", lambda: post("/echo")) == 200
+
+    @check
+    def a_request_leaves_once_a_person_agrees():
+        thread = decides(approve, "asked")
+        assert inside("asked", lambda: post("/started/require_approval")) == 200
+        thread.join()
 
 else:
 

@@ -2,14 +2,16 @@
 //! script makes its list of checks, and what was recorded must agree.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::core_mode;
 use crate::support::core::{Core, Say, verdict};
 use crate::support::origin::Origin;
-use crate::support::process::{self, Ended};
+use crate::support::process;
 use crate::support::sidecar::{Setup, Sidecar, journal};
+use crate::support::until;
 
 const POLICY: &str = include_str!("policy.rego");
 
@@ -30,8 +32,8 @@ fn python() -> PathBuf {
     path
 }
 
-/// Runs `script`, with `sidecar` as the Core it knows.
-fn run(sidecar: &Sidecar, origin: &Origin, script: &str, arguments: &[&str]) -> Ended {
+/// `script`, with `sidecar` as the Core it knows.
+fn command(sidecar: &Sidecar, script: &str, arguments: &[&str]) -> Command {
     let mut command = process::command(&python().display().to_string());
     command
         .arg(here(script))
@@ -43,22 +45,22 @@ fn run(sidecar: &Sidecar, origin: &Origin, script: &str, arguments: &[&str]) -> 
             format!("http://{}", sidecar.operator),
         )
         .env("COMPAT_OPERATOR_TOKEN", &sidecar.operator_token)
-        .env("COMPAT_ORIGIN", format!("http://{}", origin.address))
         // The SDKs are no place for byte code of ours.
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    process::run(&mut command)
+    command
 }
 
-/// All checks of `script` pass.
-fn checks(sidecar: &Sidecar, origin: &Origin, script: &str, arguments: &[&str]) {
-    let ended = run(sidecar, origin, script, arguments);
+/// All checks of `command` pass, with an origin at `url`.
+fn checks(mut command: Command, url: &str) {
+    let ended = process::run(command.env("COMPAT_ORIGIN", url));
     let last = ended.out.lines().last().unwrap_or_default();
-    assert!(
-        last.starts_with("all checks passed"),
-        "{}\n{}",
-        ended.out,
-        ended.err
-    );
+    let passed = last.starts_with("all checks passed");
+    assert!(passed, "{}\n{}", ended.out, ended.err);
+}
+
+/// Where an origin is that is asked directly.
+fn direct(origin: &Origin) -> String {
+    format!("http://{}", origin.address)
 }
 
 /// Decisions about operations of one protocol, at one stage, in the journal.
@@ -70,7 +72,7 @@ fn decided(lines: &[Value], record: &str, protocol: &str) -> usize {
 fn by_local_policy(script: &str) {
     let origin = Origin::site();
     let sidecar = Setup::new().policy(POLICY).start();
-    checks(&sidecar, &origin, script, &[]);
+    checks(command(&sidecar, script, &[]), &direct(&origin));
     assert_eq!(
         origin.times("/started/block"),
         0,
@@ -162,7 +164,7 @@ fn expiring(script: &str) {
         .policy(POLICY)
         .config("approvals:\n  expire_after: 1s\n")
         .start();
-    checks(&sidecar, &Origin::site(), script, &["expiring"]);
+    checks(command(&sidecar, script, &["expiring"]), "");
 }
 
 #[test]
@@ -183,4 +185,62 @@ fn approvals_expire_for_the_temporal_sdk() {
 #[test]
 fn approvals_expire_for_the_base_sdk() {
     expiring("base.py");
+}
+
+/// Requests of the SDK go through the proxy too: each is asked about once, at
+/// each stage, whoever comes first.
+fn seen_twice_asked_once(script: &str) {
+    let origin = Origin::site();
+    let sidecar = Setup::new().policy(POLICY).reach(&origin).start();
+    let mut command = command(&sidecar, script, &["through"]);
+    command
+        .env("HTTP_PROXY", format!("http://{}", sidecar.http))
+        .env("http_proxy", format!("http://{}", sidecar.http))
+        .env("NO_PROXY", "127.0.0.1")
+        .env("no_proxy", "127.0.0.1");
+    checks(command, &origin.url(""));
+    for path in ["/echo", "/started/require_approval"] {
+        assert_eq!(origin.times(path), 1, "{path}");
+        let url = origin.url(path);
+        let of = |record: &str| {
+            // What merely confirms a decision is written a little later.
+            until("both records", || {
+                let mut lines = journal(&sidecar.state);
+                lines.retain(|line| {
+                    line["record"] == record
+                        && line["http_url"] == *url
+                        && line["decision"] != "approval_pending"
+                });
+                (lines.len() >= 2).then_some(lines)
+            })
+        };
+        for record in ["decision", "completion"] {
+            let both = of(record);
+            assert_eq!(both.len(), 2, "{record} {path}: {both:?}");
+            let joined: Vec<_> = both
+                .iter()
+                .filter(|line| line["joined"].is_string())
+                .collect();
+            assert_eq!(joined.len(), 1, "{record} {path}: {both:?}");
+            let other = both
+                .iter()
+                .find(|line| line["event_id"] == joined[0]["joined"]);
+            assert!(other.is_some(), "{record} {path}: {both:?}");
+        }
+    }
+    let asked = journal(&sidecar.state);
+    let pending = asked
+        .iter()
+        .filter(|line| line["record"] == "approval" && line["state"] == "pending");
+    assert_eq!(pending.count(), 1, "one person is asked once");
+}
+
+#[test]
+fn what_the_temporal_sdk_tells_and_sends_is_asked_about_once() {
+    seen_twice_asked_once("temporal.py");
+}
+
+#[test]
+fn what_the_base_sdk_tells_and_sends_is_asked_about_once() {
+    seen_twice_asked_once("base.py");
 }

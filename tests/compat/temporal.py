@@ -28,7 +28,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-EXPIRING = "expiring" in sys.argv[1:]
+MODE = sys.argv[1] if sys.argv[1:] else "all"
 RUN = "run-compat"
 TERMINATED = []
 
@@ -127,7 +127,7 @@ def untouched(*_):
     raise AssertionError("the activity ran")
 
 
-if EXPIRING:
+if MODE == "expiring":
 
     @check
     async def an_approval_that_nobody_gives_expires():
@@ -145,6 +145,23 @@ if EXPIRING:
         again = activity("require_approval", untouched, attempt=2)
         error = await fails("ApprovalExpired", again)
         assert error.non_retryable
+
+elif MODE == "through":
+    # Requests go through the proxy, where the sidecar sees them as well.
+
+    def post(path):
+        return lambda: requests.post(ORIGIN + path, json={"ä": [1.5]}, timeout=20).status_code
+
+    @check
+    async def a_request_leaves():
+        assert await activity("fetch", post("/echo"), id="once") == 200
+
+    @check
+    async def a_request_leaves_once_a_person_agrees():
+        held = post("/started/require_approval")
+        await fails("ApprovalPending", activity("fetch", held, id="asked"))
+        approve("asked")
+        assert await activity("fetch", held, id="asked", attempt=2) == 200
 
 else:
 

@@ -5,6 +5,7 @@ mod events;
 mod failures;
 mod halts;
 mod holds;
+mod joins;
 mod laws;
 mod outcomes;
 mod restarts;
@@ -19,8 +20,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{
-    After, Constraints, Decision, FailMode, Gate, HaltScope, Parts, Permit, Refused, Settings,
-    Terms,
+    After, Constraints, Decision, FailMode, Gate, Govern, HaltScope, Parts, Permit, Refused,
+    Settings, Terms,
 };
 use crate::domain::{
     Action, ActivityRef, Answer, ApprovalId, Capture, Captured, Completion, Context, Event,
@@ -56,6 +57,7 @@ fn settings() -> Settings {
         fail_mode: FailMode::Closed,
         constraints: Constraints::Advisory,
         halt_scope: HaltScope::Run,
+        govern: Govern::Both,
     }
 }
 

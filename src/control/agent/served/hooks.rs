@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::domain::{
     Action, Attribution, Completion, Context, Operation, Outcome, Refusal, Stage, Verdict,
 };
@@ -27,7 +25,7 @@ const TERMS: Terms = Terms {
 /// Has a hook judged. `context` names its activity.
 pub(super) async fn judge(api: &Shared, context: Arc<Context>, hook: Hook) -> Said {
     let registry = api.api.gate.registry();
-    let session = match session(api, &context) {
+    let session = match api.api.gate.session_of_hook(&context) {
         Ok(session) => session,
         Err(refusal) => {
             let now = clock::now();
@@ -49,26 +47,12 @@ pub(super) async fn judge(api: &Shared, context: Arc<Context>, hook: Hook) -> Sa
             let operation = operation(context, hook);
             let (said, opened) = start(api, operation, session).await;
             if let Some(opened) = opened {
-                api.served.spans.keep(span, opened, Instant::now());
+                api.served.spans.keep(span, opened);
             }
             said
         }
         Stage::Completed => complete(api, context, session, hook).await,
     }
-}
-
-/// Whose it is. The run and the activity are opened by their first hook if
-/// nothing did before, for SDKs can be told to leave the start events out.
-fn session(api: &Shared, context: &Arc<Context>) -> Result<Session, Refusal> {
-    let registry = api.api.gate.registry();
-    let known = registry.session_of(context);
-    if known.activity.is_some() {
-        return Ok(known);
-    }
-    registry
-        .open_activity(context, clock::now())
-        .map_err(|limit| Refusal::Overloaded(limit.0))?;
-    Ok(registry.session_of(context))
 }
 
 async fn start(
@@ -138,7 +122,7 @@ async fn complete(api: &Shared, context: Arc<Context>, session: Session, hook: H
             Said::noted(said.event, noted)
         }
         Some(opened @ Opened::Asked(_)) => {
-            api.served.spans.keep(span, opened, Instant::now());
+            api.served.spans.keep(span, opened);
             said
         }
         None => said,

@@ -81,6 +81,7 @@ impl World {
                 fail_mode: gate::FailMode::Closed,
                 constraints: gate::Constraints::Advisory,
                 halt_scope: gate::HaltScope::Run,
+                govern: gate::Govern::Both,
             },
         });
         crate::process::spawn_named("housekeeping", housekeeping.run());
