@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
 const CONTAINED: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics.rs"]),
     ("dashmap", &["session/registry.rs"]),
+    ("aws_lc_rs", &["journal/sign.rs", "net", "policy/core/identity.rs"]),
     ("redb", &["state"]),
     ("regorus", &["policy/local"]),
     ("notify", &["policy/local"]),
@@ -45,7 +46,6 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("rustix", &["cli/child.rs", "net"]),
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
-    ("aws_lc_rs", &["net", "journal/sign.rs"]),
     ("axum", &["control", "health.rs", "app.rs", "app"]),
 ];
 
