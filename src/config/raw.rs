@@ -85,9 +85,17 @@ pub(super) struct Core {
     /// File with the API key, `obx_live_…` or `obx_test_…`; the key itself never stands in this file.
     #[schemars(extend("examples" = ["/run/secrets/openbox-api-key"]))]
     pub(super) api_key_file: Option<String>,
+    /// The agent's DID, `did:aip:…`: with its private key, every question to Core is signed.
+    #[schemars(extend("examples" = ["did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11"]))]
+    pub(super) agent_did: Option<String>,
+    /// File with the base64 of the agent's Ed25519 seed; the key itself never stands in this file.
+    #[schemars(extend("examples" = ["/run/secrets/openbox-agent-key"]))]
+    pub(super) agent_private_key_file: Option<String>,
     /// Longest wait for one answer of Core; the variable is in seconds.
     #[schemars(extend("examples" = ["30s"]))]
     pub(super) timeout: Option<String>,
+    /// Most times a question is asked again that got no answer, within `core.timeout`; together at most a tenth of all questions.
+    pub(super) retries: Option<u64>,
     /// Most questions asked at once; a further one waits for its turn.
     #[schemars(range(min = 1))]
     pub(super) in_flight_max: Option<u64>,
@@ -227,9 +235,24 @@ pub(super) struct Upstream {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Journal {
+    /// `none`, `batch` (written before a request leaves), or `every` (synced before, too).
+    #[schemars(extend("enum" = ["none", "batch", "every"]))]
+    pub(super) durability: Option<String>,
     /// Longest time until a decision is synced to the disk; a power cut may lose that window.
     #[schemars(extend("examples" = ["50ms"]))]
     pub(super) sync_within: Option<String>,
+    /// Size at which a segment is closed and the next begun, bytes.
+    #[schemars(range(min = 65536))]
+    pub(super) segment_bytes: Option<u64>,
+    /// When the disk takes no more: `refuse` what needs a record, or `drop_oldest` segments.
+    #[schemars(extend("enum" = ["refuse", "drop_oldest"]))]
+    pub(super) on_full: Option<String>,
+    /// Age at which a full segment is deleted.
+    #[schemars(extend("examples" = ["4800h"]))]
+    pub(super) keep_for: Option<String>,
+    /// Most bytes of all segments together; the oldest is deleted first.
+    #[schemars(range(min = 65536))]
+    pub(super) keep_bytes: Option<u64>,
 }
 
 /// What is written to standard error.
