@@ -198,10 +198,15 @@ impl Client {
             // Base and path were both checked, so together they are a path too.
             Uri::try_from(format!("{base}{path}")).unwrap_or(Uri::from_static(path))
         };
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
+        if let Some(identity) = &self.settings.identity {
+            // Anew for every request: Core takes a nonce once.
+            let (headers, at) = (request.headers_mut(), super::now());
+            identity.sign(headers, method.as_str(), path, &body, at);
+        }
         request
     }
 

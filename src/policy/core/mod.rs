@@ -3,6 +3,7 @@
 mod answer;
 mod approvals;
 mod client;
+mod identity;
 mod json;
 mod settings;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::{
 };
 use client::{Answered, Client, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
+pub use identity::{AgentDid, Identity, SigningKey};
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
 pub use wire::{served, told};
 
@@ -191,10 +193,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KeyRejected { url, said } => write!(
-                f,
-                "OpenBox Core at {url} rejected the API key ({said}); check OPENBOX_API_KEY"
-            ),
+            Self::KeyRejected { url, said } => {
+                write!(f, "OpenBox Core at {url} rejected us ({said})")
+            }
             Self::Unreachable { url, why } => write!(
                 f,
                 "OpenBox Core at {url} cannot be reached ({why}); check OPENBOX_URL and the network"

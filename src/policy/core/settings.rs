@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::redact::Secret;
 
+use super::identity::Identity;
+
 /// How to reach OpenBox Core.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -12,6 +14,8 @@ pub struct Settings {
     pub url: CoreUrl,
     /// As whom we ask.
     pub key: ApiKey,
+    /// As which agent we sign, where we sign.
+    pub identity: Option<Identity>,
     /// How long a question may take, from asking to the whole answer.
     pub answer_within: Duration,
     /// Most questions asked at once; a further one waits for its turn.
@@ -28,6 +32,7 @@ impl Settings {
         Self {
             url,
             key,
+            identity: None,
             answer_within: Duration::from_secs(30),
             in_flight_max: 256,
             answer_bytes_max: 1024 * 1024,

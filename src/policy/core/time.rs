@@ -11,11 +11,24 @@ use crate::domain::Timestamp;
 const MILLISECONDS_UTC: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
+/// What a signature is over: microseconds and an offset, as Python writes them.
+const MICROSECONDS_OFFSET: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]+00:00");
+
 /// `at` as the contract wants it.
 pub(super) fn written(at: Timestamp) -> String {
+    formatted(at, MILLISECONDS_UTC)
+}
+
+/// `at` as the signing SDKs write it.
+pub(super) fn written_signed(at: Timestamp) -> String {
+    formatted(at, MICROSECONDS_OFFSET)
+}
+
+fn formatted(at: Timestamp, as_this: &[BorrowedFormatItem<'_>]) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0))
         .ok()
-        .and_then(|at| at.format(MILLISECONDS_UTC).ok())
+        .and_then(|at| at.format(as_this).ok())
         .unwrap_or_default()
 }
 

@@ -191,12 +191,12 @@ fn statuses_mean_what_the_design_says() {
         (
             401,
             r#"{"reason_code":"invalid_api_key"}"#,
-            "unjudgeable: OpenBox Core answered HTTP 401, invalid_api_key: it does not accept our API key",
+            "unjudgeable: OpenBox Core answered HTTP 401, invalid_api_key: it does not accept our API key; check OPENBOX_API_KEY",
         ),
         (
             403,
             r#"{"code":"did_agent_mismatch"}"#,
-            "unjudgeable: OpenBox Core answered HTTP 403, did_agent_mismatch: it does not accept our API key",
+            "unjudgeable: OpenBox Core answered HTTP 403, did_agent_mismatch: the DID is of another agent than the API key; check OPENBOX_AGENT_DID and OPENBOX_API_KEY",
         ),
         (404, allow, "unjudgeable: OpenBox Core answered HTTP 404"),
         (408, allow, "unjudgeable: OpenBox Core answered HTTP 408"),
