@@ -29,7 +29,10 @@ const LAYERS: &[&[&str]] = &[
 const CONTAINED: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics.rs"]),
     ("dashmap", &["session/registry.rs"]),
-    ("aws_lc_rs", &["policy/core/identity.rs"]),
+    (
+        "aws_lc_rs",
+        &["policy/core/identity.rs", "policy/core/verify.rs"],
+    ),
     ("redb", &["state"]),
     ("regorus", &["policy/local"]),
     ("notify", &["policy/local"]),

@@ -9,6 +9,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod time;
+mod verify;
 mod wire;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use client::{Answered, Client, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
 pub use identity::{AgentDid, Identity, SigningKey};
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
+pub use verify::{Rejection, Signed, Signer, Unsigned, Verifier};
 pub use wire::{served, told};
 
 /// Asks OpenBox Core.
