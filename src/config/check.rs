@@ -135,6 +135,8 @@ impl Resolver<'_> {
         // Read in both modes, so that a mistake is told in both.
         let timeout = self.duration("core.timeout", raw_core.timeout);
         let validate = self.truth("core.validate", raw_core.validate);
+        let retries_max = self.count("core.retries", raw_core.retries, 0);
+        let retries_max = u32::try_from(retries_max).unwrap_or(u32::MAX);
         let in_flight_max = self.count("core.in_flight_max", raw_core.in_flight_max, 1);
         let identity = self.identity(raw_core.agent_did, raw_core.agent_private_key_file);
         let evaluate_within = self.duration("policy.evaluate_within", policy.evaluate_within);
@@ -165,6 +167,7 @@ impl Resolver<'_> {
                     PolicyMode::Core(CoreConfig {
                         client: core::Settings {
                             answer_within: timeout,
+                            retries_max,
                             in_flight_max,
                             identity,
                             ..core::Settings::new(url, api_key)

@@ -96,6 +96,8 @@ pub(super) struct Core {
     /// Longest wait for one answer of Core; the variable is in seconds.
     #[schemars(extend("examples" = ["30s"]))]
     pub(super) timeout: Option<String>,
+    /// Most times a question is asked again that got no answer, within `core.timeout`; together at most a tenth of all questions.
+    pub(super) retries: Option<u64>,
     /// Most questions asked at once; a further one waits for its turn.
     #[schemars(range(min = 1))]
     pub(super) in_flight_max: Option<u64>,

@@ -95,6 +95,7 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_GOVERNANCE_TIMEOUT"],
         Is("30s"),
     ),
+    key("core.retries", "2"),
     key("core.in_flight_max", "256"),
     set("core.validate", "", &["OPENBOX_VALIDATE"], Is("true")),
     set(

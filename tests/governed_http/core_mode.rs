@@ -23,7 +23,7 @@ pub(crate) fn setup(core_url: &str, fail_mode: &str, site: &Origin) -> Setup {
 fn world(fail_mode: &str) -> (Core, Origin, Sidecar) {
     let (core, site) = (Core::start(), Origin::site());
     let sidecar = setup(&core.url(), fail_mode, &site)
-        .config("core:\n  timeout: 400ms\n")
+        .config("core:\n  timeout: 400ms\n  retries: 0\n")
         .start();
     (core, site, sidecar)
 }
@@ -229,11 +229,16 @@ fn a_core_that_cannot_be_reached_is_what_the_fail_mode_says() {
 }
 
 #[test]
-fn a_question_is_not_asked_again_after_core_had_it() {
-    let (core, site, sidecar) = world("closed");
-    core.at("started", Say::Answer(500, "{}".to_owned()));
-    assert_eq!(sidecar.get(&site.url("/once")).code(), "policy_unavailable");
-    assert_eq!(core.asked("evaluate").len(), 1);
+fn what_got_no_answer_is_asked_again_and_what_got_one_is_not() {
+    for (status, code, times) in [(500, "policy_unavailable", 3), (404, "not_judgeable", 1)] {
+        let (core, site) = (Core::start(), Origin::site());
+        let sidecar = setup(&core.url(), "closed", &site).start();
+        core.at("started", Say::Answer(status, "{}".to_owned()));
+        assert_eq!(sidecar.get(&site.url("/x")).code(), code);
+        let asked = core.asked("evaluate");
+        assert_eq!(asked.len(), times, "{status}");
+        assert!(asked.iter().all(|question| *question == asked[0]));
+    }
 }
 
 #[test]

@@ -18,9 +18,10 @@ impl From<NoAnswer> for PolicyError {
     fn from(error: NoAnswer) -> Self {
         let reason = Reason::from_peer(&format!("OpenBox Core {error}"));
         match error {
-            NoAnswer::Unreachable(_) | NoAnswer::BrokeOff(_) | NoAnswer::TooSlow(_) => {
-                Self::Unavailable(reason)
-            }
+            NoAnswer::Unreachable(_)
+            | NoAnswer::BrokeOff(_)
+            | NoAnswer::TooSlow(_)
+            | NoAnswer::Resting(_) => Self::Unavailable(reason),
             // Queueing is our own bound, and load must not open it.
             NoAnswer::Queued(_) | NoAnswer::NotHttp(_) | NoAnswer::TooLong(_) => {
                 Self::Unjudgeable(reason)
@@ -163,10 +164,7 @@ fn redacted(guardrails: &Guardrails, input: Option<&JsonText>) -> Option<JsonTex
 fn refused(answered: &Answered) -> PolicyError {
     let status = answered.status;
     let complaint = complaint(answered);
-    let is_too_large = {
-        let said = complaint.to_ascii_lowercase();
-        said.contains("blob size exceeds") || said.contains("payload too large")
-    };
+    let is_too_large = answered.is_too_large();
     let answered = format!("OpenBox Core answered {}", said(status, &complaint));
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => PolicyError::Unjudgeable(
@@ -179,6 +177,19 @@ fn refused(answered: &Answered) -> PolicyError {
         StatusCode::TOO_MANY_REQUESTS => PolicyError::Unavailable(Reason::from_peer(&answered)),
         _ if status.is_server_error() => PolicyError::Unavailable(Reason::from_peer(&answered)),
         _ => PolicyError::Unjudgeable(Reason::from_peer(&answered)),
+    }
+}
+
+impl Answered {
+    /// Whether Core says that it was asked too much at once.
+    pub(super) fn is_too_large(&self) -> bool {
+        if self.status.is_success() {
+            return false;
+        }
+        let said = complaint(self).to_ascii_lowercase();
+        self.status == StatusCode::PAYLOAD_TOO_LARGE
+            || said.contains("blob size exceeds")
+            || said.contains("payload too large")
     }
 }
 

@@ -2,6 +2,7 @@
 //! in every way.
 
 mod answers;
+mod failing;
 mod server;
 mod told;
 mod vectors;
@@ -19,10 +20,14 @@ use super::{ApiKey, CoreUrl, Settings};
 const KEY: &str = "obx_test_capture_key_0003";
 
 fn settings(url: &str) -> Settings {
-    Settings::new(
-        CoreUrl::parse(url).unwrap(),
-        ApiKey::parse(Secret::new(KEY.to_owned())).unwrap(),
-    )
+    // What is asked again is a matter of its own: `failing`.
+    Settings {
+        retries_max: 0,
+        ..Settings::new(
+            CoreUrl::parse(url).unwrap(),
+            ApiKey::parse(Secret::new(KEY.to_owned())).unwrap(),
+        )
+    }
 }
 
 fn headers(fields: &[(&str, &str)]) -> Headers {

@@ -12,6 +12,7 @@ fn answered(status: u16, body: impl Into<Vec<u8>>) -> Answered {
     Answered {
         status: StatusCode::from_u16(status).unwrap(),
         body: body.into(),
+        retry_after: None,
     }
 }
 
@@ -200,7 +201,11 @@ fn statuses_mean_what_the_design_says() {
         ),
         (404, allow, "unjudgeable: OpenBox Core answered HTTP 404"),
         (408, allow, "unjudgeable: OpenBox Core answered HTTP 408"),
-        (413, allow, "unjudgeable: OpenBox Core answered HTTP 413"),
+        (
+            413,
+            allow,
+            "unjudgeable: OpenBox Core answered HTTP 413: this is too large to evaluate",
+        ),
         (429, allow, "unavailable: OpenBox Core answered HTTP 429"),
         (
             500,

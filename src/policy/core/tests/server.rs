@@ -23,7 +23,7 @@ use crate::process::spawn_named;
 
 /// What a server does with one request.
 #[derive(Clone)]
-enum Act {
+pub(super) enum Act {
     /// Writes this and keeps the connection.
     Say(String),
     /// Writes this and closes it.
@@ -34,21 +34,21 @@ enum Act {
     HangUp,
 }
 
-fn reply(status: u16, body: &str) -> String {
+pub(super) fn reply(status: u16, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
 }
 
-fn say(body: &str) -> Act {
+pub(super) fn say(body: &str) -> Act {
     Act::Say(reply(200, body))
 }
 
-const ALLOW: &str = r#"{"verdict":"allow","action":"continue"}"#;
+pub(super) const ALLOW: &str = r#"{"verdict":"allow","action":"continue"}"#;
 
 /// A Core that follows a script, one act a request, the last one for ever.
-struct Core {
+pub(super) struct Core {
     address: SocketAddr,
     seen: Arc<Seen>,
 }
@@ -64,7 +64,7 @@ struct Seen {
 }
 
 impl Core {
-    async fn start(script: Vec<Act>) -> Self {
+    pub(super) async fn start(script: Vec<Act>) -> Self {
         Self::with(script, Seen::default()).await
     }
 
@@ -92,7 +92,7 @@ impl Core {
         server
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}/base/", self.address)
     }
 
@@ -100,7 +100,7 @@ impl Core {
         CoreClient::new(settings(&self.url()), connect_plain())
     }
 
-    fn requests(&self) -> Vec<String> {
+    pub(super) fn requests(&self) -> Vec<String> {
         self.seen.requests.lock().unwrap().clone()
     }
 }
@@ -205,6 +205,7 @@ async fn a_question_is_written_as_the_contract_has_it() {
         format!("Authorization: Bearer {KEY}"),
         format!("User-Agent: OpenBox-SDK/openbox-sidecar-rust-v{version}"),
         format!("X-Openbox-Sdk-Version: openbox-sidecar-rust-v{version}"),
+        format!("Idempotency-Key: {}-started", OperationId::new(1, 2)),
         format!("Content-Length: {}", body.len()),
     ];
     assert_eq!(head.lines().collect::<Vec<_>>(), expected);
