@@ -31,7 +31,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("dashmap", &["session/registry.rs"]),
     (
         "aws_lc_rs",
-        &["policy/core/identity.rs", "policy/core/verify.rs"],
+        &["net", "policy/core/identity.rs", "policy/core/verify.rs"],
     ),
     ("redb", &["state"]),
     ("regorus", &["policy/local"]),

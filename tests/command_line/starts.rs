@@ -141,7 +141,7 @@ fn a_core_that_does_not_answer_or_does_not_know_the_key_is_told_at_start() {
     assert!(
         ended
             .err
-            .contains("rejected the API key (HTTP 401, invalid_api_key)"),
+            .contains("rejected us (HTTP 401, invalid_api_key: "),
         "{}",
         ended.err
     );
