@@ -212,6 +212,22 @@ fn no_answer_is_what_the_fail_mode_says_and_a_bad_answer_is_a_refusal_under_eith
     }
 }
 
+/// An SDK inside the agent asks the same Core; that is no operation.
+#[test]
+fn what_the_agent_asks_core_itself_passes_unasked_and_nothing_else_there_does() {
+    let (core, site) = (Core::start(), Origin::site());
+    let sidecar = setup(&core.url(), "closed", &site).start();
+    let url = |path: &str| format!("{}{path}", core.url());
+    let answer = sidecar.send("POST", &url("/api/v1/governance/evaluate"), &[], "{}");
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    // The agent's own question, and none of ours about it.
+    assert_eq!(core.asked("evaluate").len(), 1);
+    let record = sidecar.record_of("/api/v1/governance/evaluate", "started");
+    assert_eq!(record["policy"], "openbox-sidecar/core_api");
+    sidecar.get(&url("/api/v1/agents"));
+    assert_eq!(core.asked("evaluate").len(), 3, "both stages of the other");
+}
+
 #[test]
 fn a_core_that_cannot_be_reached_is_what_the_fail_mode_says() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();

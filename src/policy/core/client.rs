@@ -62,6 +62,26 @@ pub(super) enum Route {
     Approval,
 }
 
+impl Route {
+    pub(super) const ALL: [Self; 3] = [Self::Validate, Self::Evaluate, Self::Approval];
+
+    pub(super) fn method(self) -> Method {
+        match self {
+            Self::Validate => Method::GET,
+            Self::Evaluate | Self::Approval => Method::POST,
+        }
+    }
+
+    /// Behind the path of the base URL.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Validate => "/api/v1/auth/validate",
+            Self::Evaluate => "/api/v1/governance/evaluate",
+            Self::Approval => "/api/v1/governance/approval",
+        }
+    }
+}
+
 /// What was answered.
 #[derive(Debug)]
 pub(super) struct Answered {
@@ -229,11 +249,7 @@ impl Client {
     }
 
     fn request(&self, route: Route, body: Bytes, key: Option<HeaderValue>) -> Request<Asked> {
-        let (method, path) = match route {
-            Route::Validate => (Method::GET, "/api/v1/auth/validate"),
-            Route::Evaluate => (Method::POST, "/api/v1/governance/evaluate"),
-            Route::Approval => (Method::POST, "/api/v1/governance/approval"),
-        };
+        let (method, path) = (route.method(), route.path());
         let base = self.settings.url.base();
         let uri = if base.is_empty() {
             Uri::from_static(path)

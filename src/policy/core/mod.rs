@@ -8,6 +8,7 @@ mod client;
 mod compact;
 mod identity;
 mod json;
+mod passage;
 mod retry;
 mod settings;
 #[cfg(test)]
@@ -88,6 +89,11 @@ impl CoreClient {
 
 impl PolicyBackend for CoreClient {
     fn judge<'a>(&'a self, question: Question<'a>) -> Judging<'a> {
+        if let Question::Started(operation) | Question::Completed(operation, _) = question
+            && let Some(ruling) = passage::ruling(operation, self.client.url())
+        {
+            return Judging::Now(Ok(Arc::new(ruling)));
+        }
         Judging::Later(Box::pin(self.evaluate(question)))
     }
 

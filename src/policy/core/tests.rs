@@ -47,7 +47,7 @@ fn whole(text: &str) -> Capture {
     }
 }
 
-fn context(activity: Option<ActivityRef>) -> Arc<Context> {
+pub(super) fn context(activity: Option<ActivityRef>) -> Arc<Context> {
     Arc::new(Context {
         workflow_id: "wf-conf".into(),
         run_id: "run-conf".into(),
@@ -66,7 +66,7 @@ fn activity() -> ActivityRef {
     }
 }
 
-fn operation(context: Arc<Context>) -> Operation {
+pub(super) fn operation(context: Arc<Context>) -> Operation {
     Operation {
         id: OperationId::new(1, 2),
         trace: TraceId(0x5c05_5c74_a9b0_39f8_f942_6ec9_cf9f_37d4),
