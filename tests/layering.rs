@@ -31,7 +31,12 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("dashmap", &["session/registry.rs"]),
     (
         "aws_lc_rs",
-        &["journal/sign.rs", "net", "policy/core/identity.rs"],
+        &[
+            "journal/sign.rs",
+            "net",
+            "policy/core/identity.rs",
+            "policy/core/verify.rs",
+        ],
     ),
     ("redb", &["state"]),
     ("regorus", &["policy/local"]),
