@@ -105,6 +105,7 @@ impl Resolver<'_> {
                 sync_within: self.duration("journal.sync_within", raw.journal.sync_within),
             },
             http: self.http(raw.http),
+            postgres: self.postgres(raw.postgres, purpose),
             listen: self.listen(raw.listen, purpose),
             upstream: self.upstream(raw.upstream),
             state_dir,

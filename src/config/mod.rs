@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::net::dial;
 use crate::policy::{core, local};
-use crate::protocols::http as http_proxy;
+use crate::protocols::{http as http_proxy, postgres};
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -59,6 +59,8 @@ pub struct Config {
     pub journal: journal::Settings,
     /// The HTTP proxy's.
     pub http: http_proxy::Settings,
+    /// The relay's for PostgreSQL.
+    pub postgres: postgres::Settings,
     /// Where it listens.
     pub listen: Listen,
     /// How it connects.
