@@ -206,6 +206,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     // First of all: its lock says that the folder is ours.
     let journal = Journal::open(&config.journal).map_err(StartError::Journal)?;
     let (sockets, addresses) = listen(&config)?;
+    judge::is_another(&config.policy, &addresses.own())?;
     let (roots, tls) = trust::upstreams(&config.upstream)?;
     let mint = trust::mint(&config.state_dir, purpose)?;
     trust::publish(&config.state_dir, &roots, &mint)?;

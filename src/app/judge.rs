@@ -1,6 +1,7 @@
 //! Who decides, made from the configuration.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,4 +136,29 @@ fn connector(tls: Upstreams) -> Connector {
             Ok(io)
         })
     })
+}
+
+/// A Core that is this sidecar would ask itself for ever.
+///
+/// # Errors
+/// The URL of Core names one of `own`, the addresses that we listen on.
+pub(super) fn is_another(mode: &PolicyMode, own: &[SocketAddr]) -> Result<(), StartError> {
+    let PolicyMode::Core(core) = mode else {
+        return Ok(());
+    };
+    let url = &core.client.url;
+    let named: Vec<IpAddr> = match url.host() {
+        "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        host => host.parse().into_iter().collect(),
+    };
+    let is_ours = |at: &SocketAddr| {
+        let hears = |ip: &IpAddr| at.ip() == *ip || (at.ip().is_unspecified() && ip.is_loopback());
+        at.port() == url.port() && named.iter().any(hears)
+    };
+    if own.iter().any(is_ours) {
+        return Err(StartError::Core(format!(
+            "{url} is this sidecar itself; OPENBOX_CORE_URL (or core.url) must name OpenBox Core, and without it the embedded policy judges"
+        )));
+    }
+    Ok(())
 }

@@ -130,7 +130,10 @@ impl Resolver<'_> {
         // Read in both modes, so that a mistake is told in both.
         let timeout = self.duration("core.timeout", raw_core.timeout);
         let validate = self.truth("core.validate", raw_core.validate);
+        let retries_max = self.count("core.retries", raw_core.retries, 0);
+        let retries_max = u32::try_from(retries_max).unwrap_or(u32::MAX);
         let in_flight_max = self.count("core.in_flight_max", raw_core.in_flight_max, 1);
+        let identity = self.identity(raw_core.agent_did, raw_core.agent_private_key_file);
         let evaluate_within = self.duration("policy.evaluate_within", policy.evaluate_within);
         let undefined = self.choice(
             "policy.undefined",
@@ -159,7 +162,9 @@ impl Resolver<'_> {
                     PolicyMode::Core(CoreConfig {
                         client: core::Settings {
                             answer_within: timeout,
+                            retries_max,
                             in_flight_max,
+                            identity,
                             ..core::Settings::new(url, api_key)
                         },
                         validate: if validate {
@@ -174,6 +179,11 @@ impl Resolver<'_> {
                 if self.env.get("OPENBOX_API_KEY").is_some() {
                     let text = "OPENBOX_API_KEY is set without OPENBOX_CORE_URL: \
                                 the embedded policy judges, the key is not used";
+                    self.warnings.push(text.to_owned());
+                }
+                if identity.is_some() {
+                    let text = "OPENBOX_AGENT_DID is set without OPENBOX_CORE_URL: \
+                                the embedded policy judges, nothing is signed";
                     self.warnings.push(text.to_owned());
                 }
                 Some(PolicyMode::Local(local::Settings {
@@ -234,9 +244,7 @@ impl Resolver<'_> {
                 example: format!("unset {name}"),
             });
         }
-        let signing = ["OPENBOX_AGENT_DID", "OPENBOX_AGENT_PRIVATE_KEY"];
-        let signing = signing.into_iter().flat_map(|name| self.env.named(name));
-        let names = signing.chain(self.env.named("OPENBOX_SKIP_"));
+        let names = self.env.named("OPENBOX_SKIP_");
         let mut names: Vec<_> = names.map(str::to_owned).collect();
         if let Some(said) = self.env.get("OPENBOX_HITL_ENABLED") {
             match value::truth(said) {

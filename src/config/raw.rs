@@ -87,9 +87,17 @@ pub(super) struct Core {
     /// File with the API key, `obx_live_…` or `obx_test_…`; the key itself never stands in this file.
     #[schemars(extend("examples" = ["/run/secrets/openbox-api-key"]))]
     pub(super) api_key_file: Option<String>,
+    /// The agent's DID, `did:aip:…`: with its private key, every question to Core is signed.
+    #[schemars(extend("examples" = ["did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11"]))]
+    pub(super) agent_did: Option<String>,
+    /// File with the base64 of the agent's Ed25519 seed; the key itself never stands in this file.
+    #[schemars(extend("examples" = ["/run/secrets/openbox-agent-key"]))]
+    pub(super) agent_private_key_file: Option<String>,
     /// Longest wait for one answer of Core; the variable is in seconds.
     #[schemars(extend("examples" = ["30s"]))]
     pub(super) timeout: Option<String>,
+    /// Most times a question is asked again that got no answer, within `core.timeout`; together at most a tenth of all questions.
+    pub(super) retries: Option<u64>,
     /// Most questions asked at once; a further one waits for its turn.
     #[schemars(range(min = 1))]
     pub(super) in_flight_max: Option<u64>,

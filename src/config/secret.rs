@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::policy::core::ApiKey;
+use crate::policy::core::{AgentDid, ApiKey, Identity, SigningKey, Unfit};
 use crate::redact::Secret;
 
 use super::resolve::Resolver;
@@ -14,35 +14,102 @@ use super::value::Wrong;
 /// Longest secret file read, bytes.
 const SECRET_BYTES_MAX: u64 = 4_096;
 
+/// A secret, and where it was found.
+struct Kept {
+    at: String,
+    secret: Secret,
+}
+
+/// The problem was told already.
+struct Told;
+
 impl Resolver<'_> {
     /// The API key that goes with a Core; its absence is a problem.
     pub(super) fn api_key(&mut self, in_file: Option<String>) -> Option<ApiKey> {
-        let (at, key) = match (
-            self.env.get("OPENBOX_API_KEY"),
-            self.given("core.api_key_file", in_file),
-        ) {
-            (Some(_), Some(file)) if file.at == "OPENBOX_API_KEY_FILE" => {
-                let found = "OPENBOX_API_KEY is set too".to_owned();
-                let wrong = Wrong::new(found, "one of the two", "unset OPENBOX_API_KEY");
-                self.tell(&file.at, wrong);
-                return None;
-            }
-            (Some(key), _) => ("OPENBOX_API_KEY".to_owned(), Secret::new(key.to_owned())),
-            (None, Some(file)) => (file.at.clone(), self.secret_in(&file.at, &file.text)?),
-            (None, None) => {
+        let Kept { at, secret } = match self.kept("OPENBOX_API_KEY", "core.api_key_file", in_file) {
+            Ok(Some(kept)) => kept,
+            Ok(None) => {
                 let found = "a Core is set, and no API key".to_owned();
                 let expected = "the agent's API key, or OPENBOX_API_KEY_FILE with its path";
                 let wrong = Wrong::new(found, expected, "OPENBOX_API_KEY=obx_live_…");
                 self.tell("OPENBOX_API_KEY", wrong);
                 return None;
             }
+            Err(Told) => return None,
         };
-        match ApiKey::parse(key) {
+        match ApiKey::parse(secret) {
             Ok(key) => Some(key),
             Err(unfit) => {
                 self.tell(&at, unfit.into());
                 None
             }
+        }
+    }
+
+    /// As which agent questions are signed: a DID and its key, or neither.
+    pub(super) fn identity(
+        &mut self,
+        did_in_file: Option<String>,
+        key_in_file: Option<String>,
+    ) -> Option<Identity> {
+        const KEY: &str = "OPENBOX_AGENT_PRIVATE_KEY";
+        let did = self.given("core.agent_did", did_in_file);
+        let key = self
+            .kept(KEY, "core.agent_private_key_file", key_in_file)
+            .ok()?;
+        match (&did, &key) {
+            (Some(did), None) => {
+                let found = "a DID is set, and no private key to sign with".to_owned();
+                let expected = "the key too, in OPENBOX_AGENT_PRIVATE_KEY or a file, or neither";
+                let example = "OPENBOX_AGENT_PRIVATE_KEY_FILE=/run/secrets/openbox-agent-key";
+                self.tell(&did.at.clone(), Wrong::new(found, expected, example));
+            }
+            (None, Some(key)) => {
+                let found = "a private key is set, and no DID to sign as".to_owned();
+                let expected = "the DID too, in OPENBOX_AGENT_DID or core.agent_did, or neither";
+                let example = "OPENBOX_AGENT_DID=did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11";
+                self.tell(&key.at, Wrong::new(found, expected, example));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        let did = did.map(|did| (AgentDid::parse(&did.text), did.at));
+        let key = key.map(|key| (SigningKey::parse(&key.secret), key.at));
+        let did = did.and_then(|(did, at)| self.fit(did, &at));
+        let key = key.and_then(|(key, at)| self.fit(key, &at));
+        Some(Identity::new(did?, key?))
+    }
+
+    fn fit<T>(&mut self, parsed: Result<T, Unfit>, at: &str) -> Option<T> {
+        parsed.map_err(|unfit| self.tell(at, unfit.into())).ok()
+    }
+
+    /// A secret that stands in `variable`, or in the file that `key` names.
+    fn kept(
+        &mut self,
+        variable: &str,
+        key: &str,
+        in_file: Option<String>,
+    ) -> Result<Option<Kept>, Told> {
+        let (of_env, of_file) = (self.env.get(variable), self.given(key, in_file));
+        match (of_env, of_file) {
+            (Some(_), Some(file)) if file.at.strip_suffix("_FILE") == Some(variable) => {
+                let found = format!("{variable} is set too");
+                let wrong = Wrong::new(found, "one of the two", &format!("unset {variable}"));
+                self.tell(&file.at, wrong);
+                Err(Told)
+            }
+            (Some(secret), _) => Ok(Some(Kept {
+                at: variable.to_owned(),
+                secret: Secret::new(secret),
+            })),
+            (None, Some(file)) => {
+                let secret = self.secret_in(&file.at, &file.text).ok_or(Told)?;
+                Ok(Some(Kept {
+                    at: file.at,
+                    secret,
+                }))
+            }
+            (None, None) => Ok(None),
         }
     }
 

@@ -78,11 +78,24 @@ pub static SETTINGS: &[Setting] = &[
         Of("none; or the key itself in `OPENBOX_API_KEY`"),
     ),
     set(
+        "core.agent_did",
+        "",
+        &["OPENBOX_AGENT_DID"],
+        Of("none: nothing is signed"),
+    ),
+    set(
+        "core.agent_private_key_file",
+        "",
+        &["OPENBOX_AGENT_PRIVATE_KEY_FILE"],
+        Of("none; or the key itself in `OPENBOX_AGENT_PRIVATE_KEY`"),
+    ),
+    set(
         "core.timeout",
         "",
         &["OPENBOX_GOVERNANCE_TIMEOUT"],
         Is("30s"),
     ),
+    key("core.retries", "2"),
     key("core.in_flight_max", "256"),
     set("core.validate", "", &["OPENBOX_VALIDATE"], Is("true")),
     set(
@@ -237,6 +250,12 @@ pub static OUTSIDE: &[Outside] = &[
         env: "OPENBOX_API_KEY",
         default: "none",
         meaning: "The agent's API key for Core, `obx_live_…` or `obx_test_…`; taken out of the environment of what `run` starts.",
+    },
+    Outside {
+        flag: "",
+        env: "OPENBOX_AGENT_PRIVATE_KEY",
+        default: "none",
+        meaning: "The base64 of the agent's Ed25519 seed, which signs what Core is asked; taken out of the environment of what `run` starts.",
     },
     Outside {
         flag: "",

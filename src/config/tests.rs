@@ -186,6 +186,7 @@ fn every_problem_is_told_at_once_and_names_its_place() {
             ("OPENBOX_POLICY", "/nonexistent/p.rego"),
             ("OPENBOX_SKIP_SIGNALS", "x"),
             ("OPENBOX_AGENT_DID", "did:x"),
+            ("OPENBOX_AGENT_PRIVATE_KEY", "zqx"),
             ("OPENBOX_HITL_ENABLED", "false"),
             ("OPENBOX_DEBUG", "maybe"),
         ],
@@ -204,6 +205,7 @@ fn every_problem_is_told_at_once_and_names_its_place() {
         "OPENBOX_POLICY".to_owned(),
         "OPENBOX_SKIP_SIGNALS".to_owned(),
         "OPENBOX_AGENT_DID".to_owned(),
+        "OPENBOX_AGENT_PRIVATE_KEY".to_owned(),
         "OPENBOX_HITL_ENABLED".to_owned(),
         "OPENBOX_DEBUG".to_owned(),
     ];
@@ -319,6 +321,69 @@ fn the_names_of_the_sdks_work() {
         (core.validate, core.client.answer_within),
         (Validate::Never, Duration::from_millis(2_500))
     );
+}
+
+#[test]
+fn an_agent_signs_with_a_did_and_a_key_or_not_at_all() {
+    const DID: (&str, &str) = (
+        "OPENBOX_AGENT_DID",
+        "did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11",
+    );
+    const KEY: (&str, &str) = (
+        "OPENBOX_AGENT_PRIVATE_KEY",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seed");
+    std::fs::write(&path, format!("{}\n", KEY.1)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let file = ("OPENBOX_AGENT_PRIVATE_KEY_FILE", path.to_str().unwrap());
+    type Row<'a> = (&'a [(&'a str, &'a str)], bool, &'a [&'a str]);
+    let rows: &[Row<'_>] = &[
+        (&[], false, &[]),
+        (&[DID, KEY], true, &[]),
+        (&[DID, file], true, &[]),
+        (&[DID], false, &["OPENBOX_AGENT_DID"]),
+        (&[KEY], false, &["OPENBOX_AGENT_PRIVATE_KEY"]),
+        (&[file], false, &["OPENBOX_AGENT_PRIVATE_KEY_FILE"]),
+        (
+            &[DID, KEY, file],
+            false,
+            &["OPENBOX_AGENT_PRIVATE_KEY_FILE"],
+        ),
+        (
+            &[("OPENBOX_AGENT_DID", "did:web:x"), KEY],
+            false,
+            &["OPENBOX_AGENT_DID"],
+        ),
+        (
+            &[DID, ("OPENBOX_AGENT_PRIVATE_KEY", "zqxzqx")],
+            false,
+            &["OPENBOX_AGENT_PRIVATE_KEY"],
+        ),
+    ];
+    for (variables, signs, told) in rows {
+        let core = [
+            ("OPENBOX_URL", "https://core.example"),
+            ("OPENBOX_API_KEY", "obx_test_abc"),
+        ];
+        let variables: Vec<_> = core.iter().chain(*variables).copied().collect();
+        let result = serve([], &variables);
+        let text = format!("{result:?}");
+        assert!(!text.contains("zqx") && !text.contains(KEY.1), "{text}");
+        match result {
+            Ok(config) => {
+                assert!(told.is_empty(), "{variables:?}");
+                let PolicyMode::Core(core) = config.policy else {
+                    panic!("no Core")
+                };
+                assert_eq!(core.client.identity.is_some(), *signs, "{variables:?}");
+            }
+            Err(problems) => assert_eq!(places(Err(problems)), *told, "{variables:?}"),
+        }
+    }
+    let warnings = serve([], &[DID, KEY]).unwrap().warnings;
+    assert!(warnings[0].contains("OPENBOX_AGENT_DID"), "{warnings:?}");
 }
 
 #[test]

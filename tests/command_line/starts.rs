@@ -73,6 +73,27 @@ fn a_state_file_that_cannot_be_used_is_told_and_left_alone() {
 }
 
 #[test]
+fn a_core_that_is_the_sidecar_itself_is_told() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    for host in ["127.0.0.1", "localhost"] {
+        let setup = Setup::new()
+            .flag("--core-url", &format!("http://{host}:{port}"))
+            .env("OPENBOX_API_KEY", "obx_test_0123456789abcdef")
+            .flag("--agent-listen", &format!("127.0.0.1:{port}"));
+        let mut command = setup.command("serve");
+        for name in ["http", "operator", "health"] {
+            command.args([format!("--{name}-listen"), "127.0.0.1:0".to_owned()]);
+        }
+        let ended = process::run(&mut command);
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+        assert!(ended.err.contains("this sidecar itself"), "{}", ended.err);
+        assert!(ended.err.contains("OPENBOX_CORE_URL"), "{}", ended.err);
+    }
+}
+
+#[test]
 fn a_policy_that_cannot_be_loaded_names_file_and_line() {
     let rows = [
         ("syntax", "package test\n\nresult := {\n", ":4"),
@@ -141,7 +162,7 @@ fn a_core_that_does_not_answer_or_does_not_know_the_key_is_told_at_start() {
     assert!(
         ended
             .err
-            .contains("rejected the API key (HTTP 401, invalid_api_key)"),
+            .contains("rejected us (HTTP 401, invalid_api_key: "),
         "{}",
         ended.err
     );

@@ -23,7 +23,7 @@ pub(crate) fn setup(core_url: &str, fail_mode: &str, site: &Origin) -> Setup {
 fn world(fail_mode: &str) -> (Core, Origin, Sidecar) {
     let (core, site) = (Core::start(), Origin::site());
     let sidecar = setup(&core.url(), fail_mode, &site)
-        .config("core:\n  timeout: 400ms\n")
+        .config("core:\n  timeout: 400ms\n  retries: 0\n")
         .start();
     (core, site, sidecar)
 }
@@ -212,6 +212,22 @@ fn no_answer_is_what_the_fail_mode_says_and_a_bad_answer_is_a_refusal_under_eith
     }
 }
 
+/// An SDK inside the agent asks the same Core; that is no operation.
+#[test]
+fn what_the_agent_asks_core_itself_passes_unasked_and_nothing_else_there_does() {
+    let (core, site) = (Core::start(), Origin::site());
+    let sidecar = setup(&core.url(), "closed", &site).start();
+    let url = |path: &str| format!("{}{path}", core.url());
+    let answer = sidecar.send("POST", &url("/api/v1/governance/evaluate"), &[], "{}");
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    // The agent's own question, and none of ours about it.
+    assert_eq!(core.asked("evaluate").len(), 1);
+    let record = sidecar.record_of("/api/v1/governance/evaluate", "started");
+    assert_eq!(record["policy"], "openbox-sidecar/core_api");
+    sidecar.get(&url("/api/v1/agents"));
+    assert_eq!(core.asked("evaluate").len(), 3, "both stages of the other");
+}
+
 #[test]
 fn a_core_that_cannot_be_reached_is_what_the_fail_mode_says() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -229,11 +245,16 @@ fn a_core_that_cannot_be_reached_is_what_the_fail_mode_says() {
 }
 
 #[test]
-fn a_question_is_not_asked_again_after_core_had_it() {
-    let (core, site, sidecar) = world("closed");
-    core.at("started", Say::Answer(500, "{}".to_owned()));
-    assert_eq!(sidecar.get(&site.url("/once")).code(), "policy_unavailable");
-    assert_eq!(core.asked("evaluate").len(), 1);
+fn what_got_no_answer_is_asked_again_and_what_got_one_is_not() {
+    for (status, code, times) in [(500, "policy_unavailable", 3), (404, "not_judgeable", 1)] {
+        let (core, site) = (Core::start(), Origin::site());
+        let sidecar = setup(&core.url(), "closed", &site).start();
+        core.at("started", Say::Answer(status, "{}".to_owned()));
+        assert_eq!(sidecar.get(&site.url("/x")).code(), code);
+        let asked = core.asked("evaluate");
+        assert_eq!(asked.len(), times, "{status}");
+        assert!(asked.iter().all(|question| *question == asked[0]));
+    }
 }
 
 #[test]

@@ -18,9 +18,10 @@ impl From<NoAnswer> for PolicyError {
     fn from(error: NoAnswer) -> Self {
         let reason = Reason::from_peer(&format!("OpenBox Core {error}"));
         match error {
-            NoAnswer::Unreachable(_) | NoAnswer::BrokeOff(_) | NoAnswer::TooSlow(_) => {
-                Self::Unavailable(reason)
-            }
+            NoAnswer::Unreachable(_)
+            | NoAnswer::BrokeOff(_)
+            | NoAnswer::TooSlow(_)
+            | NoAnswer::Resting(_) => Self::Unavailable(reason),
             // Queueing is our own bound, and load must not open it.
             NoAnswer::Queued(_) | NoAnswer::NotHttp(_) | NoAnswer::TooLong(_) => {
                 Self::Unjudgeable(reason)
@@ -163,14 +164,11 @@ fn redacted(guardrails: &Guardrails, input: Option<&JsonText>) -> Option<JsonTex
 fn refused(answered: &Answered) -> PolicyError {
     let status = answered.status;
     let complaint = complaint(answered);
-    let is_too_large = {
-        let said = complaint.to_ascii_lowercase();
-        said.contains("blob size exceeds") || said.contains("payload too large")
-    };
+    let is_too_large = answered.is_too_large();
     let answered = format!("OpenBox Core answered {}", said(status, &complaint));
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => PolicyError::Unjudgeable(
-            Reason::from_peer(&format!("{answered}: it does not accept our API key")),
+            Reason::from_peer(&format!("{answered}: {}", why_rejected(&complaint))),
         ),
         // An agent decides how large its questions are.
         _ if is_too_large => PolicyError::Unjudgeable(Reason::from_peer(&format!(
@@ -179,6 +177,19 @@ fn refused(answered: &Answered) -> PolicyError {
         StatusCode::TOO_MANY_REQUESTS => PolicyError::Unavailable(Reason::from_peer(&answered)),
         _ if status.is_server_error() => PolicyError::Unavailable(Reason::from_peer(&answered)),
         _ => PolicyError::Unjudgeable(Reason::from_peer(&answered)),
+    }
+}
+
+impl Answered {
+    /// Whether Core says that it was asked too much at once.
+    pub(super) fn is_too_large(&self) -> bool {
+        if self.status.is_success() {
+            return false;
+        }
+        let said = complaint(self).to_ascii_lowercase();
+        self.status == StatusCode::PAYLOAD_TOO_LARGE
+            || said.contains("blob size exceeds")
+            || said.contains("payload too large")
     }
 }
 
@@ -194,21 +205,69 @@ pub(super) fn poll_refused(answered: &Answered) -> PolicyError {
 
 /// Reads the answer to our introduction.
 pub(super) fn introduced(answered: &Answered, url: String) -> Result<(), StartError> {
-    let said = said(answered.status, &complaint(answered));
+    let complaint = complaint(answered);
+    let rejected = || {
+        let said = said(answered.status, &complaint);
+        format!("{said}: {}", why_rejected(&complaint))
+    };
+    let said = said(answered.status, &complaint);
     match answered.status {
         StatusCode::OK => {
             // Clients go by the status alone, so an unreadable body says nothing.
             let body: Introduced = object(&answered.body).unwrap_or_default();
             match body.valid {
-                Some(Value::Bool(false)) => Err(StartError::KeyRejected { url, said }),
+                Some(Value::Bool(false)) => Err(StartError::KeyRejected {
+                    url,
+                    said: rejected(),
+                }),
                 _ => Ok(()),
             }
         }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Err(StartError::KeyRejected { url, said })
-        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(StartError::KeyRejected {
+            url,
+            said: rejected(),
+        }),
         _ => Err(StartError::Unexpected { url, said }),
     }
+}
+
+/// What a rejection means for whoever configured us, by its reason code.
+fn why_rejected(complaint: &str) -> &'static str {
+    const MEANINGS: [(&str, &str); 7] = [
+        (
+            "timestamp_outside_window",
+            "the clock of this machine is more than five minutes off; set it, for example with NTP",
+        ),
+        (
+            "timestamp_skew",
+            "the clock of this machine is more than five minutes off; set it, for example with NTP",
+        ),
+        (
+            "signature_invalid",
+            "it holds another public key for this agent; check OPENBOX_AGENT_PRIVATE_KEY",
+        ),
+        (
+            "nonce_replayed",
+            "it saw this request before; does something between us repeat requests?",
+        ),
+        (
+            "did_agent_mismatch",
+            "the DID is of another agent than the API key; check OPENBOX_AGENT_DID and OPENBOX_API_KEY",
+        ),
+        (
+            "verifier_not_configured",
+            "it cannot check signatures of this agent; register its key, or unset OPENBOX_AGENT_DID",
+        ),
+        (
+            "invalid_api_key",
+            "it does not accept our API key; check OPENBOX_API_KEY",
+        ),
+    ];
+    let meaning = MEANINGS.iter().find(|(code, _)| complaint.contains(code));
+    meaning.map_or(
+        "it does not accept our API key; check OPENBOX_API_KEY, and OPENBOX_AGENT_DID where it is set",
+        |(_, meaning)| meaning,
+    )
 }
 
 /// `401 (invalid_api_key)`.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
@@ -23,6 +25,7 @@ use crate::policy::Later;
 use crate::process::workers;
 
 use super::settings::{CoreUrl, Scheme, Settings};
+use super::time;
 
 /// A connection's bytes, whatever carries them.
 pub trait Io: Read + Write + Unpin + Send {}
@@ -59,11 +62,33 @@ pub(super) enum Route {
     Approval,
 }
 
+impl Route {
+    pub(super) const ALL: [Self; 3] = [Self::Validate, Self::Evaluate, Self::Approval];
+
+    pub(super) fn method(self) -> Method {
+        match self {
+            Self::Validate => Method::GET,
+            Self::Evaluate | Self::Approval => Method::POST,
+        }
+    }
+
+    /// Behind the path of the base URL.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Validate => "/api/v1/auth/validate",
+            Self::Evaluate => "/api/v1/governance/evaluate",
+            Self::Approval => "/api/v1/governance/approval",
+        }
+    }
+}
+
 /// What was answered.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) status: StatusCode,
     pub(super) body: Vec<u8>,
+    /// When Core wants to be asked again.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// Why nothing was answered, or nothing that can be read.
@@ -72,6 +97,8 @@ pub(super) enum NoAnswer {
     Unreachable(io::Error),
     BrokeOff(hyper::Error),
     TooSlow(Duration),
+    /// It did not answer before, and is left alone for so long.
+    Resting(Duration),
     /// It would have waited for our own other questions.
     Queued(usize),
     NotHttp(hyper::Error),
@@ -84,12 +111,21 @@ impl fmt::Display for NoAnswer {
             Self::Unreachable(error) => write!(f, "cannot be reached: {error}"),
             Self::BrokeOff(error) => write!(f, "broke off before it had answered: {error}"),
             Self::TooSlow(within) => write!(f, "did not answer within {within:?}"),
+            Self::Resting(rest) => {
+                write!(f, "did not answer before, and is left alone for {rest:.1?}")
+            }
             Self::Queued(max) => write!(f, "was not asked in time: {max} questions were open"),
             Self::NotHttp(error) => write!(f, "does not speak HTTP: {error}"),
             Self::TooLong(max) => write!(f, "answered with more than {max} bytes"),
         }
     }
 }
+
+/// Names a question over all its retries.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// How many may wait for each question that is being asked.
+const WAITING_PER_SLOT: usize = 16;
 
 type Asked = Full<Bytes>;
 
@@ -100,6 +136,8 @@ pub(super) struct Client {
     /// By worker: a connection is served best by the thread that opened it.
     pool: Arc<Pool<usize, Asked>>,
     slots: Semaphore,
+    /// Who waits for a slot.
+    places: Semaphore,
     headers: HeaderMap,
 }
 
@@ -121,6 +159,12 @@ impl Client {
                 ..PoolSettings::default()
             }),
             slots: Semaphore::new(settings.in_flight_max.clamp(1, Semaphore::MAX_PERMITS)),
+            places: Semaphore::new(
+                settings
+                    .in_flight_max
+                    .saturating_mul(WAITING_PER_SLOT)
+                    .clamp(1, Semaphore::MAX_PERMITS),
+            ),
             headers: headers(&settings),
             settings,
             connector,
@@ -135,30 +179,49 @@ impl Client {
         self.pool.sweep(now);
     }
 
-    /// Asks, within the deadline of the settings: waiting for a slot, dialing,
-    /// sending and reading together. Cancel-safe: dropping it closes the
-    /// connection.
-    pub(super) async fn call(&self, route: Route, body: Vec<u8>) -> Result<Answered, NoAnswer> {
-        let within = self.settings.answer_within;
+    /// Asks, `within` so long: waiting for a slot, dialing, sending and reading
+    /// together. `key` names what is asked over all retries. Cancel-safe:
+    /// dropping it closes the connection.
+    pub(super) async fn call(
+        &self,
+        route: Route,
+        body: Bytes,
+        key: Option<HeaderValue>,
+        within: Duration,
+    ) -> Result<Answered, NoAnswer> {
         let begun = Instant::now();
         let queued = || NoAnswer::Queued(self.settings.in_flight_max);
         let (slot, late) = match self.slots.try_acquire() {
-            Ok(slot) => (slot, NoAnswer::TooSlow(within)),
-            Err(_) => match timeout(within, self.slots.acquire()).await {
-                // Too little time was left for Core: not Core's doing.
-                Ok(Ok(slot)) => (slot, queued()),
-                Ok(Err(_)) | Err(_) => return Err(queued()),
-            },
+            Ok(slot) => (slot, NoAnswer::TooSlow(self.settings.answer_within)),
+            Err(_) => {
+                // Before memory grows with those who wait.
+                let place = self.places.try_acquire().map_err(|_| queued())?;
+                let slot = timeout(within, self.slots.acquire()).await;
+                drop(place);
+                match slot {
+                    // Too little time was left for Core: not Core's doing.
+                    Ok(Ok(slot)) => (slot, queued()),
+                    Ok(Err(_)) | Err(_) => return Err(queued()),
+                }
+            }
         };
         let left = within.saturating_sub(begun.elapsed());
-        let answered = timeout(left, self.exchange(route, body.into())).await;
+        let answered = timeout(left, self.exchange(route, body, key)).await;
         drop(slot);
         answered.unwrap_or(Err(late))
     }
 
-    async fn exchange(&self, route: Route, body: Bytes) -> Result<Answered, NoAnswer> {
+    async fn exchange(
+        &self,
+        route: Route,
+        body: Bytes,
+        key: Option<HeaderValue>,
+    ) -> Result<Answered, NoAnswer> {
         if let Some(kept) = self.pool.take(&workers::current()) {
-            match kept.send(self.request(route, body.clone())).await {
+            match kept
+                .send(self.request(route, body.clone(), key.clone()))
+                .await
+            {
                 Ok(response) => return self.read(response).await,
                 // Core may close a kept connection just when it is used again:
                 // that says nothing about Core, so a fresh one is asked once.
@@ -179,18 +242,14 @@ impl Client {
             .await
             .map_err(NoAnswer::BrokeOff)?;
         let fresh = self.pool.adopt(workers::current(), fresh);
-        match fresh.send(self.request(route, body)).await {
+        match fresh.send(self.request(route, body, key)).await {
             Ok(response) => self.read(response).await,
             Err(error) => Err(lost(error)),
         }
     }
 
-    fn request(&self, route: Route, body: Bytes) -> Request<Asked> {
-        let (method, path) = match route {
-            Route::Validate => (Method::GET, "/api/v1/auth/validate"),
-            Route::Evaluate => (Method::POST, "/api/v1/governance/evaluate"),
-            Route::Approval => (Method::POST, "/api/v1/governance/approval"),
-        };
+    fn request(&self, route: Route, body: Bytes, key: Option<HeaderValue>) -> Request<Asked> {
+        let (method, path) = (route.method(), route.path());
         let base = self.settings.url.base();
         let uri = if base.is_empty() {
             Uri::from_static(path)
@@ -198,16 +257,27 @@ impl Client {
             // Base and path were both checked, so together they are a path too.
             Uri::try_from(format!("{base}{path}")).unwrap_or(Uri::from_static(path))
         };
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
+        if let Some(identity) = &self.settings.identity {
+            // Anew for every request: Core takes a nonce once.
+            let (headers, at) = (request.headers_mut(), super::now());
+            identity.sign(headers, method.as_str(), path, &body, at);
+        }
+        if let Some(key) = key {
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        }
         request
     }
 
     async fn read(&self, response: Response<DrivenBody<Asked>>) -> Result<Answered, NoAnswer> {
         let max = self.settings.answer_bytes_max;
         let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after =
+            retry_after.and_then(|value| time::retry_after(value.to_str().ok()?, super::now()));
         let mut body = response.into_body();
         let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if said > max {
@@ -223,7 +293,11 @@ impl Client {
                 read.extend_from_slice(data);
             }
         }
-        Ok(Answered { status, body: read })
+        Ok(Answered {
+            status,
+            body: read,
+            retry_after,
+        })
     }
 }
 

@@ -2,8 +2,14 @@
 
 mod answer;
 mod approvals;
+mod ask;
+mod breaker;
 mod client;
+mod compact;
+mod identity;
 mod json;
+mod passage;
+mod retry;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -13,17 +19,19 @@ mod wire;
 use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::domain::{ActivityRef, Context, JsonText, Operation, Reason, Timestamp};
 
-use super::{
-    ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Ruling,
-};
+use super::{ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question};
+use breaker::Breaker;
 use client::{Answered, Client, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
+pub use identity::{AgentDid, Identity, SigningKey};
+use retry::Retries;
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
 pub use wire::{served, told};
 
@@ -32,6 +40,9 @@ pub use wire::{served, told};
 pub struct CoreClient {
     client: Client,
     question_bytes_max: usize,
+    answer_within: Duration,
+    breaker: Breaker,
+    retries: Retries,
 }
 
 impl CoreClient {
@@ -39,6 +50,9 @@ impl CoreClient {
     pub fn new(settings: Settings, connector: Connector) -> Self {
         Self {
             question_bytes_max: settings.question_bytes_max,
+            answer_within: settings.answer_within,
+            breaker: Breaker::default(),
+            retries: Retries::new(settings.retries_max),
             client: Client::new(settings, connector),
         }
     }
@@ -51,7 +65,11 @@ impl CoreClient {
     /// there does not answer as Core does.
     pub async fn validate(&self) -> Result<(), StartError> {
         let url = self.client.url().to_string();
-        match self.client.call(Route::Validate, Vec::new()).await {
+        match self
+            .client
+            .call(Route::Validate, Bytes::new(), None, self.answer_within)
+            .await
+        {
             Err(error) => Err(StartError::Unreachable {
                 url,
                 why: error.to_string(),
@@ -65,41 +83,16 @@ impl CoreClient {
     pub fn sweep(&self, now: Instant) {
         self.client.sweep(now);
     }
-
-    async fn evaluate(
-        &self,
-        question: Vec<u8>,
-        input: Option<JsonText>,
-    ) -> Result<Arc<Ruling>, PolicyError> {
-        let answered = self.client.call(Route::Evaluate, question).await?;
-        answer::ruling(&answered, input.as_ref()).map(Arc::new)
-    }
 }
 
 impl PolicyBackend for CoreClient {
     fn judge<'a>(&'a self, question: Question<'a>) -> Judging<'a> {
-        let (text, input) = match question {
-            Question::Started(operation) => (
-                wire::operation(operation, None),
-                input_of(&operation.context),
-            ),
-            Question::Completed(operation, completion) => (
-                wire::operation(operation, Some(completion)),
-                input_of(&operation.context),
-            ),
-            Question::Event(event) => (
-                wire::event(event),
-                wire::input_of(event)
-                    .cloned()
-                    .or_else(|| input_of(&event.context)),
-            ),
-        };
-        if text.len() > self.question_bytes_max {
-            let (is, max) = (text.len(), self.question_bytes_max);
-            let reason = format!("too large to evaluate: {is} bytes, at most {max} are sent");
-            return Judging::Now(Err(PolicyError::Unjudgeable(Reason(reason.into()))));
+        if let Question::Started(operation) | Question::Completed(operation, _) = question
+            && let Some(ruling) = passage::ruling(operation, self.client.url())
+        {
+            return Judging::Now(Ok(Arc::new(ruling)));
         }
-        Judging::Later(Box::pin(self.evaluate(text, input)))
+        Judging::Later(Box::pin(self.evaluate(question)))
     }
 
     fn approvals_at(&self) -> ApprovalsAt {
@@ -115,7 +108,10 @@ impl PolicyBackend for CoreClient {
             return Box::pin(ready(Err(PolicyError::Unjudgeable(reason))));
         };
         Box::pin(async move {
-            let answered = self.client.call(Route::Approval, question).await?;
+            let answered = self
+                .client
+                .call(Route::Approval, question.into(), None, self.answer_within)
+                .await?;
             approvals::state(&answered, now())
         })
     }
@@ -191,10 +187,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KeyRejected { url, said } => write!(
-                f,
-                "OpenBox Core at {url} rejected the API key ({said}); check OPENBOX_API_KEY"
-            ),
+            Self::KeyRejected { url, said } => {
+                write!(f, "OpenBox Core at {url} rejected us ({said})")
+            }
             Self::Unreachable { url, why } => write!(
                 f,
                 "OpenBox Core at {url} cannot be reached ({why}); check OPENBOX_URL and the network"

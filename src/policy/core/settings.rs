@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::redact::Secret;
 
+use super::identity::Identity;
+
 /// How to reach OpenBox Core.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -12,13 +14,19 @@ pub struct Settings {
     pub url: CoreUrl,
     /// As whom we ask.
     pub key: ApiKey,
+    /// As which agent we sign, where we sign.
+    pub identity: Option<Identity>,
     /// How long a question may take, from asking to the whole answer.
     pub answer_within: Duration,
+    /// Most times a question is asked again that got no answer, within
+    /// `answer_within`; together at most a tenth of all questions.
+    pub retries_max: u32,
     /// Most questions asked at once; a further one waits for its turn.
     pub in_flight_max: usize,
     /// Largest answer read, bytes.
     pub answer_bytes_max: usize,
-    /// Largest question asked, bytes. Core itself fails on larger ones.
+    /// Largest question asked, bytes; a larger one is said shorter. Core itself
+    /// fails on larger ones.
     pub question_bytes_max: usize,
 }
 
@@ -28,10 +36,12 @@ impl Settings {
         Self {
             url,
             key,
+            identity: None,
             answer_within: Duration::from_secs(30),
+            retries_max: 2,
             in_flight_max: 256,
             answer_bytes_max: 1024 * 1024,
-            question_bytes_max: 1024 * 1024,
+            question_bytes_max: 256_000,
         }
     }
 }

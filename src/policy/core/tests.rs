@@ -2,6 +2,7 @@
 //! in every way.
 
 mod answers;
+mod failing;
 mod server;
 mod told;
 mod vectors;
@@ -19,10 +20,14 @@ use super::{ApiKey, CoreUrl, Settings};
 const KEY: &str = "obx_test_capture_key_0003";
 
 fn settings(url: &str) -> Settings {
-    Settings::new(
-        CoreUrl::parse(url).unwrap(),
-        ApiKey::parse(Secret::new(KEY.to_owned())).unwrap(),
-    )
+    // What is asked again is a matter of its own: `failing`.
+    Settings {
+        retries_max: 0,
+        ..Settings::new(
+            CoreUrl::parse(url).unwrap(),
+            ApiKey::parse(Secret::new(KEY.to_owned())).unwrap(),
+        )
+    }
 }
 
 fn headers(fields: &[(&str, &str)]) -> Headers {
@@ -42,7 +47,7 @@ fn whole(text: &str) -> Capture {
     }
 }
 
-fn context(activity: Option<ActivityRef>) -> Arc<Context> {
+pub(super) fn context(activity: Option<ActivityRef>) -> Arc<Context> {
     Arc::new(Context {
         workflow_id: "wf-conf".into(),
         run_id: "run-conf".into(),
@@ -61,7 +66,7 @@ fn activity() -> ActivityRef {
     }
 }
 
-fn operation(context: Arc<Context>) -> Operation {
+pub(super) fn operation(context: Arc<Context>) -> Operation {
     Operation {
         id: OperationId::new(1, 2),
         trace: TraceId(0x5c05_5c74_a9b0_39f8_f942_6ec9_cf9f_37d4),

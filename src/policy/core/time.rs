@@ -1,8 +1,10 @@
 //! Points in time as Core's wire writes them, out and in.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 use time::macros::format_description;
 
 use crate::domain::Timestamp;
@@ -11,11 +13,24 @@ use crate::domain::Timestamp;
 const MILLISECONDS_UTC: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
+/// What a signature is over: microseconds and an offset, as Python writes them.
+const MICROSECONDS_OFFSET: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]+00:00");
+
 /// `at` as the contract wants it.
 pub(super) fn written(at: Timestamp) -> String {
+    formatted(at, MILLISECONDS_UTC)
+}
+
+/// `at` as the signing SDKs write it.
+pub(super) fn written_signed(at: Timestamp) -> String {
+    formatted(at, MICROSECONDS_OFFSET)
+}
+
+fn formatted(at: Timestamp, as_this: &[BorrowedFormatItem<'_>]) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0))
         .ok()
-        .and_then(|at| at.format(MILLISECONDS_UTC).ok())
+        .and_then(|at| at.format(as_this).ok())
         .unwrap_or_default()
 }
 
@@ -50,9 +65,39 @@ pub(super) fn read(text: &str) -> Option<Timestamp> {
     u64::try_from(at.unix_timestamp_nanos()).ok().map(Timestamp)
 }
 
+/// What `Retry-After` asks for (RFC 9110 §10.2.3): seconds, or a date.
+pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = OffsetDateTime::parse(text.trim(), &Rfc2822).ok()?;
+    let at = u64::try_from(at.unix_timestamp_nanos()).ok()?;
+    Some(Timestamp(at).since(now))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_as_a_date() {
+        let now = Timestamp(784_111_767_000_000_000);
+        let seconds = Duration::from_secs;
+        #[rustfmt::skip]
+        let table = [
+            ("0",                             Some(seconds(0))),
+            (" 120 ",                         Some(seconds(120))),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(seconds(10))),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(seconds(0))),
+            ("-1",                            None),
+            ("1.5",                           None),
+            ("soon",                          None),
+            ("",                              None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(retry_after(text, now), expected, "{text}");
+        }
+    }
 
     #[test]
     fn every_spelling_of_a_moment_is_that_moment() {

@@ -12,6 +12,7 @@ fn answered(status: u16, body: impl Into<Vec<u8>>) -> Answered {
     Answered {
         status: StatusCode::from_u16(status).unwrap(),
         body: body.into(),
+        retry_after: None,
     }
 }
 
@@ -191,16 +192,20 @@ fn statuses_mean_what_the_design_says() {
         (
             401,
             r#"{"reason_code":"invalid_api_key"}"#,
-            "unjudgeable: OpenBox Core answered HTTP 401, invalid_api_key: it does not accept our API key",
+            "unjudgeable: OpenBox Core answered HTTP 401, invalid_api_key: it does not accept our API key; check OPENBOX_API_KEY",
         ),
         (
             403,
             r#"{"code":"did_agent_mismatch"}"#,
-            "unjudgeable: OpenBox Core answered HTTP 403, did_agent_mismatch: it does not accept our API key",
+            "unjudgeable: OpenBox Core answered HTTP 403, did_agent_mismatch: the DID is of another agent than the API key; check OPENBOX_AGENT_DID and OPENBOX_API_KEY",
         ),
         (404, allow, "unjudgeable: OpenBox Core answered HTTP 404"),
         (408, allow, "unjudgeable: OpenBox Core answered HTTP 408"),
-        (413, allow, "unjudgeable: OpenBox Core answered HTTP 413"),
+        (
+            413,
+            allow,
+            "unjudgeable: OpenBox Core answered HTTP 413: this is too large to evaluate",
+        ),
         (429, allow, "unavailable: OpenBox Core answered HTTP 429"),
         (
             500,

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::domain::{Reason, Verdict};
-use crate::policy::core::{BoxedIo, Connector, CoreClient, StartError, connect_plain};
+use crate::policy::core::{
+    AgentDid, BoxedIo, Connector, CoreClient, Identity, SigningKey, StartError, connect_plain,
+};
 use crate::policy::{
     ApprovalState, ApprovalsAt, Judging, PolicyBackend, PolicyError, Question, Ruling,
 };
@@ -21,7 +23,7 @@ use crate::process::spawn_named;
 
 /// What a server does with one request.
 #[derive(Clone)]
-enum Act {
+pub(super) enum Act {
     /// Writes this and keeps the connection.
     Say(String),
     /// Writes this and closes it.
@@ -32,21 +34,21 @@ enum Act {
     HangUp,
 }
 
-fn reply(status: u16, body: &str) -> String {
+pub(super) fn reply(status: u16, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
 }
 
-fn say(body: &str) -> Act {
+pub(super) fn say(body: &str) -> Act {
     Act::Say(reply(200, body))
 }
 
-const ALLOW: &str = r#"{"verdict":"allow","action":"continue"}"#;
+pub(super) const ALLOW: &str = r#"{"verdict":"allow","action":"continue"}"#;
 
 /// A Core that follows a script, one act a request, the last one for ever.
-struct Core {
+pub(super) struct Core {
     address: SocketAddr,
     seen: Arc<Seen>,
 }
@@ -62,7 +64,7 @@ struct Seen {
 }
 
 impl Core {
-    async fn start(script: Vec<Act>) -> Self {
+    pub(super) async fn start(script: Vec<Act>) -> Self {
         Self::with(script, Seen::default()).await
     }
 
@@ -90,7 +92,7 @@ impl Core {
         server
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}/base/", self.address)
     }
 
@@ -98,7 +100,7 @@ impl Core {
         CoreClient::new(settings(&self.url()), connect_plain())
     }
 
-    fn requests(&self) -> Vec<String> {
+    pub(super) fn requests(&self) -> Vec<String> {
         self.seen.requests.lock().unwrap().clone()
     }
 }
@@ -203,6 +205,7 @@ async fn a_question_is_written_as_the_contract_has_it() {
         format!("Authorization: Bearer {KEY}"),
         format!("User-Agent: OpenBox-SDK/openbox-sidecar-rust-v{version}"),
         format!("X-Openbox-Sdk-Version: openbox-sidecar-rust-v{version}"),
+        format!("Idempotency-Key: {}-started", OperationId::new(1, 2)),
         format!("Content-Length: {}", body.len()),
     ];
     assert_eq!(head.lines().collect::<Vec<_>>(), expected);
@@ -223,7 +226,7 @@ async fn a_poll_and_an_introduction_go_to_their_own_routes() {
     assert_eq!(client.approval(&context).await, Ok(ApprovalState::Granted));
     let error = client.validate().await.unwrap_err().to_string();
     assert!(
-        error.contains("rejected the API key (HTTP 401, invalid_api_key); check OPENBOX_API_KEY"),
+        error.contains("rejected us (HTTP 401, invalid_api_key: it does not accept our API key; check OPENBOX_API_KEY)"),
         "{error}"
     );
     let requests = core.requests();
@@ -471,6 +474,85 @@ async fn a_question_given_up_leaves_no_connection_behind() {
     });
     answer.unwrap();
     assert_eq!(core.seen.accepted.load(Ordering::SeqCst), 2);
+}
+
+/// An agent of the vectors, which signs.
+fn signed(url: &str) -> Settings {
+    const SEED: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let did = AgentDid::parse("did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11").unwrap();
+    let key = SigningKey::parse(&Secret::new(SEED)).unwrap();
+    Settings {
+        identity: Some(Identity::new(did, key)),
+        ..settings(url)
+    }
+}
+
+#[tokio::test]
+async fn what_is_signed_is_what_is_sent_on_every_route_and_every_connection() {
+    let core = Core::start(vec![Act::SayAndClose(reply(200, ALLOW))]).await;
+    let settings = signed(&core.url());
+    let verifier = settings.identity.clone().unwrap();
+    let client = CoreClient::new(settings, connect_plain());
+    client.validate().await.unwrap();
+    ask(&client).await.unwrap();
+    client.approval(&context(Some(activity()))).await.unwrap();
+    let requests = core.requests();
+    assert_eq!(requests.len(), 3);
+    for request in requests {
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        let (method, rest) = head.split_once(" /base").unwrap();
+        let path = rest.split(' ').next().unwrap();
+        let header = |name: &str| {
+            let line = head.lines().find(|line| {
+                line.split_once(": ")
+                    .is_some_and(|(is, _)| is.eq_ignore_ascii_case(name))
+            });
+            line.unwrap().split_once(": ").unwrap().1.to_owned()
+        };
+        let digest = header("X-OpenBox-Body-SHA256");
+        assert_eq!(digest, sha256_hex(body.as_bytes()));
+        let canonical = format!(
+            "{method}\n{path}\n{}\n{}\n{digest}",
+            header("X-OpenBox-Agent-Timestamp"),
+            header("X-OpenBox-Agent-Nonce")
+        );
+        assert!(
+            verifier.has_signed(&canonical, &header("X-OpenBox-Agent-Signature")),
+            "{request}"
+        );
+    }
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn a_rejection_says_in_words_what_is_wrong_and_is_never_an_outage() {
+    for (code, words) in [
+        ("timestamp_outside_window", "the clock of this machine"),
+        ("timestamp_skew", "the clock of this machine"),
+        ("signature_invalid", "OPENBOX_AGENT_PRIVATE_KEY"),
+        ("nonce_replayed", "repeat requests"),
+        ("did_agent_mismatch", "another agent than the API key"),
+        ("verifier_not_configured", "register its key"),
+        ("invalid_api_key", "check OPENBOX_API_KEY"),
+        ("something_new", "OPENBOX_AGENT_DID where it is set"),
+    ] {
+        for status in [401, 403] {
+            let body = format!(r#"{{"reason_code":"{code}","message":"m"}}"#);
+            let core = Core::start(vec![Act::Say(reply(status, &body))]).await;
+            let client = CoreClient::new(signed(&core.url()), connect_plain());
+            let error = ask(&client).await.unwrap_err();
+            assert!(matches!(error, PolicyError::Unjudgeable(_)), "{error}");
+            assert!(error.to_string().contains(words), "{code}: {error}");
+            let error = client.validate().await.unwrap_err();
+            assert!(matches!(error, StartError::KeyRejected { .. }), "{error}");
+            assert!(error.to_string().contains(words), "{code}: {error}");
+        }
+    }
 }
 
 #[test]

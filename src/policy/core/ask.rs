@@ -1,0 +1,158 @@
+//! One question, asked until it is answered, within its deadline.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::time::{Instant, sleep};
+
+use crate::domain::{JsonText, Reason, Stage};
+use crate::policy::{PolicyError, Question, Ruling};
+
+use super::client::{Answered, NoAnswer, Route};
+use super::compact::{self, Size};
+use super::{CoreClient, answer, input_of, retry, wire};
+
+/// A question as it is sent.
+struct Asked {
+    size: Size,
+    text: Bytes,
+    /// What Core's guardrails are shown.
+    input: Option<JsonText>,
+    key: HeaderValue,
+}
+
+impl CoreClient {
+    /// Asks `question`: as a whole where Core takes it, else shorter; again
+    /// where there was no answer, as often as its deadline and the budget of
+    /// retries allow. Cancel-safe: dropping it closes the connection.
+    pub(super) async fn evaluate(
+        &self,
+        question: Question<'_>,
+    ) -> Result<Arc<Ruling>, PolicyError> {
+        let began = Instant::now();
+        let deadline = began.checked_add(self.answer_within).unwrap_or(began);
+        self.retries.earn();
+        let mut sizes: &[Size] = &Size::ALL;
+        loop {
+            let asked = self.written(question, sizes)?;
+            let answered = self.until_answered(&asked, deadline).await?;
+            sizes = asked.size.smaller();
+            if answered.is_too_large() && !sizes.is_empty() {
+                tracing::debug!(size = ?asked.size, "too large for OpenBox Core, asked shorter");
+                continue;
+            }
+            let ruling = answer::ruling(&answered, asked.input.as_ref())?;
+            if asked.size != Size::Full && ruling.redacted.is_some() {
+                let why = "OpenBox Core redacted what it was shown only in part, so nothing can stand for the whole";
+                return Err(PolicyError::Unjudgeable(Reason::from(why)));
+            }
+            return Ok(Arc::new(ruling));
+        }
+    }
+
+    /// The largest of `sizes` that Core takes.
+    fn written(&self, question: Question<'_>, sizes: &[Size]) -> Result<Asked, PolicyError> {
+        let max = self.question_bytes_max;
+        let mut least = 0;
+        for size in sizes {
+            let (text, input) = text(question, *size);
+            least = text.len();
+            if least <= max {
+                return Ok(Asked {
+                    size: *size,
+                    text: text.into(),
+                    input,
+                    key: key(question, *size),
+                });
+            }
+        }
+        let reason = format!("too large to evaluate: {least} bytes, at most {max} are sent");
+        Err(PolicyError::Unjudgeable(Reason(reason.into())))
+    }
+
+    async fn until_answered(
+        &self,
+        asked: &Asked,
+        deadline: Instant,
+    ) -> Result<Answered, PolicyError> {
+        let mut again = 0_u32;
+        loop {
+            let outcome = self.once(asked, deadline).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(pause) = self.retries.pause(again, &outcome, left) else {
+                return Ok(outcome?);
+            };
+            sleep(pause).await;
+            again = again.saturating_add(1);
+        }
+    }
+
+    async fn once(&self, asked: &Asked, deadline: Instant) -> Result<Answered, NoAnswer> {
+        let now = Instant::now();
+        let leave = self.breaker.enter(now).map_err(NoAnswer::Resting)?;
+        let within = deadline.saturating_duration_since(now);
+        let (text, key) = (asked.text.clone(), asked.key.clone());
+        let outcome = self
+            .client
+            .call(Route::Evaluate, text, Some(key), within)
+            .await;
+        if retry::is_absent(&outcome) {
+            leave.failed(Instant::now());
+        } else if let Err(NoAnswer::Queued(_)) = outcome {
+            // Core was not asked.
+            drop(leave);
+        } else {
+            leave.answered();
+        }
+        outcome
+    }
+}
+
+/// What is sent for `question`, and the input it shows.
+fn text(question: Question<'_>, size: Size) -> (Vec<u8>, Option<JsonText>) {
+    match (question, size) {
+        (Question::Started(operation), Size::Full) => (
+            wire::operation(operation, None),
+            input_of(&operation.context),
+        ),
+        (Question::Completed(operation, completion), Size::Full) => (
+            wire::operation(operation, Some(completion)),
+            input_of(&operation.context),
+        ),
+        (Question::Event(event), Size::Full) => (
+            wire::event(event),
+            wire::input_of(event)
+                .cloned()
+                .or_else(|| input_of(&event.context)),
+        ),
+        (Question::Started(operation), _) => {
+            let short = compact::operation(operation, size);
+            (wire::operation(&short, None), input_of(&short.context))
+        }
+        (Question::Completed(operation, completion), _) => {
+            let short = compact::operation(operation, size);
+            let completion = compact::completion(completion, size);
+            let text = wire::operation(&short, Some(&completion));
+            (text, input_of(&short.context))
+        }
+        (Question::Event(event), _) => {
+            let short = compact::event(event, size);
+            let input = wire::input_of(&short).cloned();
+            let input = input.or_else(|| input_of(&short.context));
+            (wire::event(&short), input)
+        }
+    }
+}
+
+/// Names what is asked, the same however often it is.
+fn key(question: Question<'_>, size: Size) -> HeaderValue {
+    let (id, what) = match question {
+        Question::Started(operation) => (operation.id, Stage::Started.as_str()),
+        Question::Completed(operation, _) => (operation.id, Stage::Completed.as_str()),
+        Question::Event(event) => (event.id, "event"),
+    };
+    let key = format!("{id}-{what}{}", size.suffix());
+    // Hex digits, letters and dashes.
+    HeaderValue::try_from(key).unwrap_or(HeaderValue::from_static(""))
+}

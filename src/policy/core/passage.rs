@@ -1,0 +1,97 @@
+//! What the agent itself asks Core.
+//!
+//! An SDK inside the agent speaks to the same Core. Were those requests
+//! evaluated, each would ask Core about asking Core. They pass by name: the
+//! three routes of the contract at the configured Core, with their method and
+//! without a query. Anything else at that host is judged like any host.
+
+use crate::domain::{Action, HttpCall, Operation, Verdict};
+use crate::policy::Ruling;
+
+use super::client::Route;
+use super::settings::CoreUrl;
+
+/// What the journal calls the decision.
+const POLICY: &str = "openbox-sidecar/core_api";
+
+/// The ruling about `operation`, if it is one of the agent's own calls to the
+/// API of the Core at `url`, seen on the wire.
+pub(super) fn ruling(operation: &Operation, url: &CoreUrl) -> Option<Ruling> {
+    let Action::Http(call) = &operation.action else {
+        return None;
+    };
+    let passes = operation.reported.is_none() && is_api_of(call, url);
+    passes.then(|| Ruling {
+        policy: Some(POLICY.into()),
+        ..Ruling::new(Verdict::Allow, 0)
+    })
+}
+
+fn is_api_of(call: &HttpCall, url: &CoreUrl) -> bool {
+    let is_there = call.scheme == url.scheme().as_str()
+        && *call.host == *url.host()
+        && call.port == url.port();
+    // The URL ends with the path only where there is no query.
+    is_there
+        && call.url.ends_with(&*call.path)
+        && Route::ALL.iter().any(|route| {
+            *call.method == *route.method().as_str()
+                && call.path.strip_prefix(url.base()) == Some(route.path())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::operation;
+    use super::*;
+    use crate::domain::{JsonText, Reported};
+
+    const EVALUATE: &str = "/base/api/v1/governance/evaluate";
+
+    fn passes(method: &str, host: &str, port: u16, path: &str, query: &str) -> bool {
+        let core = CoreUrl::parse("https://core.example/base/").unwrap();
+        let mut operation = operation(super::super::tests::context(None));
+        let Action::Http(call) = &mut operation.action else {
+            panic!("an HTTP request");
+        };
+        call.method = method.into();
+        call.scheme = "https";
+        call.host = host.into();
+        call.port = port;
+        call.path = path.into();
+        call.url = format!("https://{host}:{port}{path}{query}").into();
+        let ruling = ruling(&operation, &core);
+        // A hook may say what it wants.
+        operation.reported = Some(Box::new(Reported {
+            name: "POST".into(),
+            kind: "CLIENT".into(),
+            attributes: JsonText("{}".into()),
+        }));
+        assert_eq!(super::ruling(&operation, &core), None);
+        ruling.is_some_and(|ruling| ruling.verdict == Verdict::Allow)
+    }
+
+    #[test]
+    fn the_routes_of_the_contract_pass_and_nothing_beside_them() {
+        let host = "core.example";
+        #[rustfmt::skip]
+        let table = [
+            ("POST", host,           443,  EVALUATE,                           "",     true),
+            ("POST", host,           443,  "/base/api/v1/governance/approval", "",     true),
+            ("GET",  host,           443,  "/base/api/v1/auth/validate",       "",     true),
+            ("GET",  host,           443,  EVALUATE,                           "",     false),
+            ("post", host,           443,  EVALUATE,                           "",     false),
+            ("POST", host,           443,  EVALUATE,                           "?a=b", false),
+            ("POST", host,           443,  "/api/v1/governance/evaluate",      "",     false),
+            ("POST", host,           443,  "/base/api/v1/governance/evaluate/", "",    false),
+            ("POST", host,           443,  "/base/api/v1/governance/evaluate/../../agents", "", false),
+            ("POST", host,           443,  "/base/api/v1/agents",              "",     false),
+            ("POST", host,           8443, EVALUATE,                           "",     false),
+            ("POST", "evil.example", 443,  EVALUATE,                           "",     false),
+        ];
+        for (method, host, port, path, query, expected) in table {
+            let found = passes(method, host, port, path, query);
+            assert_eq!(found, expected, "{method} {host}:{port}{path}{query}");
+        }
+    }
+}
