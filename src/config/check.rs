@@ -85,6 +85,11 @@ impl Resolver<'_> {
             "",
         );
         let govern = self.govern(raw.govern);
+        let own = match &policy.0 {
+            Some(PolicyMode::Core(core)) => core.client.identity.as_ref(),
+            Some(PolicyMode::Local(_)) | None => None,
+        };
+        let sdk = self.sdk(raw.sdk, own);
         let state_dir = self.state_dir(raw.state_dir);
         let session = self.session(raw.session);
         let config = Config {
@@ -102,10 +107,20 @@ impl Resolver<'_> {
             session,
             journal: journal::Settings {
                 folder: state_dir.clone(),
+                durability: self.durability(raw.journal.durability),
                 sync_within: self.duration("journal.sync_within", raw.journal.sync_within),
+                segment_bytes: self.bytes(
+                    "journal.segment_bytes",
+                    raw.journal.segment_bytes,
+                    1 << 16,
+                ),
+                on_full: self.on_full(raw.journal.on_full),
+                keep_for: self.duration("journal.keep_for", raw.journal.keep_for),
+                keep_bytes: self.bytes("journal.keep_bytes", raw.journal.keep_bytes, 1 << 16),
             },
             http: self.http(raw.http),
             postgres: self.postgres(raw.postgres, purpose),
+            sdk,
             listen: self.listen(raw.listen, purpose),
             upstream: self.upstream(raw.upstream),
             state_dir,

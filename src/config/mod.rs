@@ -20,6 +20,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
 use crate::protocols::{http as http_proxy, postgres};
@@ -61,6 +62,8 @@ pub struct Config {
     pub http: http_proxy::Settings,
     /// The relay's for PostgreSQL.
     pub postgres: postgres::Settings,
+    /// What it takes from SDKs.
+    pub sdk: SdkConfig,
     /// Where it listens.
     pub listen: Listen,
     /// How it connects.
@@ -102,6 +105,15 @@ pub enum Validate {
     AtStart,
     /// The first evaluation shows.
     Never,
+}
+
+/// What the sidecar takes from OpenBox SDKs.
+#[derive(Clone, Debug)]
+pub struct SdkConfig {
+    /// How much.
+    pub served: served::Settings,
+    /// Who signs it; without one, nobody may.
+    pub signer: Option<(core::Signer, core::Unsigned)>,
 }
 
 /// Where the sidecar listens.

@@ -34,6 +34,8 @@ pub(super) struct Raw {
     pub(super) outcomes_waiting_max: Option<u64>,
     /// Whose operations are that nothing else claims, and how many runs are known.
     pub(super) session: Session,
+    /// What OpenBox SDKs send, with the agent API as their Core.
+    pub(super) sdk: Sdk,
     /// Where the sidecar listens: address:port, or `off`.
     pub(super) listen: Listen,
     /// The HTTP proxy.
@@ -144,6 +146,24 @@ pub(super) struct Session {
     /// How long a registered context lives.
     #[schemars(extend("examples" = ["24h"]))]
     pub(super) context_lives: Option<String>,
+}
+
+/// What OpenBox SDKs send.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Sdk {
+    /// Largest event or hook, bytes; beyond it 413.
+    #[schemars(range(min = 1024))]
+    pub(super) event_bytes_max: Option<u64>,
+    /// Most requests a second; what comes faster waits up to 5 s for its turn, then 429.
+    #[schemars(range(min = 1))]
+    pub(super) requests_per_second_max: Option<u64>,
+    /// DID of the agent, `did:aip:…`: with its public key, every request must be signed by it.
+    #[schemars(extend("examples" = ["did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11"]))]
+    pub(super) agent_did: Option<String>,
+    /// Base64 of the agent's Ed25519 public key.
+    #[schemars(extend("examples" = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]))]
+    pub(super) agent_public_key: Option<String>,
 }
 
 /// Where the sidecar listens.
@@ -260,9 +280,24 @@ pub(super) struct Upstream {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Journal {
+    /// `none`, `batch` (written before a request leaves), or `every` (synced before, too).
+    #[schemars(extend("enum" = ["none", "batch", "every"]))]
+    pub(super) durability: Option<String>,
     /// Longest time until a decision is synced to the disk; a power cut may lose that window.
     #[schemars(extend("examples" = ["50ms"]))]
     pub(super) sync_within: Option<String>,
+    /// Size at which a segment is closed and the next begun, bytes.
+    #[schemars(range(min = 65536))]
+    pub(super) segment_bytes: Option<u64>,
+    /// When the disk takes no more: `refuse` what needs a record, or `drop_oldest` segments.
+    #[schemars(extend("enum" = ["refuse", "drop_oldest"]))]
+    pub(super) on_full: Option<String>,
+    /// Age at which a full segment is deleted.
+    #[schemars(extend("examples" = ["4800h"]))]
+    pub(super) keep_for: Option<String>,
+    /// Most bytes of all segments together; the oldest is deleted first.
+    #[schemars(range(min = 65536))]
+    pub(super) keep_bytes: Option<u64>,
 }
 
 /// What is written to standard error.

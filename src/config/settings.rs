@@ -134,6 +134,15 @@ pub static SETTINGS: &[Setting] = &[
     key("session.activities_max", "10000"),
     key("session.contexts_max", "100000"),
     key("session.context_lives", "24h"),
+    key("sdk.event_bytes_max", "4194304"),
+    key("sdk.requests_per_second_max", "2000"),
+    set(
+        "sdk.agent_did",
+        "",
+        &[],
+        Of("none: nothing has to be signed"),
+    ),
+    set("sdk.agent_public_key", "", &[], Of("none")),
     set(
         "listen.http",
         "--http-listen",
@@ -202,7 +211,12 @@ pub static SETTINGS: &[Setting] = &[
             "`$XDG_STATE_HOME/openbox-sidecar`, else `~/.local/state/openbox-sidecar`, else `/var/lib/openbox-sidecar`",
         ),
     ),
+    key("journal.durability", "batch"),
     key("journal.sync_within", "50ms"),
+    key("journal.segment_bytes", "67108864"),
+    key("journal.on_full", "refuse"),
+    key("journal.keep_for", "4800h"),
+    key("journal.keep_bytes", "8589934592"),
     set(
         "log.format",
         "--log-format",

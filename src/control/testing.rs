@@ -85,6 +85,7 @@ impl World {
             token: agent_token.clone(),
             address: agent_bound.address(),
             settings,
+            signer: None,
             proxy_url: Some("http://127.0.0.1:15801".into()),
             ca_path: Some("/state/ca.pem".into()),
             ca_pem: Some("-----BEGIN CERTIFICATE-----\n".into()),
@@ -162,10 +163,7 @@ fn gate(
         contexts_max: 2,
         context_lives: Duration::from_secs(60),
     };
-    let journal = Journal::open(&journal::Settings {
-        folder: folder.to_path_buf(),
-        sync_within: Duration::from_millis(50),
-    });
+    let journal = Journal::open(&journal::Settings::new(folder));
     let (gate, _housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),
         journal: journal.unwrap(),
