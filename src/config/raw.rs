@@ -62,7 +62,7 @@ pub(super) struct Raw {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Policy {
-    /// A Rego file, or a folder of them; reloaded when it changes.
+    /// A Rego file, or a folder of them, with `*_rules.yaml` beside them; reloaded when they change.
     pub(super) path: Option<String>,
     /// The verdict where a policy says nothing about an operation: `deny` or `allow`.
     #[schemars(extend("enum" = ["deny", "allow"]))]
