@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::core_mode;
+use crate::support::core::{Core, Say, verdict};
 use crate::support::origin::Origin;
 use crate::support::policies::ALLOW;
 use crate::support::process;
 use crate::support::sidecar::{BINARY, Setup, Sidecar};
+use crate::support::until;
 use crate::support::wire::Wire;
 
 /// Kills, unless `OPENBOX_TEST_CRASHES` asks for more of them.
@@ -21,8 +24,8 @@ const CLIENTS: u32 = 4;
 
 #[test]
 fn nothing_a_client_was_told_is_lost_and_nothing_is_invented_by_kills_under_load() {
-    let kills = std::env::var("OPENBOX_TEST_CRASHES");
-    let kills = kills.map_or(KILLS, |kills| kills.parse().unwrap());
+    let kills = std::env::var_os("OPENBOX_TEST_CRASHES");
+    let kills = kills.map_or(KILLS, |kills| kills.to_str().unwrap().parse().unwrap());
     let site = Origin::site();
     let mut sidecar = Setup::new()
         .policy(ALLOW)
@@ -131,4 +134,45 @@ fn journal(state: &Path) -> (HashMap<String, String>, HashMap<String, u32>) {
         }
     }
     (decided, completed)
+}
+
+#[test]
+fn what_core_could_not_be_told_is_told_after_a_kill_once_core_is_back() {
+    let (core, site) = (Core::start(), Origin::site());
+    core.at("completed", Say::Answer(503, String::new()));
+    let setup = core_mode::setup(&core.url(), "open", &site);
+    let config = setup.config("core:\n  timeout: 400ms\n  retries: 0\n");
+    let sidecar = config.start();
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(sidecar.get(&site.url(path)).status(), 200);
+    }
+    let sidecar = sidecar.killed_and_started_again();
+    core.script(|_, _| verdict("allow"));
+    let before = core.asked("evaluate").len();
+    let told = until("Core to be told", || {
+        let told = core.asked("evaluate").split_off(before);
+        (told.len() >= 3).then_some(told)
+    });
+    let mut urls: Vec<_> = told
+        .iter()
+        .map(|asked| {
+            let span = &asked["spans"][0];
+            assert_eq!(span["stage"], "completed", "{asked}");
+            assert_eq!(span["http_status_code"], 200, "{asked}");
+            span["http_url"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    urls.sort_unstable();
+    assert_eq!(urls, ["/a", "/b", "/c"].map(|path| site.url(path)));
+    // Told in order, it is told once: a start after a good end tells nothing.
+    let setup = sidecar.ended_and_started_again();
+    assert_eq!(setup.get(&site.url("/d")).status(), 200);
+    let after = core.asked("evaluate").split_off(before);
+    let of = |path: &str| {
+        after
+            .iter()
+            .filter(|a| a["spans"][0]["http_url"] == site.url(path))
+            .count()
+    };
+    assert_eq!((of("/a"), of("/b"), of("/c"), of("/d")), (1, 1, 1, 2));
 }
