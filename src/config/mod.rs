@@ -20,9 +20,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
-use crate::protocols::http as http_proxy;
+use crate::protocols::{http as http_proxy, postgres};
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -59,6 +60,10 @@ pub struct Config {
     pub journal: journal::Settings,
     /// The HTTP proxy's.
     pub http: http_proxy::Settings,
+    /// The relay's for PostgreSQL.
+    pub postgres: postgres::Settings,
+    /// What it takes from SDKs.
+    pub sdk: SdkConfig,
     /// Where it listens.
     pub listen: Listen,
     /// How it connects.
@@ -100,6 +105,15 @@ pub enum Validate {
     AtStart,
     /// The first evaluation shows.
     Never,
+}
+
+/// What the sidecar takes from OpenBox SDKs.
+#[derive(Clone, Debug)]
+pub struct SdkConfig {
+    /// How much.
+    pub served: served::Settings,
+    /// Who signs it; without one, nobody may.
+    pub signer: Option<(core::Signer, core::Unsigned)>,
 }
 
 /// Where the sidecar listens.

@@ -34,10 +34,14 @@ pub(super) struct Raw {
     pub(super) outcomes_waiting_max: Option<u64>,
     /// Whose operations are that nothing else claims, and how many runs are known.
     pub(super) session: Session,
+    /// What OpenBox SDKs send, with the agent API as their Core.
+    pub(super) sdk: Sdk,
     /// Where the sidecar listens: address:port, or `off`.
     pub(super) listen: Listen,
     /// The HTTP proxy.
     pub(super) http: Http,
+    /// The relay for PostgreSQL.
+    pub(super) postgres: Postgres,
     /// How connections to the outside are made.
     pub(super) upstream: Upstream,
     /// Folder of journal, state, CA and tokens; one sidecar at a time.
@@ -58,7 +62,7 @@ pub(super) struct Raw {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Policy {
-    /// A Rego file, or a folder of them; reloaded when it changes.
+    /// A Rego file, or a folder of them, with `*_rules.yaml` beside them; reloaded when they change.
     pub(super) path: Option<String>,
     /// The verdict where a policy says nothing about an operation: `deny` or `allow`.
     #[schemars(extend("enum" = ["deny", "allow"]))]
@@ -144,6 +148,24 @@ pub(super) struct Session {
     pub(super) context_lives: Option<String>,
 }
 
+/// What OpenBox SDKs send.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Sdk {
+    /// Largest event or hook, bytes; beyond it 413.
+    #[schemars(range(min = 1024))]
+    pub(super) event_bytes_max: Option<u64>,
+    /// Most requests a second; what comes faster waits up to 5 s for its turn, then 429.
+    #[schemars(range(min = 1))]
+    pub(super) requests_per_second_max: Option<u64>,
+    /// DID of the agent, `did:aip:…`: with its public key, every request must be signed by it.
+    #[schemars(extend("examples" = ["did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11"]))]
+    pub(super) agent_did: Option<String>,
+    /// Base64 of the agent's Ed25519 public key.
+    #[schemars(extend("examples" = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]))]
+    pub(super) agent_public_key: Option<String>,
+}
+
 /// Where the sidecar listens.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -160,6 +182,29 @@ pub(super) struct Listen {
     /// Health and metrics.
     #[schemars(extend("examples" = ["0.0.0.0:15820", "off"]))]
     pub(super) health: Option<String>,
+}
+
+/// The relay for PostgreSQL.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Postgres {
+    /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
+    #[schemars(extend("examples" = [["127.0.0.1:15432=postgres://orders-db.internal:5432"]]))]
+    pub(super) servers: Option<Vec<String>>,
+    /// Longest wait for a person outside a transaction; then the statement is refused.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) hold_within: Option<String>,
+    /// Longest wait for a person inside a transaction, which keeps its locks meanwhile.
+    #[schemars(extend("examples" = ["30s"]))]
+    pub(super) hold_in_transaction_within: Option<String>,
+    /// Longest time from the first byte to a session that is ready.
+    #[schemars(extend("examples" = ["60s"]))]
+    pub(super) login_within: Option<String>,
+    /// Most agent connections at once.
+    #[schemars(range(min = 1))]
+    pub(super) connections_max: Option<u64>,
+    /// Memory for what statements seen before do, bytes, about.
+    pub(super) memory_bytes_max: Option<u64>,
 }
 
 /// The HTTP proxy.

@@ -134,6 +134,15 @@ pub static SETTINGS: &[Setting] = &[
     key("session.activities_max", "10000"),
     key("session.contexts_max", "100000"),
     key("session.context_lives", "24h"),
+    key("sdk.event_bytes_max", "4194304"),
+    key("sdk.requests_per_second_max", "2000"),
+    set(
+        "sdk.agent_did",
+        "",
+        &[],
+        Of("none: nothing has to be signed"),
+    ),
+    set("sdk.agent_public_key", "", &[], Of("none")),
     set(
         "listen.http",
         "--http-listen",
@@ -173,6 +182,12 @@ pub static SETTINGS: &[Setting] = &[
     key("http.idle_within", "5m"),
     key("http.connections_max", "20000"),
     key("http.idle_upstreams_max", "256"),
+    set("postgres.servers", "--pg", &["OPENBOX_PG"], Empty),
+    key("postgres.hold_within", "5m"),
+    key("postgres.hold_in_transaction_within", "30s"),
+    key("postgres.login_within", "60s"),
+    key("postgres.connections_max", "10000"),
+    key("postgres.memory_bytes_max", "16777216"),
     set(
         "upstream.ca",
         "--upstream-ca",

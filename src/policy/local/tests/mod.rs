@@ -4,6 +4,7 @@ mod documents;
 mod evaluating;
 mod loading;
 mod remembering;
+mod rules;
 mod starter;
 mod watching;
 
@@ -165,6 +166,7 @@ fn statement(verb: &str, rest: &str) -> Operation {
         statement: text(&format!("{verb} {rest}")),
         server_address: Some("db.internal".into()),
         server_port: Some(5432),
+        reading: None,
     }))
 }
 
