@@ -206,6 +206,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let mint = trust::mint(&config.state_dir, purpose)?;
     trust::publish(&config.state_dir, &roots, &mint)?;
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
+    journal.count_in(metrics.clone());
     let judge = Judge::new(&config.policy, &tls, &metrics).await?;
     let policy = judge.backend.describe();
     let (store, restored) =

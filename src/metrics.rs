@@ -120,6 +120,30 @@ impl LimitHit {
     }
 }
 
+/// Why a segment of the journal was deleted. A metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentDeleted {
+    /// Its last record is older than asked for.
+    Age,
+    /// All segments together are larger than asked for.
+    Size,
+    /// The disk took no more.
+    Full,
+}
+
+impl SegmentDeleted {
+    const ALL: [Self; 3] = [Self::Age, Self::Size, Self::Full];
+
+    /// The word of metric labels and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Size => "size",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// All metrics of one sidecar. Children are looked up once, here: a label
 /// lookup on every operation would cost more than the increment.
 #[derive(Debug)]
@@ -134,6 +158,8 @@ pub struct Metrics {
     holds_open: IntGauge,
     connections_open: IntGauge,
     policy_reloads: [IntCounter; 2],
+    journal_failures: IntCounter,
+    journal_deleted: Vec<IntCounter>,
     state_not_written: IntCounter,
 }
 
@@ -181,6 +207,18 @@ impl Metrics {
             "Policy reloads by result.",
             &["result"],
         )?;
+        let journal_failures = counters(
+            &registry,
+            "openbox_journal_failures_total",
+            "Writes and syncs of the journal that failed.",
+            &[],
+        )?;
+        let journal_deleted = counters(
+            &registry,
+            "openbox_journal_segments_deleted_total",
+            "Segments of the journal that were deleted, by reason.",
+            &["reason"],
+        )?;
         Ok(Self {
             operations: Protocol::ALL
                 .iter()
@@ -217,6 +255,11 @@ impl Metrics {
                 "Agent connections open on the HTTP proxy.",
             )?,
             policy_reloads: ["ok", "failed"].map(|result| reloads.with_label_values(&[result])),
+            journal_failures: journal_failures.with_label_values::<&str>(&[]),
+            journal_deleted: SegmentDeleted::ALL
+                .iter()
+                .map(|reason| journal_deleted.with_label_values(&[reason.as_str()]))
+                .collect(),
             state_not_written: counter(
                 &registry,
                 "openbox_state_write_errors_total",
@@ -296,6 +339,17 @@ impl Metrics {
     /// A policy could not be reloaded; the last good one stays.
     pub fn policy_reload_failed(&self) {
         increase(&self.policy_reloads, 1, 1);
+    }
+
+    /// The journal could not be written or synced.
+    pub fn journal_failed(&self) {
+        self.journal_failures.inc();
+    }
+
+    /// A segment of the journal was deleted.
+    pub fn segment_deleted(&self, reason: SegmentDeleted) {
+        let reason = index(&SegmentDeleted::ALL, &reason);
+        increase(&self.journal_deleted, reason, 1);
     }
 
     /// The text exposition format 0.0.4.

@@ -29,7 +29,10 @@ const LAYERS: &[&[&str]] = &[
 const CONTAINED: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics.rs"]),
     ("dashmap", &["session/registry.rs"]),
-    ("aws_lc_rs", &["net", "policy/core/identity.rs"]),
+    (
+        "aws_lc_rs",
+        &["journal/sign.rs", "net", "policy/core/identity.rs"],
+    ),
     ("redb", &["state"]),
     ("regorus", &["policy/local"]),
     ("notify", &["policy/local"]),

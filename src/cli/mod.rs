@@ -5,6 +5,8 @@
 
 mod approvals;
 mod args;
+mod audit;
+mod audit_export;
 mod banner;
 mod ca;
 mod check;
@@ -82,6 +84,9 @@ enum Verb {
     /// The runs of agents
     #[command(subcommand)]
     Runs(runs::Verb),
+    /// The journal of a sidecar, offline
+    #[command(subcommand)]
+    Audit(audit::Verb),
 }
 
 /// Where a verb writes.
@@ -114,6 +119,7 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Health(args) => health::health(&args, env, streams),
         Verb::Approvals(verb) => approvals::approvals(&verb, env, streams),
         Verb::Runs(verb) => runs::runs(&verb, env, streams),
+        Verb::Audit(verb) => audit::audit(&verb, env, streams),
     }
 }
 

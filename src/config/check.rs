@@ -102,7 +102,16 @@ impl Resolver<'_> {
             session,
             journal: journal::Settings {
                 folder: state_dir.clone(),
+                durability: self.durability(raw.journal.durability),
                 sync_within: self.duration("journal.sync_within", raw.journal.sync_within),
+                segment_bytes: self.bytes(
+                    "journal.segment_bytes",
+                    raw.journal.segment_bytes,
+                    1 << 16,
+                ),
+                on_full: self.on_full(raw.journal.on_full),
+                keep_for: self.duration("journal.keep_for", raw.journal.keep_for),
+                keep_bytes: self.bytes("journal.keep_bytes", raw.journal.keep_bytes, 1 << 16),
             },
             http: self.http(raw.http),
             listen: self.listen(raw.listen, purpose),

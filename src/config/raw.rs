@@ -235,9 +235,24 @@ pub(super) struct Upstream {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Journal {
+    /// `none`, `batch` (written before a request leaves), or `every` (synced before, too).
+    #[schemars(extend("enum" = ["none", "batch", "every"]))]
+    pub(super) durability: Option<String>,
     /// Longest time until a decision is synced to the disk; a power cut may lose that window.
     #[schemars(extend("examples" = ["50ms"]))]
     pub(super) sync_within: Option<String>,
+    /// Size at which a segment is closed and the next begun, bytes.
+    #[schemars(range(min = 65536))]
+    pub(super) segment_bytes: Option<u64>,
+    /// When the disk takes no more: `refuse` what needs a record, or `drop_oldest` segments.
+    #[schemars(extend("enum" = ["refuse", "drop_oldest"]))]
+    pub(super) on_full: Option<String>,
+    /// Age at which a full segment is deleted.
+    #[schemars(extend("examples" = ["4800h"]))]
+    pub(super) keep_for: Option<String>,
+    /// Most bytes of all segments together; the oldest is deleted first.
+    #[schemars(range(min = 65536))]
+    pub(super) keep_bytes: Option<u64>,
 }
 
 /// What is written to standard error.

@@ -179,6 +179,16 @@ impl Resolver<'_> {
         self.parsed(key, in_file, parse).unwrap_or(at_least)
     }
 
+    /// As [`Self::count`], of bytes on a disk.
+    pub(super) fn bytes(
+        &mut self,
+        key: &'static str,
+        in_file: Option<u64>,
+        at_least: usize,
+    ) -> u64 {
+        u64::try_from(self.count(key, in_file, at_least)).unwrap_or(u64::MAX)
+    }
+
     /// Yes or no.
     pub(super) fn truth(&mut self, key: &'static str, in_file: Option<bool>) -> bool {
         let in_file = in_file.map(|yes| yes.to_string());

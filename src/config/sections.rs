@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::domain::Context;
 use crate::gate::{Govern, HaltScope};
+use crate::journal::{Durability, OnFull};
 use crate::net::dial;
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::session::{self, registry::Unattributed};
@@ -24,6 +25,20 @@ impl Resolver<'_> {
             For::Run => [("agent", HaltScope::Agent), ("run", HaltScope::Run)],
         };
         self.choice("halt_scope", said, words, "")
+    }
+
+    pub(super) fn durability(&mut self, said: Option<String>) -> Durability {
+        let parse = |text: &str, _| value::durability(text);
+        self.parsed("journal.durability", said, parse)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn on_full(&mut self, said: Option<String>) -> OnFull {
+        let words = [
+            ("refuse", OnFull::Refuse),
+            ("drop_oldest", OnFull::DropOldest),
+        ];
+        self.choice("journal.on_full", said, words, "")
     }
 
     pub(super) fn govern(&mut self, said: Option<String>) -> Govern {

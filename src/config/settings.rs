@@ -196,7 +196,12 @@ pub static SETTINGS: &[Setting] = &[
             "`$XDG_STATE_HOME/openbox-sidecar`, else `~/.local/state/openbox-sidecar`, else `/var/lib/openbox-sidecar`",
         ),
     ),
+    key("journal.durability", "batch"),
     key("journal.sync_within", "50ms"),
+    key("journal.segment_bytes", "67108864"),
+    key("journal.on_full", "refuse"),
+    key("journal.keep_for", "4800h"),
+    key("journal.keep_bytes", "8589934592"),
     set(
         "log.format",
         "--log-format",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::journal::Durability;
 use crate::net::dial::Override;
 use crate::policy::core::Unfit;
 
@@ -96,6 +97,19 @@ pub(super) fn count(text: &str, at_least: usize) -> Result<usize, Wrong> {
         let expected = format!("a whole number, {at_least} or more");
         Wrong::is_not(text, &expected, &expected, "10000")
     })
+}
+
+/// `none`, `batch` or `every`.
+pub(super) fn durability(text: &str) -> Result<Durability, Wrong> {
+    match text {
+        "none" => Ok(Durability::None),
+        "batch" => Ok(Durability::Batch),
+        "every" => Ok(Durability::Every),
+        _ => {
+            let expected = "none, batch or every";
+            Err(Wrong::is_not(text, "a durability", expected, "batch"))
+        }
+    }
 }
 
 /// `address:port`, or `off`.

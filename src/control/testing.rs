@@ -162,10 +162,7 @@ fn gate(
         contexts_max: 2,
         context_lives: Duration::from_secs(60),
     };
-    let journal = Journal::open(&journal::Settings {
-        folder: folder.to_path_buf(),
-        sync_within: Duration::from_millis(50),
-    });
+    let journal = Journal::open(&journal::Settings::new(folder));
     let (gate, _housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),
         journal: journal.unwrap(),

@@ -400,6 +400,7 @@ impl Admitted {
         self.gate.count(protocol, Stage::Completed, decided, trail);
         let record = Record::Completion {
             operation: &self.operation,
+            admitted_at: self.at,
             completion,
             decided: trail.as_record(word, None),
         };

@@ -31,7 +31,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Completion, Operation, OperationId, Outcome};
+use crate::domain::{Completion, Operation, OperationId, Outcome, Timestamp};
 use crate::policy::Ruling;
 use crate::process::clock;
 use crate::session::Session;
@@ -59,6 +59,8 @@ pub(super) struct Admitted {
     pub(super) gate: Arc<Inner>,
     pub(super) operation: Box<Operation>,
     pub(super) session: Session,
+    /// When it was admitted.
+    pub(super) at: Timestamp,
     /// Absent when the fail mode admitted it.
     pub(super) ruling: Option<Arc<Ruling>>,
 }
@@ -74,6 +76,7 @@ impl Permit {
             gate,
             operation,
             session,
+            at: clock::now(),
             ruling,
         };
         Self {

@@ -28,6 +28,8 @@ pub enum Record<'a> {
     Completion {
         /// What was admitted.
         operation: &'a Operation,
+        /// When it was.
+        admitted_at: Timestamp,
         /// How it ended.
         completion: &'a Completion,
         /// What was decided about the outcome.
@@ -117,6 +119,7 @@ impl Serialize for Record<'_> {
             }
             Self::Completion {
                 operation,
+                admitted_at,
                 completion,
                 decided,
             } => {
@@ -124,6 +127,8 @@ impl Serialize for Record<'_> {
                 subject(&mut line, operation)?;
                 line.serialize_entry("stage", Stage::Completed.as_str())?;
                 outcome(&mut line, operation, completion)?;
+                let upstream = completion.ended_at.since(*admitted_at);
+                line.serialize_entry("upstream_us", &micros(upstream))?;
                 verdict(&mut line, decided)?;
             }
             Self::Event { at, event, decided } => {
@@ -196,12 +201,13 @@ fn optional<M: SerializeMap, T: Serialize>(
 
 fn ids<M: SerializeMap>(line: &mut M, context: &Context) -> Result<(), M::Error> {
     line.serialize_entry("workflow_id", &*context.workflow_id)?;
+    line.serialize_entry("workflow_type", &*context.workflow_type)?;
     line.serialize_entry("run_id", &*context.run_id)?;
-    optional(
-        line,
-        "activity_id",
-        context.activity.as_ref().map(|a| &*a.id),
-    )
+    let Some(activity) = &context.activity else {
+        return Ok(());
+    };
+    line.serialize_entry("activity_id", &*activity.id)?;
+    line.serialize_entry("activity_type", &*activity.kind)
 }
 
 fn subject<M: SerializeMap>(line: &mut M, operation: &Operation) -> Result<(), M::Error> {
@@ -295,6 +301,9 @@ fn verdict<M: SerializeMap>(line: &mut M, decided: &Decided<'_>) -> Result<(), M
         optional(line, "core_event_id", ruling.event_id.as_deref())?;
         if !ruling.constraints.is_empty() {
             line.serialize_entry("constraints", &ruling.constraints)?;
+        }
+        if ruling.redacted.is_some() {
+            line.serialize_entry("redacted", &true)?;
         }
         if decided.reason.is_none() {
             optional(line, "reason", ruling.reason.as_ref().map(|r| &*r.0))?;

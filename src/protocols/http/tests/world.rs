@@ -46,8 +46,8 @@ impl World {
     pub(super) async fn with(backend: impl PolicyBackend + 'static, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(&journal::Settings {
-            folder: folder.path().to_path_buf(),
             sync_within: Duration::from_millis(50),
+            ..journal::Settings::new(folder.path())
         });
         let own = Context {
             workflow_id: "own".into(),

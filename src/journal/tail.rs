@@ -1,0 +1,468 @@
+//! The end of the journal: what waits to be written, and the one writer.
+//!
+//! Who appends puts its record among those that wait, and then either writes
+//! all of them or finds that whoever held the writer before it has done so.
+//! Records get their number and hash only when they are written, so the order
+//! of the chain is that of the file, and a write that failed leaves no hole.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::chain::Link;
+use super::retain::{self, Deleted, Retention};
+use super::segment::{self, ACTIVE, CHECKPOINT_EVERY, Header};
+use super::sign::Key;
+use super::{Durability, OnFull, Settings};
+use crate::metrics::Metrics;
+use crate::process::clock;
+
+/// Longest time records go without a signature.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Most bytes that wait to be written with the next record.
+const WAITING_BYTES_MAX: usize = 1 << 16;
+
+/// Largest buffer kept for the next batch, bytes.
+const BUFFER_KEPT_MAX: usize = 1 << 18;
+
+#[derive(Debug)]
+pub(super) struct Tail {
+    waiting: Mutex<Waiting>,
+    writer: Mutex<Writer>,
+    retention: Retention,
+    /// The oldest segment that is still needed.
+    floor: AtomicU64,
+    counted: Counted,
+}
+
+/// Where failures are counted, once there is such a place.
+type Counted = Arc<OnceLock<Arc<Metrics>>>;
+
+/// Encoded records, end to end.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    /// The next ticket.
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    length: usize,
+    /// Of somebody who waits to hear whether it was written.
+    ticket: Option<u64>,
+}
+
+impl Waiting {
+    fn push(&mut self, record: &[u8], ticket: Option<u64>) {
+        self.bytes.extend_from_slice(record);
+        let length = record.len();
+        self.entries.push(Entry { length, ticket });
+    }
+
+    fn records(&self) -> impl Iterator<Item = (&[u8], Option<u64>)> {
+        let mut rest = self.bytes.as_slice();
+        self.entries.iter().map(move |entry| {
+            let (record, after) = rest.split_at_checked(entry.length).unwrap_or_default();
+            rest = after;
+            (record, entry.ticket)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    folder: PathBuf,
+    file: Arc<File>,
+    key: Key,
+    link: Link,
+    /// Number of the segment.
+    segment: u64,
+    /// Bytes of whole records in it; none means that its header is due.
+    length: u64,
+    segment_bytes: u64,
+    sync: bool,
+    makes_room: bool,
+    /// The last write failed, and that was told.
+    failing: bool,
+    counted: Counted,
+    /// A write broke off: what stands behind `length` has to go first.
+    torn: bool,
+    unsigned: u64,
+    signed_at: Instant,
+    unsynced: bool,
+    /// Tickets below are settled.
+    settled: u64,
+    /// Those of them that were not written, until their owner looks. Whoever
+    /// has a ticket is waiting in [`Tail::append`], which bounds them.
+    failed: HashMap<u64, io::ErrorKind>,
+    frames: Vec<u8>,
+}
+
+/// Where a journal goes on.
+pub(super) struct Start {
+    pub(super) file: File,
+    pub(super) key: Key,
+    pub(super) link: Link,
+    pub(super) segment: u64,
+    pub(super) length: u64,
+    pub(super) unsigned: u64,
+    /// The oldest segment that is still needed.
+    pub(super) floor: u64,
+}
+
+impl Tail {
+    pub(super) fn new(settings: &Settings, start: Start) -> Self {
+        let counted = Counted::default();
+        Self {
+            waiting: Mutex::default(),
+            retention: Retention {
+                keep_for: settings.keep_for,
+                keep_bytes: settings.keep_bytes,
+            },
+            floor: AtomicU64::new(start.floor),
+            counted: counted.clone(),
+            writer: Mutex::new(Writer {
+                folder: settings.folder.clone(),
+                file: Arc::new(start.file),
+                key: start.key,
+                link: start.link,
+                segment: start.segment,
+                length: start.length,
+                segment_bytes: settings.segment_bytes,
+                sync: settings.durability == Durability::Every,
+                makes_room: settings.on_full == OnFull::DropOldest,
+                failing: false,
+                counted,
+                torn: false,
+                unsigned: start.unsigned,
+                signed_at: Instant::now(),
+                unsynced: false,
+                settled: 0,
+                failed: HashMap::new(),
+                frames: Vec::new(),
+            }),
+        }
+    }
+
+    /// Writes `record` and what waits before it.
+    pub(super) fn append(&self, record: &[u8]) -> io::Result<()> {
+        let ticket = {
+            let mut waiting = self.waiting();
+            let ticket = waiting.next;
+            waiting.next = ticket.saturating_add(1);
+            waiting.push(record, Some(ticket));
+            ticket
+        };
+        let mut writer = self.writer();
+        if writer.settled <= ticket {
+            self.write(&mut writer, false)?;
+        }
+        writer.outcome(ticket)
+    }
+
+    /// Lets `record` wait for the next one.
+    pub(super) fn append_soon(&self, record: &[u8]) -> io::Result<()> {
+        let mut waiting = self.waiting();
+        if waiting.bytes.len().saturating_add(record.len()) > WAITING_BYTES_MAX {
+            drop(waiting);
+            return self.append(record);
+        }
+        waiting.push(record, None);
+        Ok(())
+    }
+
+    /// Writes what waits, and a checkpoint if one is due or `last`.
+    pub(super) fn flush(&self, last: bool) -> io::Result<()> {
+        let mut writer = self.writer();
+        let sign = last || writer.signed_at.elapsed() >= CHECKPOINT_WITHIN;
+        self.write(&mut writer, sign)
+    }
+
+    /// Counts in `metrics` from now on.
+    pub(super) fn count_in(&self, metrics: Arc<Metrics>) {
+        // Said once; a second time changes nothing.
+        drop(self.counted.set(metrics));
+    }
+
+    /// Keeps segment `floor` and all after it, however old or large they are.
+    pub(super) fn keep_from(&self, floor: u64) {
+        self.floor.store(floor, Ordering::Release);
+    }
+
+    /// Deletes segments that are too old or too much.
+    pub(super) fn retain(&self) {
+        let folder = self.writer().folder.clone();
+        let floor = self.floor.load(Ordering::Acquire);
+        match self.retention.apply(&folder, floor, SystemTime::now()) {
+            Ok(deleted) => deleted.iter().for_each(|one| self.counted.deleted(one)),
+            Err(error) => {
+                tracing::error!(%error, "old segments of the journal cannot be deleted");
+            }
+        }
+    }
+
+    /// Has what was written until now on the disk when it returns.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let file = {
+            let mut writer = self.writer();
+            let unsynced = std::mem::take(&mut writer.unsynced);
+            unsynced.then(|| writer.file.clone())
+        };
+        // Nobody waits for the writer meanwhile.
+        let synced = file.map_or(Ok(()), |file| file.sync_data());
+        synced.inspect_err(|error| {
+            self.counted.failed();
+            tracing::error!(%error, "the journal cannot be synced to the disk: a power cut may lose records");
+        })
+    }
+
+    /// Fails where no ticket can be told so; otherwise see [`Writer::outcome`].
+    fn write(&self, writer: &mut Writer, sign: bool) -> io::Result<()> {
+        let (batch, settled) = {
+            let mut waiting = self.waiting();
+            let batch = Waiting {
+                bytes: std::mem::take(&mut waiting.bytes),
+                entries: std::mem::take(&mut waiting.entries),
+                next: 0,
+            };
+            (batch, waiting.next)
+        };
+        let idle = batch.entries.is_empty() && !(sign && writer.unsigned > 0);
+        let written = match idle {
+            true => Ok(()),
+            false => writer.write(&batch, sign),
+        };
+        writer.settled = settled;
+        writer.tell(&written);
+        match written {
+            Ok(()) => {
+                self.give_back(batch);
+                Ok(())
+            }
+            Err(error) => self.fail(writer, &batch, error),
+        }
+    }
+
+    /// Whoever waits is told; what nobody waits for goes on waiting.
+    fn fail(&self, writer: &mut Writer, batch: &Waiting, error: io::Error) -> io::Result<()> {
+        let mut kept = Waiting::default();
+        let mut told = false;
+        for (record, ticket) in batch.records() {
+            match ticket {
+                None => kept.push(record, None),
+                Some(ticket) => {
+                    told = true;
+                    writer.failed.insert(ticket, error.kind());
+                }
+            }
+        }
+        let mut waiting = self.waiting();
+        for (record, ticket) in waiting.records() {
+            kept.push(record, ticket);
+        }
+        waiting.bytes = kept.bytes;
+        waiting.entries = kept.entries;
+        if told { Ok(()) } else { Err(error) }
+    }
+
+    /// The buffers of a batch serve the next one.
+    fn give_back(&self, mut batch: Waiting) {
+        let mut waiting = self.waiting();
+        if waiting.entries.is_empty() && batch.bytes.capacity() <= BUFFER_KEPT_MAX {
+            batch.bytes.clear();
+            batch.entries.clear();
+            waiting.bytes = batch.bytes;
+            waiting.entries = batch.entries;
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    fn outcome(&mut self, ticket: u64) -> io::Result<()> {
+        self.failed
+            .remove(&ticket)
+            .map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    /// Announces that records are not taken, and that they are again.
+    fn tell(&mut self, written: &io::Result<()>) {
+        match written {
+            Ok(()) if self.failing => {
+                self.failing = false;
+                tracing::warn!("the journal takes records again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.counted.failed();
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, folder = %self.folder.display(), "the journal takes no records: what needs one is refused until it does");
+                }
+            }
+        }
+    }
+
+    /// Writes a batch, deleting the oldest segments for it where that is asked
+    /// for and the disk is full.
+    fn write(&mut self, batch: &Waiting, sign: bool) -> io::Result<()> {
+        loop {
+            let error = match self.try_write(batch, sign) {
+                Err(error) if self.makes_room && is_full(&error) => error,
+                done => return done,
+            };
+            match retain::drop_oldest(&self.folder)? {
+                Some(deleted) => self.counted.deleted(&deleted),
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Writes a batch with one system call; afterwards all of it stands in
+    /// the file, or nothing of it counts.
+    fn try_write(&mut self, batch: &Waiting, sign: bool) -> io::Result<()> {
+        self.mend()?;
+        let size = u64::try_from(batch.bytes.len()).unwrap_or(u64::MAX);
+        if self.length > 0 && self.length.saturating_add(size) > self.segment_bytes {
+            self.rotate()?;
+        }
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clear();
+        let written = self.frame(batch, sign, &mut frames).and_then(|framed| {
+            self.put(&frames)?;
+            Ok(framed)
+        });
+        if frames.capacity() <= BUFFER_KEPT_MAX {
+            self.frames = frames;
+        }
+        let (link, unsigned) = written?;
+        self.link = link;
+        if unsigned == 0 {
+            self.signed_at = Instant::now();
+        }
+        self.unsigned = unsigned;
+        Ok(())
+    }
+
+    /// The batch as lines, and the chain and the unsigned records after them.
+    fn frame(&self, batch: &Waiting, sign: bool, out: &mut Vec<u8>) -> io::Result<(Link, u64)> {
+        let (mut link, mut unsigned) = (self.link, self.unsigned);
+        if self.length == 0 {
+            link.frame(&Header::line(&self.key, self.segment, &link)?, out);
+            unsigned = unsigned.saturating_add(1);
+        }
+        for (record, _) in batch.records() {
+            link.frame(record, out);
+            unsigned = unsigned.saturating_add(1);
+        }
+        if (sign && unsigned > 0) || unsigned >= CHECKPOINT_EVERY {
+            let line = segment::checkpoint(&self.key, &link, clock::now().0);
+            link.frame(&line, out);
+            unsigned = 0;
+        }
+        Ok((link, unsigned))
+    }
+
+    fn put(&mut self, frames: &[u8]) -> io::Result<()> {
+        self.torn = true;
+        (&*self.file).write_all(frames)?;
+        if self.sync {
+            self.file.sync_data()?;
+        }
+        self.torn = false;
+        self.unsynced = !self.sync;
+        let size = u64::try_from(frames.len()).unwrap_or(u64::MAX);
+        self.length = self.length.saturating_add(size);
+        Ok(())
+    }
+
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.torn = false;
+        }
+        Ok(())
+    }
+
+    /// Signs and closes this segment and begins the next.
+    fn rotate(&mut self) -> io::Result<()> {
+        if self.unsigned > 0 {
+            self.write_checkpoint()?;
+        }
+        self.file.sync_data()?;
+        let active = self.folder.join(ACTIVE);
+        match std::fs::rename(&active, segment::closed_path(&self.folder, self.segment)) {
+            // An earlier attempt got as far as this.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        self.file = Arc::new(open_active(&active)?);
+        self.segment = self.segment.saturating_add(1);
+        self.length = 0;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn write_checkpoint(&mut self) -> io::Result<()> {
+        let mut line = Vec::new();
+        let mut link = self.link;
+        let checkpoint = segment::checkpoint(&self.key, &link, clock::now().0);
+        link.frame(&checkpoint, &mut line);
+        self.put(&line)?;
+        self.link = link;
+        self.unsigned = 0;
+        self.signed_at = Instant::now();
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let kind = error.kind();
+    kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded
+}
+
+/// Counts and tells what became of segments and records.
+trait Counting {
+    fn failed(&self);
+    fn deleted(&self, deleted: &Deleted);
+}
+
+impl Counting for Counted {
+    fn failed(&self) {
+        if let Some(metrics) = self.get() {
+            metrics.journal_failed();
+        }
+    }
+
+    fn deleted(&self, deleted: &Deleted) {
+        if let Some(metrics) = self.get() {
+            metrics.segment_deleted(deleted.why);
+        }
+        tracing::warn!(
+            segment = deleted.segment,
+            bytes = deleted.bytes,
+            reason = deleted.why.as_str(),
+            "a segment of the journal was deleted"
+        );
+    }
+}
+
+/// The file that is written to.
+pub(super) fn open_active(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).read(true).open(path)
+}
