@@ -1,5 +1,6 @@
 //! What one verdict of the embedded policy costs: the starter policy, remembered
-//! and evaluated, at both stages, for a GET and for a POST with a body of 1 KB.
+//! and evaluated, at both stages, for a GET and for a POST with a body of 1 KB,
+//! and what rules beside it add.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,6 +44,52 @@ fn evaluated(bencher: Bencher<'_, '_>, kind: &str) {
         ..Settings::default()
     };
     judge(bencher, kind, settings);
+}
+
+/// Rules beside the starter policy: `none`; ten behaviour rules, the last of which
+/// is about the operation and lets it pass; guardrails that look at its body for
+/// all personal data, a word and a pattern, and find nothing.
+#[divan::bench(args = ["none", "behaviour", "guardrails"])]
+fn ruled(bencher: Bencher<'_, '_>, which: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let starter = include_str!("../config/policies/starter.rego");
+    std::fs::write(folder.path().join("starter.rego"), starter).unwrap();
+    let rules = match which {
+        "behaviour" => {
+            let rule = |trigger: &str, states: &str, verdict: &str| {
+                format!(
+                    "- {{name: n, trigger: {trigger}, states: [{states}], window: 5m, verdict: {verdict}}}\n"
+                )
+            };
+            let others = rule("file_write", "file_read", "BLOCK").repeat(9);
+            let own = rule("http_post", "http_get", "ALLOW");
+            format!("behaviour:\n{others}{own}")
+        }
+        "guardrails" => {
+            let rail = |kind: &str| {
+                format!(
+                    "- {{name: n, {kind}, stage: input, action: block, operations: [http_request]}}\n"
+                )
+            };
+            [
+                "type: pii",
+                "type: ban_words, words: [bluebird]",
+                "type: regex, pattern: 'AKIA[0-9A-Z]{16}'",
+            ]
+            .map(rail)
+            .into_iter()
+            .fold("guardrails:\n".to_owned(), |all, rail| all + &rail)
+        }
+        _ => String::new(),
+    };
+    if !rules.is_empty() {
+        std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+    }
+    let settings = Settings {
+        path: Some(folder.path().to_owned()),
+        ..Settings::default()
+    };
+    judge(bencher, "POST started", settings);
 }
 
 fn judge(bencher: Bencher<'_, '_>, kind: &str, settings: Settings) {

@@ -249,6 +249,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         addresses: &addresses,
         state_dir: &config.state_dir,
         mint: &mint,
+        sdk: &config.sdk,
     };
     Ok(Bound {
         serving: Serving {

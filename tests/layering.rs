@@ -31,7 +31,12 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("dashmap", &["session/registry.rs"]),
     (
         "aws_lc_rs",
-        &["journal/sign.rs", "net", "policy/core/identity.rs"],
+        &[
+            "journal/sign.rs",
+            "net",
+            "policy/core/identity.rs",
+            "policy/core/verify.rs",
+        ],
     ),
     ("redb", &["state"]),
     ("regorus", &["policy/local"]),
@@ -43,7 +48,8 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["net", "protocols/http"]),
     ("socket2", &["net"]),
     ("sqlparser", &["protocols/sql"]),
-    ("serde_norway", &["config"]),
+    ("serde_norway", &["config", "policy/local"]),
+    ("regex", &["policy/local/rules"]),
     ("schemars", &["config"]),
     ("clap", &["cli", "main.rs"]),
     ("rustix", &["cli/child.rs", "net"]),

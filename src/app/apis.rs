@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
+use crate::config::SdkConfig;
 use crate::control::agent::{self, AgentApi};
 use crate::control::auth::Token;
 use crate::control::operator::{self, OperatorApi};
@@ -20,6 +21,7 @@ pub(super) struct Apis<'a> {
     pub(super) addresses: &'a Addresses,
     pub(super) state_dir: &'a Path,
     pub(super) mint: &'a Mint,
+    pub(super) sdk: &'a SdkConfig,
 }
 
 impl Apis<'_> {
@@ -32,7 +34,11 @@ impl Apis<'_> {
             gate: self.gate.clone(),
             token,
             address,
-            settings: agent::Settings::default(),
+            settings: agent::Settings {
+                served: self.sdk.served,
+                ..agent::Settings::default()
+            },
+            signer: self.sdk.signer.clone(),
             proxy_url: self.addresses.http.map(|at| format!("http://{at}").into()),
             ca_path: Some(self.state_dir.join(trust::CA)),
             ca_pem: Some(self.mint.authority().pem().into()),

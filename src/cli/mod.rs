@@ -18,6 +18,7 @@ mod environment;
 mod health;
 mod logs;
 mod operator_client;
+mod policy;
 mod report;
 mod run;
 mod runs;
@@ -66,6 +67,9 @@ enum Verb {
     Serve(serve::Args),
     /// Check a configuration and tell every problem at once
     Check(check::Args),
+    /// Ask the embedded policy, and test what it answers
+    #[command(subcommand)]
+    Policy(policy::Verb),
     /// Print the environment that sends a program through a serving sidecar
     Env(env::Args),
     /// The certificate authority of this sidecar
@@ -112,6 +116,7 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Run(args) => run::run(args, env, streams),
         Verb::Serve(args) => serve::serve(&args, env, streams),
         Verb::Check(args) => check::check(&args, env, streams),
+        Verb::Policy(verb) => policy::policy(&verb, env, streams),
         Verb::Env(args) => env::env(&args, env, streams),
         Verb::Ca(verb) => ca::ca(&verb, env, streams),
         Verb::Config(verb) => schema::schema(&verb, streams),

@@ -91,6 +91,7 @@ impl Sidecar {
             token: agent_token,
             address: for_agent.address(),
             settings: agent::Settings::default(),
+            signer: None,
             proxy_url: None,
             ca_path: None,
             ca_pem: None,

@@ -85,6 +85,11 @@ impl Resolver<'_> {
             "",
         );
         let govern = self.govern(raw.govern);
+        let own = match &policy.0 {
+            Some(PolicyMode::Core(core)) => core.client.identity.as_ref(),
+            Some(PolicyMode::Local(_)) | None => None,
+        };
+        let sdk = self.sdk(raw.sdk, own);
         let state_dir = self.state_dir(raw.state_dir);
         let session = self.session(raw.session);
         let config = Config {
@@ -114,6 +119,7 @@ impl Resolver<'_> {
                 keep_bytes: self.bytes("journal.keep_bytes", raw.journal.keep_bytes, 1 << 16),
             },
             http: self.http(raw.http),
+            sdk,
             listen: self.listen(raw.listen, purpose),
             upstream: self.upstream(raw.upstream),
             state_dir,

@@ -20,6 +20,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
 use crate::protocols::http as http_proxy;
@@ -59,6 +60,8 @@ pub struct Config {
     pub journal: journal::Settings,
     /// The HTTP proxy's.
     pub http: http_proxy::Settings,
+    /// What it takes from SDKs.
+    pub sdk: SdkConfig,
     /// Where it listens.
     pub listen: Listen,
     /// How it connects.
@@ -100,6 +103,15 @@ pub enum Validate {
     AtStart,
     /// The first evaluation shows.
     Never,
+}
+
+/// What the sidecar takes from OpenBox SDKs.
+#[derive(Clone, Debug)]
+pub struct SdkConfig {
+    /// How much.
+    pub served: served::Settings,
+    /// Who signs it; without one, nobody may.
+    pub signer: Option<(core::Signer, core::Unsigned)>,
 }
 
 /// Where the sidecar listens.

@@ -34,6 +34,8 @@ pub(super) struct Raw {
     pub(super) outcomes_waiting_max: Option<u64>,
     /// Whose operations are that nothing else claims, and how many runs are known.
     pub(super) session: Session,
+    /// What OpenBox SDKs send, with the agent API as their Core.
+    pub(super) sdk: Sdk,
     /// Where the sidecar listens: address:port, or `off`.
     pub(super) listen: Listen,
     /// The HTTP proxy.
@@ -58,7 +60,7 @@ pub(super) struct Raw {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Policy {
-    /// A Rego file, or a folder of them; reloaded when it changes.
+    /// A Rego file, or a folder of them, with `*_rules.yaml` beside them; reloaded when they change.
     pub(super) path: Option<String>,
     /// The verdict where a policy says nothing about an operation: `deny` or `allow`.
     #[schemars(extend("enum" = ["deny", "allow"]))]
@@ -142,6 +144,24 @@ pub(super) struct Session {
     /// How long a registered context lives.
     #[schemars(extend("examples" = ["24h"]))]
     pub(super) context_lives: Option<String>,
+}
+
+/// What OpenBox SDKs send.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Sdk {
+    /// Largest event or hook, bytes; beyond it 413.
+    #[schemars(range(min = 1024))]
+    pub(super) event_bytes_max: Option<u64>,
+    /// Most requests a second; what comes faster waits up to 5 s for its turn, then 429.
+    #[schemars(range(min = 1))]
+    pub(super) requests_per_second_max: Option<u64>,
+    /// DID of the agent, `did:aip:…`: with its public key, every request must be signed by it.
+    #[schemars(extend("examples" = ["did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11"]))]
+    pub(super) agent_did: Option<String>,
+    /// Base64 of the agent's Ed25519 public key.
+    #[schemars(extend("examples" = ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]))]
+    pub(super) agent_public_key: Option<String>,
 }
 
 /// Where the sidecar listens.

@@ -6,17 +6,19 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::control::agent::served;
 use crate::domain::Context;
 use crate::gate::{Govern, HaltScope};
 use crate::journal::{Durability, OnFull};
 use crate::net::dial;
+use crate::policy::core::{AgentDid, Identity, Signer, Unsigned};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::session::{self, registry::Unattributed};
 
 use super::raw;
 use super::resolve::Resolver;
 use super::value::{self, Wrong};
-use super::{For, Listen, Listener, LogConfig, LogFormat, UpstreamConfig};
+use super::{For, Listen, Listener, LogConfig, LogFormat, SdkConfig, UpstreamConfig};
 
 impl Resolver<'_> {
     pub(super) fn halt_scope(&mut self, said: Option<String>, purpose: For) -> HaltScope {
@@ -126,6 +128,58 @@ impl Resolver<'_> {
             connections_max: self.count("http.connections_max", raw.connections_max, 1),
             idle_upstreams_max: self.count("http.idle_upstreams_max", raw.idle_upstreams_max, 0),
         }
+    }
+
+    pub(super) fn sdk(&mut self, raw: raw::Sdk, own: Option<&Identity>) -> SdkConfig {
+        const BYTES: &str = "sdk.event_bytes_max";
+        const RATE: &str = "sdk.requests_per_second_max";
+        SdkConfig {
+            served: served::Settings {
+                event_bytes_max: self.count(BYTES, raw.event_bytes_max, 1_024),
+                requests_per_second_max: self.count(RATE, raw.requests_per_second_max, 1),
+                ..served::Settings::default()
+            },
+            signer: self
+                .signer(raw.agent_did, raw.agent_public_key)
+                .map(|signer| (signer, Unsigned::Rejected))
+                // Whoever signs to Core for its agent may be signed to by it.
+                .or_else(|| Some((own?.signer()?, Unsigned::Taken))),
+        }
+    }
+
+    /// Who must sign: a DID and its public key, or neither.
+    fn signer(&mut self, did: Option<String>, key: Option<String>) -> Option<Signer> {
+        const DID: &str = "sdk.agent_did";
+        const KEY: &str = "sdk.agent_public_key";
+        let (did, key) = match (self.given(DID, did), self.given(KEY, key)) {
+            (Some(did), Some(key)) => (did, key),
+            (None, None) => return None,
+            (Some(one), None) => {
+                let found = "a DID is set, and no public key to check it with".to_owned();
+                let wrong = Wrong::new(
+                    found,
+                    "sdk.agent_public_key too, or neither",
+                    "the base64 of 32 bytes",
+                );
+                self.tell(&one.at, wrong);
+                return None;
+            }
+            (None, Some(one)) => {
+                let found = "a public key is set, and no DID that it is of".to_owned();
+                let wrong = Wrong::new(
+                    found,
+                    "sdk.agent_did too, or neither",
+                    "did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11",
+                );
+                self.tell(&one.at, wrong);
+                return None;
+            }
+        };
+        let agent = AgentDid::parse(&did.text).map_err(|unfit| self.tell(&did.at, unfit.into()));
+        let signer = Signer::parse(agent.ok()?, &key.text);
+        signer
+            .map_err(|unfit| self.tell(&key.at, unfit.into()))
+            .ok()
     }
 
     pub(super) fn listen(&mut self, raw: raw::Listen, purpose: For) -> Listen {

@@ -134,6 +134,15 @@ pub static SETTINGS: &[Setting] = &[
     key("session.activities_max", "10000"),
     key("session.contexts_max", "100000"),
     key("session.context_lives", "24h"),
+    key("sdk.event_bytes_max", "4194304"),
+    key("sdk.requests_per_second_max", "2000"),
+    set(
+        "sdk.agent_did",
+        "",
+        &[],
+        Of("none: nothing has to be signed"),
+    ),
+    set("sdk.agent_public_key", "", &[], Of("none")),
     set(
         "listen.http",
         "--http-listen",

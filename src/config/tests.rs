@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::gate::{FailMode, Govern, HaltScope};
+use crate::policy::core::Unsigned;
 
 fn env(variables: &[(&str, &str)]) -> Source {
     let home = [("HOME", "/home/someone")];
@@ -150,6 +151,39 @@ fn what_is_not_governed_is_warned_about() {
     let problems = serve([("--config", path.as_str())], &[]).unwrap_err();
     let text = format!("{problems:?}");
     assert!(text.contains("boundary, hooks or both"), "{text}");
+}
+
+#[test]
+fn half_of_a_signer_is_a_problem_and_a_whole_one_is_taken() {
+    const DID: &str = "agent_did: did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11";
+    const KEY: &str = "agent_public_key: 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    for (one, other, problem) in [
+        (DID, KEY, ""),
+        (DID, "", "no public key"),
+        ("", KEY, "no DID"),
+        (DID, "agent_public_key: AAAA", "not the base64 of 32 bytes"),
+        ("agent_did: me", KEY, "no agent DID"),
+    ] {
+        let (_folder, path) = file(&format!(
+            "sdk:\n  event_bytes_max: 2048\n  {one}\n  {other}\n"
+        ));
+        let row = format!("{one} {other}");
+        match serve([("--config", path.as_str())], &[]) {
+            Ok(config) => {
+                assert_eq!(problem, "", "{row}");
+                let (_, unsigned) = config.sdk.signer.unwrap();
+                assert_eq!(unsigned, Unsigned::Rejected, "{row}");
+                assert_eq!(config.sdk.served.event_bytes_max, 2_048);
+            }
+            Err(problems) => {
+                let text = format!("{problems:?}");
+                assert!(
+                    !problem.is_empty() && text.contains(problem),
+                    "{row}: {text}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -374,6 +408,8 @@ fn an_agent_signs_with_a_did_and_a_key_or_not_at_all() {
         match result {
             Ok(config) => {
                 assert!(told.is_empty(), "{variables:?}");
+                let checks = config.sdk.signer.map(|(_, unsigned)| unsigned);
+                assert_eq!(checks, signs.then_some(Unsigned::Taken), "{variables:?}");
                 let PolicyMode::Core(core) = config.policy else {
                     panic!("no Core")
                 };

@@ -38,16 +38,16 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let text = whole(request, BODY_BYTES_MAX).await?;
+        let (_, text) = whole(request, BODY_BYTES_MAX).await?;
         parse(&text).map(Self)
     }
 }
 
-/// The whole body as it came, at most `bytes_max` bytes of it.
+/// The head, and the whole body as it came, at most `bytes_max` bytes of it.
 pub(in crate::control) async fn whole(
     request: Request,
     bytes_max: usize,
-) -> Result<Bytes, Problem> {
+) -> Result<(Parts, Bytes), Problem> {
     tokio::time::timeout(BODY_WITHIN, read(request, bytes_max))
         .await
         .map_err(|_| {
@@ -95,7 +95,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
     }
 }
 
-async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
+async fn read(request: Request, bytes_max: usize) -> Result<(Parts, Bytes), Problem> {
     let (head, mut body) = request.into_parts();
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > bytes_max && head.headers.contains_key(EXPECT) {
@@ -122,7 +122,7 @@ async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
     if read > bytes_max {
         return Err(too_large(bytes_max));
     }
-    Ok(whole.freeze())
+    Ok((head, whole.freeze()))
 }
 
 fn too_large(bytes_max: usize) -> Problem {

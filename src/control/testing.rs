@@ -85,6 +85,7 @@ impl World {
             token: agent_token.clone(),
             address: agent_bound.address(),
             settings,
+            signer: None,
             proxy_url: Some("http://127.0.0.1:15801".into()),
             ca_path: Some("/state/ca.pem".into()),
             ca_pem: Some("-----BEGIN CERTIFICATE-----\n".into()),

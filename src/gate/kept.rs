@@ -213,6 +213,8 @@ fn row(hold: &Hold, state: KeptState, in_core: bool) -> KeptApproval {
         constraints,
         approval: _,
         redacted,
+        // What was found tells why; what stands in its place is kept.
+        guardrails: _,
         generation: _,
     } = &*hold.ruling;
     KeptApproval {

@@ -67,6 +67,8 @@ pub struct Ruling {
     pub approval: Option<Approval>,
     /// A replacement for the judged input, when guardrails redacted it.
     pub redacted: Option<JsonText>,
+    /// What guardrails found, where any looked.
+    pub guardrails: Option<Arc<Guardrails>>,
     /// Which version of the policy answered; changes when a policy is reloaded.
     pub generation: u64,
 }
@@ -82,6 +84,7 @@ impl Ruling {
             constraints: Vec::new(),
             approval: None,
             redacted: None,
+            guardrails: None,
             generation,
         }
     }
@@ -92,6 +95,39 @@ impl Ruling {
             .clone()
             .unwrap_or_else(|| Reason("no reason was given".into()))
     }
+}
+
+/// What guardrails made of an input or output. The replacement, if there is
+/// one, is [`Ruling::redacted`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guardrails {
+    /// What they looked at.
+    pub side: Side,
+    /// Whether it may stand; `false` goes with BLOCK, below HALT and BLOCK of
+    /// policy itself and above every other verdict.
+    pub passed: bool,
+    /// What they found, in order.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing a guardrail found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The kind of guardrail: `pii`, `ban_words`, `regex`, …
+    pub kind: Box<str>,
+    /// Where, as a path of `input.…` or `output.…`.
+    pub field: Box<str>,
+    /// What, in words that do not repeat it.
+    pub reason: Box<str>,
+}
+
+/// Which side of an activity guardrails look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// What goes in.
+    Input,
+    /// What comes out.
+    Output,
 }
 
 /// An approval that the policy service opened.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::core_mode;
@@ -243,4 +244,40 @@ fn what_the_temporal_sdk_tells_and_sends_is_asked_about_once() {
 #[test]
 fn what_the_base_sdk_tells_and_sends_is_asked_about_once() {
     seen_twice_asked_once("base.py");
+}
+
+const VECTORS: &str = include_str!("../../src/policy/core/golden/ed25519_v1.json");
+
+/// The base SDK with the identity of the vectors, against a sidecar of `config`.
+fn signed(config: &str, arguments: &[&str]) {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let text = |name: &str| vectors[name].as_str().unwrap().to_owned();
+    let hex = text("public_key_hex");
+    let digits = hex.as_bytes().chunks(2);
+    let key: Vec<u8> = digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    let config = config.replace("DID", &text("did")).replace(
+        "KEY",
+        &base64::engine::general_purpose::STANDARD.encode(key),
+    );
+    let (origin, sidecar) = (
+        Origin::site(),
+        Setup::new().policy(POLICY).config(&config).start(),
+    );
+    let mut command = command(&sidecar, "signed.py", arguments);
+    command
+        .env("COMPAT_DID", text("did"))
+        .env("COMPAT_SEED", text("private_seed_b64"));
+    checks(command, &direct(&origin));
+}
+
+#[test]
+fn signatures_are_checked_with_the_reason_codes_of_the_contract() {
+    signed("sdk:\n  agent_did: DID\n  agent_public_key: KEY\n", &[]);
+}
+
+#[test]
+fn what_is_signed_and_cannot_be_checked_is_told_so() {
+    signed("", &["unknown"]);
 }

@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use crate::domain::{Context, Event, EventKind, JsonText};
 use crate::gate::{Gate, Noted};
+use crate::policy::core::{Signer, Unsigned};
 use crate::process::clock;
 
 use self::ended::Ended;
@@ -68,6 +69,8 @@ pub struct AgentApi {
     pub address: SocketAddr,
     /// See [`Settings`].
     pub settings: Settings,
+    /// Who signs what SDKs send; without one, nobody may.
+    pub signer: Option<(Signer, Unsigned)>,
     /// The HTTP proxy, as the agent reaches it; absent when it is off.
     pub proxy_url: Option<Box<str>>,
     /// Where the public CA is.

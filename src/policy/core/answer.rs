@@ -4,6 +4,8 @@
 //! error: a verdict is given only where a word said so, and where nothing in
 //! the same answer says otherwise.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::Value;
 
@@ -12,7 +14,10 @@ use crate::domain::{ApprovalId, JsonText, Reason, Verdict};
 use super::client::NoAnswer;
 use super::wire::{Complaint, Guardrails, Introduced, Said, object};
 use super::{Answered, StartError, time};
-use crate::policy::{Approval, PolicyError, Ruling};
+use crate::policy::{self, Approval, PolicyError, Ruling, Side};
+
+/// Findings kept of one answer.
+const FINDINGS_MAX: usize = 100;
 
 impl From<NoAnswer> for PolicyError {
     fn from(error: NoAnswer) -> Self {
@@ -55,6 +60,7 @@ pub(super) fn ruling(answered: &Answered, input: Option<&JsonText>) -> Result<Ru
             ruling.reason = Some(findings(&guardrails));
         }
         ruling.redacted = redacted(&guardrails, input);
+        ruling.guardrails = Some(Arc::new(found(&guardrails)));
     }
     if ruling.verdict == Verdict::RequireApproval {
         ruling.approval = Some(Approval {
@@ -117,8 +123,29 @@ fn reason(said: &Said) -> Option<Reason> {
     (!rules.is_empty()).then(|| Reason::from_peer(&format!("violates {}", rules.join("; "))))
 }
 
+/// What guardrails found, as rulings carry it.
+fn found(guardrails: &Guardrails) -> policy::Guardrails {
+    policy::Guardrails {
+        side: if guardrails.is_about_output() {
+            Side::Output
+        } else {
+            Side::Input
+        },
+        passed: guardrails.validation_passed,
+        findings: guardrails.findings().take(FINDINGS_MAX).collect(),
+    }
+}
+
 fn findings(guardrails: &Guardrails) -> Reason {
-    let findings: Vec<_> = guardrails.findings().filter(|f| !f.is_empty()).collect();
+    let findings: Vec<_> = guardrails
+        .findings()
+        .map(|finding| finding.reason)
+        .collect();
+    let findings: Vec<_> = findings
+        .iter()
+        .map(|f| &**f)
+        .filter(|f| !f.is_empty())
+        .collect();
     if !findings.is_empty() {
         return Reason::from_peer(&findings.join("; "));
     }

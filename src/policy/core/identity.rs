@@ -7,9 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use aws_lc_rs::signature::Ed25519KeyPair;
-#[cfg(test)]
-use aws_lc_rs::signature::KeyPair;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,6 +19,18 @@ use crate::redact::Secret;
 
 use super::settings::Unfit;
 use super::time;
+use super::verify::Signer;
+
+/// The header with the DID.
+pub(super) const DID: &str = "x-openbox-agent-did";
+/// The header with the moment of signing.
+pub(super) const TIMESTAMP: &str = "x-openbox-agent-timestamp";
+/// The header with what makes a signature differ from the next.
+pub(super) const NONCE: &str = "x-openbox-agent-nonce";
+/// The header with the signature.
+pub(super) const SIGNATURE: &str = "x-openbox-agent-signature";
+/// The header with the digest of the body.
+pub(super) const BODY: &str = "x-openbox-body-sha256";
 
 /// A checked agent DID, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +100,7 @@ impl SigningKey {
             .map_err(|_| unfit("the agent's private key is no Ed25519 seed".to_owned()))
     }
 
-    #[cfg(test)]
+    /// The public half.
     fn public(&self) -> &[u8] {
         self.0.public_key().as_ref()
     }
@@ -129,6 +139,11 @@ impl Identity {
         Self { did, key }
     }
 
+    /// What this agent's signatures are checked with.
+    pub fn signer(&self) -> Option<Signer> {
+        Signer::new(self.did.clone(), self.key.public())
+    }
+
     /// Adds the five headers of one request, sent at `at`. `path` is the route
     /// alone, without the base of the URL. Without random numbers nothing is
     /// added, and Core refuses the request.
@@ -145,13 +160,19 @@ impl Identity {
             return;
         };
         let digest = digest(body);
-        let signature = self.signature(&canonical(method, path, &moment, &digest));
+        let signature = self.signature(&canonical(
+            method,
+            path,
+            &moment.timestamp,
+            &moment.nonce,
+            &digest,
+        ));
         for (name, value) in [
-            ("x-openbox-agent-did", &*self.did.0),
-            ("x-openbox-agent-timestamp", &moment.timestamp),
-            ("x-openbox-agent-nonce", &moment.nonce),
-            ("x-openbox-agent-signature", &signature),
-            ("x-openbox-body-sha256", &digest),
+            (DID, &*self.did.0),
+            (TIMESTAMP, &moment.timestamp),
+            (NONCE, &moment.nonce),
+            (SIGNATURE, &signature),
+            (BODY, &digest),
         ] {
             // All five are of characters that a header may have.
             if let Ok(value) = HeaderValue::from_str(value) {
@@ -175,14 +196,20 @@ impl Identity {
     }
 }
 
-fn canonical(method: &str, path: &str, moment: &Moment, digest: &str) -> String {
+/// What is signed: the one place that says so, for signing and for checking.
+pub(super) fn canonical(
+    method: &str,
+    path: &str,
+    timestamp: &str,
+    nonce: &str,
+    digest: &str,
+) -> String {
     let method = method.to_ascii_uppercase();
-    let Moment { timestamp, nonce } = moment;
     format!("{method}\n{path}\n{timestamp}\n{nonce}\n{digest}")
 }
 
 /// Lower-case hex of the SHA-256.
-fn digest(body: &[u8]) -> String {
+pub(super) fn digest(body: &[u8]) -> String {
     const DIGITS: [char; 16] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
     ];
@@ -230,7 +257,13 @@ mod tests {
             };
             let digest = digest(text("body_utf8").as_bytes());
             assert_eq!(digest, text("body_sha256"));
-            let canonical = canonical(&text("method"), &text("path"), &moment, &digest);
+            let canonical = canonical(
+                &text("method"),
+                &text("path"),
+                &moment.timestamp,
+                &moment.nonce,
+                &digest,
+            );
             assert_eq!(canonical, text("canonical"));
             assert_eq!(identity.signature(&canonical), text("signature_b64"));
         }

@@ -14,6 +14,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod time;
+mod verify;
 mod wire;
 
 use std::fmt;
@@ -33,6 +34,7 @@ pub use client::{BoxedIo, Connector, Io, connect_plain};
 pub use identity::{AgentDid, Identity, SigningKey};
 use retry::Retries;
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
+pub use verify::{Rejection, Signed, Signer, Unsigned, Verifier};
 pub use wire::{served, told};
 
 /// Asks OpenBox Core.

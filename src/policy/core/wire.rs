@@ -14,8 +14,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    Action, Completion, Context, Event, EventKind, JsonText, Operation, Timestamp,
+    Action, Completion, Context, Event, EventKind, JsonText, Operation, Reason, Timestamp,
 };
+use crate::policy::Finding;
 
 use super::json::{Bracket, Json, Word};
 use super::{subject, time};
@@ -188,12 +189,17 @@ fn passed() -> bool {
 
 impl Guardrails {
     /// The findings, in their own words.
-    pub(super) fn findings(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
         let reasons = self.reasons.as_ref().and_then(Value::as_array);
-        reasons
-            .into_iter()
-            .flatten()
-            .filter_map(|finding| finding.get("reason")?.as_str())
+        reasons.into_iter().flatten().filter_map(|finding| {
+            let text = |name| finding.get(name).and_then(Value::as_str);
+            let kept = |name| Box::from(&*Reason::from_peer(text(name).unwrap_or_default()).0);
+            Some(Finding {
+                kind: kept("type"),
+                field: kept("field"),
+                reason: text("reason").map(|_| kept("reason"))?,
+            })
+        })
     }
 
     /// Whether it is the outcome that was looked at, not the input.

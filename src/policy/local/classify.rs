@@ -32,6 +32,31 @@ const MODEL_HOSTS: [&str; 26] = [
     "router.huggingface.co",
 ];
 
+/// Every semantic type there is.
+pub(super) const SEMANTIC_TYPES: [&str; 21] = [
+    "database_delete",
+    "database_insert",
+    "database_query",
+    "database_select",
+    "database_update",
+    "file_delete",
+    "file_open",
+    "file_read",
+    "file_write",
+    "http",
+    "http_delete",
+    "http_get",
+    "http_patch",
+    "http_post",
+    "http_put",
+    "internal",
+    "llm_completion",
+    "llm_embedding",
+    "llm_gen_ai",
+    "llm_tool_call",
+    "mcp_tool_call",
+];
+
 /// What a span tells about itself; absent fields are `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Signs<'a> {

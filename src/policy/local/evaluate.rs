@@ -49,15 +49,23 @@ pub(super) fn evaluate(
     loaded: &Loaded,
     settings: &Settings,
 ) -> Result<Ruling, PolicyError> {
+    evaluate_document(loaded, settings, |builder| {
+        builder.document(question, &loaded.facts, loaded.reads.as_ref().ok())
+    })
+}
+
+/// Evaluates every package over the document that `made` makes.
+pub(super) fn evaluate_document(
+    loaded: &Loaded,
+    settings: &Settings,
+    made: impl FnOnce(&mut Builder) -> Result<Value, String>,
+) -> Result<Ruling, PolicyError> {
     DESK.with_borrow_mut(|desk| {
         let desk = desk.get_or_insert_with(|| Desk {
             builder: Builder::new(),
             engine: None,
         });
-        let document = desk
-            .builder
-            .document(question, &loaded.facts, loaded.reads.as_ref().ok())
-            .map_err(|why| unjudgeable(&why))?;
+        let document = made(&mut desk.builder).map_err(|why| unjudgeable(&why))?;
         let engine = desk.engine(loaded);
         let started = Instant::now();
         engine.set_input(document);
@@ -121,7 +129,7 @@ fn ask(engine: &mut Engine, loaded: &Loaded, undefined: Undefined) -> Result<Rul
 
 /// The strictest verdict wins, the first of equals; what others ask to be
 /// constrained or redacted stays asked.
-fn merge(before: Ruling, said: Ruling) -> Result<Ruling, String> {
+pub(super) fn merge(before: Ruling, said: Ruling) -> Result<Ruling, String> {
     let (mut winner, loser) = if said.verdict > before.verdict {
         (said, before)
     } else {
@@ -141,7 +149,7 @@ fn merge(before: Ruling, said: Ruling) -> Result<Ruling, String> {
     Ok(winner)
 }
 
-fn unjudgeable(why: &str) -> PolicyError {
+pub(super) fn unjudgeable(why: &str) -> PolicyError {
     PolicyError::Unjudgeable(Reason::from_peer(why))
 }
 

@@ -330,7 +330,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The wire's word for the family.
-    fn hook_type(&self) -> &'static str {
+    pub(super) fn hook_type(&self) -> &'static str {
         match &self.operation.action {
             Action::Http(_) => "http_request",
             Action::Database(_) => "db_query",
@@ -345,7 +345,7 @@ impl<'a> Subject<'a> {
 
     /// As Core computes it: from the family's own fields, and from what a hook
     /// said among its attributes.
-    fn semantic_type(&self) -> &'static str {
+    pub(super) fn semantic_type(&self) -> &'static str {
         let call = self.call();
         let reported = self.operation.reported.as_deref();
         let told: Option<serde_json::Value> =

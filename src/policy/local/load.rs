@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::check;
 use super::reads::{Reads, reads};
+use super::rules::Rules;
 use super::syntax::{Scope, Visited, variable, visit_rule};
 
 /// The policy that judges where none is configured.
@@ -17,7 +18,9 @@ const STARTER: &str = include_str!("../../../config/policies/starter.rego");
 /// What messages call it.
 const STARTER_NAME: &str = "starter.rego";
 
-/// Longest policy or data file, bytes.
+/// What ends the name of a file of behaviour rules and guardrails.
+const RULES: [&str; 2] = ["_rules.yaml", "_rules.yml"];
+/// Longest policy, data or rules file, bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Most files of a folder.
 const FILES_MAX: usize = 1_000;
@@ -65,6 +68,8 @@ impl std::error::Error for LoadError {}
 pub(super) struct Files {
     policies: Vec<(String, String)>,
     data: Vec<(Vec<String>, String, String)>,
+    /// Behaviour rules and guardrails: name and text of each file.
+    rules: Vec<(String, String)>,
     /// What they are called in banner and logs.
     pub(super) origin: String,
 }
@@ -77,6 +82,8 @@ pub(super) struct Compiled {
     /// package's name.
     pub(super) queries: Vec<(String, std::sync::Arc<str>)>,
     pub(super) rules: usize,
+    /// Behaviour rules and guardrails.
+    pub(super) further: Rules,
     /// What the policies read of an operation, or why that is not known.
     pub(super) reads: Result<Reads, String>,
 }
@@ -91,12 +98,14 @@ impl Files {
             return Ok(Self {
                 policies: vec![(STARTER_NAME.to_owned(), STARTER.to_owned())],
                 data: Vec::new(),
+                rules: Vec::new(),
                 origin: "built-in starter policy".to_owned(),
             });
         };
         let mut files = Self {
             policies: Vec::new(),
             data: Vec::new(),
+            rules: Vec::new(),
             origin: path.display().to_string(),
         };
         let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
@@ -105,6 +114,7 @@ impl Files {
         } else {
             let text = read_text(path)?;
             files.policies.push((path.display().to_string(), text));
+            files.rules_beside(path)?;
         }
         if files.policies.is_empty() {
             return Err(LoadError::one(format!(
@@ -113,6 +123,19 @@ impl Files {
             )));
         }
         Ok(files)
+    }
+
+    /// Of `name.rego` the rules are in `name_rules.yaml`, if there is one.
+    fn rules_beside(&mut self, path: &Path) -> Result<(), LoadError> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        for end in RULES {
+            let rules = path.with_file_name(format!("{stem}{end}"));
+            if rules.is_file() {
+                let text = read_text(&rules)?;
+                self.rules.push((rules.display().to_string(), text));
+            }
+        }
+        Ok(())
     }
 
     /// Hidden names are left out, and with them the folders that Kubernetes
@@ -140,7 +163,8 @@ impl Files {
             } else {
                 self.file(&entry, &name, below)?;
             }
-            if self.policies.len().saturating_add(self.data.len()) > FILES_MAX {
+            let count = [&self.policies, &self.rules].map(Vec::len);
+            if count.iter().sum::<usize>().saturating_add(self.data.len()) > FILES_MAX {
                 return Err(LoadError::one(format!(
                     "{}: more than {FILES_MAX} policy files",
                     path.display()
@@ -160,6 +184,10 @@ impl Files {
                 )));
             }
             _ if name.ends_with("_test.rego") => {}
+            "rules.yaml" | "rules.yml" => self.rules.push((shown, read_text(path)?)),
+            _ if RULES.iter().any(|end| name.ends_with(end)) => {
+                self.rules.push((shown, read_text(path)?));
+            }
             _ if name.ends_with(".rego") => self.policies.push((shown, read_text(path)?)),
             _ => {}
         }
@@ -176,7 +204,8 @@ impl Files {
         let mut hash = Sha256::new();
         let data = self.data.iter().map(|(_, name, text)| (name, text));
         let policies = self.policies.iter().map(|(name, text)| (name, text));
-        for (name, text) in policies.chain(data) {
+        let rules = self.rules.iter().map(|(name, text)| (name, text));
+        for (name, text) in policies.chain(data).chain(rules) {
             for part in [name, text] {
                 hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
                 hash.update(part.as_bytes());
@@ -205,6 +234,10 @@ impl Files {
         for (below, name, text) in &self.data {
             problems.extend(add_data(&mut engine, below, name, text).err());
         }
+        let mut further = Rules::default();
+        for (name, text) in &self.rules {
+            problems.extend(further.add(name, text).err().into_iter().flatten());
+        }
         if !problems.is_empty() {
             return Err(LoadError { problems });
         }
@@ -228,6 +261,7 @@ impl Files {
             reads: reads(&scopes, &symbols),
             queries,
             engine,
+            further,
         })
     }
 }

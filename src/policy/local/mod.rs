@@ -2,9 +2,11 @@
 //!
 //! Policies are one `.rego` file, a folder of them, or the built-in starter.
 //! Every package that defines `result` is asked, and the strictest verdict
-//! wins. What cannot be judged (an unknown word, a conflict, a runtime error,
+//! wins. Beside it, in YAML, stand behaviour rules and guardrails. What cannot be judged (an unknown word, a conflict, a runtime error,
 //! no answer in time) is an error, never a verdict.
 
+mod asked;
+pub mod cases;
 mod check;
 mod classify;
 mod evaluate;
@@ -13,9 +15,12 @@ mod input;
 mod load;
 mod memory;
 mod reads;
+mod ruled;
+mod rules;
 mod syntax;
 mod verdict;
 mod watch;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +33,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use regorus::Engine;
+use tokio::time::Instant;
 
 use crate::domain::{Context, Reason};
 use crate::policy::{
@@ -39,6 +45,9 @@ use input::Facts;
 use load::Files;
 use memory::Memory;
 use reads::Reads;
+use ruled::Ruled;
+use rules::Rules;
+use rules::behaviour::History;
 
 pub use load::LoadError;
 pub use watch::{Told, Watcher};
@@ -88,6 +97,8 @@ pub enum Undefined {
 pub struct LocalPolicy {
     settings: Settings,
     current: ArcSwap<Loaded>,
+    /// Outlives every generation: a reload does not undo what happened.
+    history: History,
     reloading: Mutex<()>,
 }
 
@@ -103,6 +114,8 @@ struct Loaded {
     /// What is proved to be read of an operation, or why nothing is proved.
     reads: Result<Reads, String>,
     memory: Option<Memory>,
+    /// Behaviour rules and guardrails, if there are any.
+    further: Option<Rules>,
     rules: usize,
     files: usize,
     hash: String,
@@ -144,6 +157,7 @@ impl LocalPolicy {
         Ok(Self {
             settings,
             current: ArcSwap::from_pointee(loaded),
+            history: History::default(),
             reloading: Mutex::new(()),
         })
     }
@@ -210,7 +224,26 @@ impl LocalPolicy {
 
     fn answer(&self, question: Question<'_>) -> Result<Arc<Ruling>, PolicyError> {
         let loaded = self.current.load();
-        let evaluate = || evaluate::evaluate(question, &loaded, &self.settings).map(Arc::new);
+        let said = self.said_by_rego(question, &loaded);
+        match &loaded.further {
+            None => said,
+            Some(further) => Ruled {
+                rules: further,
+                history: &self.history,
+                now: Instant::now(),
+                within: self.settings.evaluate_within,
+                generation: loaded.generation,
+            }
+            .ruling(Subject::of(question, &loaded.facts), question, said),
+        }
+    }
+
+    fn said_by_rego(
+        &self,
+        question: Question<'_>,
+        loaded: &Loaded,
+    ) -> Result<Arc<Ruling>, PolicyError> {
+        let evaluate = || evaluate::evaluate(question, loaded, &self.settings).map(Arc::new);
         let (Some(memory), Some(subject)) = (&loaded.memory, Subject::of(question, &loaded.facts))
         else {
             return evaluate();
@@ -255,6 +288,7 @@ impl Loaded {
             reads: compiled.reads,
             memory,
             rules: compiled.rules,
+            further: Some(compiled.further).filter(|further| !further.is_empty()),
             files: files.count(),
             hash: files.hash(),
             origin: files.origin.clone(),
@@ -272,6 +306,17 @@ impl Loaded {
             .collect())
     }
 
+    /// What stands beside the Rego, if anything does.
+    fn beside(&self) -> String {
+        self.further.as_ref().map_or_else(String::new, |further| {
+            format!(
+                ", {} behaviour rules, {} guardrails",
+                further.behaviour.len(),
+                further.guardrails.len()
+            )
+        })
+    }
+
     fn remembers(&self) -> String {
         match (&self.reads, &self.memory) {
             (Ok(_), Some(_)) => "verdicts remembered".to_owned(),
@@ -285,6 +330,8 @@ impl Loaded {
             generation = self.generation,
             origin = %self.origin,
             rules = self.rules,
+            behaviour_rules = self.further.as_ref().map_or(0, |f| f.behaviour.len()),
+            guardrails = self.further.as_ref().map_or(0, |f| f.guardrails.len()),
             hash = %self.hash,
             memory = %self.remembers(),
             "policy loaded"
@@ -316,11 +363,12 @@ impl PolicyBackend for LocalPolicy {
     fn describe(&self) -> String {
         let loaded = self.current.load();
         format!(
-            "embedded policy: {} ({} rules in {} {}, {}, {})",
+            "embedded policy: {} ({} rules in {} {}{}, {}, {})",
             loaded.origin,
             loaded.rules,
             loaded.files,
             if loaded.files == 1 { "file" } else { "files" },
+            loaded.beside(),
             loaded.hash,
             loaded.remembers(),
         )

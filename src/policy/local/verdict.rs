@@ -50,7 +50,7 @@ pub(super) fn ruling(
 }
 
 /// Every spelling of the contract; case does not matter and `-` is `_`.
-fn decision(word: &str) -> Result<Verdict, String> {
+pub(super) fn decision(word: &str) -> Result<Verdict, String> {
     let folded = word.trim().to_ascii_uppercase().replace('-', "_");
     Ok(match folded.as_str() {
         "ALLOW" | "CONTINUE" => Verdict::Allow,

@@ -9,9 +9,9 @@ use http::StatusCode;
 
 use crate::domain::{ActivityRef, Context, EventKind, Refusal, Verdict};
 use crate::gate::{Gate, Noted};
-use crate::policy::Ruling;
-use crate::policy::core::served::{Evaluated, Redacted, Side};
+use crate::policy::core::served::{Evaluated, Guarded};
 use crate::policy::core::told::{self, Told, ToldActivity, What};
+use crate::policy::{Ruling, Side};
 use crate::session::RunKey;
 
 use super::super::super::problem::json;
@@ -142,7 +142,6 @@ impl Said {
         let ruling = self.ruling.as_deref();
         let refusal = self.refusal.as_ref();
         let approval = refusal.and_then(Refusal::approval);
-        let redacted = ruling.and_then(|ruling| ruling.redacted.as_ref());
         let evaluated = Evaluated {
             governance_event_id: ruling
                 .and_then(|ruling| ruling.event_id.as_deref())
@@ -161,7 +160,7 @@ impl Said {
                 .and_then(|approval| gate.approval(approval))
                 .map(|view| view.expires_at),
             fallback_used: self.by_fail_mode,
-            guardrails_result: redacted.and_then(|json| Redacted::new(side, json)),
+            guardrails_result: ruling.and_then(|ruling| Guarded::new(side, ruling)),
         };
         json(StatusCode::OK, &evaluated)
     }

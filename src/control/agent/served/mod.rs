@@ -24,6 +24,8 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use crate::metrics::LimitHit;
 use crate::policy::core::served::{Complained, Validated, environment_of};
 use crate::policy::core::told::Unfit;
+use crate::policy::core::{Rejection, Signed, Verifier};
+use crate::process::clock;
 
 use super::super::auth::{Guard, admitted};
 use super::super::body;
@@ -60,6 +62,7 @@ impl Default for Settings {
 pub(super) struct Served {
     guard: Guard,
     rate: Rate,
+    verifier: Verifier,
     /// Operations between their two hooks.
     spans: Spans,
 }
@@ -72,6 +75,7 @@ impl Served {
                 address: api.address,
             },
             rate: Rate::new(api.settings.served.requests_per_second_max),
+            verifier: Verifier::new(api.signer.clone()),
             spans: Spans::default(),
         }
     }
@@ -130,7 +134,7 @@ impl Shared {
                 "more requests a second than this sidecar takes; try again",
             ));
         }
-        let text = body::whole(request, settings.event_bytes_max)
+        let (head, text) = body::whole(request, settings.event_bytes_max)
             .await
             .map_err(Complaint::from)
             .inspect_err(|complaint| {
@@ -138,6 +142,14 @@ impl Shared {
                     metrics.limit_hit(LimitHit::TooLarge);
                 }
             })?;
+        // Over the bytes as they came, before anything is read into them.
+        let signed = Signed {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            headers: &head.headers,
+            body: &text,
+        };
+        self.served.verifier.check(signed, clock::now())?;
         if !text.is_empty() {
             body::check(&text, settings.event_depth_max)?;
         }
@@ -174,6 +186,13 @@ impl From<Problem> for Complaint {
             }
             _ => Self::new(status, code, message),
         }
+    }
+}
+
+impl From<Rejection> for Complaint {
+    fn from(rejection: Rejection) -> Self {
+        let message = rejection.to_string();
+        Self::new(StatusCode::UNAUTHORIZED, rejection.code(), message)
     }
 }
 

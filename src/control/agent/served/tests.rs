@@ -1,5 +1,6 @@
 //! The served routes over a socket, as SDKs use them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use crate::control::testing::{Answer, Api, World};
 use crate::domain::{ApprovalId, JsonText, Reason, Stage, Verdict};
 use crate::gate::FailMode;
 use crate::policy::scripted::Scripted;
-use crate::policy::{Approval, ApprovalState, PolicyError, Ruling};
+use crate::policy::{Approval, ApprovalState, Finding, Guardrails, PolicyError, Ruling, Side};
 
 const EVALUATE: &str = "/api/v1/governance/evaluate";
 const APPROVAL: &str = "/api/v1/governance/approval";
@@ -197,6 +198,18 @@ async fn every_answer_of_policy_is_told_in_cores_words() {
         redacted: Some(JsonText("[\"***\"]".into())),
         ..Ruling::new(Verdict::Allow, 0)
     });
+    let found = Ok(Ruling {
+        guardrails: Some(Arc::new(Guardrails {
+            side: Side::Input,
+            passed: false,
+            findings: vec![Finding {
+                kind: "pii".into(),
+                field: "input.0.card".into(),
+                reason: "a card number".into(),
+            }],
+        })),
+        ..Ruling::new(Verdict::Block, 0)
+    });
     let constrained = Ok(Ruling {
         constraints: vec!["read_only".into()],
         ..Ruling::new(Verdict::Constrain, 0)
@@ -214,6 +227,7 @@ async fn every_answer_of_policy_is_told_in_cores_words() {
         // An error would be a yes to an SDK that fails open.
         (unavailable(),          FailMode::Closed, "block",            json!({"fallback_used": true})),
         (redacted,               FailMode::Closed, "allow",            json!({"guardrails_result": {"input_type": "activity_input", "redacted_input": ["***"], "validation_passed": true, "reasons": [], "results": []}})),
+        (found,                  FailMode::Closed, "block",            json!({"guardrails_result": {"input_type": "activity_input", "validation_passed": false, "reasons": [{"type": "pii", "field": "input.0.card", "reason": "a card number"}], "results": []}})),
     ];
     for (answer, fail_mode, verdict, further) in table {
         let row = format!("{answer:?}");

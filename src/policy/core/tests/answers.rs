@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::{ApprovalId, Reason, Verdict};
 use crate::policy::core::{Answered, StartError, answer, approvals};
-use crate::policy::{Approval, ApprovalState, PolicyError, Ruling};
+use crate::policy::{Approval, ApprovalState, Finding, Guardrails, PolicyError, Ruling, Side};
 
 fn answered(status: u16, body: impl Into<Vec<u8>>) -> Answered {
     Answered {
@@ -259,6 +259,31 @@ fn what_comes_with_a_verdict_is_kept() {
             .approval,
         None
     );
+}
+
+#[test]
+fn what_guardrails_found_is_kept_with_its_side_and_place() {
+    let ruling = judged(
+        200,
+        r#"{"verdict":"allow","guardrails_result":{"input_type":"activity_output","validation_passed":false,
+            "reasons":[{"type":"pii","field":"output.card","reason":"a card"},{"reason":"rude"},7]}}"#,
+    )
+    .unwrap();
+    let finding = |kind: &str, field: &str, reason: &str| Finding {
+        kind: kind.into(),
+        field: field.into(),
+        reason: reason.into(),
+    };
+    let expected = Guardrails {
+        side: Side::Output,
+        passed: false,
+        findings: vec![
+            finding("pii", "output.card", "a card"),
+            finding("", "", "rude"),
+        ],
+    };
+    assert_eq!(ruling.guardrails.as_deref(), Some(&expected));
+    assert_eq!(ruling.verdict, Verdict::Block);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{JsonText, Timestamp, Verdict};
+use crate::domain::{Timestamp, Verdict};
+use crate::policy::{Ruling, Side};
 
 use super::super::time;
 
@@ -42,41 +43,54 @@ pub struct Evaluated<'a> {
     pub approval_expiration_time: Option<Timestamp>,
     /// Whether the fail mode decided.
     pub fallback_used: bool,
-    /// What stands in the place of the input or output.
+    /// What guardrails made of the input or output.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub guardrails_result: Option<Redacted<'a>>,
+    pub guardrails_result: Option<Guarded<'a>>,
 }
 
-/// What guardrails put in the place of an input or output.
+/// What guardrails found in an input or output, and put in its place.
 #[derive(Debug, Serialize)]
-pub struct Redacted<'a> {
+pub struct Guarded<'a> {
     input_type: &'static str,
-    redacted_input: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redacted_input: Option<&'a RawValue>,
     validation_passed: bool,
-    reasons: [(); 0],
+    reasons: Vec<Found<'a>>,
     results: [(); 0],
 }
 
-/// Which side of an activity guardrails looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// What goes in.
-    Input,
-    /// What comes out.
-    Output,
+#[derive(Debug, Serialize)]
+struct Found<'a> {
+    r#type: &'a str,
+    field: &'a str,
+    reason: &'a str,
 }
 
-impl<'a> Redacted<'a> {
-    /// `json` in the place of the `side` of an activity; `None` if it is no JSON.
-    pub fn new(side: Side, json: &'a JsonText) -> Option<Self> {
+impl<'a> Guarded<'a> {
+    /// What `ruling` says about the `side` of an activity; `None` where no
+    /// guardrail looked and nothing was replaced.
+    pub fn new(side: Side, ruling: &'a Ruling) -> Option<Self> {
+        let guardrails = ruling.guardrails.as_deref();
+        let redacted = ruling.redacted.as_ref();
+        if guardrails.is_none() && redacted.is_none() {
+            return None;
+        }
+        let findings = guardrails.map_or(&[][..], |guardrails| &guardrails.findings);
         Some(Self {
             input_type: match side {
                 Side::Input => "activity_input",
                 Side::Output => "activity_output",
             },
-            redacted_input: serde_json::from_str(&json.0).ok()?,
-            validation_passed: true,
-            reasons: [],
+            redacted_input: redacted.and_then(|json| serde_json::from_str(&json.0).ok()),
+            validation_passed: guardrails.is_none_or(|guardrails| guardrails.passed),
+            reasons: findings
+                .iter()
+                .map(|finding| Found {
+                    r#type: &finding.kind,
+                    field: &finding.field,
+                    reason: &finding.reason,
+                })
+                .collect(),
             results: [],
         })
     }

@@ -4,6 +4,7 @@ mod documents;
 mod evaluating;
 mod loading;
 mod remembering;
+mod rules;
 mod starter;
 mod watching;
 
