@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, For, Listener, PolicyMode};
+use crate::config::{Config, For, Listener, PolicyMode, UpstreamConfig};
 use crate::control::auth::Token;
 use crate::control::serve::{Limits, serve as serve_api};
 use crate::domain::Reason;
@@ -34,6 +34,7 @@ use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
 use crate::protocols::http::{self, HttpProxy};
+use crate::protocols::postgres::{self, PostgresRelay};
 use crate::redact::Secret;
 use crate::session::{Registry, Run, RunKey};
 use crate::state::{Change, Restored, Store};
@@ -99,6 +100,8 @@ pub struct View {
     pub gate: Gate,
     /// Where it listens.
     pub addresses: Addresses,
+    /// The PostgreSQL servers that it governs, each with where it listens.
+    pub postgres: Vec<postgres::Upstream>,
     /// One line: who judges, and from where.
     pub policy: String,
     /// What happens while Core gives no answer: `open` or `closed`.
@@ -164,6 +167,7 @@ pub struct Bound {
 struct Serving {
     sockets: Sockets,
     proxy: HttpProxy,
+    postgres: Option<PostgresRelay>,
     agent: Router,
     operator: Router,
     health: Router,
@@ -176,6 +180,7 @@ struct Sockets {
     agent: Option<net::listen::Bound>,
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
+    postgres: Vec<(net::listen::Bound, postgres::Upstream)>,
 }
 
 /// Loads what `mode` names, to see whether it loads. Describes it in one line.
@@ -229,15 +234,29 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     };
     let state = StateFiles::write(&config.state_dir, addresses.operator, &tokens)?;
     let agent_token = Secret::new(tokens.agent.expose());
+    let governed: Vec<_> = sockets
+        .postgres
+        .iter()
+        .map(|(_, upstream)| upstream.clone())
+        .collect();
+    let mut own = addresses.own();
+    own.extend(governed.iter().map(|upstream| upstream.listen));
     let proxy = HttpProxy::new(http::Parts {
         settings: config.http,
         gate: gate.clone(),
-        dialer: Dialer::new(config.upstream.dial, addresses.own()),
+        dialer: Dialer::new(config.upstream.dial.clone(), own.clone()),
         tls,
         mint: mint.clone(),
         workers: Workers::start(config.workers.get()).map_err(StartError::internal)?,
         agent_token: Some(agent_token.clone()),
     });
+    let relay = relay(
+        config.postgres,
+        &config.upstream,
+        config.workers,
+        own,
+        &gate,
+    )?;
     let draining = Draining::default();
     let health = health::router(Health {
         readiness: readiness.clone(),
@@ -255,6 +274,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         serving: Serving {
             sockets,
             proxy,
+            postgres: relay,
             agent: apis.agent(tokens.agent),
             operator: apis.operator(tokens.operator, judge),
             health,
@@ -264,6 +284,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         view: View {
             gate,
             addresses,
+            postgres: governed,
             policy,
             fail_mode: match config.gate.fail_mode {
                 FailMode::Open => "open",
@@ -318,6 +339,7 @@ fn listen(config: &Config) -> Result<(Sockets, Addresses), StartError> {
         agent: listener("--agent-listen", listen.agent)?,
         operator: listener("--operator-listen", listen.operator)?,
         health: listener("--health-listen", listen.health)?,
+        postgres: postgres_listeners(&config.postgres)?,
     };
     let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
     let addresses = Addresses {
@@ -327,6 +349,48 @@ fn listen(config: &Config) -> Result<(Sockets, Addresses), StartError> {
         health: address(&sockets.health),
     };
     Ok((sockets, addresses))
+}
+
+/// One listener for each server, each with the address it got.
+fn postgres_listeners(
+    settings: &postgres::Settings,
+) -> Result<Vec<(net::listen::Bound, postgres::Upstream)>, StartError> {
+    let bind = |upstream: &postgres::Upstream| {
+        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+            flag: "--pg",
+            error,
+        })?;
+        let listen = bound.address();
+        let upstream = upstream.clone();
+        Ok((bound, postgres::Upstream { listen, ..upstream }))
+    };
+    settings.upstreams.iter().map(bind).collect()
+}
+
+/// The relay for PostgreSQL, where there is a server to govern.
+fn relay(
+    settings: postgres::Settings,
+    upstream: &UpstreamConfig,
+    workers: std::num::NonZeroUsize,
+    own: Vec<SocketAddr>,
+    gate: &Gate,
+) -> Result<Option<PostgresRelay>, StartError> {
+    if settings.upstreams.is_empty() {
+        return Ok(None);
+    }
+    // Whoever configures a server says where it is; the rules are for what an
+    // agent asks for. Our own listeners stay out.
+    let anywhere = ["0.0.0.0/0", "::/0"];
+    let dial = net::dial::Settings {
+        allow: anywhere.iter().filter_map(|net| net.parse().ok()).collect(),
+        ..upstream.dial.clone()
+    };
+    Ok(Some(PostgresRelay::new(postgres::Parts {
+        settings,
+        gate: gate.clone(),
+        dialer: Dialer::new(dial, own),
+        workers: Workers::start(workers.get()).map_err(StartError::internal)?,
+    })))
 }
 
 fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Bound>, StartError> {
@@ -375,6 +439,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
     let Serving {
         sockets,
         proxy,
+        postgres,
         agent,
         operator,
         health,
@@ -394,6 +459,14 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
     let operator = sockets
         .operator
         .map(|socket| api("operator-api", socket, operator));
+    let postgres: Vec<_> = sockets
+        .postgres
+        .into_iter()
+        .filter_map(|(socket, upstream)| {
+            let relay = postgres.clone()?.run(socket, upstream, stopping.clone());
+            Some(spawn_named("postgres-relay", relay))
+        })
+        .collect();
     // Until the very end, so that a draining sidecar can say that it drains.
     let (forever, never) = drain::channel();
     let metrics = metrics.clone();
@@ -406,6 +479,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
     [http, agent, operator, health]
         .into_iter()
         .flatten()
+        .chain(postgres)
         .collect()
 }
 

@@ -61,14 +61,27 @@ pub enum Passage {
     RequestTail,
     /// Of an observed response body, behind what was captured for policy.
     ResponseTail,
+    /// What a database client proves itself with.
+    DatabaseLogin,
+    /// What prepares statements of a database, and their values; each is judged
+    /// when it is executed.
+    DatabasePreparation,
+    /// What asks a database for answers under way, or goes on with a judged one.
+    DatabaseFlow,
+    /// Data of a judged `COPY`.
+    DatabaseCopy,
 }
 
 impl Passage {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 8] = [
         Self::Passthrough,
         Self::WebSocket,
         Self::RequestTail,
         Self::ResponseTail,
+        Self::DatabaseLogin,
+        Self::DatabasePreparation,
+        Self::DatabaseFlow,
+        Self::DatabaseCopy,
     ];
 
     fn as_str(self) -> &'static str {
@@ -77,6 +90,10 @@ impl Passage {
             Self::WebSocket => "websocket",
             Self::RequestTail => "request_tail",
             Self::ResponseTail => "response_tail",
+            Self::DatabaseLogin => "database_login",
+            Self::DatabasePreparation => "database_preparation",
+            Self::DatabaseFlow => "database_flow",
+            Self::DatabaseCopy => "database_copy",
         }
     }
 }

@@ -101,6 +101,35 @@ else := {"decision": "ALLOW"} if {
 	startswith(input.spans[0].semantic_type, "llm_")
 }
 
+# A program on the database server, its files, and who may do what there are not
+# for agents.
+else := {
+	"decision": "BLOCK",
+	"reason": "the statement reaches beyond the database",
+} if {
+	some flag in input.spans[0].db_reading.flags
+	flag in {"program", "server_file"}
+}
+
+# Statements that only read, or change rows they name, pass. What changes every
+# row, what there is or who may do what, and what cannot be understood, waits.
+# What functions, triggers and views of the database do is in no statement.
+else := {"decision": "ALLOW"} if {
+	input.spans[0].db_reading.class in {"session", "read"}
+}
+
+else := {"decision": "ALLOW"} if {
+	input.spans[0].db_reading.class == "write"
+	not "no_where" in input.spans[0].db_reading.flags
+}
+
+else := {
+	"decision": "REQUIRE_APPROVAL",
+	"reason": concat(" ", ["a statement of class", input.spans[0].db_reading.class, "waits for a person"]),
+} if {
+	input.spans[0].db_reading.class
+}
+
 # Hosts you trust with everything an agent may do there. Add your own: names as
 # they stand in URLs, lower case, without a port.
 else := {"decision": "ALLOW"} if {

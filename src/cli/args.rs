@@ -42,6 +42,10 @@ pub struct Shared {
     #[arg(long, value_name = "ADDR:PORT|off", help_heading = "Listeners")]
     pub health_listen: Option<String>,
 
+    /// PostgreSQL server to govern, and in front of it where agents connect to; repeatable [env: OPENBOX_PG; key: postgres.servers; default: 127.0.0.1:15432=, a free port under run]
+    #[arg(long, value_name = "[ADDR:PORT=]URL", help_heading = "Databases")]
+    pub pg: Vec<String>,
+
     /// PEM file of authorities to trust besides the system's; repeatable [env: OPENBOX_UPSTREAM_CA; key: upstream.ca]
     #[arg(long, value_name = "FILE", help_heading = "Upstream")]
     pub upstream_ca: Vec<String>,
@@ -90,6 +94,7 @@ impl Shared {
             }
         }
         let repeatable = [
+            ("--pg", &self.pg),
             ("--upstream-ca", &self.upstream_ca),
             ("--allow-address", &self.allow_address),
             ("--resolve", &self.resolve),

@@ -58,6 +58,10 @@ impl fmt::Display for Banner<'_> {
                 None => writeln!(f, "  {name:<9}  off")?,
             }
         }
+        for upstream in &view.postgres {
+            let (host, port) = (&upstream.host, upstream.port);
+            writeln!(f, "  postgres   {} for {host}:{port}", upstream.listen)?;
+        }
         if let Some(fingerprint) = &view.ca_fingerprint {
             writeln!(f, "  CA         sha256:{fingerprint}")?;
         }

@@ -119,6 +119,7 @@ impl Resolver<'_> {
                 keep_bytes: self.bytes("journal.keep_bytes", raw.journal.keep_bytes, 1 << 16),
             },
             http: self.http(raw.http),
+            postgres: self.postgres(raw.postgres, purpose),
             sdk,
             listen: self.listen(raw.listen, purpose),
             upstream: self.upstream(raw.upstream),

@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
-use crate::protocols::http as http_proxy;
+use crate::protocols::{http as http_proxy, postgres};
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -60,6 +60,8 @@ pub struct Config {
     pub journal: journal::Settings,
     /// The HTTP proxy's.
     pub http: http_proxy::Settings,
+    /// The relay's for PostgreSQL.
+    pub postgres: postgres::Settings,
     /// What it takes from SDKs.
     pub sdk: SdkConfig,
     /// Where it listens.

@@ -40,6 +40,8 @@ pub(super) struct Raw {
     pub(super) listen: Listen,
     /// The HTTP proxy.
     pub(super) http: Http,
+    /// The relay for PostgreSQL.
+    pub(super) postgres: Postgres,
     /// How connections to the outside are made.
     pub(super) upstream: Upstream,
     /// Folder of journal, state, CA and tokens; one sidecar at a time.
@@ -180,6 +182,29 @@ pub(super) struct Listen {
     /// Health and metrics.
     #[schemars(extend("examples" = ["0.0.0.0:15820", "off"]))]
     pub(super) health: Option<String>,
+}
+
+/// The relay for PostgreSQL.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Postgres {
+    /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
+    #[schemars(extend("examples" = [["127.0.0.1:15432=postgres://orders-db.internal:5432"]]))]
+    pub(super) servers: Option<Vec<String>>,
+    /// Longest wait for a person outside a transaction; then the statement is refused.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) hold_within: Option<String>,
+    /// Longest wait for a person inside a transaction, which keeps its locks meanwhile.
+    #[schemars(extend("examples" = ["30s"]))]
+    pub(super) hold_in_transaction_within: Option<String>,
+    /// Longest time from the first byte to a session that is ready.
+    #[schemars(extend("examples" = ["60s"]))]
+    pub(super) login_within: Option<String>,
+    /// Most agent connections at once.
+    #[schemars(range(min = 1))]
+    pub(super) connections_max: Option<u64>,
+    /// Memory for what statements seen before do, bytes, about.
+    pub(super) memory_bytes_max: Option<u64>,
 }
 
 /// The HTTP proxy.

@@ -182,6 +182,12 @@ pub static SETTINGS: &[Setting] = &[
     key("http.idle_within", "5m"),
     key("http.connections_max", "20000"),
     key("http.idle_upstreams_max", "256"),
+    set("postgres.servers", "--pg", &["OPENBOX_PG"], Empty),
+    key("postgres.hold_within", "5m"),
+    key("postgres.hold_in_transaction_within", "30s"),
+    key("postgres.login_within", "60s"),
+    key("postgres.connections_max", "10000"),
+    key("postgres.memory_bytes_max", "16777216"),
     set(
         "upstream.ca",
         "--upstream-ca",

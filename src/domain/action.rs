@@ -67,6 +67,9 @@ pub struct DatabaseCall {
     pub server_address: Option<Box<str>>,
     /// Port of the server, when it is known.
     pub server_port: Option<u16>,
+    /// What its text does, where the sidecar has read it: a JSON object with
+    /// `class`, `verbs`, `relations`, `functions` and `flags`.
+    pub reading: Option<JsonText>,
 }
 
 /// Something done to a file.

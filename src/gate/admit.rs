@@ -209,15 +209,20 @@ impl Inner {
         loop {
             let found = match asked.take() {
                 Some(ruling) => self.hold(&mut operation, &session, &ruling),
-                None => match self
-                    .find_or_ask(&operation, &session, terms, until, &mut trail)
-                    .await
-                {
-                    Found::Hold(hold) => Ok((hold, Waiter::Joiner)),
-                    Found::Next(Next::Hold(ruling)) => self.hold(&mut operation, &session, &ruling),
-                    Found::Next(Next::Grant) => return self.grant(operation, session, trail),
-                    Found::Next(Next::Refuse(refusal)) => Err(refusal),
-                },
+                // Boxed, as what comes after a grant is: whoever waits for a
+                // person, and that may be thousands, needs no room for either.
+                None => {
+                    match Box::pin(self.find_or_ask(&operation, &session, terms, until, &mut trail))
+                        .await
+                    {
+                        Found::Hold(hold) => Ok((hold, Waiter::Joiner)),
+                        Found::Next(Next::Hold(ruling)) => {
+                            self.hold(&mut operation, &session, &ruling)
+                        }
+                        Found::Next(Next::Grant) => return self.grant(operation, session, trail),
+                        Found::Next(Next::Refuse(refusal)) => Err(refusal),
+                    }
+                }
             };
             let (hold, waiter) = match found {
                 Ok(found) => found,
@@ -233,9 +238,8 @@ impl Inner {
             match waited {
                 Waited::Ended(refusal) => return self.refuse(&operation, refusal, trail),
                 Waited::Granted => {
-                    return self
-                        .after_grant(operation, session, terms, trail, &hold)
-                        .await;
+                    let after = self.after_grant(operation, session, terms, trail, &hold);
+                    return Box::pin(after).await;
                 }
                 // A twin used the grant: this one needs a person of its own.
                 Waited::Used => (trail.ruling, trail.approval) = (None, None),

@@ -311,6 +311,7 @@ mod tests {
             },
             server_address: None,
             server_port: None,
+            reading: None,
         })
     }
 

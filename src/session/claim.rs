@@ -21,4 +21,6 @@ pub struct Claim<'a> {
     pub baggage_activity: Option<&'a str>,
     /// User name of the proxy credentials: a registered context.
     pub proxy_user: Option<&'a str>,
+    /// `application_name` of a database session: a registered context.
+    pub database_hint: Option<&'a str>,
 }

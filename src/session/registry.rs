@@ -170,7 +170,8 @@ impl Registry {
     pub fn attribute(&self, claim: &Claim<'_>, now: Timestamp) -> Option<Session> {
         self.by_headers(claim)
             .or_else(|| self.by_trace(claim, now))
-            .or_else(|| self.by_proxy_user(claim, now))
+            .or_else(|| self.by_name(claim.proxy_user, Attribution::ProxyCredentials, now))
+            .or_else(|| self.by_name(claim.database_hint, Attribution::DatabaseHint, now))
             .or_else(|| self.only.load_full().map(|only| (*only).clone()))
             .or_else(|| match self.settings.unattributed {
                 Unattributed::Session => Some(self.own.clone()),
@@ -198,14 +199,19 @@ impl Registry {
         self.session(run, claim.baggage_activity, Attribution::Trace)
     }
 
-    fn by_proxy_user(&self, claim: &Claim<'_>, now: Timestamp) -> Option<Session> {
-        let name = claim.proxy_user.filter(|_| self.has_contexts())?;
+    fn by_name(
+        &self,
+        name: Option<&str>,
+        attribution: Attribution,
+        now: Timestamp,
+    ) -> Option<Session> {
+        let name = name.filter(|_| self.has_contexts())?;
         let registered = lock(&self.by_name)
             .get(name)
             .filter(|r| now < r.until)
             .cloned()?;
         let activity = registered.activity.as_deref();
-        self.session(registered.run, activity, Attribution::ProxyCredentials)
+        self.session(registered.run, activity, attribution)
     }
 
     fn has_contexts(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{PATIENCE, until};
@@ -36,17 +36,7 @@ impl Server {
             server.give_away();
         }
         let data = server.data();
-        let password = server.folder.path().join("password");
-        std::fs::write(&password, PASSWORD).unwrap();
-        run(server.program("initdb").args([
-            "--no-sync",
-            "--username=postgres",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale=C",
-            &format!("--pwfile={}", password.display()),
-            &format!("--pgdata={}", data.display()),
-        ]));
+        server.initialised(&data);
         std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
         let mut text = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nfsync = off\n\
@@ -61,6 +51,35 @@ impl Server {
         std::fs::write(path, text).unwrap();
         server.control("start");
         server
+    }
+
+    /// A fresh data folder: a copy of one that is made once for all tests, as
+    /// making one takes longer than most of them.
+    fn initialised(&self, data: &Path) {
+        let version = bin().parent().unwrap().file_name().unwrap().to_owned();
+        let name = format!("postgres-{}", version.display());
+        let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if !template.exists() {
+            let (made, password) = (data.with_extension("new"), data.with_extension("password"));
+            std::fs::write(&password, PASSWORD).unwrap();
+            run(self.program("initdb").args([
+                "--no-sync",
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                &format!("--pwfile={}", password.display()),
+                &format!("--pgdata={}", made.display()),
+            ]));
+            // Whole or not there: several tests may make one at a time.
+            let part =
+                template.with_extension(std::process::id().to_string() + &self.port.to_string());
+            copy(&made, &part);
+            if std::fs::rename(&part, &template).is_err() {
+                std::fs::remove_dir_all(&part).unwrap();
+            }
+        }
+        copy(&template, data);
     }
 
     fn data(&self) -> PathBuf {
@@ -125,6 +144,10 @@ impl Drop for Server {
             eprintln!("a PostgreSQL of a test could not be stopped: {data}");
         }
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 fn is_root() -> bool {

@@ -403,6 +403,8 @@ fn statement(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<Data
         statement: capture(Some(text)),
         server_address: None,
         server_port: None,
+        // Whoever reads SQL stands above this layer.
+        reading: None,
     })
 }
 

@@ -83,6 +83,7 @@ pub(super) enum Told {
     DatabaseName,
     DatabaseOperation,
     DatabasePort,
+    DatabaseReading,
     DatabaseSystem,
     FileMode,
     FileOperation,
@@ -97,7 +98,7 @@ pub(super) enum Told {
 }
 
 /// Every key of an operation's input document, except the header objects.
-pub(super) const FIELDS: [(Place, &str, Field); 71] = [
+pub(super) const FIELDS: [(Place, &str, Field); 72] = [
     (Place::Top, "activity_id", Field::ActivityId),
     (Place::Top, "activity_input", Field::ActivityInput),
     (Place::Top, "activity_output", Field::ActivityOutput),
@@ -126,6 +127,11 @@ pub(super) const FIELDS: [(Place, &str, Field); 71] = [
         Place::Span,
         "db_operation",
         Field::Told(Told::DatabaseOperation),
+    ),
+    (
+        Place::Span,
+        "db_reading",
+        Field::Told(Told::DatabaseReading),
     ),
     (Place::Span, "db_statement", Field::Told(Told::Statement)),
     (
@@ -525,6 +531,7 @@ fn read_told<'a>(told: Told, subject: &Subject<'a>) -> Raw<'a> {
         Told::DatabaseName => optional(database.and_then(|call| call.name.as_deref())),
         Told::DatabaseOperation => optional(database.map(|call| &*call.operation)),
         Told::DatabasePort => number(database.and_then(|call| call.server_port.map(u64::from))),
+        Told::DatabaseReading => json(database.and_then(|call| call.reading.as_ref())),
         Told::DatabaseSystem => optional(database.map(|call| &*call.system)),
         Told::FileMode => optional(file.and_then(|call| call.mode.as_deref())),
         Told::FileOperation => optional(file.map(|call| &*call.operation)),

@@ -7,6 +7,7 @@ use sqlparser::ast::visit_relations;
 use sqlparser::dialect::{MySqlDialect, PostgreSqlDialect};
 use sqlparser::parser::Parser;
 
+use super::Dialect;
 use super::analysis::{Class, Statement};
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
@@ -21,7 +22,9 @@ const DEPTH_MAX: usize = 6;
 /// Compares what it reads with `statement`.
 pub(super) fn opinion(words: Words<'_>, statement: &mut Statement) {
     let reads = matches!(statement.class, Class::Read | Class::Write);
-    if !reads || statement.opaque.is_some() || !is_harmless(words) {
+    // It knows servers only as they come.
+    let usual = [Dialect::POSTGRES, Dialect::MYSQL].contains(&words.dialect);
+    if !reads || !usual || statement.opaque.is_some() || !is_harmless(words) {
         return;
     }
     let Some(text) = words.text.get(statement.range.clone()) else {

@@ -405,6 +405,7 @@ fn statements_are_told_with_every_field_of_their_family() {
         statement: whole("INSERT INTO t VALUES ($1), ($2)"),
         server_address: Some("127.0.0.1".into()),
         server_port: Some(15499),
+        reading: None,
     };
     operation.action = Action::Database(call.clone());
     let mut expected = serde_json::json!({
@@ -430,6 +431,7 @@ fn statements_are_told_with_every_field_of_their_family() {
         statement,
         server_address: None,
         server_port: None,
+        reading: None,
     });
     let seen = family(&span(&operation, None));
     assert_eq!(seen["name"], "SET");

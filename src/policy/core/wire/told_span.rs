@@ -197,6 +197,7 @@ impl Span {
                 .filter(|address| *address != "unknown")
                 .map(Into::into),
             server_port: number(&self.server_port).and_then(|port| u16::try_from(port).ok()),
+            reading: None,
         }
     }
 

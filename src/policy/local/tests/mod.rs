@@ -166,6 +166,7 @@ fn statement(verb: &str, rest: &str) -> Operation {
         statement: text(&format!("{verb} {rest}")),
         server_address: Some("db.internal".into()),
         server_port: Some(5432),
+        reading: None,
     }))
 }
 

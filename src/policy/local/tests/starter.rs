@@ -46,6 +46,33 @@ fn the_starter_policy_decides_as_its_comments_say() {
 }
 
 #[test]
+fn the_starter_policy_lets_databases_be_read_and_asks_about_what_is_hard_to_undo() {
+    let policy = LocalPolicy::load(Settings::default()).unwrap();
+    for (class, flags, expected) in [
+        ("session", "[]", Verdict::Allow),
+        ("read", "[\"for_update\"]", Verdict::Allow),
+        ("write", "[]", Verdict::Allow),
+        ("write", "[\"no_where\"]", Verdict::RequireApproval),
+        ("schema", "[]", Verdict::RequireApproval),
+        ("admin", "[]", Verdict::RequireApproval),
+        ("admin", "[\"program\"]", Verdict::Block),
+        ("admin", "[\"server_file\"]", Verdict::Block),
+        ("opaque", "[]", Verdict::RequireApproval),
+    ] {
+        for host in ["db.internal", "localhost"] {
+            let mut operation = statement("SELECT", "1");
+            if let Action::Database(call) = &mut operation.action {
+                let reading = format!("{{\"class\": \"{class}\", \"flags\": {flags}}}");
+                call.reading = Some(JsonText(reading.into()));
+                call.server_address = Some(host.into());
+            }
+            let ruling = started(&policy, &operation).unwrap();
+            assert_eq!(ruling.verdict, expected, "{class} {flags} {host}");
+        }
+    }
+}
+
+#[test]
 fn an_answer_with_a_private_key_is_blocked_and_others_pass() {
     let policy = LocalPolicy::load(Settings::default()).unwrap();
     let table = [
@@ -86,7 +113,13 @@ fn verdicts_of_the_starter_policy_are_remembered() {
     let policy = LocalPolicy::load(Settings::default()).unwrap();
     assert_eq!(
         policy.reads().unwrap(),
-        ["Host", "Method", "ResponseBody", "SemanticType"]
+        [
+            "Host",
+            "Method",
+            "ResponseBody",
+            "SemanticType",
+            "Told(DatabaseReading)"
+        ]
     );
     assert!(policy.describe().contains("verdicts remembered"));
 }

@@ -1,0 +1,281 @@
+//! What an execution looks like to policy.
+
+use std::fmt::Write as _;
+
+use crate::domain::{
+    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, TraceId,
+};
+use crate::process::clock;
+use crate::protocols::sql::{Analysis, Class, Flags};
+use crate::session::{Claim, Session};
+
+use super::conversation::{Ask, Kind};
+use super::statement::Text;
+
+/// Most bytes of a statement that policy sees.
+const SHOWN_BYTES_MAX: usize = 64 << 10;
+
+/// Where a session leads.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) host: Box<str>,
+    pub(super) port: u16,
+    pub(super) database: Box<str>,
+}
+
+/// The evidence of whose an execution is.
+pub(super) fn claim<'a>(text: &Text, application: Option<&'a str>) -> Claim<'a> {
+    let tags = text.analysis.as_ref().map(|analysis| &analysis.tags);
+    let trace = tags.and_then(|tags| {
+        let (_, value) = tags.iter().find(|(name, _)| &**name == "traceparent")?;
+        trace_id(value)
+    });
+    Claim {
+        trace,
+        database_hint: application,
+        ..Claim::default()
+    }
+}
+
+/// The trace id of a `traceparent`.
+fn trace_id(value: &str) -> Option<TraceId> {
+    let hex = value.split('-').nth(1)?;
+    if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let id = u128::from_str_radix(hex, 16).ok()?;
+    (id != 0).then_some(TraceId(id))
+}
+
+/// The operation that `asked` is.
+pub(super) fn operation(
+    asked: &Ask,
+    place: &Place,
+    session: &Session,
+    trace: Option<TraceId>,
+    started_at: Timestamp,
+) -> Box<Operation> {
+    let (verb, statement) = match asked.function {
+        Some(function) => {
+            let name = large_object(function).unwrap_or("a function of this number");
+            ("FASTPATH", format!("fastpath {function}: {name}"))
+        }
+        None => (verb(&asked.text), shown(&asked.text)),
+    };
+    let reading = match asked.function.and_then(large_object) {
+        Some(name) => reading_of_large_object(name),
+        None => reading(&asked.text),
+    };
+    let call = DatabaseCall {
+        system: "postgresql".into(),
+        name: Some(place.database.clone()),
+        operation: verb.into(),
+        statement: capture(statement, asked.digest),
+        server_address: Some(place.host.clone()),
+        server_port: Some(place.port),
+        reading: Some(reading),
+    };
+    envelope(call, session, trace, started_at)
+}
+
+/// The operation of starting a session with settings that are more than settings.
+pub(super) fn settings(
+    text: String,
+    place: &Place,
+    session: &Session,
+    started_at: Timestamp,
+) -> Box<Operation> {
+    let reading = json("admin", &["SET"], &[], &[], Flags::default(), "");
+    let call = DatabaseCall {
+        system: "postgresql".into(),
+        name: Some(place.database.clone()),
+        operation: "SET".into(),
+        statement: capture(text, None),
+        server_address: Some(place.host.clone()),
+        server_port: Some(place.port),
+        reading: Some(reading),
+    };
+    envelope(call, session, None, started_at)
+}
+
+fn envelope(
+    call: DatabaseCall,
+    session: &Session,
+    trace: Option<TraceId>,
+    started_at: Timestamp,
+) -> Box<Operation> {
+    Box::new(Operation {
+        id: clock::operation_id(started_at),
+        trace: trace.unwrap_or_else(clock::trace_id),
+        span: clock::span_id(),
+        parent: None,
+        started_at,
+        context: session.context.clone(),
+        attribution: session.attribution,
+        fingerprint: None,
+        action: Action::Database(call),
+        reported: None,
+    })
+}
+
+fn capture(mut statement: String, digest: Option<[u8; 32]>) -> Capture {
+    let bytes = u64::try_from(statement.len()).unwrap_or(u64::MAX);
+    let cut = statement.len() > SHOWN_BYTES_MAX;
+    if cut {
+        statement.truncate(statement.floor_char_boundary(SHOWN_BYTES_MAX));
+    }
+    Capture {
+        text: Some(statement),
+        bytes,
+        digest,
+        state: if cut {
+            Captured::Partial
+        } else {
+            Captured::Whole
+        },
+    }
+}
+
+/// An opaque text has no verb that could be believed.
+fn verb(text: &Text) -> &'static str {
+    if text.is_opaque() {
+        return "UNKNOWN";
+    }
+    text.analysis
+        .as_ref()
+        .map_or("UNKNOWN", |analysis| analysis.verb())
+}
+
+/// The text, without its literals where one may be a password.
+fn shown(text: &Text) -> String {
+    match (&text.text, &text.analysis) {
+        (Some(text), Some(analysis)) if !analysis.secret => text.to_string(),
+        (_, Some(analysis)) if !analysis.redacted.is_empty() => analysis.redacted.to_string(),
+        (Some(_), _) => "(a statement that cannot be read)".to_owned(),
+        (None, _) => "(a statement prepared out of sight)".to_owned(),
+    }
+}
+
+fn reading(text: &Text) -> JsonText {
+    let Some(analysis) = &text.analysis else {
+        let why = text.why.unwrap_or_default();
+        return json("opaque", &[], &[], &[], Flags::default(), why);
+    };
+    let class = if text.is_opaque() {
+        Class::Opaque
+    } else {
+        analysis.class()
+    };
+    let why = text
+        .why
+        .or_else(|| first_opaque(analysis))
+        .unwrap_or_default();
+    let (mut verbs, mut relations, mut functions) = (Vec::new(), Vec::new(), Vec::new());
+    for statement in &analysis.statements {
+        for verb in &statement.verbs {
+            if !verbs.contains(verb) {
+                verbs.push(*verb);
+            }
+        }
+        relations.extend(
+            statement
+                .relations
+                .iter()
+                .map(|relation| (&*relation.name, relation.access.as_str())),
+        );
+        functions.extend(statement.functions.iter().map(|name| &**name));
+    }
+    relations.sort_unstable();
+    relations.dedup();
+    functions.sort_unstable();
+    functions.dedup();
+    json(
+        class.as_str(),
+        &verbs,
+        &relations,
+        &functions,
+        analysis.flags(),
+        why,
+    )
+}
+
+fn first_opaque(analysis: &Analysis) -> Option<&'static str> {
+    analysis.statements.iter().find_map(|one| one.opaque)
+}
+
+fn json(
+    class: &str,
+    verbs: &[&str],
+    relations: &[(&str, &str)],
+    functions: &[&str],
+    flags: Flags,
+    why: &str,
+) -> JsonText {
+    let relations = relations
+        .iter()
+        .map(|(name, access)| serde_json::json!({"name": name, "access": access}));
+    let flags = [
+        (flags.no_where, "no_where"),
+        (flags.server_file, "server_file"),
+        (flags.program, "program"),
+        (flags.for_update, "for_update"),
+    ];
+    let flags = flags
+        .iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, name)| *name)
+        .collect::<Vec<_>>();
+    let reading = serde_json::json!({
+        "class": class,
+        "verbs": verbs,
+        "relations": relations.collect::<Vec<_>>(),
+        "functions": functions,
+        "flags": flags,
+        "opaque": (!why.is_empty()).then_some(why),
+    });
+    JsonText(reading.to_string().into())
+}
+
+fn reading_of_large_object(name: &str) -> JsonText {
+    let class = match name {
+        "lo_import" | "lo_export" => "admin",
+        "loread" | "lo_get" | "lo_open" | "lo_close" | "lo_tell" | "lo_lseek" | "lo_lseek64"
+        | "lo_tell64" => "read",
+        _ => "write",
+    };
+    json(class, &["FASTPATH"], &[], &[name], Flags::default(), "")
+}
+
+/// The functions of large objects that libpq calls by number.
+pub(super) fn large_object(function: u32) -> Option<&'static str> {
+    Some(match function {
+        715 => "lo_create",
+        764 => "lo_import",
+        765 => "lo_export",
+        952 => "lo_open",
+        953 => "lo_close",
+        954 => "loread",
+        955 => "lowrite",
+        956 => "lo_lseek",
+        957 => "lo_creat",
+        958 => "lo_tell",
+        964 => "lo_unlink",
+        1004 => "lo_truncate",
+        3170 => "lo_lseek64",
+        3171 => "lo_tell64",
+        3172 => "lo_truncate64",
+        _ => return None,
+    })
+}
+
+/// One line for a setting at the start of a session.
+pub(super) fn setting(line: &mut String, name: &str, value: &str) {
+    let value = value.replace('\'', "''");
+    // Writing to a string does not fail.
+    let _written = write!(line, "SET {name} TO '{value}'; ");
+}
+
+/// Whether a function may be anything: not one of those known by number.
+pub(super) fn is_any_function(kind: &Kind, function: Option<u32>) -> bool {
+    *kind == Kind::Call && function.and_then(large_object).is_none()
+}

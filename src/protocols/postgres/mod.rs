@@ -1,0 +1,124 @@
+//! A relay for PostgreSQL: one listener for each configured server; every
+//! execution is judged before it reaches the server.
+//!
+//! A connection passes through these files in this order: [`serve`] accepts,
+//! [`startup`] reads how it begins, [`session`] dials and moves bytes,
+//! [`conversation`] says what they are and what is owed, [`describe`] tells
+//! policy, [`refuse`] says no, [`cancel`] ends what a client no longer wants.
+
+mod cancel;
+mod conversation;
+mod describe;
+mod outbox;
+mod refuse;
+mod serve;
+mod session;
+mod startup;
+mod statement;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gate::Gate;
+use crate::net::dial::Dialer;
+use crate::process::Workers;
+use crate::protocols::sql::Analyses;
+
+use cancel::Cancels;
+
+/// A server that is governed, and where agents reach it through the sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where the sidecar listens for it.
+    pub listen: SocketAddr,
+    /// Its host.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Durations and bounds of the relay. Built by `config`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The servers; none is off.
+    pub upstreams: Vec<Upstream>,
+    /// Longest wait for a person outside a transaction.
+    pub hold_within: Duration,
+    /// The same inside one, where a wait keeps locks.
+    pub hold_in_transaction_within: Duration,
+    /// Longest time from the first byte to a session that is ready.
+    pub login_within: Duration,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Memory for analyses of statements seen before, bytes, about.
+    pub memory_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            hold_within: Duration::from_secs(300),
+            hold_in_transaction_within: Duration::from_secs(30),
+            login_within: Duration::from_secs(60),
+            connections_max: 10_000,
+            memory_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// What the relay is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// See [`Settings`].
+    pub settings: Settings,
+    /// Who decides.
+    pub gate: Gate,
+    /// Who connects to the configured servers.
+    pub dialer: Dialer,
+    /// Who serves connections.
+    pub workers: Workers,
+}
+
+/// The relay, ready to run for any of its listeners. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct PostgresRelay {
+    shared: Arc<Shared>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    gate: Gate,
+    dialer: Dialer,
+    workers: Workers,
+    known: Arc<Analyses>,
+    cancels: Arc<Cancels>,
+    places: Arc<tokio::sync::Semaphore>,
+}
+
+impl PostgresRelay {
+    /// A relay that has no listener yet; see [`PostgresRelay::run`].
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            settings,
+            gate,
+            dialer,
+            workers,
+        } = parts;
+        Self {
+            shared: Arc::new(Shared {
+                known: Arc::new(Analyses::new(settings.memory_bytes_max)),
+                cancels: Arc::default(),
+                places: Arc::new(tokio::sync::Semaphore::new(settings.connections_max)),
+                settings,
+                gate,
+                dialer,
+                workers,
+            }),
+        }
+    }
+}

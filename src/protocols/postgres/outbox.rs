@@ -1,0 +1,64 @@
+//! What waits to be written to one side, in order.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use crate::gate::Cleared;
+
+/// Most slices written at once.
+const SLICES_MAX: usize = 16;
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.bytes = self.bytes.saturating_add(piece.len());
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// What a permit has opened.
+    pub(super) fn push_cleared(&mut self, piece: Cleared<Bytes>) {
+        self.push(piece.into_inner());
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The first of them.
+    pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
+        let pieces = self.pieces.iter().take(SLICES_MAX);
+        pieces.map(|piece| IoSlice::new(piece)).collect()
+    }
+
+    /// So many of them were written.
+    pub(super) fn written(&mut self, bytes: usize) {
+        let mut left = bytes;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        while left > 0 {
+            let Some(first) = self.pieces.front_mut() else {
+                return;
+            };
+            let now = left.min(first.len());
+            first.advance(now);
+            left = left.saturating_sub(now);
+            if first.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+}

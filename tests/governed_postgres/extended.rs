@@ -1,0 +1,217 @@
+//! Prepared statements, portals, pipelines, function calls.
+
+use crate::support::postgres::{bind, execute, message, parse, sync, tags};
+use crate::support::until;
+use crate::{World, error, shape};
+
+fn run(sql: &str) -> Vec<u8> {
+    [parse("", sql), bind("", ""), execute("", 0)].concat()
+}
+
+#[test]
+fn pg_33_a_refused_execute_takes_its_batch_with_it_and_nothing_else() {
+    let world = World::new();
+    let mut client = world.client();
+    let batch = [
+        run("INSERT INTO t VALUES (1)"),
+        run("DELETE FROM forbidden"),
+        run("INSERT INTO t VALUES (2)"),
+        sync(),
+        run("INSERT INTO t VALUES (3)"),
+        sync(),
+        sync(),
+    ];
+    client.send(&batch.concat());
+    let answer = client.until_ready();
+    assert_eq!(shape(&answer), ("12C12EZ".into(), 'I'));
+    assert_eq!(error(&answer).field('C'), "42501");
+    assert_eq!(shape(&client.until_ready()), ("12CZ".into(), 'I'));
+    assert_eq!(shape(&client.until_ready()), ("Z".into(), 'I'));
+    assert_eq!(world.ids(), "3");
+    let completed = until("every completion", || {
+        let completed = world.told("completed");
+        let outcomes = completed
+            .iter()
+            .map(|line| line["outcome"].as_str().unwrap());
+        let outcomes: Vec<_> = outcomes.map(str::to_owned).collect();
+        (outcomes
+            .iter()
+            .filter(|outcome| *outcome == "answered")
+            .count()
+            == 2)
+            .then_some(outcomes)
+    });
+    // Whether the one behind the refused was asked about is a matter of time.
+    let started = world.told("started");
+    assert_eq!(started[1]["decision"], "blocked");
+    assert_eq!(completed.len(), started.len() - 1, "{completed:?}");
+}
+
+#[test]
+fn pg_30_a_name_means_what_the_server_takes_it_for() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send(&[parse("s", "DELETE FROM forbidden"), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "1Z");
+    // The server refuses the second, so the name keeps its first text.
+    let again = [
+        parse("s", "SELECT 1"),
+        sync(),
+        bind("", "s"),
+        execute("", 0),
+        sync(),
+    ];
+    client.send(&again.concat());
+    assert_eq!(error(&client.until_ready()).field('C'), "42P05");
+    let answer = client.until_ready();
+    assert_eq!(error(&answer).field('C'), "42501", "{answer:?}");
+    // Closed, it is free for another; pipelined, as drivers do.
+    let close = message('C', &[b"Ss\0"]);
+    let renamed = [
+        close,
+        parse("s", "SELECT 1"),
+        bind("", "s"),
+        execute("", 0),
+        sync(),
+    ];
+    client.send(&renamed.concat());
+    assert_eq!(tags(&client.until_ready()), "312DCZ");
+}
+
+#[test]
+fn pg_26_a_statement_prepared_by_sql_is_judged_or_opaque() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send(&[parse("s", "SELECT 1"), sync()].concat());
+    client.until_ready();
+    // Judged where its text is.
+    let answer = client.query("PREPARE q AS DELETE FROM forbidden");
+    assert_eq!(error(&answer).field('C'), "42501");
+    // By SQL the name gets another text than the one seen before.
+    client.query("DEALLOCATE s");
+    client.query("PREPARE s AS DELETE FROM t");
+    client.send(&[bind("", "s"), execute("", 0), sync()].concat());
+    let answer = client.until_ready();
+    assert_eq!(
+        error(&answer).field('M'),
+        "blocked by policy: nobody understands this"
+    );
+    let answer = client.query("EXECUTE s");
+    assert_eq!(
+        error(&answer).field('M'),
+        "blocked by policy: nobody understands this"
+    );
+}
+
+#[test]
+fn pg_35_an_opaque_statement_is_asked_about_when_it_is_bound() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send(&[parse("", "DO $$ BEGIN END $$"), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "1Z");
+    client.send(&[bind("", ""), sync()].concat());
+    assert_eq!(shape(&client.until_ready()), ("EZ".into(), 'I'));
+    // Once admitted, its execution is not asked about again.
+    client.send(&[run("DO $$ BEGIN /* trusted */ END $$"), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "12CZ");
+    client.send(&[execute("nowhere", 0), sync()].concat());
+    assert_eq!(error(&client.until_ready()).field('C'), "42501");
+    let started = until("every decision", || {
+        let started = world.told("started");
+        (started.len() == 3).then_some(started)
+    });
+    let decisions: Vec<_> = started.iter().map(|line| &line["decision"]).collect();
+    assert_eq!(decisions, ["blocked", "allow", "blocked"]);
+}
+
+#[test]
+fn pg_34_a_portal_that_stopped_at_its_limit_goes_on_without_a_second_question() {
+    let world = World::new();
+    let mut client = world.client();
+    client.query("BEGIN");
+    let series = parse("", "SELECT generate_series(1, 5)");
+    client.send(&[series, bind("p", ""), execute("p", 2), message('H', &[])].concat());
+    for tag in ['1', '2', 'D', 'D', 's'] {
+        assert_eq!(client.next().unwrap().tag, tag);
+    }
+    client.send(&[execute("p", 2), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "DDsZ");
+    client.send(&[execute("p", 0), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "DCZ");
+    client.query("COMMIT");
+    let told = until("every completion", || {
+        let told = world.told("completed");
+        (told.len() == 3).then_some(told)
+    });
+    assert_eq!(told[1]["rows"], 1, "what its last part counted");
+}
+
+#[test]
+fn pg_36_pg_39_after_an_error_nothing_is_asked_until_sync() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send(&[run("SELECT 1 / (random() * 0)"), message('H', &[])].concat());
+    for tag in ['1', '2', 'E'] {
+        assert_eq!(client.next().unwrap().tag, tag);
+    }
+    client.send(
+        &[
+            run("DELETE FROM t"),
+            message('Q', &[b"DELETE FROM t\0"]),
+            sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(shape(&client.until_ready()), ("Z".into(), 'I'));
+    assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
+    let started = world.told("started");
+    assert_eq!(started.len(), 2, "{started:?}");
+}
+
+#[test]
+fn pg_40_a_function_call_is_judged_by_its_number() {
+    let world = World::new();
+    let mut client = world.client();
+    client.query("BEGIN");
+    let call = |function: u32, argument: u32| {
+        let (function, argument) = (function.to_be_bytes(), argument.to_be_bytes());
+        let parts: [&[u8]; 6] = [
+            &function,
+            b"\0\x01\0\x01",
+            b"\0\x01",
+            b"\0\0\0\x04",
+            &argument,
+            b"\0\x01",
+        ];
+        message('F', &parts)
+    };
+    // lo_creat is known, and allowed here.
+    client.send(&call(957, 0x0006_0000));
+    assert_eq!(shape(&client.until_ready()), ("VZ".into(), 'T'));
+    // pg_sleep is any function: opaque, and refused.
+    client.send(&call(2626, 0));
+    let answer = client.until_ready();
+    assert_eq!(shape(&answer), ("EZ".into(), 'E'));
+    assert_eq!(
+        error(&answer).field('M'),
+        "blocked by policy: nobody understands this"
+    );
+}
+
+#[test]
+fn c_8_a_statement_that_is_too_long_is_refused_and_the_session_goes_on() {
+    let world = World::new();
+    let mut client = world.client();
+    let long = format!("SELECT '{}'", "x".repeat(3 << 20));
+    let answer = client.query(&long);
+    assert_eq!(shape(&answer), ("EZ".into(), 'I'));
+    assert!(
+        error(&answer).field('M').contains("too long"),
+        "{:?}",
+        error(&answer).field('M')
+    );
+    client.send(&[run(&long), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "EZ");
+    assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
+    assert_eq!(client.rows("SELECT length('x')")[0][0], "1");
+}

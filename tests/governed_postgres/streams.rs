@@ -1,0 +1,66 @@
+//! COPY, and results that are larger than any buffer.
+
+use crate::support::postgres::{bind, execute, message, parse, sync, tags};
+use crate::{World, error, shape};
+
+#[test]
+fn pg_41_copy_in_is_judged_at_its_statement_and_its_data_passes() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send(&message('Q', &[b"COPY t (id) FROM STDIN\0"]));
+    assert_eq!(client.next().unwrap().tag, 'G');
+    for id in 1..=3 {
+        client.send(&message('d', &[format!("{id}\n").as_bytes()]));
+    }
+    client.send(&message('c', &[]));
+    assert_eq!(shape(&client.until_ready()), ("CZ".into(), 'I'));
+    assert_eq!(world.ids(), "1,2,3");
+    // In the extended protocol a Sync sent ahead is ignored by the server.
+    let copy = parse("", "COPY t (id) FROM STDIN");
+    client.send(&[copy, bind("", ""), execute("", 0), sync()].concat());
+    for tag in ['1', '2', 'G'] {
+        assert_eq!(client.next().unwrap().tag, tag);
+    }
+    client.send(&[message('d', &[b"4\n"]), message('c', &[]), sync()].concat());
+    assert_eq!(shape(&client.until_ready()), ("CZ".into(), 'I'));
+    // Given up by the client, the session goes on.
+    client.send(&message('Q', &[b"COPY t (id) FROM STDIN\0"]));
+    assert_eq!(client.next().unwrap().tag, 'G');
+    client.send(&[message('d', &[b"5\n"]), message('f', &[b"no\0"])].concat());
+    assert_eq!(shape(&client.until_ready()), ("EZ".into(), 'I'));
+    assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
+    assert_eq!(world.ids(), "1,2,3,4");
+    // Refused, no data is taken; what comes late is ignored.
+    let refused = message('Q', &[b"COPY forbidden FROM STDIN\0"]);
+    client.send(&[refused, message('d', &[b"1\n"]), message('c', &[])].concat());
+    assert_eq!(error(&client.until_ready()).field('C'), "42501");
+    assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
+}
+
+#[test]
+fn pg_42_pg_45_results_of_any_size_pass() {
+    let world = World::new();
+    let mut client = world.client();
+    // One row of 24 MiB, then many small ones, then a COPY.
+    let answer = client.query("SELECT repeat('x', 25165824)");
+    let row = answer.iter().find(|message| message.tag == 'D').unwrap();
+    assert_eq!(row.body.len(), 25_165_824 + 6);
+    let answer = client.query("SELECT repeat('y', 100) FROM generate_series(1, 200000)");
+    assert_eq!(
+        answer.iter().filter(|message| message.tag == 'D').count(),
+        200_000
+    );
+    let answer = client.query("COPY (SELECT generate_series(1, 100000)) TO STDOUT");
+    assert_eq!(
+        answer.iter().filter(|message| message.tag == 'd').count(),
+        100_000
+    );
+    // A value that is longer than what is read of a Bind.
+    let insert = parse("", "INSERT INTO t VALUES (1, $1)");
+    let value = "z".repeat(5 << 20);
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+    let parts: [&[u8]; 5] = [b"\0\0\0\0", b"\0\x01", &length, value.as_bytes(), b"\0\0"];
+    client.send(&[insert, message('B', &parts), execute("", 0), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "12CZ");
+    assert_eq!(world.server.ask("SELECT length(x) FROM t"), "5242880");
+}
