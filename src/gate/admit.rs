@@ -63,6 +63,12 @@ impl Gate {
             return inner.refuse(&operation, refusal, Trail::default());
         }
         let remote = inner.parts.backend.approvals_at() == ApprovalsAt::Core;
+        if remote && behind(&session) {
+            Box::pin(inner.in_order(&session)).await;
+            if let Some(refusal) = refused_already(&session) {
+                return inner.refuse(&operation, refusal, Trail::default());
+            }
+        }
         if remote || inner.holds.any_joinable() {
             operation.fingerprint = fingerprint::of_operation(&operation);
         }
@@ -88,6 +94,12 @@ fn refused_already(session: &Session) -> Option<Refusal> {
         return Some(Refusal::Halted(reason));
     }
     session.aborted().map(Refusal::ActivityAborted)
+}
+
+/// Whether policy has not judged yet what the activity did before.
+pub(super) fn behind(session: &Session) -> bool {
+    let activity = session.activity.as_ref();
+    activity.is_some_and(|activity| !activity.untold.is_empty())
 }
 
 fn waits(session: &Session) -> bool {
