@@ -19,16 +19,24 @@ impl OperationId {
 
 impl fmt::Display for OperationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v = self.0;
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            v >> 96,
-            (v >> 80) & 0xffff,
-            (v >> 64) & 0xffff,
-            (v >> 48) & 0xffff,
-            v & 0xffff_ffff_ffff
-        )
+        // By hand: every record of the journal has one, and five numbers with
+        // their padding take as long as the rest of its line.
+        let mut text = [b'-'; 36];
+        let bytes = self.0.to_be_bytes().into_iter();
+        let mut digits = bytes.flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0xf)]);
+        for (at, place) in text.iter_mut().enumerate() {
+            if !matches!(at, 8 | 13 | 18 | 23) {
+                *place = digits.next().unwrap_or(b'0');
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    match nibble {
+        0..=9 => b'0'.saturating_add(nibble),
+        _ => b'a'.saturating_add(nibble).saturating_sub(10),
     }
 }
 

@@ -65,6 +65,12 @@ impl Gate {
             return inner.refuse(&operation, refusal, Trail::default());
         }
         let remote = inner.parts.backend.approvals_at() == ApprovalsAt::Core;
+        if remote && behind(&session) {
+            Box::pin(inner.in_order(&session)).await;
+            if let Some(refusal) = refused_already(&session) {
+                return inner.refuse(&operation, refusal, Trail::default());
+            }
+        }
         if remote || inner.holds.any_joinable() {
             operation.fingerprint = fingerprint::of_operation(&operation);
         }
@@ -90,6 +96,12 @@ fn refused_already(session: &Session) -> Option<Refusal> {
         return Some(Refusal::Halted(reason));
     }
     session.aborted().map(Refusal::ActivityAborted)
+}
+
+/// Whether policy has not judged yet what the activity did before.
+pub(super) fn behind(session: &Session) -> bool {
+    let activity = session.activity.as_ref();
+    activity.is_some_and(|activity| !activity.untold.is_empty())
 }
 
 fn waits(session: &Session) -> bool {
@@ -200,15 +212,20 @@ impl Inner {
         loop {
             let found = match asked.take() {
                 Some(ruling) => self.hold(&mut operation, &session, &ruling),
-                None => match self
-                    .find_or_ask(&operation, &session, terms, until, &mut trail)
-                    .await
-                {
-                    Found::Hold(hold) => Ok((hold, Waiter::Joiner)),
-                    Found::Next(Next::Hold(ruling)) => self.hold(&mut operation, &session, &ruling),
-                    Found::Next(Next::Grant) => return self.grant(operation, session, trail),
-                    Found::Next(Next::Refuse(refusal)) => Err(refusal),
-                },
+                // Boxed, as what comes after a grant is: whoever waits for a
+                // person, and that may be thousands, needs no room for either.
+                None => {
+                    match Box::pin(self.find_or_ask(&operation, &session, terms, until, &mut trail))
+                        .await
+                    {
+                        Found::Hold(hold) => Ok((hold, Waiter::Joiner)),
+                        Found::Next(Next::Hold(ruling)) => {
+                            self.hold(&mut operation, &session, &ruling)
+                        }
+                        Found::Next(Next::Grant) => return self.grant(operation, session, trail),
+                        Found::Next(Next::Refuse(refusal)) => Err(refusal),
+                    }
+                }
             };
             let (hold, waiter) = match found {
                 Ok(found) => found,
@@ -224,9 +241,8 @@ impl Inner {
             match waited {
                 Waited::Ended(refusal) => return self.refuse(&operation, refusal, trail),
                 Waited::Granted => {
-                    return self
-                        .after_grant(operation, session, terms, trail, &hold)
-                        .await;
+                    let after = self.after_grant(operation, session, terms, trail, &hold);
+                    return Box::pin(after).await;
                 }
                 // A twin used the grant: this one needs a person of its own.
                 Waited::Used => (trail.ruling, trail.approval) = (None, None),

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::domain::{ApprovalId, Context, Fingerprint, Reason, Stage, Timestamp};
@@ -56,6 +57,66 @@ impl State {
     }
 }
 
+/// Where a hold stands, for those who wait for that to change. A channel that
+/// does this keeps a third of a kilobyte for each of thousands of holds.
+#[derive(Debug)]
+pub(super) struct Standing {
+    state: Mutex<State>,
+    changes: Notify,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State::Pending),
+            changes: Notify::new(),
+        }
+    }
+}
+
+impl Standing {
+    fn with<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock())
+    }
+
+    fn replace(&self, to: State) {
+        *self.lock() = to;
+        self.changes.notify_waiters();
+    }
+
+    /// `false`, and nothing changed, if it is not `from`.
+    fn replace_if(&self, from: &State, to: State) -> bool {
+        let mut state = self.lock();
+        if *state != *from {
+            return false;
+        }
+        *state = to;
+        drop(state);
+        self.changes.notify_waiters();
+        true
+    }
+
+    /// Ready once it has changed after this was called.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changes.notified()
+    }
+
+    /// Until it is no longer pending.
+    pub(super) async fn decided(&self) {
+        loop {
+            let changed = self.changed();
+            if self.with(|state| *state != State::Pending) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// An answer set aside until a person decides about it.
 pub type Parked = Box<dyn Any + Send>;
 
@@ -86,7 +147,7 @@ pub struct Hold {
     pub covers: Covers,
     /// Whose later operations wait for it: only with [`Covers::All`].
     pub activity: Option<Arc<Activity>>,
-    pub(super) state: watch::Sender<State>,
+    pub(super) state: Standing,
     /// Asks the poller to look once more, now.
     pub(super) nudge: Notify,
     parked: Mutex<Option<Parked>>,
@@ -114,7 +175,7 @@ impl fmt::Debug for Hold {
         f.debug_struct("Hold")
             .field("id", &self.id)
             .field("stage", &self.stage)
-            .field("state", &*self.state.borrow())
+            .field("state", &self.state())
             .finish_non_exhaustive()
     }
 }
@@ -134,7 +195,7 @@ impl Hold {
             twin: opening.twin,
             covers: opening.covers,
             activity: opening.activity,
-            state: watch::Sender::new(State::Pending),
+            state: Standing::default(),
             nudge: Notify::new(),
             parked: Mutex::new(None),
         }
@@ -142,21 +203,18 @@ impl Hold {
 
     /// Where it stands.
     pub fn state(&self) -> State {
-        self.state.borrow().clone()
+        self.state.with(State::clone)
     }
 
     /// Uses the grant; `false` if there is none, or somebody else had it.
     fn consume(&self) -> bool {
-        let mut had = false;
-        self.state.send_if_modified(|state| {
-            had = *state == State::Granted;
-            let used = had && self.covers == Covers::Once;
-            if used {
-                *state = State::Consumed;
-            }
-            used
-        });
-        had
+        let (from, once) = (State::Granted, self.covers == Covers::Once);
+        let to = if once {
+            State::Consumed
+        } else {
+            State::Granted
+        };
+        self.state.replace_if(&from, to)
     }
 
     /// Sets an answer aside for the retry that comes for it, unless there is
@@ -164,7 +222,10 @@ impl Hold {
     pub(super) fn park(&self, answer: Parked) {
         let mut parked = self.lock();
         // Under the lock: whoever ends the hold empties it afterwards.
-        if matches!(*self.state.borrow(), State::Pending | State::Granted) {
+        if self
+            .state
+            .with(|state| matches!(state, State::Pending | State::Granted))
+        {
             *parked = Some(answer);
         }
     }
@@ -186,19 +247,19 @@ impl Hold {
             Covers::Once => EndsFrom::Unused,
             Covers::All => EndsFrom::Pending,
         };
-        from.includes(&self.state.borrow())
+        self.state.with(|state| from.includes(state))
     }
 
     /// Whether nobody will ask for it any more.
     fn is_over(&self, now: Instant) -> bool {
-        let kept = match *self.state.borrow() {
+        let kept = self.state.with(|state| match state {
             State::Expired => EXPIRED_KEPT,
             State::Pending
             | State::Granted
             | State::Consumed
             | State::Rejected(_)
             | State::Cancelled(_) => Duration::ZERO,
-        };
+        });
         !self.is_owed() && self.deadline <= now && now.duration_since(self.deadline) >= kept
     }
 
@@ -272,7 +333,7 @@ impl Holds {
         let twin = hold
             .fingerprint
             .and_then(|print| table.by_fingerprint.get(&print))
-            .filter(|twin| EndsFrom::Unused.includes(&twin.state.borrow()));
+            .filter(|twin| twin.state.with(|state| EndsFrom::Unused.includes(state)));
         let named = match (hold.stage, twin) {
             (Stage::Started, Some(twin)) => return Some((twin.clone(), Opened::Before)),
             (Stage::Completed, Some(_)) => None,
@@ -349,7 +410,7 @@ impl Holds {
         }
         record(&to);
         let granted = to == State::Granted;
-        hold.state.send_replace(to);
+        hold.state.replace(to);
         if was == State::Pending {
             table.pending = table.pending.saturating_sub(1);
         }
@@ -396,7 +457,7 @@ impl Holds {
         let known = table.by_id.len();
         let mut rejected = Vec::new();
         let mut forget = |hold: &Hold| {
-            if let State::Rejected(_) = *hold.state.borrow() {
+            if hold.state.with(|state| matches!(state, State::Rejected(_))) {
                 rejected.push(hold.id.clone());
             }
         };
@@ -411,7 +472,7 @@ impl Holds {
         if decided > DECIDED_KEPT_MAX {
             // Unused grants are kept: a person's word outlives the list.
             table.by_id.retain(|_, hold| {
-                let unused = EndsFrom::Unused.includes(&hold.state.borrow());
+                let unused = hold.state.with(|state| EndsFrom::Unused.includes(state));
                 if !unused {
                     forget(hold);
                 }

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use crate::domain::{Context, Event, EventKind, Refusal, Verdict};
 use crate::journal::{self, Record};
 use crate::metrics::LimitHit;
-use crate::policy::{PolicyError, Question, Ruling};
+use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling};
 use crate::process::clock;
 use crate::session::{Limit, Session};
 use crate::state::Change;
 
-use super::admit::Trail;
+use super::admit::{Trail, behind};
 use super::hold::Hold;
 use super::judge::Judged;
 use super::wait::{Waited, Waiter};
@@ -96,6 +96,9 @@ impl Inner {
         hold_within: Duration,
         trail: &mut Trail,
     ) -> Result<(), Refusal> {
+        if self.parts.backend.approvals_at() == ApprovalsAt::Core && behind(session) {
+            self.in_order(session).await;
+        }
         let now = Instant::now();
         let until = now.checked_add(hold_within).unwrap_or(now);
         let print = fingerprint::of_event(event);

@@ -138,11 +138,10 @@ impl Gate {
     /// Cancel-safe.
     pub async fn approval_within(&self, id: &ApprovalId, within: Duration) -> Option<HoldView> {
         let hold = self.inner.holds.by_id(id)?;
-        let mut state = hold.state.subscribe();
         let mut closing = self.inner.closing.subscribe();
         if !within.is_zero() {
             tokio::select! {
-                _ = state.wait_for(|state| *state != State::Pending) => {}
+                () = hold.state.decided() => {}
                 _ = closing.wait_for(|closing| *closing) => {}
                 () = time::sleep(within) => {}
             }

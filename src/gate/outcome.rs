@@ -8,6 +8,7 @@ use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
 use crate::journal::{self, Record};
 use crate::metrics::{Decided, LimitHit};
 use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
+use crate::session::OnItsWay;
 
 use super::admit::{Trail, counted_as, log_refusal};
 use super::hold::{Covers, Hold, Parked};
@@ -58,6 +59,8 @@ impl Drop for Parking {
 pub(super) struct Report {
     admitted: Option<Box<Admitted>>,
     completion: Completion,
+    /// Until it is judged, what follows in the activity waits.
+    _untold: Option<OnItsWay>,
 }
 
 impl Report {
@@ -320,14 +323,16 @@ impl Admitted {
     /// policy answers at once, else through the bounded queue of reports.
     pub(super) fn settle_observed(self: Box<Self>, completion: Completion) {
         let gate = self.gate.clone();
+        let remote = gate.parts.backend.approvals_at() == ApprovalsAt::Core;
+        let activity = self.session.activity.as_ref().filter(|_| remote);
         let report = Report {
+            _untold: activity.map(|activity| activity.untold.add()),
             admitted: Some(self),
             completion,
         };
         // What panics may be policy itself: a second time here would end the
         // process, and in a task of its own it ends that task.
-        let here =
-            gate.parts.backend.approvals_at() == ApprovalsAt::Sidecar && !std::thread::panicking();
+        let here = !remote && !std::thread::panicking();
         if let Some(judged) = here.then(|| report.judge_now()).flatten() {
             report.judged(judged);
             return;

@@ -67,10 +67,11 @@ impl Inner {
         let last_look = until
             .checked_sub(LAST_LOOK.min(within.checked_div(2).unwrap_or_default()))
             .unwrap_or(until);
-        let mut state = hold.state.subscribe();
         let mut closing = self.closing.subscribe();
         let mut looked = false;
         loop {
+            // First, so that nothing that happens from here on is missed.
+            let changed = hold.state.changed();
             // Before the grant is taken, so that a halt does not use it up.
             if let Some(reason) = session.halted() {
                 return Waited::Ended(Refusal::Halted(reason));
@@ -83,7 +84,7 @@ impl Inner {
                 biased;
                 reason = session.until_halted() => return Waited::Ended(Refusal::Halted(reason)),
                 _ = closing.wait_for(|closing| *closing) => return Waited::Ended(Refusal::ShuttingDown),
-                changed = state.changed() => drop(changed),
+                () = changed => {}
                 () = time::sleep_until(wake) => {
                     if looked {
                         return self.gave_up(hold, waiter);
@@ -319,12 +320,11 @@ async fn poll(gate: &std::sync::Weak<Inner>, hold: &Hold) {
     let mut pause = POLL_FIRST;
     let mut next = after(Instant::now(), pause);
     let mut looked: Option<Instant> = None;
-    let mut state = hold.state.subscribe();
     loop {
         let wake = next.min(hold.deadline);
         tokio::select! {
             biased;
-            _ = state.wait_for(|state| *state != State::Pending) => return,
+            () = hold.state.decided() => return,
             () = time::sleep_until(wake) => {}
             () = hold.nudge.notified() => {
                 if looked.is_some_and(|at| at.elapsed() < LOOK_FRESH) {

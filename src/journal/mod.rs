@@ -12,6 +12,7 @@
 //! is the segment that is written to; full ones are `journal-000001.jsonl`, …
 
 mod chain;
+mod json;
 pub mod record;
 mod recover;
 mod retain;
@@ -269,7 +270,7 @@ fn encoded(record: &Record<'_>, take: impl FnOnce(&[u8]) -> io::Result<()>) -> i
     }
     LINE.with_borrow_mut(|line| {
         line.clear();
-        serde_json::to_writer(&mut *line, record)?;
+        json::write(record, line)?;
         let taken = take(line);
         if line.capacity() > LINE_KEPT_MAX {
             *line = Vec::new();

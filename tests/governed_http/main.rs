@@ -23,6 +23,7 @@ mod health;
 mod lifecycle;
 mod origin_tls;
 mod origins;
+mod rules;
 mod upgrades;
 mod verdicts;
 

@@ -94,12 +94,42 @@ impl Target {
     }
 
     fn agrees(&self, headers: &HeaderMap, otherwise: Mismatch) -> Result<(), Mismatch> {
+        if self.is_plainly_named(headers) {
+            return Ok(());
+        }
         match host_field(headers)? {
             Some(host) if Self::new(self.scheme, &host)? == *self => Ok(()),
             Some(_) => Err(otherwise),
             // HTTP/1.0 may leave it out; the URI or the tunnel says it all.
             None => Ok(()),
         }
+    }
+
+    /// Whether the one Host field names this destination letter for letter, as
+    /// it nearly always does. `false` says nothing: it may do so otherwise.
+    fn is_plainly_named(&self, headers: &HeaderMap) -> bool {
+        let mut all = headers.get_all(header::HOST).iter();
+        let (Some(value), None) = (all.next(), all.next()) else {
+            return false;
+        };
+        if self.host.contains(':') {
+            return false;
+        }
+        match value.as_bytes().strip_prefix(self.host.as_bytes()) {
+            Some([]) => self.port == self.default_port(),
+            Some([b':', port @ ..]) => self.is_port(port),
+            Some(_) | None => false,
+        }
+    }
+
+    fn is_port(&self, text: &[u8]) -> bool {
+        let text = std::str::from_utf8(text).ok();
+        let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.is_some_and(|digits| digits.parse() == Ok(self.port))
+    }
+
+    fn default_port(&self) -> u16 {
+        if self.scheme == "https" { 443 } else { 80 }
     }
 
     fn new(scheme: &'static str, authority: &Authority) -> Result<Self, Mismatch> {
@@ -126,10 +156,10 @@ impl Target {
         }
         let default = if scheme == "https" { 443 } else { 80 };
         // `example.com:` and `example.com:99999` have a colon but no port.
-        let bare_port = authority.port().is_none() && authority.as_str().ends_with(':');
-        let port = authority.port_u16().unwrap_or(default);
-        let unread = authority.port_u16().is_none() && has_port_text(authority);
-        if port == 0 || bare_port || unread {
+        let said = authority.port_u16();
+        let port = said.unwrap_or(default);
+        let unread = said.is_none() && has_port_text(authority);
+        if port == 0 || unread {
             return Err(bad("the port must be a number from 1 to 65535"));
         }
         Ok(Self {
@@ -141,14 +171,31 @@ impl Target {
 
     /// Scheme, host and port as a URL begins with them.
     pub(super) fn origin(&self) -> String {
-        let default = if self.scheme == "https" { 443 } else { 80 };
-        let bracket = self.host.contains(':');
-        let (open, close) = if bracket { ("[", "]") } else { ("", "") };
-        if self.port == default {
-            format!("{}://{open}{}{close}", self.scheme, self.host)
-        } else {
-            format!("{}://{open}{}{close}:{}", self.scheme, self.host, self.port)
-        }
+        self.url("")
+    }
+
+    /// The URL of `path` there.
+    pub(super) fn url(&self, path: &str) -> String {
+        let port = match self.port == self.default_port() {
+            true => String::new(),
+            false => self.port.to_string(),
+        };
+        let (open, close) = match self.host.contains(':') {
+            true => ("[", "]"),
+            false => ("", ""),
+        };
+        let colon = if port.is_empty() { "" } else { ":" };
+        [
+            self.scheme,
+            "://",
+            open,
+            &self.host,
+            close,
+            colon,
+            &port,
+            path,
+        ]
+        .concat()
     }
 }
 

@@ -18,10 +18,9 @@ pub(super) struct Trace {
     pub(super) parent: SpanId,
 }
 
-/// Reads `traceparent` (W3C Trace Context §3.2): version, trace id, parent id,
-/// flags. Anything malformed is as good as none.
-pub(super) fn trace(headers: &HeaderMap) -> Option<Trace> {
-    let value = headers.get("traceparent")?.to_str().ok()?;
+/// Reads the value of `traceparent` (W3C Trace Context §3.2): version, trace id,
+/// parent id, flags. Anything malformed is as good as none.
+fn trace(value: &str) -> Option<Trace> {
     let mut parts = value.split('-');
     let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length| {
@@ -38,25 +37,35 @@ pub(super) fn trace(headers: &HeaderMap) -> Option<Trace> {
     })
 }
 
-/// The evidence in `headers` of whose the request is.
-pub(super) fn claim<'a>(
+/// The trace in `headers`, and their evidence of whose the request is. Of a
+/// field that is there more than once, the first counts.
+pub(super) fn evidence<'a>(
     headers: &'a HeaderMap,
-    trace: Option<Trace>,
     proxy_user: Option<&'a str>,
-) -> Claim<'a> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+) -> (Option<Trace>, Claim<'a>) {
     let mut claim = Claim {
-        workflow_id: text("x-openbox-workflow-id"),
-        run_id: text("x-openbox-run-id"),
-        activity_id: text("x-openbox-activity-id"),
-        trace: trace.map(|trace| trace.trace),
         proxy_user,
         ..Claim::default()
     };
-    for member in text("baggage")
-        .into_iter()
-        .flat_map(|value| value.split(','))
-    {
+    let mut found = None;
+    // One look at the names there are costs less than looking for each of ours.
+    for name in headers.keys() {
+        let text = || headers.get(name).and_then(|value| value.to_str().ok());
+        match name.as_str() {
+            "traceparent" => found = text().and_then(trace),
+            "x-openbox-workflow-id" => claim.workflow_id = text(),
+            "x-openbox-run-id" => claim.run_id = text(),
+            "x-openbox-activity-id" => claim.activity_id = text(),
+            "baggage" => claim_baggage(text().unwrap_or_default(), &mut claim),
+            _ => {}
+        }
+    }
+    claim.trace = found.map(|trace: Trace| trace.trace);
+    (found, claim)
+}
+
+fn claim_baggage<'a>(value: &'a str, claim: &mut Claim<'a>) {
+    for member in value.split(',') {
         // Properties follow behind a semicolon.
         let member = member.split(';').next().unwrap_or_default();
         match member
@@ -68,7 +77,6 @@ pub(super) fn claim<'a>(
             Some(_) | None => {}
         }
     }
-    claim
 }
 
 /// The operation that a request asks for. `parts` has lost the fields of this
@@ -82,11 +90,10 @@ pub(super) fn operation(
     started_at: Timestamp,
 ) -> Box<Operation> {
     let path_and_query = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut url = target.origin();
-    if !path_and_query.starts_with('/') {
-        url.push('/');
-    }
-    url.push_str(path_and_query);
+    let url = match path_and_query.starts_with('/') {
+        true => target.url(path_and_query),
+        false => target.url(&["/", path_and_query].concat()),
+    };
     let call = HttpCall {
         method: parts.method.as_str().into(),
         url: url.into(),
@@ -161,7 +168,9 @@ mod tests {
         for (value, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", value.parse().unwrap());
-            assert_eq!(trace(&headers).is_some(), expected, "{value}");
+            let (trace, claim) = evidence(&headers, None);
+            let found = (trace.is_some(), claim.trace.is_some());
+            assert_eq!(found, (expected, expected), "{value}");
         }
     }
 
@@ -170,7 +179,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = "a=1, openbox.run = r1;p=2,openbox.activity=a1";
         headers.insert("baggage", value.parse().unwrap());
-        let claim = claim(&headers, None, None);
+        let (_, claim) = evidence(&headers, None);
         assert_eq!(
             (claim.baggage_run, claim.baggage_activity),
             (Some("r1"), Some("a1"))

@@ -39,14 +39,21 @@ struct Parked {
 }
 
 /// Answers one request. Never fails: whatever goes wrong is an answer.
-pub(super) async fn answer(
+pub(super) fn answer(
     line: Arc<Line>,
     request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> + Send {
+    // Boxed before the future begins: it would keep room for its arguments to
+    // its end, and thousands of these may be held.
+    answer_boxed(line, Box::new(request))
+}
+
+async fn answer_boxed(
+    line: Arc<Line>,
+    request: Box<Request<Incoming>>,
 ) -> Result<Response<Outgoing>, Infallible> {
     let busy = line.shared.begin();
-    // Boxed, since an async function keeps two copies of each of its arguments,
-    // and thousands of these may be held.
-    let mut response = route(&line, Box::new(request)).await;
+    let mut response = route(&line, request).await;
     if line.shared.is_broken() {
         response
             .headers_mut()
@@ -79,11 +86,11 @@ async fn route(line: &Arc<Line>, request: Box<Request<Incoming>>) -> Response<Ou
 
 /// The answer to a head that the sentinel has substituted.
 fn refused_head(line: &Line, headers: &HeaderMap) -> Option<Response<Outgoing>> {
+    let malformed = line.shared.malformed()?;
     let key = headers.get(SUBSTITUTE)?;
     if key.as_bytes() != SUBSTITUTE_KEY.as_bytes() {
         return None;
     }
-    let malformed = line.shared.malformed()?;
     if malformed.status == 431 {
         line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
     }
@@ -152,8 +159,7 @@ async fn describe(
     user: Option<&str>,
 ) -> Result<(Question, Box<Waiting>), Box<Response<Outgoing>>> {
     let started_at = clock::now();
-    let trace = describe::trace(request.headers());
-    let claim = describe::claim(request.headers(), trace, user);
+    let (trace, claim) = describe::evidence(request.headers(), user);
     let registry = line.proxy.gate.registry();
     let Some(session) = registry.attribute(&claim, started_at) else {
         return Err(Box::new(unattributed(line, started_at)));
@@ -277,14 +283,14 @@ async fn gather_request(
     line: &Line,
     request: &mut Request<Incoming>,
 ) -> Result<GatheredRequest, Box<Response<Outgoing>>> {
-    let text = fields::is_text(request.headers());
-    let body = request.body_mut();
-    if body.is_end_stream() {
+    if request.body().is_end_stream() {
         return Ok(GatheredRequest {
             body: Gathered::default(),
             capture: Capture::default(),
         });
     }
+    let text = fields::is_text(request.headers());
+    let body = request.body_mut();
     let settings = &line.proxy.settings;
     let cap = settings.capture_bytes_max;
     let known = body.size_hint().exact();

@@ -1,6 +1,8 @@
 //! Header fields on their way through: which are ours, which end at this hop,
 //! and which secrets policy and journal never see.
 
+use std::borrow::Cow;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::Headers;
@@ -9,26 +11,51 @@ use crate::redact;
 /// Fields of this hop (RFC 9110 §7.6.1) and of our own vocabulary. None of them
 /// leaves, in either direction.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+    // One look at the names there are costs less than looking for each of ours.
+    let ours: Vec<Ours> = headers.keys().filter_map(Ours::of).collect();
+    if ours.contains(&Ours::Hop(header::CONNECTION)) {
         for name in nominated(headers) {
             headers.remove(name);
         }
     }
-    for name in [
-        header::CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::EXPECT,
-    ] {
-        headers.remove(name);
+    for name in ours {
+        match name {
+            Ours::Hop(name) | Ours::Own(name) => drop(headers.remove(name)),
+            Ours::Te => keep_only_trailers(headers),
+            Ours::Baggage => strip_own_baggage(headers),
+        }
     }
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
-        headers.remove(name);
+}
+
+/// A field that does not travel on as it is.
+#[derive(PartialEq, Eq)]
+enum Ours {
+    Hop(HeaderName),
+    Own(HeaderName),
+    Te,
+    Baggage,
+}
+
+impl Ours {
+    fn of(name: &HeaderName) -> Option<Self> {
+        match name.as_str() {
+            "connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+            | "keep-alive"
+            | "proxy-connection"
+            | "http2-settings" => Some(Self::Hop(name.clone())),
+            "te" => Some(Self::Te),
+            "baggage" => Some(Self::Baggage),
+            own if own.starts_with("x-openbox-") || own.starts_with("openbox-") => {
+                Some(Self::Own(name.clone()))
+            }
+            _ => None,
+        }
     }
-    keep_only_trailers(headers);
-    strip_own(headers);
 }
 
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -55,26 +82,6 @@ fn keep_only_trailers(headers: &mut HeaderMap) {
     });
     if keeps {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-}
-
-fn strip_own(headers: &mut HeaderMap) {
-    let is_own = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-openbox-") || name.starts_with("openbox-")
-    };
-    if headers.keys().any(is_own) {
-        let own: Vec<HeaderName> = headers
-            .keys()
-            .filter(|name| is_own(name))
-            .cloned()
-            .collect();
-        for name in own {
-            headers.remove(name);
-        }
-    }
-    if headers.contains_key("baggage") {
-        strip_own_baggage(headers);
     }
 }
 
@@ -140,10 +147,14 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|kind| STREAMS.iter().any(|stream| kind.contains(stream)))
 }
 
-fn media_type(headers: &HeaderMap) -> Option<String> {
+fn media_type(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let kind = headers.get(header::CONTENT_TYPE)?;
     // Types we cannot even read are not text.
-    Some(kind.to_str().unwrap_or("unreadable").to_ascii_lowercase())
+    let kind = kind.to_str().unwrap_or("unreadable");
+    Some(match kind.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => kind.to_ascii_lowercase().into(),
+        false => kind.into(),
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! us, under a name only we know; so the refusal is answered in its turn, behind
 //! the answers of the requests before it, and nothing after it is read.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +24,10 @@ use super::silence::Silence;
 
 /// Bytes read at once while a head is awaited.
 const READ_SIZE: usize = 4 * 1024;
+
+thread_local! {
+    static SPACE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The field that marks a substituted head. Its value is unguessable, so no
 /// client can make one.
@@ -274,17 +279,18 @@ impl<S> Sentinel<S> {
 }
 
 impl<S: AsyncRead + Unpin> Sentinel<S> {
+    /// Through space that the thread keeps: a buffer of its own would have to be
+    /// cleared for every read, also for those that find nothing.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut space = [0; READ_SIZE];
+        // Taken and not borrowed: `io` may be a sentinel too.
+        let mut space = SPACE.take();
+        space.resize(READ_SIZE, 0);
         let mut buffer = ReadBuf::new(&mut space);
-        match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => {
-                self.pending.extend_from_slice(buffer.filled());
-                Poll::Ready(Ok(buffer.filled().len()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        let polled = Pin::new(&mut self.io).poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        self.pending.extend_from_slice(buffer.filled());
+        SPACE.set(space);
+        polled.map_ok(|()| read)
     }
 
     /// A body of known length needs no reading of ours: it goes from the socket
