@@ -24,6 +24,8 @@ use super::{Decision, FailMode, Gate, Govern, Inner, Refused, Replay, Terms, fin
 pub(super) struct Trail {
     pub(super) ruling: Option<Arc<Ruling>>,
     pub(super) by_fail_mode: bool,
+    /// Policy gave no answer, so it may not have heard.
+    pub(super) unheard: bool,
     pub(super) approval: Option<Arc<str>>,
     pub(super) policy_took: Duration,
     pub(super) held_for: Duration,
@@ -63,6 +65,12 @@ impl Gate {
             return inner.refuse(&operation, refusal, Trail::default());
         }
         let remote = inner.parts.backend.approvals_at() == ApprovalsAt::Core;
+        if remote && behind(&session) {
+            Box::pin(inner.in_order(&session)).await;
+            if let Some(refusal) = refused_already(&session) {
+                return inner.refuse(&operation, refusal, Trail::default());
+            }
+        }
         if remote || inner.holds.any_joinable() {
             operation.fingerprint = fingerprint::of_operation(&operation);
         }
@@ -88,6 +96,12 @@ fn refused_already(session: &Session) -> Option<Refusal> {
         return Some(Refusal::Halted(reason));
     }
     session.aborted().map(Refusal::ActivityAborted)
+}
+
+/// Whether policy has not judged yet what the activity did before.
+pub(super) fn behind(session: &Session) -> bool {
+    let activity = session.activity.as_ref();
+    activity.is_some_and(|activity| !activity.untold.is_empty())
 }
 
 fn waits(session: &Session) -> bool {
@@ -174,6 +188,7 @@ impl Inner {
     /// Counts and marks a decision of the fail mode.
     pub(super) fn fail_mode(&self, trail: &mut Trail) -> FailMode {
         trail.by_fail_mode = true;
+        trail.unheard = true;
         match self.parts.settings.fail_mode {
             FailMode::Open => self.parts.metrics.failed_open(),
             FailMode::Closed => self.parts.metrics.failed_closed(),
@@ -467,6 +482,7 @@ impl Trail {
             reason,
             by_fail_mode: self.by_fail_mode,
             approval: self.approval.as_deref(),
+            untold: None,
             policy_took: self.policy_took,
             held_for: self.held_for,
             joined: self.joined.as_ref().map(|twin| twin.event),

@@ -134,6 +134,24 @@ impl Inner {
         }
     }
 
+    /// Waits until a remote policy has judged what the session's activity did
+    /// before, so that it hears of an activity in order and what it says of an
+    /// outcome counts for what follows. At most as long as one answer may take:
+    /// then order is given up, and what is asked is judged as ever.
+    pub(super) async fn in_order(&self, session: &Session) {
+        let Some(activity) = &session.activity else {
+            return;
+        };
+        tokio::select! {
+            told = time::timeout(self.parts.settings.judge_within, activity.untold.told()) => {
+                if told.is_err() {
+                    tracing::warn!("policy has not judged in time what an activity did before: asking out of order");
+                }
+            }
+            _ = session.until_halted() => {}
+        }
+    }
+
     /// Whether what `ruling` asks for besides its verdict can be had.
     pub(super) fn constrained(&self, ruling: &Ruling, terms: &Terms) -> Result<(), Refusal> {
         if ruling.redacted.is_some() {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{Context, Event, EventKind, Refusal, Verdict};
-use crate::journal::Record;
+use crate::journal::{self, Record};
 use crate::metrics::LimitHit;
-use crate::policy::{PolicyError, Question, Ruling};
+use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling};
 use crate::process::clock;
 use crate::session::{Limit, Session};
 use crate::state::Change;
 
-use super::admit::Trail;
+use super::admit::{Trail, behind};
 use super::hold::Hold;
 use super::judge::Judged;
 use super::wait::{Waited, Waiter};
@@ -96,6 +96,9 @@ impl Inner {
         hold_within: Duration,
         trail: &mut Trail,
     ) -> Result<(), Refusal> {
+        if self.parts.backend.approvals_at() == ApprovalsAt::Core && behind(session) {
+            self.in_order(session).await;
+        }
         let now = Instant::now();
         let until = now.checked_add(hold_within).unwrap_or(now);
         let print = fingerprint::of_event(event);
@@ -223,10 +226,18 @@ impl Inner {
             (Ok(()), _) => "allow",
         };
         let reason = end.as_ref().err().map(ToString::to_string);
+        // What was refused has not happened, unless it was an end.
+        let happened = end.is_ok() || ends_something(event.kind);
+        let untold = (trail.unheard && happened)
+            .then(|| self.parts.backend.untold(Question::Event(event)))
+            .flatten();
         let written = self.parts.journal.append(&Record::Event {
             at: clock::now(),
             event,
-            decided: trail.as_record(word, reason.as_deref()),
+            decided: journal::record::Decided {
+                untold: untold.as_ref(),
+                ..trail.as_record(word, reason.as_deref())
+            },
         });
         let mut refusal = end.err();
         if let Err(error) = written {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
-use crate::journal::Record;
+use crate::journal::{self, Record};
 use crate::metrics::{Decided, LimitHit};
 use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
+use crate::session::OnItsWay;
 
 use super::admit::{Trail, counted_as, log_refusal};
 use super::hold::{Covers, Hold, Parked};
@@ -58,6 +59,8 @@ impl Drop for Parking {
 pub(super) struct Report {
     admitted: Option<Box<Admitted>>,
     completion: Completion,
+    /// Until it is judged, what follows in the activity waits.
+    _untold: Option<OnItsWay>,
 }
 
 impl Report {
@@ -87,8 +90,11 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         if let Some(admitted) = self.admitted.take() {
-            tracing::error!(event_id = %admitted.operation.id, "policy was not told of this outcome: it is only in the journal");
-            let trail = Trail::default();
+            tracing::error!(event_id = %admitted.operation.id, "policy was not told of this outcome: it is in the journal, to be told later");
+            let trail = Trail {
+                unheard: true,
+                ..Trail::default()
+            };
             admitted.record(&self.completion, "unreported", Decided::Refused, &trail);
         }
     }
@@ -317,14 +323,16 @@ impl Admitted {
     /// policy answers at once, else through the bounded queue of reports.
     pub(super) fn settle_observed(self: Box<Self>, completion: Completion) {
         let gate = self.gate.clone();
+        let remote = gate.parts.backend.approvals_at() == ApprovalsAt::Core;
+        let activity = self.session.activity.as_ref().filter(|_| remote);
         let report = Report {
+            _untold: activity.map(|activity| activity.untold.add()),
             admitted: Some(self),
             completion,
         };
         // What panics may be policy itself: a second time here would end the
         // process, and in a task of its own it ends that task.
-        let here =
-            gate.parts.backend.approvals_at() == ApprovalsAt::Sidecar && !std::thread::panicking();
+        let here = !remote && !std::thread::panicking();
         if let Some(judged) = here.then(|| report.judge_now()).flatten() {
             report.judged(judged);
             return;
@@ -393,11 +401,17 @@ impl Admitted {
     fn record(&self, completion: &Completion, word: &str, decided: Decided, trail: &Trail) {
         let protocol = self.operation.protocol();
         self.gate.count(protocol, Stage::Completed, decided, trail);
+        let question = Question::Completed(&self.operation, completion);
+        let backend = &self.gate.parts.backend;
+        let untold = trail.unheard.then(|| backend.untold(question)).flatten();
         let record = Record::Completion {
             operation: &self.operation,
             admitted_at: self.at,
             completion,
-            decided: trail.as_record(word, None),
+            decided: journal::record::Decided {
+                untold: untold.as_ref(),
+                ..trail.as_record(word, None)
+            },
         };
         let journal = &self.gate.parts.journal;
         // An outcome that policy lets stand confirms what was decided before

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::{ApprovalId, Context, Reason, Timestamp};
 
+use super::untold::Untold;
+
 /// An open activity.
 #[derive(Debug)]
 pub struct Activity {
@@ -11,6 +13,8 @@ pub struct Activity {
     pub context: Arc<Context>,
     /// When it was opened here.
     pub opened_at: Timestamp,
+    /// What it did and policy has not judged yet.
+    pub untold: Arc<Untold>,
     state: Mutex<State>,
 }
 
@@ -26,6 +30,7 @@ impl Activity {
         Self {
             context,
             opened_at,
+            untold: Arc::default(),
             state: Mutex::default(),
         }
     }

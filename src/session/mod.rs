@@ -6,6 +6,7 @@ pub mod claim;
 pub mod latch;
 pub mod registry;
 pub mod run;
+pub mod untold;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub use claim::Claim;
 pub use latch::Latch;
 pub use registry::{Limit, Registry, RunKey, Settings};
 pub use run::Run;
+pub use untold::{OnItsWay, Untold};
 
 /// Whose an operation is, resolved once an operation. Holding one keeps the run
 /// registered, so a halt that comes while policy is asked is seen afterwards.

@@ -238,3 +238,128 @@ async fn what_core_decides_cannot_be_decided_here() {
     assert!(matches!(error, DecideError::InCore));
     assert_eq!(world.approvals(), ["pending"]);
 }
+
+/// Asks slowly, and writes down what was asked in which order.
+#[derive(Debug)]
+struct Heard {
+    core: Core,
+    order: Mutex<Vec<&'static str>>,
+}
+
+impl PolicyBackend for Heard {
+    fn judge<'a>(&'a self, question: Question<'a>) -> Judging<'a> {
+        Judging::Later(Box::pin(async move {
+            let what = match question {
+                Question::Started(_) => "started",
+                Question::Completed(..) => "completed",
+                Question::Event(event) => event.kind.as_str(),
+            };
+            self.order.lock().unwrap().push(what);
+            match self.core.judge(question) {
+                Judging::Now(answer) => answer,
+                Judging::Later(answer) => answer.await,
+            }
+        }))
+    }
+
+    fn approvals_at(&self) -> ApprovalsAt {
+        ApprovalsAt::Core
+    }
+
+    fn approval<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> Later<'a, Result<ApprovalState, PolicyError>> {
+        self.core.approval(context)
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn describe(&self) -> String {
+        self.core.describe()
+    }
+}
+
+fn heard(script: Scripted) -> World<Heard> {
+    let policy = Heard {
+        core: Core::new(script.taking(Duration::from_secs(1)).polled([])),
+        order: Mutex::default(),
+    };
+    World::new(policy, settings())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_an_outcome_in_its_activity_is_asked_after_it() {
+    let world = heard(Scripted::always(Verdict::Allow));
+    let session = world.activity("r", "a");
+    world.permit(&session, POST).await.report(answered(200));
+    let began = Instant::now();
+    let next = world.admitting(&session, POST).await;
+    // Another activity waits for nobody.
+    let other = world.activity("r2", "b");
+    world.permit(&other, POST).await.report(answered(200));
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    // Not dropped: that would be one more outcome.
+    let next = next.await.unwrap();
+    assert_eq!(word(&next), "proceed");
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
+    world.permit(&other, POST).await.report(answered(200));
+    let ended = event(EventKind::ActivityCompleted, &other.context);
+    world.gate.note(&ended, HOLD_WITHIN).await;
+    let order = world.policy.order.lock().unwrap().clone();
+    #[rustfmt::skip]
+    let expected = [
+        // a       a            b          b            a again    b again    b again      b
+        "started", "completed", "started", "completed", "started", "started", "completed", "ActivityCompleted",
+    ];
+    assert_eq!(order, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_outcome_counts_for_what_was_begun_before_it_was_judged() {
+    let script = Scripted::always(Verdict::Allow).at(Stage::Completed, [say(Verdict::Block)]);
+    let world = heard(script);
+    let session = world.activity("r", "a");
+    world.permit(&session, POST).await.report(answered(200));
+    let decision = world.admit(&session, POST).await;
+    assert_eq!(word(&decision), "activity_aborted");
+    assert_eq!(
+        *world.policy.order.lock().unwrap(),
+        ["started", "completed"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_side_by_side_do_not_wait_for_each_other() {
+    let world = heard(Scripted::always(Verdict::Allow));
+    let session = world.activity("r", "a");
+    let mut permits = Vec::new();
+    for _ in 0..8 {
+        permits.push(world.permit(&session, POST).await);
+    }
+    let began = Instant::now();
+    for permit in permits {
+        permit.report(answered(200));
+    }
+    assert_eq!(word(&world.admit(&session, POST).await), "proceed");
+    // One round trip for all eight, and one for what follows.
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_is_never_judged_delays_what_follows_once_and_a_halt_ends_the_wait() {
+    let world = heard(Scripted::always(Verdict::Allow));
+    let session = world.activity("r", "a");
+    let stuck = session.activity.as_ref().unwrap().untold.add();
+    let began = Instant::now();
+    assert_eq!(word(&world.admit(&session, POST).await), "proceed");
+    let limit = settings().judge_within + Duration::from_secs(1);
+    assert_eq!(began.elapsed(), limit);
+    let waiting = world.admitting(&session, POST).await;
+    world.halt(&session);
+    assert_eq!(word(&waiting.await.unwrap()), "halted");
+    assert_eq!(began.elapsed(), limit);
+    drop(stuck);
+}

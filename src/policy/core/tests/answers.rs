@@ -535,3 +535,151 @@ fn an_introduction_goes_by_the_status() {
         );
     }
 }
+
+/// xorshift64*: the same answers for the same seed.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        high as usize % bound
+    }
+
+    fn one_of<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len())]
+    }
+
+    /// Any JSON, with the names and words of the contract more often than chance
+    /// has them.
+    fn json(&mut self, depth: usize) -> Value {
+        match self.below(if depth == 0 { 7 } else { 9 }) {
+            0 => Value::Null,
+            1 => json!(self.below(2) == 0),
+            2 => json!(self.below(1 << 20) as i64 - (1 << 19)),
+            3 => json!(1e300),
+            4..=6 => json!(self.one_of(&WORDS)),
+            7 => (0..self.below(4)).map(|_| self.json(depth - 1)).collect(),
+            _ => {
+                let fields = (0..self.below(7))
+                    .map(|_| (self.one_of(&NAMES).to_owned(), self.json(depth - 1)));
+                Value::Object(fields.collect())
+            }
+        }
+    }
+}
+
+const NAMES: [&str; 20] = [
+    "verdict",
+    "action",
+    "verdict",
+    "action",
+    "reason",
+    "policy_id",
+    "constraints",
+    "behavioral_violations",
+    "approval_id",
+    "approval_expiration_time",
+    "expired",
+    "guardrails_result",
+    "guardrails",
+    "validation_passed",
+    "redacted_input",
+    "input_type",
+    "reasons",
+    "age_result",
+    "patch",
+    "risk_score",
+];
+
+const WORDS: [&str; 16] = [
+    "allow",
+    "ALLOW",
+    "continue",
+    "constrain",
+    "require_approval",
+    "require-approval",
+    "block",
+    "halt",
+    "stop",
+    "pending",
+    "approved",
+    "",
+    "activity_output",
+    "2020-01-01T00:00:00Z",
+    "\u{0}\u{7f}\u{fffd}",
+    "allow ",
+];
+
+/// Whether `word` is one that lets an operation pass.
+fn lets_pass(word: Option<&Value>) -> bool {
+    let word = word.and_then(Value::as_str).unwrap_or_default();
+    let word = word.to_ascii_lowercase();
+    ["allow", "continue", "constrain"].contains(&word.as_str())
+}
+
+fn says_otherwise(word: Option<&Value>) -> bool {
+    word.is_some_and(|word| !word.is_null() && !lets_pass(Some(word)))
+}
+
+#[test]
+fn any_json_is_a_verdict_or_an_error_and_never_an_invented_allow() {
+    let mut numbers = Numbers(0x0b0c_5eed);
+    let input = JsonText(r#"[{"q":"x"}]"#.into());
+    let (mut passed, mut refused) = (0, 0);
+    for _ in 0..60_000 {
+        let said = match numbers.below(8) {
+            0 => numbers.json(3),
+            _ => {
+                let mut fields = serde_json::Map::new();
+                for _ in 0..numbers.below(6) {
+                    fields.insert(numbers.one_of(&NAMES).to_owned(), numbers.json(2));
+                }
+                Value::Object(fields)
+            }
+        };
+        let mut text = said.to_string().into_bytes();
+        let broken = numbers.below(20) == 0 && text.len() > 1;
+        if broken {
+            text.truncate(numbers.below(text.len()));
+        }
+        let shown = String::from_utf8_lossy(&text).into_owned();
+        let status = [200, 200, 200, 201, 302, 401, 403, 404, 429, 500][numbers.below(10)];
+        let answer = answer::ruling(&answered(status, text.clone()), Some(&input));
+        let state = approvals::state(&answered(status, text), Timestamp(u64::MAX / 2));
+        let (verdict, action) = (said.get("verdict"), said.get("action"));
+        let agrees = (lets_pass(verdict) || lets_pass(action))
+            && !says_otherwise(verdict)
+            && !says_otherwise(action);
+        let failed = ["guardrails_result", "guardrails"]
+            .iter()
+            .any(|name| said[*name]["validation_passed"] == json!(false));
+        match answer {
+            Ok(ruling) if matches!(ruling.verdict, Verdict::Allow | Verdict::Constrain) => {
+                passed += 1;
+                assert!(
+                    status == 200 && !broken && agrees && !failed,
+                    "{status} {shown}"
+                );
+            }
+            Ok(_) | Err(_) => refused += 1,
+        }
+        if state == Ok(ApprovalState::Granted) {
+            let granted = |word: Option<&Value>| {
+                lets_pass(word)
+                    && word.is_some_and(|word| {
+                        !word.as_str().unwrap().starts_with('c') || word == "continue"
+                    })
+            };
+            assert!(status == 200 && !broken, "{status} {shown}");
+            assert!(
+                granted(action) || (action.is_none_or(Value::is_null) && granted(verdict)),
+                "{shown}"
+            );
+        }
+    }
+    // The law is about something.
+    assert!(passed > 200 && refused > 500, "{passed} {refused}");
+}
