@@ -114,6 +114,21 @@ elif MODE == "through":
         assert inside("asked", lambda: post("/started/require_approval")) == 200
         thread.join()
 
+elif MODE == "ruled":
+
+    @check
+    def what_guardrails_found_is_handed_over():
+        letter = events.activity_started(
+            **names("letter", "letter"), activity_input=[{"to": "jane.roe@example.com"}]
+        )
+        result = RUNTIME.evaluate_lifecycle(letter)
+        assert result.guardrails.redacted_input == [{"to": "<EMAIL_ADDRESS>"}], result
+        said = events.activity_started(**names("say", "say"), activity_input=["bluebird"])
+        raises(GovernanceBlockedError, RUNTIME.evaluate_lifecycle, said)
+        result = CLIENT.evaluate(said.to_payload_dict())
+        assert not result.guardrails.validation_passed, result
+        assert result.guardrails.get_reason_strings(), result
+
 else:
 
     @check

@@ -90,6 +90,25 @@ fn by_local_policy(script: &str) {
     assert!(!text.contains(&sidecar.agent_token), "a key in the journal");
 }
 
+/// Behaviour rules and guardrails beside the policy.
+fn by_rules(script: &str) {
+    let origin = Origin::site();
+    let setup = Setup::new();
+    setup.write("policy_rules.yaml", include_str!("rules.yaml"));
+    let sidecar = setup.policy(POLICY).start();
+    checks(command(&sidecar, script, &["ruled"]), &direct(&origin));
+}
+
+#[test]
+fn rules_and_guardrails_govern_the_temporal_sdk() {
+    by_rules("temporal.py");
+}
+
+#[test]
+fn rules_and_guardrails_govern_the_base_sdk() {
+    by_rules("base.py");
+}
+
 /// A hook of the Temporal SDK as it was captured, at its first stage.
 const HOOK: &str = include_str!(
     "../golden/contract/temporal-1.1.0/hook-http-httpx-post/02-hook-http_request-started.json"

@@ -163,6 +163,43 @@ elif MODE == "through":
         approve("asked")
         assert await activity("fetch", held, id="asked", attempt=2) == 200
 
+elif MODE == "ruled":
+
+    @dataclasses.dataclass
+    class Mail:
+        to: str
+        text: str
+
+    @check
+    async def a_guardrail_masks_what_goes_in():
+        seen = []
+        await activity("letter", seen.append, Mail(to="jane.roe@example.com", text="hello"))
+        assert seen == [Mail(to="<EMAIL_ADDRESS>", text="hello")], seen
+
+    @check
+    async def a_guardrail_masks_what_comes_out():
+        result = await activity("pay", lambda: {"card": "4111 1111 1111 1111", "sum": 5})
+        assert result == {"card": "<CREDIT_CARD>", "sum": 5}, result
+
+    @check
+    async def a_guardrail_blocks_what_may_not_be_said():
+        error = await fails("GovernanceBlock", activity("say", untouched, "the bluebird flies"))
+        assert "bluebird" not in str(error), error
+
+    @check
+    async def a_behaviour_rule_looks_at_what_hooks_told_before():
+        def delete():
+            return requests.delete(ORIGIN + "/echo", timeout=20).status_code
+
+        def look():
+            return requests.get(ORIGIN + "/echo", timeout=20).status_code
+
+        workflow = "wf-behaviour"
+        early = activity("tidy", delete, id="early", workflow=workflow)
+        assert "look before you delete" in str(await fails("GovernanceBlock", early))
+        assert await activity("tidy", look, id="look", workflow=workflow) == 200
+        assert await activity("tidy", delete, id="late", workflow=workflow) == 200
+
 else:
 
     @check
