@@ -1,11 +1,12 @@
 # make run    the demonstration; make run CMD='python3 my_agent.py' governs a command of yours
 # make test   everything that is checked, with what it needs
+# make soak   kills under load, 300 times
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON ?= python3
 
-.PHONY: run test fmt lint bench
+.PHONY: run test soak fmt lint bench
 
 run:
 	$(CARGO) build --release
@@ -13,6 +14,9 @@ run:
 
 test:
 	@scripts/test.sh
+
+soak:
+	OPENBOX_TEST_CRASHES=300 $(CARGO) test --features testing --test governed_http crashes -- --nocapture
 
 fmt:
 	$(CARGO) fmt

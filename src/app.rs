@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::config::{Config, For, Listener, PolicyMode, UpstreamConfig};
 use crate::control::auth::Token;
@@ -26,10 +27,11 @@ use crate::domain::Reason;
 use crate::gate::{FailMode, Gate, Housekeeping, Parts};
 use crate::health::{self, Draining, Health};
 use crate::journal::Journal;
+use crate::journal::ship::Shipper;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::net::dial::Dialer;
-use crate::policy::PolicyBackend;
+use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
@@ -151,6 +153,8 @@ impl View {
 pub struct Bound {
     view: View,
     housekeeping: Housekeeping,
+    /// Tells Core what it was not told, where Core judges.
+    shipper: Option<Shipper>,
     serving: Serving,
     draining: Draining,
     readiness: Readiness,
@@ -219,6 +223,13 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let restored = take_up(&mut config, restored, &store, purpose).map_err(StartError::internal)?;
     let halted_before = restored.halts.iter();
     let halted_before = halted_before.map(|(run, _)| RunKey::of(run)).collect();
+    let shipper = match judge.backend.approvals_at() {
+        ApprovalsAt::Sidecar => None,
+        ApprovalsAt::Core => Some(
+            Shipper::new(journal.clone(), judge.backend.clone(), metrics.clone())
+                .map_err(StartError::internal)?,
+        ),
+    };
     let (gate, housekeeping) = Gate::new(Parts {
         backend: judge.backend.clone(),
         journal: journal.clone(),
@@ -297,6 +308,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             halted_before,
         },
         housekeeping,
+        shipper,
         readiness,
         starting,
         drain_within: config.drain_within,
@@ -419,13 +431,23 @@ impl Bound {
     pub async fn run(self, mut drain: Drain) {
         let gate = self.view.gate.clone();
         let housekeeping = spawn_named("housekeeping", self.housekeeping.run());
+        let (tell_the_rest, ending) = drain::channel();
+        let shipping = self
+            .shipper
+            .map(|shipper| spawn_named("shipper", shipper.run(ending)));
         let (servers, stopping) = drain::channel();
         let tasks = serve(self.serving, &stopping);
         drop(stopping);
         drop(self.starting);
         drain.begun().await;
         self.draining.begin();
+        let grace_ends = Instant::now().checked_add(self.drain_within);
         stop(servers, &gate, self.drain_within).await;
+        tell_the_rest.begin();
+        if let (Some(shipping), Some(until)) = (shipping, grace_ends) {
+            // What is not told within the grace is told by the next start.
+            let _told = tokio::time::timeout_at(until, shipping).await;
+        }
         for task in tasks {
             task.abort();
         }

@@ -176,6 +176,9 @@ pub struct Metrics {
     connections_open: IntGauge,
     policy_reloads: [IntCounter; 2],
     journal_failures: IntCounter,
+    told_later: IntCounter,
+    untold_bytes: IntGauge,
+    untold_lag: IntGauge,
     journal_deleted: Vec<IntCounter>,
     state_not_written: IntCounter,
 }
@@ -272,6 +275,21 @@ impl Metrics {
                 "Agent connections open on the HTTP proxy.",
             )?,
             policy_reloads: ["ok", "failed"].map(|result| reloads.with_label_values(&[result])),
+            told_later: counter(
+                &registry,
+                "openbox_told_later_total",
+                "Reports that OpenBox Core was told from the journal.",
+            )?,
+            untold_bytes: gauge(
+                &registry,
+                "openbox_untold_bytes",
+                "Bytes of the journal that OpenBox Core may still have to be told of.",
+            )?,
+            untold_lag: gauge(
+                &registry,
+                "openbox_untold_lag_seconds",
+                "Age of the oldest report that OpenBox Core was not told.",
+            )?,
             journal_failures: journal_failures.with_label_values::<&str>(&[]),
             journal_deleted: SegmentDeleted::ALL
                 .iter()
@@ -361,6 +379,19 @@ impl Metrics {
     /// The journal could not be written or synced.
     pub fn journal_failed(&self) {
         self.journal_failures.inc();
+    }
+
+    /// A report was told from the journal.
+    pub fn told_later(&self) {
+        self.told_later.inc();
+    }
+
+    /// What Core was not told: so many bytes, the oldest so old.
+    pub fn untold(&self, bytes: u64, oldest: Duration) {
+        self.untold_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let seconds = i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX);
+        self.untold_lag.set(seconds);
     }
 
     /// A segment of the journal was deleted.

@@ -24,6 +24,8 @@ use super::{Decision, FailMode, Gate, Govern, Inner, Refused, Replay, Terms, fin
 pub(super) struct Trail {
     pub(super) ruling: Option<Arc<Ruling>>,
     pub(super) by_fail_mode: bool,
+    /// Policy gave no answer, so it may not have heard.
+    pub(super) unheard: bool,
     pub(super) approval: Option<Arc<str>>,
     pub(super) policy_took: Duration,
     pub(super) held_for: Duration,
@@ -186,6 +188,7 @@ impl Inner {
     /// Counts and marks a decision of the fail mode.
     pub(super) fn fail_mode(&self, trail: &mut Trail) -> FailMode {
         trail.by_fail_mode = true;
+        trail.unheard = true;
         match self.parts.settings.fail_mode {
             FailMode::Open => self.parts.metrics.failed_open(),
             FailMode::Closed => self.parts.metrics.failed_closed(),
@@ -479,6 +482,7 @@ impl Trail {
             reason,
             by_fail_mode: self.by_fail_mode,
             approval: self.approval.as_deref(),
+            untold: None,
             policy_took: self.policy_took,
             held_for: self.held_for,
             joined: self.joined.as_ref().map(|twin| twin.event),

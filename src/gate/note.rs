@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{Context, Event, EventKind, Refusal, Verdict};
-use crate::journal::Record;
+use crate::journal::{self, Record};
 use crate::metrics::LimitHit;
 use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling};
 use crate::process::clock;
@@ -226,10 +226,18 @@ impl Inner {
             (Ok(()), _) => "allow",
         };
         let reason = end.as_ref().err().map(ToString::to_string);
+        // What was refused has not happened, unless it was an end.
+        let happened = end.is_ok() || ends_something(event.kind);
+        let untold = (trail.unheard && happened)
+            .then(|| self.parts.backend.untold(Question::Event(event)))
+            .flatten();
         let written = self.parts.journal.append(&Record::Event {
             at: clock::now(),
             event,
-            decided: trail.as_record(word, reason.as_deref()),
+            decided: journal::record::Decided {
+                untold: untold.as_ref(),
+                ..trail.as_record(word, reason.as_deref())
+            },
         });
         let mut refusal = end.err();
         if let Err(error) = written {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
-use crate::journal::Record;
+use crate::journal::{self, Record};
 use crate::metrics::{Decided, LimitHit};
 use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
 use crate::session::OnItsWay;
@@ -90,8 +90,11 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         if let Some(admitted) = self.admitted.take() {
-            tracing::error!(event_id = %admitted.operation.id, "policy was not told of this outcome: it is only in the journal");
-            let trail = Trail::default();
+            tracing::error!(event_id = %admitted.operation.id, "policy was not told of this outcome: it is in the journal, to be told later");
+            let trail = Trail {
+                unheard: true,
+                ..Trail::default()
+            };
             admitted.record(&self.completion, "unreported", Decided::Refused, &trail);
         }
     }
@@ -398,11 +401,17 @@ impl Admitted {
     fn record(&self, completion: &Completion, word: &str, decided: Decided, trail: &Trail) {
         let protocol = self.operation.protocol();
         self.gate.count(protocol, Stage::Completed, decided, trail);
+        let question = Question::Completed(&self.operation, completion);
+        let backend = &self.gate.parts.backend;
+        let untold = trail.unheard.then(|| backend.untold(question)).flatten();
         let record = Record::Completion {
             operation: &self.operation,
             admitted_at: self.at,
             completion,
-            decided: trail.as_record(word, None),
+            decided: journal::record::Decided {
+                untold: untold.as_ref(),
+                ..trail.as_record(word, None)
+            },
         };
         let journal = &self.gate.parts.journal;
         // An outcome that policy lets stand confirms what was decided before

@@ -17,10 +17,12 @@ pub mod record;
 mod recover;
 mod retain;
 mod segment;
+pub mod ship;
 mod sign;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod untold;
 pub mod verify;
 
 use std::fs::{File, OpenOptions};
@@ -97,6 +99,7 @@ impl Settings {
 /// The open journal. One process at a time may have it open.
 #[derive(Debug)]
 pub struct Journal {
+    folder: PathBuf,
     path: PathBuf,
     tail: Arc<Tail>,
     durability: Durability,
@@ -135,6 +138,7 @@ impl Journal {
             Failure::Foreign(why) => OpenError::Foreign(why),
         })?;
         let journal = Arc::new(Self {
+            folder: folder.to_path_buf(),
             path: folder.join(segment::ACTIVE),
             tail: Arc::new(Tail::new(settings, start)),
             durability: settings.durability,
@@ -159,6 +163,7 @@ impl Journal {
             floor: u64::MAX,
         };
         Arc::new(Self {
+            folder: folder.to_path_buf(),
             path: PathBuf::new(),
             tail: Arc::new(Tail::new(&Settings::new(folder), start)),
             durability: Durability::Batch,
@@ -171,13 +176,22 @@ impl Journal {
         &self.path
     }
 
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the next record will stand.
+    fn end(&self) -> untold::Place {
+        self.tail.end()
+    }
+
     /// Counts failures and deleted segments in `metrics` from now on.
     pub fn count_in(&self, metrics: Arc<Metrics>) {
         self.tail.count_in(metrics);
     }
 
     /// Keeps segment `number` and all after it, however old or large they are.
-    pub fn keep_from(&self, number: u64) {
+    fn keep_from(&self, number: u64) {
         self.tail.keep_from(number);
     }
 

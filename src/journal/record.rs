@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::domain::{
     Action, Answer, Captured, Completion, Context, Event, Operation, OperationId, Stage, Timestamp,
 };
-use crate::policy::Ruling;
+use crate::policy::{Ruling, Untold};
 
 /// A line of the journal.
 #[derive(Debug)]
@@ -94,6 +94,8 @@ pub struct Decided<'a> {
     pub by_fail_mode: bool,
     /// The approval that was consumed.
     pub approval: Option<&'a str>,
+    /// What is to be told to policy later, because it gave no answer.
+    pub untold: Option<&'a Untold>,
     /// Time policy took.
     pub policy_took: Duration,
     /// Time a person took.
@@ -180,6 +182,18 @@ struct Text<'a, T>(&'a T);
 impl<T: Display> Serialize for Text<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self.0)
+    }
+}
+
+/// A report for later, under its idempotency key.
+struct Kept<'a>(&'a Untold);
+
+impl Serialize for Kept<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut kept = serializer.serialize_map(Some(2))?;
+        kept.serialize_entry("key", &*self.0.key)?;
+        kept.serialize_entry("text", &*self.0.text)?;
+        kept.end()
     }
 }
 
@@ -317,6 +331,7 @@ fn verdict<M: SerializeMap>(line: &mut M, decided: &Decided<'_>) -> Result<(), M
         line.serialize_entry("by_fail_mode", &true)?;
     }
     optional(line, "approval_id", decided.approval)?;
+    optional(line, "untold", decided.untold.map(Kept))?;
     line.serialize_entry("policy_us", &micros(decided.policy_took))?;
     if !decided.held_for.is_zero() {
         line.serialize_entry("held_us", &micros(decided.held_for))?;

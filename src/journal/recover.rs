@@ -9,6 +9,7 @@ use super::chain::Link;
 use super::segment::{self, ACTIVE, End, Walked};
 use super::sign::Key;
 use super::tail::{Start, open_active};
+use super::untold;
 
 /// Why a journal is not continued.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl From<io::Error> for Failure {
 /// segment that is damaged otherwise is set aside for `audit verify`.
 pub(super) fn recover(folder: &Path) -> Result<Start, Failure> {
     let key = Key::load_or_make(folder)?;
+    let floor = untold::cursor(folder)?.map_or(u64::MAX, |place| place.segment);
     let (after, number) = after_closed(folder, &key)?;
     let path = folder.join(ACTIVE);
     let file = open_active(&path)?;
@@ -40,7 +42,7 @@ pub(super) fn recover(folder: &Path) -> Result<Start, Failure> {
         length,
         unsigned,
         key,
-        floor: u64::MAX,
+        floor,
     };
     match &walked.end {
         End::Whole => {}

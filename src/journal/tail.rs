@@ -19,6 +19,7 @@ use super::chain::Link;
 use super::retain::{self, Deleted, Retention};
 use super::segment::{self, ACTIVE, CHECKPOINT_EVERY, Header};
 use super::sign::Key;
+use super::untold::Place;
 use super::{Durability, OnFull, Settings};
 use crate::metrics::Metrics;
 use crate::process::clock;
@@ -196,6 +197,15 @@ impl Tail {
     /// Keeps segment `floor` and all after it, however old or large they are.
     pub(super) fn keep_from(&self, floor: u64) {
         self.floor.store(floor, Ordering::Release);
+    }
+
+    /// Where the next record will stand.
+    pub(super) fn end(&self) -> Place {
+        let writer = self.writer();
+        Place {
+            segment: writer.segment,
+            offset: writer.length,
+        }
     }
 
     /// Deletes segments that are too old or too much.

@@ -155,6 +155,15 @@ pub enum ApprovalState {
     Expired,
 }
 
+/// What the policy service could not be told, as it is told later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// Names it, the same however often it is told.
+    pub key: Box<str>,
+    /// What is sent.
+    pub text: Box<str>,
+}
+
 /// Who keeps approvals and lets people decide them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApprovalsAt {
@@ -181,6 +190,18 @@ pub trait PolicyBackend: Send + Sync + fmt::Debug {
 
     /// The policy version that answers now; see [`Ruling::generation`].
     fn generation(&self) -> u64;
+
+    /// What is kept of `question` to be told later, without bodies, when there
+    /// was no answer; `None` where nobody needs to be told.
+    fn untold(&self, _question: Question<'_>) -> Option<Untold> {
+        None
+    }
+
+    /// Tells what was kept. [`PolicyError::Unjudgeable`] means that it was
+    /// heard and will never be taken.
+    fn tell<'a>(&'a self, _untold: &'a Untold) -> Later<'a, Result<(), PolicyError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// One line for banner and logs: who judges, and from where. No secrets.
     fn describe(&self) -> String;

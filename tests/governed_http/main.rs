@@ -18,6 +18,7 @@ mod bad_input;
 mod clients;
 mod core_approvals;
 mod core_mode;
+mod crashes;
 mod health;
 mod lifecycle;
 mod origin_tls;

@@ -179,6 +179,14 @@ impl Sidecar {
         setup.start()
     }
 
+    /// Ends it in good order, and starts another where it was.
+    pub(crate) fn ended_and_started_again(self) -> Self {
+        let Self { running, setup, .. } = self;
+        running.signal("TERM");
+        assert!(running.ended().status.success());
+        setup.start()
+    }
+
     pub(crate) fn wire(&self) -> Wire {
         Wire::connect(self.http)
     }

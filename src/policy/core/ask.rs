@@ -7,7 +7,7 @@ use http::HeaderValue;
 use tokio::time::{Instant, sleep};
 
 use crate::domain::{JsonText, Reason, Stage};
-use crate::policy::{PolicyError, Question, Ruling};
+use crate::policy::{PolicyError, Question, Ruling, Untold};
 
 use super::client::{Answered, NoAnswer, Route};
 use super::compact::{self, Size};
@@ -49,6 +49,24 @@ impl CoreClient {
             }
             return Ok(Arc::new(ruling));
         }
+    }
+
+    /// Tells what there was no answer to when it happened. A verdict about it
+    /// comes too late to stop it; Core itself remembers a halt.
+    pub(super) async fn tell_later(&self, untold: &Untold) -> Result<(), PolicyError> {
+        let key = HeaderValue::from_str(&untold.key);
+        let asked = Asked {
+            size: Size::Minimal,
+            text: Bytes::copy_from_slice(untold.text.as_bytes()),
+            input: None,
+            key: key.unwrap_or(HeaderValue::from_static("")),
+        };
+        let began = Instant::now();
+        let deadline = began.checked_add(self.answer_within).unwrap_or(began);
+        let answered = self.until_answered(&asked, deadline).await?;
+        let ruling = answer::ruling(&answered, None)?;
+        tracing::debug!(key = %untold.key, verdict = ruling.verdict.as_str(), "OpenBox Core was told later");
+        Ok(())
     }
 
     /// The largest of `sizes` that Core takes.
@@ -143,6 +161,19 @@ fn text(question: Question<'_>, size: Size) -> (Vec<u8>, Option<JsonText>) {
             (wire::event(&short), input)
         }
     }
+}
+
+/// What is kept of `question`: no bodies, which are not stored. What has not
+/// happened needs no telling.
+pub(super) fn untold(question: Question<'_>) -> Option<Untold> {
+    if let Question::Started(_) = question {
+        return None;
+    }
+    let (text, _) = text(question, Size::Minimal);
+    Some(Untold {
+        key: key(question, Size::Minimal).to_str().ok()?.into(),
+        text: String::from_utf8(text).ok()?.into(),
+    })
 }
 
 /// Names what is asked, the same however often it is.

@@ -27,7 +27,9 @@ use tokio::time::Instant;
 
 use crate::domain::{ActivityRef, Context, JsonText, Operation, Reason, Timestamp};
 
-use super::{ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question};
+use super::{
+    ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Untold,
+};
 use breaker::Breaker;
 use client::{Answered, Client, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
@@ -116,6 +118,14 @@ impl PolicyBackend for CoreClient {
                 .await?;
             approvals::state(&answered, now())
         })
+    }
+
+    fn untold(&self, question: Question<'_>) -> Option<Untold> {
+        ask::untold(question)
+    }
+
+    fn tell<'a>(&'a self, untold: &'a Untold) -> Later<'a, Result<(), PolicyError>> {
+        Box::pin(self.tell_later(untold))
     }
 
     fn generation(&self) -> u64 {

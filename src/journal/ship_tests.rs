@@ -1,0 +1,199 @@
+//! What is told later: all of it, in order, at a rate, and over a restart.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::*;
+use crate::domain::{
+    ActivityRef, Context, Event, EventKind, JsonText, OperationId, Reason, Timestamp,
+};
+use crate::journal::record::Decided;
+use crate::journal::{Record, Settings, segment};
+use crate::policy::{ApprovalState, ApprovalsAt, Judging, Later, Question, Untold};
+use crate::process::{drain, spawn_named};
+
+/// A Core that is away until a time.
+#[derive(Debug)]
+struct Away {
+    until: Instant,
+    heard: Mutex<Vec<(String, Instant)>>,
+}
+
+impl Away {
+    fn until(until: Instant) -> Arc<Self> {
+        let heard = Mutex::default();
+        Arc::new(Self { until, heard })
+    }
+
+    fn heard(&self) -> Vec<String> {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().map(|(key, _)| key.clone()).collect()
+    }
+}
+
+impl PolicyBackend for Away {
+    fn judge<'a>(&'a self, _: Question<'a>) -> Judging<'a> {
+        Judging::Now(Err(PolicyError::Unavailable(Reason::from("away"))))
+    }
+
+    fn approvals_at(&self) -> ApprovalsAt {
+        ApprovalsAt::Core
+    }
+
+    fn approval<'a>(&'a self, _: &'a Context) -> Later<'a, Result<ApprovalState, PolicyError>> {
+        Box::pin(std::future::ready(Err(PolicyError::Unavailable(
+            Reason::from("away"),
+        ))))
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn describe(&self) -> String {
+        "away".to_owned()
+    }
+
+    fn tell<'a>(&'a self, untold: &'a Untold) -> Later<'a, Result<(), PolicyError>> {
+        let now = Instant::now();
+        Box::pin(async move {
+            if now < self.until {
+                return Err(PolicyError::Unavailable(Reason::from("away")));
+            }
+            let mut heard = self.heard.lock().unwrap();
+            heard.push((untold.key.to_string(), now));
+            Ok(())
+        })
+    }
+}
+
+fn settings(folder: &Path) -> Settings {
+    Settings {
+        segment_bytes: 8_000,
+        keep_bytes: 1,
+        ..Settings::new(folder)
+    }
+}
+
+/// Writes an event of `activity` that Core was not told of.
+fn leave(journal: &Journal, activity: u32, number: u32) {
+    let untold = Untold {
+        key: format!("{activity}-{number}").into(),
+        text: "{\"a\":\"b\"}".into(),
+    };
+    let event = Event {
+        id: OperationId::new(1, u128::from(number)),
+        kind: EventKind::ActivityCompleted,
+        at: Timestamp(1),
+        context: Arc::new(Context {
+            workflow_id: "w".into(),
+            run_id: "r".into(),
+            workflow_type: "t".into(),
+            task_queue: "q".into(),
+            activity: Some(ActivityRef {
+                id: activity.to_string().into(),
+                kind: "k".into(),
+                attempt: 1,
+                input: JsonText::empty_array(),
+            }),
+        }),
+        fields: Vec::new(),
+    };
+    let decided = Decided {
+        decision: "allow",
+        ruling: None,
+        reason: None,
+        by_fail_mode: true,
+        approval: None,
+        untold: Some(&untold),
+        policy_took: Duration::ZERO,
+        held_for: Duration::ZERO,
+        joined: None,
+    };
+    let record = Record::Event {
+        at: clock::now(),
+        event: &event,
+        decided,
+    };
+    journal.append(&record).unwrap();
+}
+
+fn shipper(journal: &Arc<Journal>, core: &Arc<Away>) -> Shipper {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Shipper::new(journal.clone(), core.clone(), metrics).unwrap()
+}
+
+/// Each activity's keys come in the order they were left in.
+fn assert_in_order(heard: &[String]) {
+    let mut last: HashMap<&str, u32> = HashMap::new();
+    for key in heard {
+        let (activity, number) = key.split_once('-').unwrap();
+        let number = number.parse().unwrap();
+        if let Some(before) = last.insert(activity, number) {
+            assert!(before < number, "{key} after {before}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_hours_without_core_all_is_told_in_order_at_the_stated_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&settings(folder.path())).unwrap();
+    let hours = Duration::from_secs(3 * 3_600);
+    let core = Away::until(Instant::now() + hours);
+    let (end, drain) = drain::channel();
+    let shipping = spawn_named("shipper", shipper(&journal, &core).run(drain));
+    const REPORTS: u32 = 2_000;
+    for number in 0..REPORTS {
+        leave(&journal, number % 7, number);
+    }
+    tokio::time::sleep(hours + PAUSES.1).await;
+    let enough = SPACING * REPORTS + Duration::from_secs(5);
+    tokio::time::sleep(enough).await;
+    assert_eq!(core.heard().len(), 2_000);
+    assert_in_order(&core.heard());
+    let times = core.heard.lock().unwrap().clone();
+    let took = times[1_999].1 - times[0].1;
+    let least = SPACING * (REPORTS - 1);
+    assert!(took >= least, "{took:?} is a stampede");
+    end.begin();
+    shipping.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_where_the_last_was_and_nothing_untold_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Journal::open(&settings(folder.path())).unwrap();
+    let away = Away::until(Instant::now() + Duration::from_secs(1 << 30));
+    for round in 0..3 {
+        let journal = open();
+        let shipper = shipper(&journal, &away);
+        for number in 0..50 {
+            leave(&journal, number % 3, round * 50 + number);
+        }
+        let (end, drain) = drain::channel();
+        end.begin();
+        // It ends, though Core is away: the next start tells the rest.
+        shipper.run(drain).await;
+        journal.tail.retain();
+    }
+    let journal = open();
+    assert!(segment_count(folder.path()) > 3);
+    let back = Away::until(Instant::now());
+    let (end, drain) = drain::channel();
+    end.begin();
+    shipper(&journal, &back).run(drain).await;
+    assert_eq!(back.heard().len(), 150);
+    assert_in_order(&back.heard());
+    // Told and kept: now the segments may go, and nothing is told twice.
+    journal.tail.retain();
+    assert_eq!(segment_count(folder.path()), 0);
+    let (end, drain) = drain::channel();
+    end.begin();
+    shipper(&journal, &back).run(drain).await;
+    assert_eq!(back.heard().len(), 150);
+}
+
+fn segment_count(folder: &Path) -> usize {
+    segment::closed(folder).unwrap().len()
+}

@@ -1,0 +1,172 @@
+//! Reading what Core was not told out of the journal: where, in what order.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::segment::{self, ACTIVE};
+use crate::policy::Untold;
+
+/// A place in the journal.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct Place {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+}
+
+/// One report that is to be told.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) place: Place,
+    /// Size of its line, bytes.
+    pub(super) bytes: u64,
+    pub(super) at_ns: u64,
+    /// What must be told in order: an activity, or what stands by itself.
+    pub(super) lane: String,
+    pub(super) untold: Untold,
+}
+
+/// What was read, and where reading goes on.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) items: Vec<Item>,
+    pub(super) next: Place,
+}
+
+/// File of the place up to which everything was told.
+const CURSOR: &str = "journal.told";
+
+/// Bytes that are read at once, unless one line is longer.
+const PIECE_BYTES: u64 = 1 << 18;
+
+/// Longest line that is read, bytes.
+const LINE_MAX: u64 = 16 << 20;
+
+/// What every line with something untold has in it.
+const MARK: &[u8] = b",\"untold\":{";
+
+/// Up to where everything was told; `None` before the first time.
+pub(super) fn cursor(folder: &Path) -> io::Result<Option<Place>> {
+    match std::fs::read(folder.join(CURSOR)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps `place` over a restart.
+pub(super) fn keep_cursor(folder: &Path, place: Place) -> io::Result<()> {
+    let draft = folder.join("journal.told.new");
+    std::fs::write(&draft, serde_json::to_vec(&place)?)?;
+    std::fs::rename(draft, folder.join(CURSOR))
+}
+
+/// Reads on at `from`; `end` is where the journal ends now.
+pub(super) fn read(folder: &Path, from: Place, end: Place) -> io::Result<Piece> {
+    let mut read = Piece {
+        items: Vec::new(),
+        next: from,
+    };
+    if from >= end {
+        return Ok(read);
+    }
+    let closed = from.segment < end.segment;
+    let path = match closed {
+        true => segment::closed_path(folder, from.segment),
+        false => folder.join(ACTIVE),
+    };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        // Deleted to make room, or never there: on with the next that is.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && closed => {
+            read.next = beginning_after(folder, from.segment, end)?;
+            return Ok(read);
+        }
+        Err(error) => return Err(error),
+    };
+    let length = match closed {
+        true => file.metadata()?.len(),
+        false => end.offset,
+    };
+    file.seek(SeekFrom::Start(from.offset))?;
+    let mut lines = BufReader::new(file);
+    let mut line = Vec::new();
+    while read.next.offset < length && read.next.offset.saturating_sub(from.offset) < PIECE_BYTES {
+        line.clear();
+        let bytes = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        if bytes == 0 {
+            break;
+        }
+        read.items.extend(item(&line, read.next, bytes));
+        read.next.offset = read.next.offset.saturating_add(bytes);
+    }
+    if closed && read.next.offset >= length {
+        read.next = beginning_after(folder, from.segment, end)?;
+    }
+    Ok(read)
+}
+
+fn beginning_after(folder: &Path, segment: u64, end: Place) -> io::Result<Place> {
+    let later = segment::closed(folder)?.into_iter();
+    let next = later.filter(|s| *s > segment && *s < end.segment).min();
+    Ok(Place {
+        segment: next.unwrap_or(end.segment),
+        offset: 0,
+    })
+}
+
+/// Bytes of the journal between two places.
+pub(super) fn bytes_between(folder: &Path, from: Place, end: Place) -> io::Result<u64> {
+    if from.segment >= end.segment {
+        return Ok(end.offset.saturating_sub(from.offset));
+    }
+    let mut bytes = end.offset;
+    for segment in segment::closed(folder)? {
+        if segment >= from.segment && segment < end.segment {
+            let file = std::fs::metadata(segment::closed_path(folder, segment))?;
+            bytes = bytes.saturating_add(file.len());
+        }
+    }
+    Ok(bytes.saturating_sub(from.offset))
+}
+
+#[derive(Deserialize)]
+struct Line {
+    at_ns: u64,
+    event_id: String,
+    workflow_id: String,
+    run_id: String,
+    activity_id: Option<String>,
+    untold: Told,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    key: String,
+    text: String,
+}
+
+fn item(line: &[u8], place: Place, bytes: u64) -> Option<Item> {
+    memchr::memmem::find(line, MARK)?;
+    let line: Line = match serde_json::from_slice(line) {
+        Ok(line) => line,
+        Err(error) => {
+            tracing::error!(%error, segment = place.segment, at = place.offset, "a report cannot be read from the journal and is not told to OpenBox Core");
+            return None;
+        }
+    };
+    let own = line.activity_id.unwrap_or(line.event_id);
+    Some(Item {
+        place,
+        bytes,
+        at_ns: line.at_ns,
+        lane: format!("{}\n{}\n{own}", line.workflow_id, line.run_id),
+        untold: Untold {
+            key: line.untold.key.into(),
+            text: line.untold.text.into(),
+        },
+    })
+}
