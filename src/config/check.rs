@@ -259,8 +259,22 @@ impl Resolver<'_> {
                 example: format!("unset {name}"),
             });
         }
-        let names = self.env.named("OPENBOX_SKIP_");
+        // Also identities of other kinds: an agent that has one must not be
+        // asked about unsigned without a word.
+        let unsupported = ["OPENBOX_SKIP_", "OPENBOX_OKTA_", "OPENBOX_WORKLOAD_"];
+        let names = unsupported.iter().flat_map(|name| self.env.named(name));
         let mut names: Vec<_> = names.map(str::to_owned).collect();
+        for name in [
+            "OPENBOX_SEND_START_EVENT",
+            "OPENBOX_SEND_ACTIVITY_START_EVENT",
+        ] {
+            match self.env.get(name).map(value::truth) {
+                // Every event is sent anyway.
+                None | Some(Ok(true)) => {}
+                Some(Ok(false)) => names.push(name.to_owned()),
+                Some(Err(wrong)) => self.tell(name, wrong),
+            }
+        }
         if let Some(said) = self.env.get("OPENBOX_HITL_ENABLED") {
             match value::truth(said) {
                 Ok(true) => {}

@@ -358,6 +358,28 @@ fn the_names_of_the_sdks_work() {
 }
 
 #[test]
+fn what_the_sdks_know_and_this_does_not_do_is_refused_and_not_ignored() {
+    #[rustfmt::skip]
+    let table = [
+        // variable, value, is refused
+        ("OPENBOX_SKIP_WORKFLOW_TYPES",       "a",       true),
+        ("OPENBOX_OKTA_AGENT_PRIVATE_KEY",    "zqx",     true),
+        ("OPENBOX_WORKLOAD_PRIVATE_KEY",      "zqx",     true),
+        ("OPENBOX_SEND_START_EVENT",          "true",    false),
+        ("OPENBOX_SEND_START_EVENT",          "false",   true),
+        ("OPENBOX_SEND_ACTIVITY_START_EVENT", "false",   true),
+        ("OPENBOX_SEND_ACTIVITY_START_EVENT", "perhaps", true),
+    ];
+    for (name, value, is_refused) in table {
+        let result = serve([], &[(name, value)]);
+        assert!(!format!("{result:?}").contains("zqx"), "{name}");
+        let expected: &[&str] = if is_refused { &[name] } else { &[] };
+        let told = result.err().map(|problems| places(Err(problems)));
+        assert_eq!(told.unwrap_or_default(), expected, "{name}={value}");
+    }
+}
+
+#[test]
 fn an_agent_signs_with_a_did_and_a_key_or_not_at_all() {
     const DID: (&str, &str) = (
         "OPENBOX_AGENT_DID",
