@@ -210,6 +210,7 @@ struct Relay<'a> {
     /// Its run was halted: what the server still does is to stop.
     stops: bool,
 }
+
 impl<'a> Relay<'a> {
     fn new(
         shared: &'a Arc<Shared>,
@@ -303,35 +304,62 @@ impl<'a> Relay<'a> {
             ready |= self.registered.is_some() || self.talk.settled_status().is_some();
             let idle = self.asked.is_none() && self.talk.settled_status() == Some(b'I');
             let mark = next_mark(self.asked.as_ref());
+            let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
+            let asks = self.asked.is_some();
             let turn = tokio::select! {
-                            biased;
-                            decision = decided(&mut self.asked) => self.decide(decision),
-                            turn = read(&mut self.server.0, &mut self.from_server), if self.to_client.len() < WAITING_BYTES_MAX => match turn {
-                                Ok(()) => self.answered(),
-                                Err(()) => Err(self.server_left()),
-                            },
-                            written = write(&mut self.client.1, &self.to_client), if !self.to_client.is_empty() => match written {
-                                Ok(bytes) => { self.to_client.written(bytes); Ok(()) }
-                                Err(()) => Err(Ended::Gone("the client left")),
-                            },
-                            written = write(&mut self.server.1, &self.to_server), if !self.to_server.is_empty() => match written {
-                                Ok(bytes) => { self.to_server.written(bytes); Ok(()) }
-                                Err(()) => Err(self.server_left()),
-                            },
-                            turn = read(&mut self.client.0, &mut self.from_client), if self.reads_client() => match turn {
-                                Ok(()) => Ok(()),
-                                Err(()) => { self.left(); Ok(()) }
-                            },
-                            () = self.watch.hung_up(), if self.asked.is_some() => { self.left(); Ok(()) }                changed = self.cancelled.changed(), if self.asked.is_some() => {
-                                drop(changed);
-                                self.void("canceling statement due to user request");
-                                Ok(())
-                            }
-            () = tokio::time::sleep_until(mark), if self.asked.is_some() => { self.mark(); Ok(()) }
-                            changed = halts.changed() => self.halted(changed),
-                            () = tokio::time::sleep_until(login_until), if !ready => Err(self.fatal("57014", "the session did not start in time")),
-                            () = drain.begun(), if idle => Err(self.fatal("57P01", "the sidecar is shutting down")),
-                        };
+                biased;
+                decision = decided(&mut self.asked) => self.decide(decision),
+                turn = read(&mut self.server.0, &mut self.from_server), if to_client_takes => {
+                    match turn {
+                        Ok(()) => self.answered(),
+                        Err(()) => Err(self.server_left()),
+                    }
+                }
+                written = write(&mut self.client.1, &self.to_client), if !self.to_client.is_empty() => {
+                    match written {
+                        Ok(bytes) => {
+                            self.to_client.written(bytes);
+                            Ok(())
+                        }
+                        Err(()) => Err(Ended::Gone("the client left")),
+                    }
+                }
+                written = write(&mut self.server.1, &self.to_server), if !self.to_server.is_empty() => {
+                    match written {
+                        Ok(bytes) => {
+                            self.to_server.written(bytes);
+                            Ok(())
+                        }
+                        Err(()) => Err(self.server_left()),
+                    }
+                }
+                turn = read(&mut self.client.0, &mut self.from_client), if self.reads_client() => {
+                    if turn.is_err() {
+                        self.left();
+                    }
+                    Ok(())
+                }
+                () = self.watch.hung_up(), if asks => {
+                    self.left();
+                    Ok(())
+                }
+                changed = self.cancelled.changed(), if asks => {
+                    drop(changed);
+                    self.void("canceling statement due to user request");
+                    Ok(())
+                }
+                () = tokio::time::sleep_until(mark), if asks => {
+                    self.mark();
+                    Ok(())
+                }
+                changed = halts.changed() => self.halted(changed),
+                () = tokio::time::sleep_until(login_until), if !ready => {
+                    Err(self.fatal("57014", "the session did not start in time"))
+                }
+                () = drain.begun(), if idle => {
+                    Err(self.fatal("57P01", "the sidecar is shutting down"))
+                }
+            };
             if let Err(ended) = turn {
                 return ended;
             }
@@ -408,7 +436,8 @@ impl<'a> Relay<'a> {
             digest,
             bytes,
             function: _,
-        } = asked; // An earlier cancel request was about an earlier statement.
+        } = asked;
+        // An earlier cancel request was about an earlier statement.
         self.cancelled.mark_unchanged();
         self.cancellable.holding.store(true, Ordering::Release);
         self.asked = Some(Asked {
