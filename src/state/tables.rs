@@ -21,6 +21,10 @@ pub(super) const FILE: &str = "state.redb";
 pub(super) const VERSION: &str = "1";
 const VERSION_KEY: &str = "version";
 
+/// Most bytes of the file that are kept in memory: it is read once, at start,
+/// and what is written is not read again. The default would keep all of it.
+const CACHE_BYTES_MAX: usize = 256 << 10;
+
 /// A kind of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +92,7 @@ impl Tables {
         };
         let backend = FileBackend::new(file).map_err(locked)?;
         let database = Database::builder()
+            .set_cache_size(CACHE_BYTES_MAX)
             .create_with_backend(backend)
             .map_err(locked)?;
         let tables = Self { database };
