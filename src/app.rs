@@ -223,13 +223,6 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let restored = take_up(&mut config, restored, &store, purpose).map_err(StartError::internal)?;
     let halted_before = restored.halts.iter();
     let halted_before = halted_before.map(|(run, _)| RunKey::of(run)).collect();
-    let shipper = match judge.backend.approvals_at() {
-        ApprovalsAt::Sidecar => None,
-        ApprovalsAt::Core => Some(
-            Shipper::new(journal.clone(), judge.backend.clone(), metrics.clone())
-                .map_err(StartError::internal)?,
-        ),
-    };
     let (gate, housekeeping) = Gate::new(Parts {
         backend: judge.backend.clone(),
         journal: journal.clone(),
@@ -239,6 +232,18 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         settings: config.gate,
     });
     gate.restore(restored);
+    let shipper = match judge.backend.approvals_at() {
+        ApprovalsAt::Sidecar => None,
+        ApprovalsAt::Core => Some(
+            Shipper::new(
+                journal.clone(),
+                judge.backend.clone(),
+                metrics.clone(),
+                Box::new(gate.clone()),
+            )
+            .map_err(StartError::internal)?,
+        ),
+    };
     let tokens = Tokens {
         agent: Token::for_agent(),
         operator: Token::for_operator(),

@@ -11,6 +11,7 @@ pub mod hold;
 mod join;
 mod judge;
 mod kept;
+mod late;
 mod note;
 mod operate;
 mod outcome;

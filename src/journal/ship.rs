@@ -8,6 +8,7 @@
 //! key after a kill.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Journal;
 use super::untold::{self, Item, Piece, Place};
 use crate::metrics::Metrics;
-use crate::policy::{PolicyBackend, PolicyError};
+use crate::policy::{PolicyBackend, PolicyError, Ruling};
 use crate::process::{Drain, clock};
 
 /// Most reports told in a second.
@@ -42,6 +43,25 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// Shortest and longest pause after a report was not taken; doubled each time.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// What policy says of something long after it happened.
+#[derive(Debug)]
+pub struct Late<'a> {
+    /// Whose it was.
+    pub workflow_id: &'a str,
+    /// See [`Self::workflow_id`].
+    pub run_id: &'a str,
+    /// See [`Self::workflow_id`].
+    pub activity_id: Option<&'a str>,
+    /// What policy says.
+    pub ruling: &'a Ruling,
+}
+
+/// Acts on what comes late.
+pub trait Heeds: Send + Sync + fmt::Debug {
+    /// Has what comes after it stopped, where that is said.
+    fn heed(&self, late: &Late<'_>);
+}
+
 /// Tells what was not told. Runs beside a gate.
 #[derive(Debug)]
 #[must_use = "nothing is told later unless this runs"]
@@ -49,6 +69,7 @@ pub struct Shipper {
     journal: Arc<Journal>,
     backend: Arc<dyn PolicyBackend>,
     metrics: Arc<Metrics>,
+    heeds: Box<dyn Heeds>,
     /// Where reading goes on.
     read_to: Place,
     kept: Place,
@@ -69,7 +90,7 @@ struct Loaded {
 }
 
 /// How telling one report ended.
-type Ended = (Item, Result<(), PolicyError>);
+type Ended = (Item, Result<Option<Ruling>, PolicyError>);
 
 impl Shipper {
     /// Goes on where an earlier process was.
@@ -80,6 +101,7 @@ impl Shipper {
         journal: Arc<Journal>,
         backend: Arc<dyn PolicyBackend>,
         metrics: Arc<Metrics>,
+        heeds: Box<dyn Heeds>,
     ) -> io::Result<Self> {
         let folder = journal.folder();
         let place = untold::cursor(folder)?.unwrap_or_default();
@@ -90,6 +112,7 @@ impl Shipper {
             journal,
             backend,
             metrics,
+            heeds,
             read_to: place,
             kept: place,
             kept_at: now,
@@ -199,10 +222,19 @@ impl Shipper {
     }
 
     /// Whether it was heard.
-    fn ended(&mut self, item: Item, told: Result<(), PolicyError>) -> bool {
+    fn ended(&mut self, item: Item, told: Result<Option<Ruling>, PolicyError>) -> bool {
         let lane = item.lane.clone();
         let heard = match told {
-            Ok(()) => true,
+            Ok(None) => true,
+            Ok(Some(ruling)) => {
+                self.heeds.heed(&Late {
+                    workflow_id: &item.workflow_id,
+                    run_id: &item.run_id,
+                    activity_id: item.activity_id.as_deref(),
+                    ruling: &ruling,
+                });
+                true
+            }
             Err(PolicyError::Unjudgeable(reason)) => {
                 tracing::error!(key = %item.untold.key, %reason, "OpenBox Core does not take a report: it is only in the journal");
                 true

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::domain::{
-    ActivityRef, Context, Event, EventKind, JsonText, OperationId, Reason, Timestamp,
+    ActivityRef, Context, Event, EventKind, JsonText, OperationId, Reason, Timestamp, Verdict,
 };
 use crate::journal::record::Decided;
 use crate::journal::{Record, Settings, segment};
-use crate::policy::{ApprovalState, ApprovalsAt, Judging, Later, Question, Untold};
+use crate::policy::{ApprovalState, ApprovalsAt, Judging, Later, Question, Ruling, Untold};
 use crate::process::{drain, spawn_named};
 
 /// A Core that is away until a time.
@@ -17,12 +17,20 @@ use crate::process::{drain, spawn_named};
 struct Away {
     until: Instant,
     heard: Mutex<Vec<(String, Instant)>>,
+    says: Option<Verdict>,
 }
 
 impl Away {
     fn until(until: Instant) -> Arc<Self> {
-        let heard = Mutex::default();
-        Arc::new(Self { until, heard })
+        Arc::new(Self::saying(until, None))
+    }
+
+    fn saying(until: Instant, says: Option<Verdict>) -> Self {
+        Self {
+            until,
+            heard: Mutex::default(),
+            says,
+        }
     }
 
     fn heard(&self) -> Vec<String> {
@@ -54,7 +62,7 @@ impl PolicyBackend for Away {
         "away".to_owned()
     }
 
-    fn tell<'a>(&'a self, untold: &'a Untold) -> Later<'a, Result<(), PolicyError>> {
+    fn tell<'a>(&'a self, untold: &'a Untold) -> Later<'a, Result<Option<Ruling>, PolicyError>> {
         let now = Instant::now();
         Box::pin(async move {
             if now < self.until {
@@ -62,7 +70,7 @@ impl PolicyBackend for Away {
             }
             let mut heard = self.heard.lock().unwrap();
             heard.push((untold.key.to_string(), now));
-            Ok(())
+            Ok(self.says.map(|verdict| Ruling::new(verdict, 0)))
         })
     }
 }
@@ -120,7 +128,50 @@ fn leave(journal: &Journal, activity: u32, number: u32) {
 
 fn shipper(journal: &Arc<Journal>, core: &Arc<Away>) -> Shipper {
     let metrics = Arc::new(Metrics::new().unwrap());
-    Shipper::new(journal.clone(), core.clone(), metrics).unwrap()
+    Shipper::new(
+        journal.clone(),
+        core.clone(),
+        metrics,
+        Box::new(Heeded::default()),
+    )
+    .unwrap()
+}
+
+/// Notes what it should act on.
+#[derive(Clone, Debug, Default)]
+struct Heeded(Arc<Mutex<Vec<String>>>);
+
+impl Heeds for Heeded {
+    fn heed(&self, late: &Late<'_>) {
+        let Late {
+            workflow_id,
+            run_id,
+            activity_id,
+            ruling,
+        } = late;
+        let noted = format!(
+            "{workflow_id}/{run_id}/{activity_id:?} {:?}",
+            ruling.verdict
+        );
+        self.0.lock().unwrap().push(noted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_policy_says_so_late_is_acted_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&settings(folder.path())).unwrap();
+    leave(&journal, 3, 0);
+    let core = Arc::new(Away::saying(Instant::now(), Some(Verdict::Halt)));
+    let heeded = Heeded::default();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let heeds = Box::new(heeded.clone());
+    let shipper = Shipper::new(journal.clone(), core, metrics, heeds).unwrap();
+    let (end, drain) = drain::channel();
+    end.begin();
+    shipper.run(drain).await;
+    let heard = heeded.0.lock().unwrap().clone();
+    assert_eq!(heard, ["w/r/Some(\"3\") Halt"]);
 }
 
 /// Each activity's keys come in the order they were left in.

@@ -25,6 +25,10 @@ pub(super) struct Item {
     pub(super) at_ns: u64,
     /// What must be told in order: an activity, or what stands by itself.
     pub(super) lane: String,
+    /// Whose it is.
+    pub(super) workflow_id: String,
+    pub(super) run_id: String,
+    pub(super) activity_id: Option<String>,
     pub(super) untold: Untold,
 }
 
@@ -158,12 +162,15 @@ fn item(line: &[u8], place: Place, bytes: u64) -> Option<Item> {
             return None;
         }
     };
-    let own = line.activity_id.unwrap_or(line.event_id);
+    let own = line.activity_id.as_ref().unwrap_or(&line.event_id);
     Some(Item {
         place,
         bytes,
         at_ns: line.at_ns,
         lane: format!("{}\n{}\n{own}", line.workflow_id, line.run_id),
+        workflow_id: line.workflow_id,
+        run_id: line.run_id,
+        activity_id: line.activity_id,
         untold: Untold {
             key: line.untold.key.into(),
             text: line.untold.text.into(),

@@ -197,10 +197,12 @@ pub trait PolicyBackend: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Tells what was kept. [`PolicyError::Unjudgeable`] means that it was
-    /// heard and will never be taken.
-    fn tell<'a>(&'a self, _untold: &'a Untold) -> Later<'a, Result<(), PolicyError>> {
-        Box::pin(std::future::ready(Ok(())))
+    /// Tells what was kept, and what policy says of it now, which is too late
+    /// for it and not for what comes after it.
+    /// [`PolicyError::Unjudgeable`] means that it was heard and will never be
+    /// taken.
+    fn tell<'a>(&'a self, _untold: &'a Untold) -> Later<'a, Result<Option<Ruling>, PolicyError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// One line for banner and logs: who judges, and from where. No secrets.

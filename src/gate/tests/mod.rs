@@ -6,6 +6,7 @@ mod failures;
 mod halts;
 mod holds;
 mod joins;
+mod late;
 mod laws;
 mod outcomes;
 mod restarts;

@@ -52,8 +52,8 @@ impl CoreClient {
     }
 
     /// Tells what there was no answer to when it happened. A verdict about it
-    /// comes too late to stop it; Core itself remembers a halt.
-    pub(super) async fn tell_later(&self, untold: &Untold) -> Result<(), PolicyError> {
+    /// comes too late to stop it, and not for what comes after it.
+    pub(super) async fn tell_later(&self, untold: &Untold) -> Result<Option<Ruling>, PolicyError> {
         let key = HeaderValue::from_str(&untold.key);
         let asked = Asked {
             size: Size::Minimal,
@@ -66,7 +66,7 @@ impl CoreClient {
         let answered = self.until_answered(&asked, deadline).await?;
         let ruling = answer::ruling(&answered, None)?;
         tracing::debug!(key = %untold.key, verdict = ruling.verdict.as_str(), "OpenBox Core was told later");
-        Ok(())
+        Ok(Some(ruling))
     }
 
     /// The largest of `sizes` that Core takes.

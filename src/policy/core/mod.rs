@@ -28,7 +28,8 @@ use tokio::time::Instant;
 use crate::domain::{ActivityRef, Context, JsonText, Operation, Reason, Timestamp};
 
 use super::{
-    ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Untold,
+    ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Ruling,
+    Untold,
 };
 use breaker::Breaker;
 use client::{Answered, Client, Route};
@@ -124,7 +125,7 @@ impl PolicyBackend for CoreClient {
         ask::untold(question)
     }
 
-    fn tell<'a>(&'a self, untold: &'a Untold) -> Later<'a, Result<(), PolicyError>> {
+    fn tell<'a>(&'a self, untold: &'a Untold) -> Later<'a, Result<Option<Ruling>, PolicyError>> {
         Box::pin(self.tell_later(untold))
     }
 
