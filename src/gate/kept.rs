@@ -215,6 +215,8 @@ fn row(hold: &Hold, state: KeptState, in_core: bool) -> KeptApproval {
         redacted,
         // What was found tells why; what stands in its place is kept.
         guardrails: _,
+        patch: _,
+        age: _,
         generation: _,
     } = &*hold.ruling;
     KeptApproval {

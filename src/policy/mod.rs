@@ -69,6 +69,11 @@ pub struct Ruling {
     pub redacted: Option<JsonText>,
     /// What guardrails found, where any looked.
     pub guardrails: Option<Arc<Guardrails>>,
+    /// With BLOCK: what the agent may send instead, as `{"new_input": …}`.
+    pub patch: Option<JsonText>,
+    /// How the service rated the agent, as it said it (`age_result`). Passed
+    /// on to SDKs; nothing here acts on it.
+    pub age: Option<JsonText>,
     /// Which version of the policy answered; changes when a policy is reloaded.
     pub generation: u64,
 }
@@ -85,6 +90,8 @@ impl Ruling {
             approval: None,
             redacted: None,
             guardrails: None,
+            patch: None,
+            age: None,
             generation,
         }
     }

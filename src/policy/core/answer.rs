@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::domain::{ApprovalId, JsonText, Reason, Verdict};
 
@@ -54,6 +55,10 @@ pub(super) fn ruling(answered: &Answered, input: Option<&JsonText>) -> Result<Ru
     ruling.event_id = text(&said.governance_event_id).map(Into::into);
     ruling.constraints = constraints(said.constraints.as_ref());
     ruling.reason = reason(&said);
+    ruling.age = said
+        .age_result
+        .as_deref()
+        .map(|age| JsonText(age.get().into()));
     if let Some(guardrails) = guardrails {
         if !guardrails.validation_passed {
             ruling.verdict = Verdict::Block;
@@ -62,6 +67,10 @@ pub(super) fn ruling(answered: &Answered, input: Option<&JsonText>) -> Result<Ru
         ruling.redacted = redacted(&guardrails, input);
         ruling.guardrails = Some(Arc::new(found(&guardrails)));
     }
+    // Honoured with Core's own BLOCK alone, not with one that guardrails made.
+    if word == Verdict::Block {
+        ruling.patch = said.patch.as_deref().and_then(patch);
+    }
     if ruling.verdict == Verdict::RequireApproval {
         ruling.approval = Some(Approval {
             id: text(&said.approval_id).map(|id| ApprovalId(id.into())),
@@ -69,6 +78,23 @@ pub(super) fn ruling(answered: &Answered, input: Option<&JsonText>) -> Result<Ru
         });
     }
     Ok(ruling)
+}
+
+/// `{"new_input": …}` and nothing else, with a value that every client reads
+/// alike: no bool, and no number beyond what a double tells apart. Anything
+/// else is no patch.
+fn patch(json: &RawValue) -> Option<JsonText> {
+    const MAX: f64 = 9_007_199_254_740_991.0;
+    let members: serde_json::Map<String, Value> = serde_json::from_str(json.get()).ok()?;
+    let (true, Some(input)) = (members.len() == 1, members.get("new_input")) else {
+        return None;
+    };
+    let is_exact = match input {
+        Value::Bool(_) => false,
+        Value::Number(number) => number.as_f64().is_some_and(|n| n.abs() <= MAX),
+        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => true,
+    };
+    is_exact.then(|| JsonText(json.get().into()))
 }
 
 /// The one verdict both words agree on. Version 1.0 says `action`, 1.1 both.

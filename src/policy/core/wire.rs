@@ -171,6 +171,8 @@ pub(super) struct Said {
     pub(super) expired: Option<Value>,
     #[serde(alias = "guardrails")]
     pub(super) guardrails_result: Option<Box<RawValue>>,
+    pub(super) patch: Option<Box<RawValue>>,
+    pub(super) age_result: Option<Box<RawValue>>,
 }
 
 /// What guardrails made of the input or output.

@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use crate::domain::{ActivityRef, Context, EventKind, Refusal, Verdict};
 use crate::gate::{Gate, Noted};
-use crate::policy::core::served::{Evaluated, Guarded};
+use crate::policy::core::served::{Evaluated, Guarded, raw};
 use crate::policy::core::told::{self, Told, ToldActivity, What};
 use crate::policy::{Ruling, Side};
 use crate::session::RunKey;
@@ -161,6 +161,8 @@ impl Said {
                 .map(|view| view.expires_at),
             fallback_used: self.by_fail_mode,
             guardrails_result: ruling.and_then(|ruling| Guarded::new(side, ruling)),
+            patch: raw(ruling.and_then(|ruling| ruling.patch.as_ref())),
+            age_result: raw(ruling.and_then(|ruling| ruling.age.as_ref())),
         };
         json(StatusCode::OK, &evaluated)
     }

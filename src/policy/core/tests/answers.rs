@@ -262,6 +262,36 @@ fn what_comes_with_a_verdict_is_kept() {
 }
 
 #[test]
+fn a_patch_comes_with_a_block_and_is_one_new_input() {
+    let of = |verdict: &str, patch: &str| {
+        let body =
+            format!(r#"{{"verdict":"{verdict}","patch":{patch},"age_result":{{"allowed":true}}}}"#);
+        let ruling = judged(200, &body).unwrap();
+        assert_eq!(ruling.age, Some(JsonText(r#"{"allowed":true}"#.into())));
+        ruling.patch.map(|patch| patch.0.to_string())
+    };
+    for input in ["null", "\"x\"", "[1]", "{}", "1.5", "9007199254740991"] {
+        let patch = format!("{{\"new_input\":{input}}}");
+        assert_eq!(of("block", &patch), Some(patch.clone()));
+        for other in ["allow", "constrain", "require_approval", "halt"] {
+            assert_eq!(of(other, &patch), None, "{other}");
+        }
+    }
+    for no_patch in [
+        r#"{"new_input":true}"#,
+        r#"{"new_input":9007199254740993}"#,
+        r#"{"new_input":1,"x":1}"#,
+        r#"{"other":1}"#,
+        "{}",
+        "[]",
+        "null",
+        "7",
+    ] {
+        assert_eq!(of("block", no_patch), None, "{no_patch}");
+    }
+}
+
+#[test]
 fn what_guardrails_found_is_kept_with_its_side_and_place() {
     let ruling = judged(
         200,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{Timestamp, Verdict};
+use crate::domain::{JsonText, Timestamp, Verdict};
 use crate::policy::{Ruling, Side};
 
 use super::super::time;
@@ -46,6 +46,17 @@ pub struct Evaluated<'a> {
     /// What guardrails made of the input or output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guardrails_result: Option<Guarded<'a>>,
+    /// What may be sent instead of what was blocked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<&'a RawValue>,
+    /// How Core rated the agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_result: Option<&'a RawValue>,
+}
+
+/// JSON that a service sent, as it sent it.
+pub fn raw(json: Option<&JsonText>) -> Option<&RawValue> {
+    serde_json::from_str(&json?.0).ok()
 }
 
 /// What guardrails found in an input or output, and put in its place.
@@ -81,7 +92,7 @@ impl<'a> Guarded<'a> {
                 Side::Input => "activity_input",
                 Side::Output => "activity_output",
             },
-            redacted_input: redacted.and_then(|json| serde_json::from_str(&json.0).ok()),
+            redacted_input: raw(redacted),
             validation_passed: guardrails.is_none_or(|guardrails| guardrails.passed),
             reasons: findings
                 .iter()
