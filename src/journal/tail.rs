@@ -27,6 +27,9 @@ use crate::process::clock;
 /// Longest time records go without a signature.
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(10);
 
+/// How often a busy writer is looked at before waiting asleep.
+const SPINS: u32 = 400;
+
 /// Most bytes that wait to be written with the next record.
 const WAITING_BYTES_MAX: usize = 1 << 16;
 
@@ -300,6 +303,14 @@ impl Tail {
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A write takes a few microseconds, and to be woken from a sleep takes
+        // more: who is next looks again for as long as that.
+        for _ in 0..SPINS {
+            if let Ok(writer) = self.writer.try_lock() {
+                return writer;
+            }
+            std::hint::spin_loop();
+        }
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
