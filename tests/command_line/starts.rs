@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::core::Core;
+use crate::support::free_port;
 use crate::support::policies::ALLOW;
 use crate::support::process::{self, Ended};
 use crate::support::sidecar::{BINARY, Setup};
@@ -74,9 +75,7 @@ fn a_state_file_that_cannot_be_used_is_told_and_left_alone() {
 
 #[test]
 fn a_core_that_is_the_sidecar_itself_is_told() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = free_port();
     for host in ["127.0.0.1", "localhost"] {
         let setup = Setup::new()
             .flag("--core-url", &format!("http://{host}:{port}"))

@@ -18,7 +18,8 @@ mod login;
 mod simple;
 mod streams;
 
-use support::postgres::{Client, Message, Server, free_port, tags};
+use support::free_port;
+use support::postgres::{Client, Message, Server, tags};
 use support::sidecar::{Setup, Sidecar};
 
 /// What a statement names says what is decided about it before it leaves.

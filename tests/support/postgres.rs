@@ -2,11 +2,11 @@
 //! protocol that sees every message.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{PATIENCE, until};
+use super::{PATIENCE, free_port, until};
 
 /// The user that owns the server's folder: the server does not run as root.
 const UNPRIVILEGED: &str = "postgres";
@@ -162,11 +162,6 @@ fn bin() -> PathBuf {
         .filter_map(|entry| entry.ok().map(|entry| entry.path().join("bin")))
         .filter(|bin| bin.join("initdb").exists());
     found.max().expect("scripts/needs.sh was not run")
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn run(command: &mut Command) {
