@@ -379,6 +379,7 @@ fn the_same_question_is_evaluated_once() {
 fn a_memory_of_no_bytes_is_none() {
     let settings = Settings {
         memory_bytes_max: 0,
+        evaluate_within: std::time::Duration::from_secs(30),
         ..Settings::default()
     };
     let policy = policy_with(&rego(TRACKED[0].0), settings);
@@ -408,6 +409,7 @@ fn a_memory_stays_within_its_bytes() {
         &rego("result := \"BLOCK\" if input.spans[0].http_url == \"x\""),
         Settings {
             memory_bytes_max: 64 << 10,
+            evaluate_within: std::time::Duration::from_secs(30),
             ..Settings::default()
         },
     );
