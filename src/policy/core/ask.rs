@@ -129,36 +129,42 @@ impl CoreClient {
 
 /// What is sent for `question`, and the input it shows.
 fn text(question: Question<'_>, size: Size) -> (Vec<u8>, Option<JsonText>) {
-    match (question, size) {
-        (Question::Started(operation), Size::Full) => (
+    if size != Size::Full {
+        return shorter(question, size);
+    }
+    match question {
+        Question::Started(operation) => (
             wire::operation(operation, None),
             input_of(&operation.context),
         ),
-        (Question::Completed(operation, completion), Size::Full) => (
+        Question::Completed(operation, completion) => (
             wire::operation(operation, Some(completion)),
             input_of(&operation.context),
         ),
-        (Question::Event(event), Size::Full) => (
+        Question::Event(event) => (
             wire::event(event),
             wire::input_of(event)
                 .cloned()
                 .or_else(|| input_of(&event.context)),
         ),
-        (Question::Started(operation), _) => {
-            let short = compact::operation(operation, size);
-            (wire::operation(&short, None), input_of(&short.context))
+    }
+}
+
+/// The same, of as much of it as `size` says.
+fn shorter(question: Question<'_>, size: Size) -> (Vec<u8>, Option<JsonText>) {
+    match question {
+        Question::Started(operation) => {
+            let operation = compact::operation(operation, size);
+            text(Question::Started(&operation), Size::Full)
         }
-        (Question::Completed(operation, completion), _) => {
-            let short = compact::operation(operation, size);
+        Question::Completed(operation, completion) => {
+            let operation = compact::operation(operation, size);
             let completion = compact::completion(completion, size);
-            let text = wire::operation(&short, Some(&completion));
-            (text, input_of(&short.context))
+            text(Question::Completed(&operation, &completion), Size::Full)
         }
-        (Question::Event(event), _) => {
-            let short = compact::event(event, size);
-            let input = wire::input_of(&short).cloned();
-            let input = input.or_else(|| input_of(&short.context));
-            (wire::event(&short), input)
+        Question::Event(event) => {
+            let event = compact::event(event, size);
+            text(Question::Event(&event), Size::Full)
         }
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn operation(operation: &Operation, size: Size) -> Operation {
     }
     if let Some(reported) = &mut short.reported {
         **reported = Reported {
-            attributes: object(&reported.attributes, size),
+            // What stands for an object is an object too.
+            attributes: value(&reported.attributes, size),
             name: beginning(&reported.name, Size::NAME_CHARS_MAX).into(),
             kind: reported.kind.clone(),
         };
@@ -158,11 +159,6 @@ fn list(said: &JsonText, size: Size) -> JsonText {
         return short;
     }
     JsonText(json!([preview(said, size)]).to_string().into())
-}
-
-fn object(said: &JsonText, size: Size) -> JsonText {
-    // What stands for it is an object too.
-    value(said, size)
 }
 
 fn preview(said: &JsonText, size: Size) -> serde_json::Value {
