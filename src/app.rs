@@ -257,22 +257,18 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         .collect();
     let mut own = addresses.own();
     own.extend(governed.iter().map(|upstream| upstream.listen));
+    let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
+    let workers = Arc::new(workers);
     let proxy = HttpProxy::new(http::Parts {
         settings: config.http,
         gate: gate.clone(),
         dialer: Dialer::new(config.upstream.dial.clone(), own.clone()),
         tls,
         mint: mint.clone(),
-        workers: Workers::start(config.workers.get()).map_err(StartError::internal)?,
+        workers: workers.clone(),
         agent_token: Some(agent_token.clone()),
     });
-    let relay = relay(
-        config.postgres,
-        &config.upstream,
-        config.workers,
-        own,
-        &gate,
-    )?;
+    let relay = relay(config.postgres, &config.upstream, workers, own, &gate);
     let draining = Draining::default();
     let health = health::router(Health {
         readiness: readiness.clone(),
@@ -388,12 +384,12 @@ fn postgres_listeners(
 fn relay(
     settings: postgres::Settings,
     upstream: &UpstreamConfig,
-    workers: std::num::NonZeroUsize,
+    workers: Arc<Workers>,
     own: Vec<SocketAddr>,
     gate: &Gate,
-) -> Result<Option<PostgresRelay>, StartError> {
+) -> Option<PostgresRelay> {
     if settings.upstreams.is_empty() {
-        return Ok(None);
+        return None;
     }
     // Whoever configures a server says where it is; the rules are for what an
     // agent asks for. Our own listeners stay out.
@@ -402,12 +398,12 @@ fn relay(
         allow: anywhere.iter().filter_map(|net| net.parse().ok()).collect(),
         ..upstream.dial.clone()
     };
-    Ok(Some(PostgresRelay::new(postgres::Parts {
+    Some(PostgresRelay::new(postgres::Parts {
         settings,
         gate: gate.clone(),
         dialer: Dialer::new(dial, own),
-        workers: Workers::start(workers.get()).map_err(StartError::internal)?,
-    })))
+        workers,
+    }))
 }
 
 fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Bound>, StartError> {

@@ -107,7 +107,10 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         drop(self.stop.take());
+        // The last to let go may be a connection, on this very thread: that
+        // ends by itself.
         if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
         {
             tracing::error!("a worker thread had panicked");

@@ -56,7 +56,7 @@ pub struct Parts {
     /// Who makes certificates for intercepted hosts.
     pub mint: Arc<Mint>,
     /// Who serves connections.
-    pub workers: Workers,
+    pub workers: Arc<Workers>,
     /// The token that proxy credentials must carry, where there are any.
     pub agent_token: Option<Secret>,
 }
@@ -65,7 +65,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct HttpProxy {
     proxy: Arc<Proxy>,
-    workers: Workers,
+    workers: Arc<Workers>,
 }
 
 #[derive(Debug)]

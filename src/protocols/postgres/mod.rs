@@ -79,7 +79,7 @@ pub struct Parts {
     /// Who connects to the configured servers.
     pub dialer: Dialer,
     /// Who serves connections.
-    pub workers: Workers,
+    pub workers: Arc<Workers>,
 }
 
 /// The relay, ready to run for any of its listeners. Cloning shares it.
@@ -94,7 +94,7 @@ struct Shared {
     settings: Settings,
     gate: Gate,
     dialer: Dialer,
-    workers: Workers,
+    workers: Arc<Workers>,
     known: Arc<Analyses>,
     cancels: Arc<Cancels>,
     places: Arc<tokio::sync::Semaphore>,

@@ -97,7 +97,7 @@ impl World {
             dialer: Dialer::new(dialing, Vec::new()),
             tls: Upstreams::new(&roots, &tls::Settings::default()).unwrap(),
             mint: Arc::new(mint.unwrap()),
-            workers: Workers::here(),
+            workers: Arc::new(Workers::here()),
             agent_token: None,
         });
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
