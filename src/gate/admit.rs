@@ -81,7 +81,7 @@ impl Gate {
             return Box::pin(beside).await;
         }
         match inner.ask(&operation, &session, terms, &mut trail).await {
-            Next::Grant => inner.grant(operation, session, trail),
+            Next::Grant => inner.grant(operation, session, trail).await,
             Next::Refuse(refusal) => inner.refuse(&operation, refusal, trail),
             Next::Hold(ruling) => {
                 let held = inner.admit_beside_holds(operation, session, terms, trail, Some(ruling));
@@ -222,7 +222,9 @@ impl Inner {
                         Found::Next(Next::Hold(ruling)) => {
                             self.hold(&mut operation, &session, &ruling)
                         }
-                        Found::Next(Next::Grant) => return self.grant(operation, session, trail),
+                        Found::Next(Next::Grant) => {
+                            return self.grant(operation, session, trail).await;
+                        }
                         Found::Next(Next::Refuse(refusal)) => Err(refusal),
                     }
                 }
@@ -334,7 +336,7 @@ impl Inner {
             return self.refuse(&operation, refusal, trail);
         }
         match hold.stage {
-            Stage::Started => self.grant(operation, session, trail),
+            Stage::Started => self.grant(operation, session, trail).await,
             Stage::Completed => self.replay(&operation, trail, hold),
         }
     }
@@ -381,7 +383,10 @@ impl Inner {
     }
 
     /// Looks at the latch last: a halt may have landed while we were asking.
-    fn grant(
+    ///
+    /// Cancel-safe: once the decision is in line to be written, dropping this
+    /// completes the operation as abandoned.
+    async fn grant(
         self: &Arc<Self>,
         mut operation: Box<Operation>,
         session: Session,
@@ -401,11 +406,13 @@ impl Inner {
             Some(_) | None if trail.approval.is_some() => (Decided::RequireApproval, "allow"),
             Some(_) | None => (Decided::Allow, "allow"),
         };
-        if let Err(error) = self.try_write_decision(&operation, word, None, &trail) {
-            tracing::error!(%error, "the journal takes no decision: refusing");
-            return self.refuse(&operation, Refusal::NotRecorded, trail);
-        }
-        self.count(operation.protocol(), Stage::Started, decided, &trail);
+        let pending = self.parts.journal.append_together(&Record::Decision {
+            at: clock::now(),
+            operation: &operation,
+            decided: trail.as_record(word, None),
+        });
+        let (event, protocol) = (operation.id, operation.protocol());
+        let attribution = operation.attribution;
         if let (Some(ruling), None) = (&trail.ruling, &trail.joined)
             && self.parts.settings.govern == Govern::Both
         {
@@ -413,10 +420,35 @@ impl Inner {
                 .admitted(&operation, ruling, trail.approval.as_ref());
         }
         if trail.by_fail_mode {
-            tracing::warn!(event_id = %operation.id, "policy gave no answer: passed by the fail mode");
+            tracing::warn!(event_id = %event, "policy gave no answer: passed by the fail mode");
         }
-        let permit = Permit::grant(self.clone(), operation, session, trail.ruling);
-        Decision::Proceed(permit)
+        let policy = trail.ruling.as_ref().and_then(|r| r.policy.clone());
+        let permit = Permit::grant(self.clone(), operation, session, trail.ruling.clone());
+        let written = match pending {
+            Ok(pending) => pending.written().await,
+            Err(error) => Err(error),
+        };
+        let refusal = match written {
+            // Others had a turn while this was written.
+            Ok(()) => permit.session().and_then(refused_already),
+            Err(error) => {
+                tracing::error!(%error, "the journal takes no decision: refusing");
+                Some(Refusal::NotRecorded)
+            }
+        };
+        let Some(refusal) = refusal else {
+            self.count(protocol, Stage::Started, decided, &trail);
+            return Decision::Proceed(permit);
+        };
+        self.count(protocol, Stage::Started, counted_as(&refusal), &trail);
+        // Policy has let it begin, so policy hears that it was abandoned.
+        drop(permit);
+        log_refusal(event, attribution, Stage::Started, &refusal);
+        Decision::Refuse(Refused {
+            refusal,
+            event,
+            policy,
+        })
     }
 
     /// Records and renders a refusal at `started`.

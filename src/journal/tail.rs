@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -40,10 +40,66 @@ const BUFFER_KEPT_MAX: usize = 1 << 18;
 pub(super) struct Tail {
     waiting: Mutex<Waiting>,
     writer: Mutex<Writer>,
+    settled: Settled,
     retention: Retention,
     /// The oldest segment that is still needed.
     floor: AtomicU64,
     counted: Counted,
+}
+
+/// What came of tickets, for who asks without the writer.
+#[derive(Debug, Default)]
+struct Settled {
+    /// Tickets below are settled.
+    below: AtomicU64,
+    /// How many of them were not written and nobody has heard so.
+    failed: AtomicUsize,
+}
+
+impl Settled {
+    fn is_written(&self, ticket: u64) -> bool {
+        // In this order: who settles counts failures first.
+        self.below.load(Ordering::Acquire) > ticket && self.failed.load(Ordering::Acquire) == 0
+    }
+}
+
+/// A record that waits to be written, and somebody who waits to hear of it.
+#[derive(Debug)]
+#[must_use = "a record that is waited for is written by who waits"]
+pub(super) struct Ticket<'a> {
+    tail: &'a Tail,
+    number: u64,
+    heard: bool,
+}
+
+impl Ticket<'_> {
+    /// Writes the record and what waits before it, unless somebody has.
+    pub(super) fn settle(mut self) -> io::Result<()> {
+        self.heard = true;
+        let tail = self.tail;
+        if tail.settled.is_written(self.number) {
+            return Ok(());
+        }
+        let mut writer = tail.writer();
+        if tail.settled.below.load(Ordering::Acquire) <= self.number {
+            tail.write(&mut writer, false)?;
+        }
+        tail.outcome(&mut writer, self.number)
+    }
+}
+
+impl Drop for Ticket<'_> {
+    /// Nobody waits any more: the record is written with the next one.
+    fn drop(&mut self) {
+        if self.heard || self.tail.waiting().disown(self.number) {
+            return;
+        }
+        // Taken by the writer: what came of it is known once that is free.
+        let told = self.tail.outcome(&mut self.tail.writer(), self.number);
+        if let Err(error) = told {
+            tracing::error!(%error, "a record whose operation was given up is not in the journal");
+        }
+    }
 }
 
 /// Where failures are counted, once there is such a place.
@@ -70,6 +126,12 @@ impl Waiting {
         self.bytes.extend_from_slice(record);
         let length = record.len();
         self.entries.push(Entry { length, ticket });
+    }
+
+    /// Whether `ticket` was waiting; nobody waits for it from now on.
+    fn disown(&mut self, ticket: u64) -> bool {
+        let entry = self.entries.iter_mut().find(|e| e.ticket == Some(ticket));
+        entry.map(|entry| entry.ticket = None).is_some()
     }
 
     fn records(&self) -> impl Iterator<Item = (&[u8], Option<u64>)> {
@@ -103,10 +165,8 @@ struct Writer {
     unsigned: u64,
     signed_at: Instant,
     unsynced: bool,
-    /// Tickets below are settled.
-    settled: u64,
-    /// Those of them that were not written, until their owner looks. Whoever
-    /// has a ticket is waiting in [`Tail::append`], which bounds them.
+    /// Tickets that were not written, until their owner looks: each has a
+    /// [`Ticket`], which bounds them.
     failed: HashMap<u64, io::ErrorKind>,
     frames: Vec<u8>,
 }
@@ -128,6 +188,7 @@ impl Tail {
         let counted = Counted::default();
         Self {
             waiting: Mutex::default(),
+            settled: Settled::default(),
             retention: Retention {
                 keep_for: settings.keep_for,
                 keep_bytes: settings.keep_bytes,
@@ -150,7 +211,6 @@ impl Tail {
                 unsigned: start.unsigned,
                 signed_at: Instant::now(),
                 unsynced: false,
-                settled: 0,
                 failed: HashMap::new(),
                 frames: Vec::new(),
             }),
@@ -159,18 +219,27 @@ impl Tail {
 
     /// Writes `record` and what waits before it.
     pub(super) fn append(&self, record: &[u8]) -> io::Result<()> {
-        let ticket = {
-            let mut waiting = self.waiting();
-            let ticket = waiting.next;
-            waiting.next = ticket.saturating_add(1);
-            waiting.push(record, Some(ticket));
-            ticket
-        };
-        let mut writer = self.writer();
-        if writer.settled <= ticket {
-            self.write(&mut writer, false)?;
+        self.waited_for(record).settle()
+    }
+
+    /// How many tickets failed and nobody has heard so.
+    #[cfg(test)]
+    pub(super) fn untold_failures(&self) -> usize {
+        self.writer().failed.len()
+    }
+
+    /// Lets `record` wait until somebody settles the ticket, or a later one.
+    pub(super) fn waited_for(&self, record: &[u8]) -> Ticket<'_> {
+        let mut waiting = self.waiting();
+        let number = waiting.next;
+        waiting.next = number.saturating_add(1);
+        waiting.push(record, Some(number));
+        drop(waiting);
+        Ticket {
+            tail: self,
+            number,
+            heard: false,
         }
-        writer.outcome(ticket)
     }
 
     /// Lets `record` wait for the next one.
@@ -238,7 +307,7 @@ impl Tail {
         })
     }
 
-    /// Fails where no ticket can be told so; otherwise see [`Writer::outcome`].
+    /// Fails where no ticket can be told so; otherwise see [`Self::outcome`].
     fn write(&self, writer: &mut Writer, sign: bool) -> io::Result<()> {
         let (batch, settled) = {
             let mut waiting = self.waiting();
@@ -254,15 +323,27 @@ impl Tail {
             true => Ok(()),
             false => writer.write(&batch, sign),
         };
-        writer.settled = settled;
         writer.tell(&written);
-        match written {
+        let told = match written {
             Ok(()) => {
                 self.give_back(batch);
                 Ok(())
             }
             Err(error) => self.fail(writer, &batch, error),
-        }
+        };
+        self.settled.below.store(settled, Ordering::Release);
+        told
+    }
+
+    /// What came of a settled ticket.
+    fn outcome(&self, writer: &mut Writer, ticket: u64) -> io::Result<()> {
+        let Some(kind) = writer.failed.remove(&ticket) else {
+            return Ok(());
+        };
+        self.settled
+            .failed
+            .store(writer.failed.len(), Ordering::Release);
+        Err(kind.into())
     }
 
     /// Whoever waits is told; what nobody waits for goes on waiting.
@@ -278,6 +359,9 @@ impl Tail {
                 }
             }
         }
+        self.settled
+            .failed
+            .store(writer.failed.len(), Ordering::Release);
         let mut waiting = self.waiting();
         for (record, ticket) in waiting.records() {
             kept.push(record, ticket);
@@ -316,12 +400,6 @@ impl Tail {
 }
 
 impl Writer {
-    fn outcome(&mut self, ticket: u64) -> io::Result<()> {
-        self.failed
-            .remove(&ticket)
-            .map_or(Ok(()), |kind| Err(kind.into()))
-    }
-
     /// Announces that records are not taken, and that they are again.
     fn tell(&mut self, written: &io::Result<()>) {
         match written {

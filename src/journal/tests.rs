@@ -249,6 +249,44 @@ fn a_full_disk_is_an_error_and_not_a_lost_record() {
     journal.flush().unwrap_err();
 }
 
+#[tokio::test]
+async fn tasks_that_append_together_are_all_written_before_any_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path()).unwrap();
+    let seen = |run: &'static str| {
+        let (journal, folder) = (journal.clone(), folder.path().to_owned());
+        async move {
+            let pending = journal.append_together(&resume(run)).unwrap();
+            pending.written().await.unwrap();
+            runs(&folder)
+        }
+    };
+    let (a, b, c) = tokio::join!(seen("a"), seen("b"), seen("c"));
+    // Each had its turn before the first of them wrote.
+    assert_eq!([a, b, c], [["a", "b", "c"]; 3]);
+}
+
+#[tokio::test]
+async fn who_appends_together_and_gives_up_leaves_the_record_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path()).unwrap();
+    drop(journal.append_together(&resume("given up")).unwrap());
+    let written = journal.append_together(&resume("waited for")).unwrap();
+    written.written().await.unwrap();
+    assert_eq!(runs(folder.path()), ["given up", "waited for"]);
+
+    let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    let journal = Journal::on(full, folder.path());
+    let three = ["a", "b", "c"].map(|run| journal.append_together(&resume(run)).unwrap());
+    let [a, b, c] = three;
+    // Takes all of them, and none is written.
+    a.written().await.unwrap_err();
+    b.written().await.unwrap_err();
+    assert_eq!(journal.tail.untold_failures(), 1);
+    drop(c);
+    assert_eq!(journal.tail.untold_failures(), 0);
+}
+
 #[test]
 fn a_full_disk_takes_the_oldest_segments_where_that_is_asked_for() {
     for (on_full, left) in [(OnFull::Refuse, 2), (OnFull::DropOldest, 1)] {

@@ -658,6 +658,11 @@ def sidecar_starter(name: str, options: argparse.Namespace) -> Callable[[Bench],
             arguments += ["--core-url", f"http://{at(bench.core_port)}"]
             env["OPENBOX_API_KEY"] = "obx_test_bench"
             rows = ("plain-1", "tls-1")
+        if name == "sidecar-none":
+            config = bench.dir / f"{name}.yaml"
+            config.write_text("journal: {durability: none}\n")
+            arguments += ["--config", str(config)]
+            rows = ("plain-1", "plain-32", "tls-32")
         sidecar = start_sidecar(bench, program, name, arguments, env, bench.dir / f"{name}-state")
         ca = sidecar.state / "ca.pem"
         return Peer(name, sidecar.port, HOST_NAME, ca, ("http", "https"), sidecar.process, rows)
@@ -685,6 +690,7 @@ PEERS = [
     "hudsucker-nodelay",
     "sidecar",
     "sidecar-core",
+    "sidecar-none",
 ]
 
 
@@ -700,6 +706,7 @@ def starters(options: argparse.Namespace) -> dict[str, Callable[[Bench], Peer]]:
         "hudsucker-nodelay": hudsucker_starter("hudsucker-nodelay", ["--nodelay"]),
         "sidecar": sidecar_starter("sidecar", options),
         "sidecar-core": sidecar_starter("sidecar-core", options),
+        "sidecar-none": sidecar_starter("sidecar-none", options),
     }
     return {name: ways[name] for name in PEERS}
 
@@ -920,6 +927,9 @@ BARS = [
     ("tls-1",            "sidecar",  "hudsucker",       1.0),
     ("tls-32",           "sidecar",  "hudsucker",       1.0),
     ("tls-new-16",       "sidecar",  "hudsucker",       1.0),
+    ("plain-1",          "sidecar",  "sidecar-none",    0.9),
+    ("plain-32",         "sidecar",  "sidecar-none",    0.9),
+    ("tls-32",           "sidecar",  "sidecar-none",    0.9),
 ]
 CORE_ABOVE_DIRECT_US_MAX = 200.0
 HOLD_KIB_MAX = 16.0
@@ -1077,7 +1087,7 @@ def run(bench: Bench, options: argparse.Namespace) -> dict:
     failed: dict[str, str] = {}
     start_backends(bench)
     alone = {}
-    sidecars = {"sidecar", "sidecar-core"} & options.peers.keys()
+    sidecars = {"sidecar", "sidecar-core", "sidecar-none"} & options.peers.keys()
     if sidecars and attempt("sidecar", failed, lambda: sidecar_program(options)) is None:
         options.peers = {name: start for name, start in options.peers.items() if name not in sidecars}
     # Before the other proxies take memory and wake up now and then.

@@ -311,8 +311,8 @@ async fn what_follows_an_outcome_in_its_activity_is_asked_after_it() {
     let order = world.policy.order.lock().unwrap().clone();
     #[rustfmt::skip]
     let expected = [
-        // a       a            b          b            a again    b again    b again      b
-        "started", "completed", "started", "completed", "started", "started", "completed", "ActivityCompleted",
+        // a       a            b          a again    b            b again    b again      b
+        "started", "completed", "started", "started", "completed", "started", "completed", "ActivityCompleted",
     ];
     assert_eq!(order, expected);
 }

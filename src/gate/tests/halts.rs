@@ -12,6 +12,19 @@ async fn a_halt_overtakes_an_allow_that_comes_later() {
     assert_eq!(world.decided("decision"), ["halted"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_halt_overtakes_an_allow_that_is_being_written() {
+    let world = world(Scripted::always(Verdict::Allow));
+    let session = world.activity("r", "a");
+    let halt = async { world.halt(&session) };
+    let (refusal, ()) = tokio::join!(world.refusal(&session, POST), halt);
+    assert_eq!(refusal.code(), "halted");
+    all_wait().await;
+    // Policy let it begin, so it also ended.
+    assert_eq!(world.decided("decision"), ["allow"]);
+    assert_eq!(world.records("completion")[0]["outcome"], "abandoned");
+}
+
 /// Answers at once, after having halted the run of its test.
 struct HaltsMeanwhile(std::sync::OnceLock<(Gate, Session)>, Verdict);
 
