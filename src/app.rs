@@ -44,6 +44,7 @@ use crate::state::{Change, Restored, Store};
 use apis::Apis;
 pub use error::StartError;
 use judge::Judge;
+pub use judge::prove;
 use state::{StateFiles, Tokens};
 pub use trust::{BUNDLE, CA, JAVA_STORE};
 

@@ -35,6 +35,8 @@ const CONTAINED: &[(&str, &[&str])] = &[
             "journal/sign.rs",
             "net",
             "policy/core/identity.rs",
+            "policy/core/rsa.rs",
+            "policy/core/rsa",
             "policy/core/verify.rs",
         ],
     ),

@@ -9,11 +9,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::config::{CoreConfig, PolicyMode, Validate};
+use crate::config::{Config, CoreConfig, PolicyMode, Validate};
 use crate::metrics::Metrics;
 use crate::net::tls::Upstreams;
 use crate::policy::PolicyBackend;
-use crate::policy::core::{BoxedIo, Connector, CoreClient, CoreUrl, Scheme};
+use crate::policy::core::{self, BoxedIo, Connector, CoreClient, CoreUrl, Prepared, Scheme};
 use crate::policy::local::{self, LocalPolicy, Reloaded, Watcher};
 use crate::process::spawn_named;
 
@@ -115,6 +115,21 @@ impl Judge {
             }
         }
     }
+}
+
+/// Proves to the Core of `config` that we hold the key that is configured, for
+/// a transition to it.
+///
+/// # Errors
+/// Core is not who judges, or does not take the proof.
+pub async fn prove(config: &Config, prepared: &Prepared) -> Result<String, StartError> {
+    let PolicyMode::Core(core) = &config.policy else {
+        let why = "no OpenBox Core is set to prove anything to; set OPENBOX_CORE_URL";
+        return Err(StartError::Core(why.to_owned()));
+    };
+    let (_, tls) = super::trust::upstreams(&config.upstream)?;
+    let said = core::prove(&core.client, connector(tls), prepared).await;
+    said.map_err(|error| StartError::Core(error.to_string()))
 }
 
 /// Connections to Core: in the clear to loopback, which its URL was checked

@@ -57,13 +57,17 @@ const BUNDLE: [&str; 11] = [
 
 /// Configuration of the sidecar that is no business of the agent's, and halves of an identity whose other
 /// half is a secret: with one alone the SDKs refuse to start.
-const PRIVATE: [&str; 6] = [
+const PRIVATE: [&str; 10] = [
     "OPENBOX_CORE_URL",
     "OPENBOX_CONFIG",
     "OPENBOX_POLICY",
     "OPENBOX_STATE_DIR",
     "OPENBOX_AGENT_DID",
     "OPENBOX_AGENT_IDENTITY_METHOD",
+    "OPENBOX_AGENT_ID",
+    "OPENBOX_ORGANIZATION_ID",
+    "OPENBOX_DEPLOYMENT_ID",
+    "OPENBOX_AGENT_PROOF_AUDIENCE",
 ];
 
 /// Beginnings of names that are the sidecar's alone.
@@ -475,6 +479,10 @@ mod tests {
             ("OPENBOX_AGENT_PRIVATE_KEY_FILE", None),
             ("OPENBOX_AGENT_DID", None),
             ("OPENBOX_AGENT_IDENTITY_METHOD", None),
+            ("OPENBOX_AGENT_ID", None),
+            ("OPENBOX_ORGANIZATION_ID", None),
+            ("OPENBOX_DEPLOYMENT_ID", None),
+            ("OPENBOX_AGENT_PROOF_AUDIENCE", None),
             ("OPENBOX_OKTA_AGENT_ID", None),
             ("OPENBOX_OKTA_AGENT_PRIVATE_KEY", None),
             ("OPENBOX_WORKLOAD_PRIVATE_KEY", None),

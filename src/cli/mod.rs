@@ -16,6 +16,7 @@ mod env;
 pub mod env_text;
 mod environment;
 mod health;
+mod identity;
 mod logs;
 mod operator_client;
 mod policy;
@@ -88,6 +89,9 @@ enum Verb {
     /// The runs of agents
     #[command(subcommand)]
     Runs(runs::Verb),
+    /// Who the agent is to OpenBox Core
+    #[command(subcommand)]
+    Identity(identity::Verb),
     /// The journal of a sidecar, offline
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -124,6 +128,7 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Health(args) => health::health(&args, env, streams),
         Verb::Approvals(verb) => approvals::approvals(&verb, env, streams),
         Verb::Runs(verb) => runs::runs(&verb, env, streams),
+        Verb::Identity(verb) => identity::identity(&verb, env, streams),
         Verb::Audit(verb) => audit::audit(&verb, env, streams),
     }
 }

@@ -15,7 +15,7 @@ use super::raw::{self, Raw};
 use super::resolve::{Flags, Resolver};
 use super::source::Source;
 use super::value::{self, Wrong};
-use super::{Config, CoreConfig, For, PolicyMode, Validate, structure};
+use super::{Config, CoreConfig, For, PolicyMode, Validate, settings, structure};
 
 /// Largest configuration file read, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -86,7 +86,7 @@ impl Resolver<'_> {
         );
         let govern = self.govern(raw.govern);
         let own = match &policy.0 {
-            Some(PolicyMode::Core(core)) => core.client.identity.as_ref(),
+            Some(PolicyMode::Core(core)) => core.client.identity.did(),
             Some(PolicyMode::Local(_)) | None => None,
         };
         let sdk = self.sdk(raw.sdk, own);
@@ -137,9 +137,10 @@ impl Resolver<'_> {
     fn policy(
         &mut self,
         policy: raw::Policy,
-        raw_core: raw::Core,
+        mut raw_core: raw::Core,
     ) -> (Option<PolicyMode>, Duration) {
         self.tell_two_urls();
+        let (identity, identity_at) = self.identities(&mut raw_core);
         let path = self.given("policy.path", policy.path);
         let url = self.given("core.url", raw_core.url);
         // Read in both modes, so that a mistake is told in both.
@@ -148,7 +149,6 @@ impl Resolver<'_> {
         let retries_max = self.count("core.retries", raw_core.retries, 0);
         let retries_max = u32::try_from(retries_max).unwrap_or(u32::MAX);
         let in_flight_max = self.count("core.in_flight_max", raw_core.in_flight_max, 1);
-        let identity = self.identity(raw_core.agent_did, raw_core.agent_private_key_file);
         let evaluate_within = self.duration("policy.evaluate_within", policy.evaluate_within);
         let undefined = self.choice(
             "policy.undefined",
@@ -196,10 +196,10 @@ impl Resolver<'_> {
                                 the embedded policy judges, the key is not used";
                     self.warnings.push(text.to_owned());
                 }
-                if identity.is_some() {
-                    let text = "OPENBOX_AGENT_DID is set without OPENBOX_CORE_URL: \
-                                the embedded policy judges, nothing is signed";
-                    self.warnings.push(text.to_owned());
+                if let Some(at) = identity_at {
+                    self.warnings.push(format!(
+                        "{at} is set without OPENBOX_CORE_URL: the embedded policy judges, nothing is signed"
+                    ));
                 }
                 Some(PolicyMode::Local(local::Settings {
                     path: path.map(|path| self.policy_path(&path.at, &path.text)),
@@ -259,10 +259,11 @@ impl Resolver<'_> {
                 example: format!("unset {name}"),
             });
         }
-        // Also identities of other kinds: an agent that has one must not be
-        // asked about unsigned without a word.
+        // Also what we do not know of identities: an agent that has one must not
+        // be asked about as another without a word.
         let unsupported = ["OPENBOX_SKIP_", "OPENBOX_OKTA_", "OPENBOX_WORKLOAD_"];
         let names = unsupported.iter().flat_map(|name| self.env.named(name));
+        let names = names.filter(|name| !settings::is_known(name));
         let mut names: Vec<_> = names.map(str::to_owned).collect();
         for name in [
             "OPENBOX_SEND_START_EVENT",

@@ -95,6 +95,30 @@ pub(super) struct Core {
     /// File with the base64 of the agent's Ed25519 seed; the key itself never stands in this file.
     #[schemars(extend("examples" = ["/run/secrets/openbox-agent-key"]))]
     pub(super) agent_private_key_file: Option<String>,
+    /// How the agent shows who it is, where that is to be said: `openbox_did` or `okta_ai_agent`; the settings of the identity must be there too.
+    #[schemars(extend("enum" = ["openbox_did", "okta_ai_agent"]))]
+    pub(super) identity_method: Option<String>,
+    /// File with the RSA key of the Okta AI agent, PKCS#8 PEM, 2048 bits or more: with it, every question to Core carries an assertion; the key itself never stands in this file.
+    #[schemars(extend("examples" = ["/run/secrets/okta-agent-key.pem"]))]
+    pub(super) okta_agent_private_key_file: Option<String>,
+    /// How assertions are signed: `RS256`, nothing else.
+    #[schemars(extend("enum" = ["RS256"]))]
+    pub(super) okta_agent_algorithm: Option<String>,
+    /// Okta's id of the agent. It and the next five: all, or none.
+    pub(super) okta_agent_id: Option<String>,
+    /// Okta's id of the key.
+    pub(super) okta_agent_key_id: Option<String>,
+    /// OpenBox's id of the agent.
+    pub(super) agent_id: Option<String>,
+    /// Id of the organization.
+    pub(super) organization_id: Option<String>,
+    /// Id of the deployment of Core.
+    pub(super) deployment_id: Option<String>,
+    /// For whom assertions are.
+    pub(super) agent_proof_audience: Option<String>,
+    /// File with the RSA key of the workload, PKCS#8 PEM, 2048 bits or more: with it, Core is asked as a workload as long as it has such an identity for us.
+    #[schemars(extend("examples" = ["/run/secrets/openbox-workload-key.pem"]))]
+    pub(super) workload_private_key_file: Option<String>,
     /// Longest wait for one answer of Core; the variable is in seconds.
     #[schemars(extend("examples" = ["30s"]))]
     pub(super) timeout: Option<String>,

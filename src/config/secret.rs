@@ -5,23 +5,23 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::policy::core::{AgentDid, ApiKey, Identity, SigningKey, Unfit};
+use crate::policy::core::{ApiKey, Unfit};
 use crate::redact::Secret;
 
 use super::resolve::Resolver;
 use super::value::Wrong;
 
-/// Longest secret file read, bytes.
-const SECRET_BYTES_MAX: u64 = 4_096;
+/// Longest secret file read, bytes: an RSA key of 8192 bits has 6,500.
+const SECRET_BYTES_MAX: u64 = 16_384;
 
 /// A secret, and where it was found.
-struct Kept {
-    at: String,
-    secret: Secret,
+pub(super) struct Kept {
+    pub(super) at: String,
+    pub(super) secret: Secret,
 }
 
 /// The problem was told already.
-struct Told;
+pub(super) struct Told;
 
 impl Resolver<'_> {
     /// The API key that goes with a Core; its absence is a problem.
@@ -46,45 +46,12 @@ impl Resolver<'_> {
         }
     }
 
-    /// As which agent questions are signed: a DID and its key, or neither.
-    pub(super) fn identity(
-        &mut self,
-        did_in_file: Option<String>,
-        key_in_file: Option<String>,
-    ) -> Option<Identity> {
-        const KEY: &str = "OPENBOX_AGENT_PRIVATE_KEY";
-        let did = self.given("core.agent_did", did_in_file);
-        let key = self
-            .kept(KEY, "core.agent_private_key_file", key_in_file)
-            .ok()?;
-        match (&did, &key) {
-            (Some(did), None) => {
-                let found = "a DID is set, and no private key to sign with".to_owned();
-                let expected = "the key too, in OPENBOX_AGENT_PRIVATE_KEY or a file, or neither";
-                let example = "OPENBOX_AGENT_PRIVATE_KEY_FILE=/run/secrets/openbox-agent-key";
-                self.tell(&did.at.clone(), Wrong::new(found, expected, example));
-            }
-            (None, Some(key)) => {
-                let found = "a private key is set, and no DID to sign as".to_owned();
-                let expected = "the DID too, in OPENBOX_AGENT_DID or core.agent_did, or neither";
-                let example = "OPENBOX_AGENT_DID=did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11";
-                self.tell(&key.at, Wrong::new(found, expected, example));
-            }
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-        let did = did.map(|did| (AgentDid::parse(&did.text), did.at));
-        let key = key.map(|key| (SigningKey::parse(&key.secret), key.at));
-        let did = did.and_then(|(did, at)| self.fit(did, &at));
-        let key = key.and_then(|(key, at)| self.fit(key, &at));
-        Some(Identity::new(did?, key?))
-    }
-
-    fn fit<T>(&mut self, parsed: Result<T, Unfit>, at: &str) -> Option<T> {
+    pub(super) fn fit<T>(&mut self, parsed: Result<T, Unfit>, at: &str) -> Option<T> {
         parsed.map_err(|unfit| self.tell(at, unfit.into())).ok()
     }
 
     /// A secret that stands in `variable`, or in the file that `key` names.
-    fn kept(
+    pub(super) fn kept(
         &mut self,
         variable: &str,
         key: &str,

@@ -52,6 +52,9 @@ const fn set(
 
 use Fallback::{Empty, Is, Of};
 
+/// What Core tells of an Okta AI agent where none of it is configured.
+const TOLD: Fallback = Of("what Core tells");
+
 /// All of them, in the order of the annotated file.
 pub static SETTINGS: &[Setting] = &[
     set(
@@ -88,6 +91,53 @@ pub static SETTINGS: &[Setting] = &[
         "",
         &["OPENBOX_AGENT_PRIVATE_KEY_FILE"],
         Of("none; or the key itself in `OPENBOX_AGENT_PRIVATE_KEY`"),
+    ),
+    set(
+        "core.identity_method",
+        "",
+        &["OPENBOX_AGENT_IDENTITY_METHOD"],
+        Of("what the identity's settings show"),
+    ),
+    set(
+        "core.okta_agent_private_key_file",
+        "",
+        &["OPENBOX_OKTA_AGENT_PRIVATE_KEY_FILE"],
+        Of("none; or the key itself in `OPENBOX_OKTA_AGENT_PRIVATE_KEY`"),
+    ),
+    set(
+        "core.okta_agent_algorithm",
+        "",
+        &["OPENBOX_OKTA_AGENT_ALGORITHM"],
+        Is("RS256"),
+    ),
+    set("core.okta_agent_id", "", &["OPENBOX_OKTA_AGENT_ID"], TOLD),
+    set(
+        "core.okta_agent_key_id",
+        "",
+        &["OPENBOX_OKTA_AGENT_KEY_ID"],
+        TOLD,
+    ),
+    set("core.agent_id", "", &["OPENBOX_AGENT_ID"], TOLD),
+    set(
+        "core.organization_id",
+        "",
+        &["OPENBOX_ORGANIZATION_ID"],
+        TOLD,
+    ),
+    set("core.deployment_id", "", &["OPENBOX_DEPLOYMENT_ID"], TOLD),
+    set(
+        "core.agent_proof_audience",
+        "",
+        &["OPENBOX_AGENT_PROOF_AUDIENCE"],
+        TOLD,
+    ),
+    set(
+        "core.workload_private_key_file",
+        "",
+        &["OPENBOX_WORKLOAD_PRIVATE_KEY_FILE"],
+        Of(
+            "the key of the Okta AI agent, if there is one; or the key itself in `OPENBOX_WORKLOAD_PRIVATE_KEY`",
+        ),
     ),
     set(
         "core.timeout",
@@ -273,6 +323,18 @@ pub static OUTSIDE: &[Outside] = &[
     },
     Outside {
         flag: "",
+        env: "OPENBOX_OKTA_AGENT_PRIVATE_KEY",
+        default: "none",
+        meaning: "The RSA key of the Okta AI agent, PKCS#8 PEM; taken out of the environment of what `run` starts.",
+    },
+    Outside {
+        flag: "",
+        env: "OPENBOX_WORKLOAD_PRIVATE_KEY",
+        default: "none",
+        meaning: "The RSA key of the workload, PKCS#8 PEM; taken out of the environment of what `run` starts.",
+    },
+    Outside {
+        flag: "",
         env: "OPENBOX_DEBUG",
         default: "false",
         meaning: "Whether the log says everything.",
@@ -288,4 +350,11 @@ pub static OUTSIDE: &[Outside] = &[
 /// The row of `key`, if there is one.
 pub(super) fn setting(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// Whether `variable` says anything here.
+pub(super) fn is_known(variable: &str) -> bool {
+    let mut settings = SETTINGS.iter().flat_map(|setting| setting.env);
+    let mut outside = OUTSIDE.iter();
+    settings.any(|name| *name == variable) || outside.any(|row| row.env == variable)
 }

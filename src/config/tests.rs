@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::gate::{FailMode, Govern, HaltScope};
-use crate::policy::core::Unsigned;
+use crate::policy::core::{Own, Unsigned, rsa_pem};
 
 fn env(variables: &[(&str, &str)]) -> Source {
     let home = [("HOME", "/home/someone")];
@@ -363,8 +363,8 @@ fn what_the_sdks_know_and_this_does_not_do_is_refused_and_not_ignored() {
     let table = [
         // variable, value, is refused
         ("OPENBOX_SKIP_WORKFLOW_TYPES",       "a",       true),
-        ("OPENBOX_OKTA_AGENT_PRIVATE_KEY",    "zqx",     true),
-        ("OPENBOX_WORKLOAD_PRIVATE_KEY",      "zqx",     true),
+        ("OPENBOX_OKTA_ANYTHING",             "zqx",     true),
+        ("OPENBOX_WORKLOAD_ANYTHING",         "zqx",     true),
         ("OPENBOX_SEND_START_EVENT",          "true",    false),
         ("OPENBOX_SEND_START_EVENT",          "false",   true),
         ("OPENBOX_SEND_ACTIVITY_START_EVENT", "false",   true),
@@ -435,13 +435,111 @@ fn an_agent_signs_with_a_did_and_a_key_or_not_at_all() {
                 let PolicyMode::Core(core) = config.policy else {
                     panic!("no Core")
                 };
-                assert_eq!(core.client.identity.is_some(), *signs, "{variables:?}");
+                assert_eq!(
+                    core.client.identity.did().is_some(),
+                    *signs,
+                    "{variables:?}"
+                );
             }
             Err(problems) => assert_eq!(places(Err(problems)), *told, "{variables:?}"),
         }
     }
     let warnings = serve([], &[DID, KEY]).unwrap().warnings;
     assert!(warnings[0].contains("OPENBOX_AGENT_DID"), "{warnings:?}");
+}
+
+#[test]
+fn an_agent_is_of_okta_or_a_workload_with_all_that_belongs_to_it_or_not_at_all() {
+    const NAMES: [(&str, &str); 6] = [
+        ("OPENBOX_AGENT_ID", "a"),
+        ("OPENBOX_ORGANIZATION_ID", "b"),
+        ("OPENBOX_DEPLOYMENT_ID", "c"),
+        ("OPENBOX_AGENT_PROOF_AUDIENCE", "d"),
+        ("OPENBOX_OKTA_AGENT_ID", "e"),
+        ("OPENBOX_OKTA_AGENT_KEY_ID", "f"),
+    ];
+    const OKTA: &str = "OPENBOX_OKTA_AGENT_PRIVATE_KEY";
+    const WORKLOAD: &str = "OPENBOX_WORKLOAD_PRIVATE_KEY";
+    const METHOD: &str = "OPENBOX_AGENT_IDENTITY_METHOD";
+    const DID: (&str, &str) = (
+        "OPENBOX_AGENT_DID",
+        "did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11",
+    );
+    const SEED: (&str, &str) = (
+        "OPENBOX_AGENT_PRIVATE_KEY",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    );
+    type Row<'a> = (Vec<(&'a str, &'a str)>, &'a str, &'a [&'a str]);
+    let (_folder, path) = file(rsa_pem());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let pem = rsa_pem();
+    let all = |more: &[(&'static str, &'static str)]| [&NAMES, more].concat();
+    #[rustfmt::skip]
+    let rows: Vec<Row<'_>> = vec![
+        // variables, what is shown, what is told
+        (vec![(OKTA, pem)],                                "okta workload",  &[]),
+        (vec![("OPENBOX_OKTA_AGENT_PRIVATE_KEY_FILE", &path)], "okta workload", &[]),
+        (vec![(OKTA, pem), (METHOD, "okta_ai_agent")],     "okta workload",  &[]),
+        (vec![(OKTA, pem), ("OPENBOX_OKTA_AGENT_ALGORITHM", "RS256")], "okta workload", &[]),
+        (all(&[(OKTA, pem)]),                              "named workload", &[]),
+        (vec![(WORKLOAD, pem)],                            "workload",       &[]),
+        (vec![("OPENBOX_WORKLOAD_PRIVATE_KEY_FILE", &path)], "workload",     &[]),
+        (vec![(WORKLOAD, pem), DID, SEED],                 "did workload",   &[]),
+        (vec![DID, SEED, (METHOD, "openbox_did")],         "did",            &[]),
+        // Halves, and what does not go together.
+        (NAMES.to_vec(),                                   "",               &["OPENBOX_AGENT_ID"]),
+        (vec![NAMES[4]],                                   "",               &["OPENBOX_OKTA_AGENT_ID", "OPENBOX_OKTA_AGENT_ID"]),
+        ([&NAMES[1..], &[(OKTA, pem)]].concat(),           "",               &["OPENBOX_ORGANIZATION_ID"]),
+        (vec![NAMES[5], (OKTA, pem)],                      "",               &["OPENBOX_OKTA_AGENT_KEY_ID"]),
+        (vec![(METHOD, "okta_ai_agent")],                  "",               &[METHOD]),
+        (vec![(METHOD, "openbox_did")],                    "",               &[METHOD]),
+        (vec![(METHOD, "openbox_did"), (OKTA, pem)],       "",               &[METHOD]),
+        (vec![(METHOD, "okta_ai_agent"), DID, SEED],       "",               &[METHOD]),
+        (vec![(METHOD, "legacy_unsigned")],                "",               &[METHOD]),
+        (vec![DID, SEED, (OKTA, pem)],                     "",               &[OKTA]),
+        (vec![DID, SEED, NAMES[0]],                        "",               &["OPENBOX_AGENT_ID"]),
+        (vec![(OKTA, pem), ("OPENBOX_OKTA_AGENT_ALGORITHM", "ES256")], "",   &["OPENBOX_OKTA_AGENT_ALGORITHM"]),
+        (vec![(OKTA, "zqx")],                              "",               &[OKTA]),
+        (vec![(WORKLOAD, "zqx")],                          "",               &[WORKLOAD]),
+        (vec![("OPENBOX_WORKLOAD_PRIVATE_KEY_FILE", "/nowhere")], "",        &["OPENBOX_WORKLOAD_PRIVATE_KEY_FILE"]),
+        (vec![(OKTA, pem), ("OPENBOX_OKTA_AGENT_PRIVATE_KEY_FILE", &path)], "", &["OPENBOX_OKTA_AGENT_PRIVATE_KEY_FILE"]),
+    ];
+    for (variables, shown, told) in rows {
+        let core = [
+            ("OPENBOX_URL", "https://core.example"),
+            ("OPENBOX_API_KEY", "obx_test_abc"),
+        ];
+        let names: Vec<_> = variables.iter().map(|(name, _)| *name).collect();
+        let result = serve([], &[&core, &*variables].concat());
+        let text = format!("{result:?}");
+        let line = pem.lines().nth(1).unwrap();
+        assert!(!text.contains("zqx") && !text.contains(line), "{names:?}");
+        match result {
+            Ok(config) => {
+                let PolicyMode::Core(core) = config.policy else {
+                    panic!("no Core")
+                };
+                let identity = core.client.identity;
+                let mut is: Vec<_> = match &identity.own {
+                    Own::Unsigned => vec![],
+                    Own::Did(_) => vec!["did"],
+                    Own::Okta(okta) if okta.names.is_some() => vec!["named"],
+                    Own::Okta(_) => vec!["okta"],
+                };
+                is.extend(identity.workload.map(|_| "workload"));
+                assert_eq!(is.join(" "), shown, "{names:?}");
+                assert!(told.is_empty(), "{names:?}");
+            }
+            Err(problems) => assert_eq!(places(Err(problems)), *told, "{names:?}"),
+        }
+    }
+    let half = serve([], &[NAMES[4], (OKTA, pem)]).unwrap_err();
+    let half = half.to_string();
+    for (name, _) in NAMES {
+        assert!(half.contains(name), "{half}");
+    }
+    let warnings = serve([], &[(WORKLOAD, pem)]).unwrap().warnings;
+    assert!(warnings[0].contains(WORKLOAD), "{warnings:?}");
 }
 
 #[test]

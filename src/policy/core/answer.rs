@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 use crate::domain::{ApprovalId, JsonText, Reason, Verdict};
 
 use super::client::NoAnswer;
-use super::wire::{Complaint, Guardrails, Introduced, Said, object};
+use super::proof::Unproven;
+use super::reasons::{complaint, said, why_rejected};
+use super::wire::{Guardrails, Introduced, Said, object};
 use super::{Answered, StartError, time};
 use crate::policy::{self, Approval, PolicyError, Ruling, Side};
 
@@ -27,11 +29,14 @@ impl From<NoAnswer> for PolicyError {
             NoAnswer::Unreachable(_)
             | NoAnswer::BrokeOff(_)
             | NoAnswer::TooSlow(_)
-            | NoAnswer::Resting(_) => Self::Unavailable(reason),
-            // Queueing is our own bound, and load must not open it.
-            NoAnswer::Queued(_) | NoAnswer::NotHttp(_) | NoAnswer::TooLong(_) => {
-                Self::Unjudgeable(reason)
-            }
+            | NoAnswer::Resting(_)
+            | NoAnswer::Unproven(Unproven::Absent(_)) => Self::Unavailable(reason),
+            // Queueing is our own bound, and load must not open it; nor must
+            // an identity that is not ours.
+            NoAnswer::Queued(_)
+            | NoAnswer::NotHttp(_)
+            | NoAnswer::TooLong(_)
+            | NoAnswer::Unproven(Unproven::Rejected(_)) => Self::Unjudgeable(reason),
         }
     }
 }
@@ -258,92 +263,33 @@ pub(super) fn poll_refused(answered: &Answered) -> PolicyError {
 
 /// Reads the answer to our introduction.
 pub(super) fn introduced(answered: &Answered, url: String) -> Result<(), StartError> {
-    let complaint = complaint(answered);
-    let rejected = || {
-        let said = said(answered.status, &complaint);
-        format!("{said}: {}", why_rejected(&complaint))
-    };
-    let said = said(answered.status, &complaint);
+    // Clients go by the status alone, so an unreadable body says nothing.
+    let body: Introduced = object(&answered.body).unwrap_or_default();
+    match (answered.status, body.valid) {
+        (StatusCode::OK, Some(Value::Bool(false))) => Err(key_rejected(answered, url)),
+        (StatusCode::OK, _) => Ok(()),
+        (_, _) => Err(rejected(answered, url)),
+    }
+}
+
+/// What an answer means that is not the one we hoped for.
+pub(super) fn rejected(answered: &Answered, url: String) -> StartError {
     match answered.status {
-        StatusCode::OK => {
-            // Clients go by the status alone, so an unreadable body says nothing.
-            let body: Introduced = object(&answered.body).unwrap_or_default();
-            match body.valid {
-                Some(Value::Bool(false)) => Err(StartError::KeyRejected {
-                    url,
-                    said: rejected(),
-                }),
-                _ => Ok(()),
-            }
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(StartError::KeyRejected {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => key_rejected(answered, url),
+        _ => StartError::Unexpected {
             url,
-            said: rejected(),
-        }),
-        _ => Err(StartError::Unexpected { url, said }),
+            said: said(answered.status, &complaint(answered)),
+        },
     }
 }
 
-/// What a rejection means for whoever configured us, by its reason code.
-fn why_rejected(complaint: &str) -> &'static str {
-    const MEANINGS: [(&str, &str); 7] = [
-        (
-            "timestamp_outside_window",
-            "the clock of this machine is more than five minutes off; set it, for example with NTP",
-        ),
-        (
-            "timestamp_skew",
-            "the clock of this machine is more than five minutes off; set it, for example with NTP",
-        ),
-        (
-            "signature_invalid",
-            "it holds another public key for this agent; check OPENBOX_AGENT_PRIVATE_KEY",
-        ),
-        (
-            "nonce_replayed",
-            "it saw this request before; does something between us repeat requests?",
-        ),
-        (
-            "did_agent_mismatch",
-            "the DID is of another agent than the API key; check OPENBOX_AGENT_DID and OPENBOX_API_KEY",
-        ),
-        (
-            "verifier_not_configured",
-            "it cannot check signatures of this agent; register its key, or unset OPENBOX_AGENT_DID",
-        ),
-        (
-            "invalid_api_key",
-            "it does not accept our API key; check OPENBOX_API_KEY",
-        ),
-    ];
-    let meaning = MEANINGS.iter().find(|(code, _)| complaint.contains(code));
-    meaning.map_or(
-        "it does not accept our API key; check OPENBOX_API_KEY, and OPENBOX_AGENT_DID where it is set",
-        |(_, meaning)| meaning,
-    )
-}
-
-/// `401 (invalid_api_key)`.
-fn said(status: StatusCode, complaint: &str) -> String {
-    if complaint.is_empty() {
-        return format!("HTTP {}", status.as_u16());
+fn key_rejected(answered: &Answered, url: String) -> StartError {
+    let complaint = complaint(answered);
+    let said = said(answered.status, &complaint);
+    StartError::KeyRejected {
+        url,
+        said: format!("{said}: {}", why_rejected(&complaint)),
     }
-    format!("HTTP {}, {complaint}", status.as_u16())
-}
-
-/// Core's words for what is wrong, if it found any.
-fn complaint(answered: &Answered) -> String {
-    const CHARS_MAX: usize = 200;
-    let body: Complaint = object(&answered.body).unwrap_or_default();
-    [&body.reason_code, &body.code, &body.reason, &body.message]
-        .into_iter()
-        .filter_map(text)
-        .collect::<Vec<_>>()
-        .join(", ")
-        .chars()
-        .take(CHARS_MAX)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 pub(super) fn unreadable(why: &str) -> PolicyError {

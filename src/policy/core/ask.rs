@@ -117,7 +117,7 @@ impl CoreClient {
             .await;
         if retry::is_absent(&outcome) {
             leave.failed(Instant::now());
-        } else if let Err(NoAnswer::Queued(_)) = outcome {
+        } else if let Err(NoAnswer::Queued(_) | NoAnswer::Unproven(_)) = outcome {
             // Core was not asked.
             drop(leave);
         } else {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, USER_AGENT,
-};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
@@ -24,8 +22,11 @@ use crate::net::http1::{
 use crate::policy::Later;
 use crate::process::workers;
 
+use super::errand::Errands;
+use super::okta::Asserted;
+use super::proof::{Prover, Shown, Unproven, Version};
 use super::settings::{CoreUrl, Scheme, Settings};
-use super::time;
+use super::{head, time};
 
 /// A connection's bytes, whatever carries them.
 pub trait Io: Read + Write + Unpin + Send {}
@@ -73,11 +74,17 @@ impl Route {
     }
 
     /// Behind the path of the base URL.
-    pub(super) fn path(self) -> &'static str {
-        match self {
-            Self::Validate => "/api/v1/auth/validate",
-            Self::Evaluate => "/api/v1/governance/evaluate",
-            Self::Approval => "/api/v1/governance/approval",
+    pub(super) fn path(self, version: Version) -> &'static str {
+        match (self, version) {
+            (Self::Validate, Version::V1) => "/api/v1/auth/validate",
+            (Self::Validate, Version::V2) => "/api/v2/auth/validate",
+            (Self::Validate, Version::V3) => "/api/v3/auth/validate",
+            (Self::Evaluate, Version::V1) => "/api/v1/governance/evaluate",
+            (Self::Evaluate, Version::V2) => "/api/v2/governance/evaluate",
+            (Self::Evaluate, Version::V3) => "/api/v3/governance/evaluate",
+            (Self::Approval, Version::V1) => "/api/v1/governance/approval",
+            (Self::Approval, Version::V2) => "/api/v2/governance/approval",
+            (Self::Approval, Version::V3) => "/api/v3/governance/approval",
         }
     }
 }
@@ -103,6 +110,8 @@ pub(super) enum NoAnswer {
     Queued(usize),
     NotHttp(hyper::Error),
     TooLong(usize),
+    /// It was not asked, for we cannot show who we are.
+    Unproven(Unproven),
 }
 
 impl fmt::Display for NoAnswer {
@@ -117,6 +126,9 @@ impl fmt::Display for NoAnswer {
             Self::Queued(max) => write!(f, "was not asked in time: {max} questions were open"),
             Self::NotHttp(error) => write!(f, "does not speak HTTP: {error}"),
             Self::TooLong(max) => write!(f, "answered with more than {max} bytes"),
+            Self::Unproven(why) => {
+                write!(f, "was not asked, for we cannot show who we are: {why}")
+            }
         }
     }
 }
@@ -139,6 +151,7 @@ pub(super) struct Client {
     /// Who waits for a slot.
     places: Semaphore,
     headers: HeaderMap,
+    prover: Prover,
 }
 
 impl fmt::Debug for Client {
@@ -165,7 +178,11 @@ impl Client {
                     .saturating_mul(WAITING_PER_SLOT)
                     .clamp(1, Semaphore::MAX_PERMITS),
             ),
-            headers: headers(&settings),
+            headers: head::question(&settings.url, &settings.key),
+            prover: Prover::new(
+                settings.identity.clone(),
+                Errands::new(&settings, Arc::clone(&connector)),
+            ),
             settings,
             connector,
         }
@@ -205,10 +222,20 @@ impl Client {
                 }
             }
         };
-        let left = within.saturating_sub(begun.elapsed());
-        let answered = timeout(left, self.exchange(route, body, key)).await;
+        let left = || within.saturating_sub(begun.elapsed());
+        let shown = timeout(left(), self.prover.shown()).await;
+        let shown = shown.unwrap_or_else(|_| {
+            let why = format!("nobody said it within {:?}", self.settings.answer_within);
+            Err(Unproven::absent(why))
+        });
+        let shown = shown.map_err(NoAnswer::Unproven)?;
+        let answered = timeout(left(), self.exchange(route, body, key, &shown)).await;
         drop(slot);
-        answered.unwrap_or(Err(late))
+        let answered = answered.unwrap_or(Err(late))?;
+        if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answered.status) {
+            self.prover.doubt(&shown);
+        }
+        Ok(answered)
     }
 
     async fn exchange(
@@ -216,13 +243,15 @@ impl Client {
         route: Route,
         body: Bytes,
         key: Option<HeaderValue>,
+        shown: &Shown,
     ) -> Result<Answered, NoAnswer> {
+        let max = self.settings.answer_bytes_max;
         if let Some(kept) = self.pool.take(&workers::current()) {
             match kept
-                .send(self.request(route, body.clone(), key.clone()))
+                .send(self.request(route, body.clone(), key.clone(), shown))
                 .await
             {
-                Ok(response) => return self.read(response).await,
+                Ok(response) => return read(response, max).await,
                 // Core may close a kept connection just when it is used again:
                 // that says nothing about Core, so a fresh one is asked once.
                 Err(error) if !error.error.is_parse() => {
@@ -242,14 +271,20 @@ impl Client {
             .await
             .map_err(NoAnswer::BrokeOff)?;
         let fresh = self.pool.adopt(workers::current(), fresh);
-        match fresh.send(self.request(route, body, key)).await {
-            Ok(response) => self.read(response).await,
+        match fresh.send(self.request(route, body, key, shown)).await {
+            Ok(response) => read(response, max).await,
             Err(error) => Err(lost(error)),
         }
     }
 
-    fn request(&self, route: Route, body: Bytes, key: Option<HeaderValue>) -> Request<Asked> {
-        let (method, path) = (route.method(), route.path());
+    fn request(
+        &self,
+        route: Route,
+        body: Bytes,
+        key: Option<HeaderValue>,
+        shown: &Shown,
+    ) -> Request<Asked> {
+        let (method, path) = (route.method(), route.path(shown.version()));
         let base = self.settings.url.base();
         let uri = if base.is_empty() {
             Uri::from_static(path)
@@ -261,47 +296,53 @@ impl Client {
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
-        if let Some(identity) = &self.settings.identity {
-            // Anew for every request: Core takes a nonce once.
-            let (headers, at) = (request.headers_mut(), super::now());
-            identity.sign(headers, method.as_str(), path, &body, at);
-        }
+        // Anew for every request: Core takes a nonce once.
+        let asserted = Asserted {
+            method: method.as_str(),
+            path,
+            body: &body,
+        };
+        let headers = request.headers_mut();
+        self.prover.show(shown, headers, asserted, super::now());
         if let Some(key) = key {
             request.headers_mut().insert(IDEMPOTENCY_KEY, key);
         }
         request
     }
-
-    async fn read(&self, response: Response<DrivenBody<Asked>>) -> Result<Answered, NoAnswer> {
-        let max = self.settings.answer_bytes_max;
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER);
-        let retry_after =
-            retry_after.and_then(|value| time::retry_after(value.to_str().ok()?, super::now()));
-        let mut body = response.into_body();
-        let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        if said > max {
-            return Err(NoAnswer::TooLong(max));
-        }
-        let mut read = Vec::with_capacity(said);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(cut_short)?;
-            if let Some(data) = frame.data_ref() {
-                if read.len().saturating_add(data.len()) > max {
-                    return Err(NoAnswer::TooLong(max));
-                }
-                read.extend_from_slice(data);
-            }
-        }
-        Ok(Answered {
-            status,
-            body: read,
-            retry_after,
-        })
-    }
 }
 
-fn lost(error: SendError<Asked>) -> NoAnswer {
+/// The whole answer, of at most `max` bytes.
+pub(super) async fn read(
+    response: Response<DrivenBody<Asked>>,
+    max: usize,
+) -> Result<Answered, NoAnswer> {
+    let status = response.status();
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let retry_after =
+        retry_after.and_then(|value| time::retry_after(value.to_str().ok()?, super::now()));
+    let mut body = response.into_body();
+    let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if said > max {
+        return Err(NoAnswer::TooLong(max));
+    }
+    let mut read = Vec::with_capacity(said);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(cut_short)?;
+        if let Some(data) = frame.data_ref() {
+            if read.len().saturating_add(data.len()) > max {
+                return Err(NoAnswer::TooLong(max));
+            }
+            read.extend_from_slice(data);
+        }
+    }
+    Ok(Answered {
+        status,
+        body: read,
+        retry_after,
+    })
+}
+
+pub(super) fn lost(error: SendError<Asked>) -> NoAnswer {
     if error.error.is_parse() {
         NoAnswer::NotHttp(error.error)
     } else {
@@ -317,35 +358,4 @@ fn cut_short(error: hyper::Error) -> NoAnswer {
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => NoAnswer::NotHttp(error),
         _ => NoAnswer::BrokeOff(error),
     }
-}
-
-/// What every request carries, in the order of the vectors.
-fn headers(settings: &Settings) -> HeaderMap {
-    const VERSION: &str = concat!("openbox-sidecar-rust-v", env!("CARGO_PKG_VERSION"));
-    const AGENT: &str = concat!(
-        "OpenBox-SDK/openbox-sidecar-rust-v",
-        env!("CARGO_PKG_VERSION")
-    );
-    let mut headers = HeaderMap::with_capacity(8);
-    let mut insert = |name: HeaderName, value: HeaderValue| {
-        headers.insert(name, value);
-    };
-    // Authority and key were checked; neither has a byte that a header has not.
-    if let Ok(host) = HeaderValue::from_str(settings.url.authority()) {
-        insert(HOST, host);
-    }
-    insert(ACCEPT, HeaderValue::from_static("*/*"));
-    // Answers are small, and read as they are.
-    insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    insert(CONNECTION, HeaderValue::from_static("keep-alive"));
-    if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", settings.key.expose())) {
-        bearer.set_sensitive(true);
-        insert(AUTHORIZATION, bearer);
-    }
-    insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    insert(
-        HeaderName::from_static("x-openbox-sdk-version"),
-        HeaderValue::from_static(VERSION),
-    );
-    headers
 }

@@ -43,11 +43,6 @@ impl AgentDid {
     ///
     /// When it has another shape.
     pub fn parse(text: &str) -> Result<Self, Unfit> {
-        const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
-        let is_uuid = |text: &str| {
-            text.split('-').map(str::len).eq(GROUPS)
-                && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
-        };
         match text.strip_prefix("did:aip:") {
             Some(uuid) if is_uuid(uuid) => Ok(Self(text.into())),
             Some(_) | None => Err(Unfit {
@@ -57,6 +52,13 @@ impl AgentDid {
             }),
         }
     }
+}
+
+/// Whether `text` is a UUID as it is usually written.
+pub(super) fn is_uuid(text: &str) -> bool {
+    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+    text.split('-').map(str::len).eq(GROUPS)
+        && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
 /// The private key of an agent. `Debug` does not show it, and its memory is

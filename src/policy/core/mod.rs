@@ -6,16 +6,25 @@ mod ask;
 mod breaker;
 mod client;
 mod compact;
+mod errand;
+mod flight;
+mod head;
 mod identity;
 mod json;
+mod okta;
 mod passage;
+mod proof;
+mod reasons;
 mod retry;
+mod rsa;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod time;
+mod transition;
 mod verify;
 mod wire;
+mod workload;
 
 use std::fmt;
 use std::future::ready;
@@ -32,11 +41,18 @@ use super::{
     Untold,
 };
 use breaker::Breaker;
-use client::{Answered, Client, Route};
+use client::{Answered, Client, NoAnswer, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
 pub use identity::{AgentDid, Identity, SigningKey};
+pub use okta::{Okta, OktaNames};
+use proof::Unproven;
+pub use proof::{Identities, Own};
 use retry::Retries;
+pub use rsa::RsaKey;
+#[cfg(test)]
+pub(crate) use rsa::tests::pem as rsa_pem;
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
+pub use transition::{Prepared, prove};
 pub use verify::{Rejection, Signed, Signer, Unsigned, Verifier};
 pub use wire::{served, told};
 
@@ -75,6 +91,10 @@ impl CoreClient {
             .call(Route::Validate, Bytes::new(), None, self.answer_within)
             .await
         {
+            Err(NoAnswer::Unproven(Unproven::Rejected(why))) => Err(StartError::Unproven {
+                url,
+                why: why.to_string(),
+            }),
             Err(error) => Err(StartError::Unreachable {
                 url,
                 why: error.to_string(),
@@ -193,6 +213,13 @@ pub enum StartError {
         /// What happened instead.
         why: String,
     },
+    /// We cannot show who we are.
+    Unproven {
+        /// Where Core is.
+        url: String,
+        /// Why not.
+        why: String,
+    },
     /// Something answered that is not Core, or not well.
     Unexpected {
         /// Where Core should be.
@@ -208,6 +235,10 @@ impl fmt::Display for StartError {
             Self::KeyRejected { url, said } => {
                 write!(f, "OpenBox Core at {url} rejected us ({said})")
             }
+            Self::Unproven { url, why } => write!(
+                f,
+                "OpenBox Core at {url} was not asked, for we cannot show who we are: {why}"
+            ),
             Self::Unreachable { url, why } => write!(
                 f,
                 "OpenBox Core at {url} cannot be reached ({why}); check OPENBOX_URL and the network"

@@ -2,13 +2,14 @@
 //!
 //! An SDK inside the agent speaks to the same Core. Were those requests
 //! evaluated, each would ask Core about asking Core. They pass by name: the
-//! three routes of the contract at the configured Core, with their method and
-//! without a query. Anything else at that host is judged like any host.
+//! routes of the contract at the configured Core, of every version, with their
+//! method and without a query. Anything else at that host is judged like any host.
 
 use crate::domain::{Action, HttpCall, Operation, Verdict};
 use crate::policy::Ruling;
 
 use super::client::Route;
+use super::proof::{BOOTSTRAP_V2, BOOTSTRAP_V3, Version};
 use super::settings::CoreUrl;
 
 /// What the journal calls the decision.
@@ -34,9 +35,19 @@ fn is_api_of(call: &HttpCall, url: &CoreUrl) -> bool {
     // The URL ends with the path only where there is no query.
     is_there
         && call.url.ends_with(&*call.path)
-        && Route::ALL.iter().any(|route| {
-            *call.method == *route.method().as_str()
-                && call.path.strip_prefix(url.base()) == Some(route.path())
+        && call
+            .path
+            .strip_prefix(url.base())
+            .is_some_and(|path| is_route(&call.method, path))
+}
+
+fn is_route(method: &str, path: &str) -> bool {
+    let is_bootstrap = [BOOTSTRAP_V2, BOOTSTRAP_V3].contains(&path);
+    (method == "GET" && is_bootstrap)
+        || Route::ALL.iter().any(|route| {
+            let versions = [Version::V1, Version::V2, Version::V3];
+            method == route.method().as_str()
+                && versions.iter().any(|version| path == route.path(*version))
         })
 }
 
@@ -79,6 +90,13 @@ mod tests {
             ("POST", host,           443,  EVALUATE,                           "",     true),
             ("POST", host,           443,  "/base/api/v1/governance/approval", "",     true),
             ("GET",  host,           443,  "/base/api/v1/auth/validate",       "",     true),
+            ("POST", host,           443,  "/base/api/v2/governance/evaluate", "",     true),
+            ("POST", host,           443,  "/base/api/v3/governance/approval", "",     true),
+            ("GET",  host,           443,  "/base/api/v2/auth/bootstrap",      "",     true),
+            ("GET",  host,           443,  "/base/api/v3/auth/bootstrap",      "",     true),
+            ("POST", host,           443,  "/base/api/v3/auth/bootstrap",      "",     false),
+            ("POST", host,           443,  "/base/api/v4/governance/evaluate", "",     false),
+            ("POST", host,           443,  "/base/api/v2/auth/transition-proof", "",   false),
             ("GET",  host,           443,  EVALUATE,                           "",     false),
             ("post", host,           443,  EVALUATE,                           "",     false),
             ("POST", host,           443,  EVALUATE,                           "?a=b", false),

@@ -87,6 +87,7 @@ fn may_pass(outcome: &Result<Answered, NoAnswer>) -> bool {
             NoAnswer::TooSlow(_)
             | NoAnswer::Resting(_)
             | NoAnswer::Queued(_)
+            | NoAnswer::Unproven(_)
             | NoAnswer::NotHttp(_)
             | NoAnswer::TooLong(_),
         ) => false,
@@ -106,6 +107,7 @@ pub(super) fn is_absent(outcome: &Result<Answered, NoAnswer>) -> bool {
         Err(
             NoAnswer::Resting(_)
             | NoAnswer::Queued(_)
+            | NoAnswer::Unproven(_)
             | NoAnswer::NotHttp(_)
             | NoAnswer::TooLong(_),
         ) => false,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::redact::Secret;
 
-use super::identity::Identity;
+use super::proof::Identities;
 
 /// How to reach OpenBox Core.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub struct Settings {
     pub url: CoreUrl,
     /// As whom we ask.
     pub key: ApiKey,
-    /// As which agent we sign, where we sign.
-    pub identity: Option<Identity>,
+    /// As which agent we ask.
+    pub identity: Identities,
     /// How long a question may take, from asking to the whole answer.
     pub answer_within: Duration,
     /// Most times a question is asked again that got no answer, within
@@ -36,7 +36,7 @@ impl Settings {
         Self {
             url,
             key,
-            identity: None,
+            identity: Identities::default(),
             answer_within: Duration::from_secs(30),
             retries_max: 2,
             in_flight_max: 256,

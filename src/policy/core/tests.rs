@@ -3,6 +3,8 @@
 
 mod answers;
 mod failing;
+mod identities;
+mod identity_failing;
 mod server;
 mod told;
 mod vectors;

@@ -217,6 +217,8 @@ pub(super) struct Complaint {
     pub(super) code: Option<Value>,
     pub(super) reason: Option<Value>,
     pub(super) message: Option<Value>,
+    /// What identity providers say instead.
+    pub(super) error: Option<Value>,
 }
 
 /// What Core answers when it is shown a key.

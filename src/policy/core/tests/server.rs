@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::domain::{Reason, Verdict};
 use crate::policy::core::{
-    AgentDid, BoxedIo, Connector, CoreClient, Identity, SigningKey, StartError, connect_plain,
+    AgentDid, BoxedIo, Connector, CoreClient, Identities, Identity, Own, SigningKey, StartError,
+    connect_plain,
 };
 use crate::policy::{
     ApprovalState, ApprovalsAt, Judging, PolicyBackend, PolicyError, Question, Ruling,
@@ -68,8 +69,19 @@ impl Core {
         Self::with(script, Seen::default()).await
     }
 
+    /// As [`Self::start`], with a script that knows where it is played.
+    pub(super) async fn start_with(script: impl FnOnce(SocketAddr) -> Vec<Act>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let script = script(listener.local_addr().unwrap());
+        Self::at(listener, script, Seen::default()).await
+    }
+
     async fn with(script: Vec<Act>, seen: Seen) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::at(listener, script, seen).await
+    }
+
+    async fn at(listener: TcpListener, script: Vec<Act>, seen: Seen) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(seen);
         let next = Arc::new(AtomicUsize::new(0));
@@ -477,12 +489,15 @@ async fn a_question_given_up_leaves_no_connection_behind() {
 }
 
 /// An agent of the vectors, which signs.
-fn signed(url: &str) -> Settings {
+pub(super) fn signed(url: &str) -> Settings {
     const SEED: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     let did = AgentDid::parse("did:aip:7b9d6c1e-4f3a-4c55-9a1b-0f6f3b0c2d11").unwrap();
     let key = SigningKey::parse(&Secret::new(SEED)).unwrap();
     Settings {
-        identity: Some(Identity::new(did, key)),
+        identity: Identities {
+            own: Own::Did(Identity::new(did, key)),
+            workload: None,
+        },
         ..settings(url)
     }
 }
@@ -491,7 +506,7 @@ fn signed(url: &str) -> Settings {
 async fn what_is_signed_is_what_is_sent_on_every_route_and_every_connection() {
     let core = Core::start(vec![Act::SayAndClose(reply(200, ALLOW))]).await;
     let settings = signed(&core.url());
-    let verifier = settings.identity.clone().unwrap();
+    let verifier = settings.identity.did().unwrap().clone();
     let client = CoreClient::new(settings, connect_plain());
     client.validate().await.unwrap();
     ask(&client).await.unwrap();
