@@ -17,6 +17,7 @@ mod holds;
 mod login;
 mod simple;
 mod streams;
+mod tls;
 
 use support::free_port;
 use support::postgres::{Client, Message, Server, tags};
