@@ -12,6 +12,7 @@
 mod support;
 
 mod clients;
+mod environment;
 mod extended;
 mod holds;
 mod login;
