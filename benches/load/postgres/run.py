@@ -16,7 +16,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
 import socket
 import statistics
@@ -54,14 +53,15 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     tail,
 )
 
-from client import Client, WireFailed  # noqa: E402  (it lies in this folder)
+import server  # noqa: E402  (it lies in this folder)
+from client import Client, WireFailed  # noqa: E402
+from server import as_server, found, found_or_fail  # noqa: E402
 
 PACKAGES = {
     "pgbouncer": "pgbouncer",
     "haproxy": "haproxy",
     "pgbench": "postgresql-contrib",
 }
-UNPRIVILEGED = "postgres"  # who runs the server and pgbouncer where root starts them
 ACCOUNTS = 100_000
 CONNECTIONS_MAX = 1_200
 IDLE = 1_000
@@ -143,27 +143,8 @@ class PgBench(Bench):
 
     def start_server(self) -> None:
         """A new server with pgbench's tables; anybody local is believed."""
-        folder = self.dir / "server"
-        folder.mkdir()
-        if os.geteuid() == 0:
-            shutil.chown(folder, UNPRIVILEGED)
-        data = folder / "data"
-        bin_folder = server_programs()
-        argv = ["initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-        run_checked(as_server([str(bin_folder / argv[0]), *argv[1:], f"--pgdata={data}"]), "making a server")
-        settings = {
-            "port": self.server_port,
-            "listen_addresses": HOST_ADDRESS,
-            "unix_socket_directories": "",
-            "max_connections": CONNECTIONS_MAX,
-            "fsync": "off",
-            "shared_buffers": "256MB",
-            "jit": "off",
-        }
-        argv = [str(bin_folder / "postgres"), "-D", str(data)]
-        for name, value in settings.items():
-            argv += ["-c", f"{name}={value}"]
-        self.start("server", as_server(argv), self.server_port)
+        settings = {"max_connections": CONNECTIONS_MAX, "shared_buffers": "256MB", "jit": "off"}
+        server.start(self, self.server_port, settings)
         scale = str(ACCOUNTS // 100_000)
         run_checked([*self.client_program("pgbench"), "-i", "-q", "-s", scale, "postgres"], "making pgbench's tables")
         run_checked(
@@ -172,35 +153,6 @@ class PgBench(Bench):
 
     def client_program(self, name: str) -> list[str]:
         return [found_or_fail(name), "-h", HOST_ADDRESS, "-p", str(self.server_port), "-U", "postgres"]
-
-
-def found(program: str) -> str | None:
-    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-
-
-def found_or_fail(program: str) -> str:
-    path = found(program)
-    if path is None:
-        raise Failed(f"{program} is not there, although its package was installed")
-    return path
-
-
-def server_programs() -> Path:
-    """Where the newest server's programs are: Debian has them on no PATH."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    if not folders:
-        apt_install(["postgresql"])
-        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    if not folders:
-        raise Failed("postgresql is installed, but no initdb below /usr/lib/postgresql")
-    return folders[-1].parent
-
-
-def as_server(argv: list[str]) -> list[str]:
-    """The server does not run as root."""
-    if os.geteuid() != 0:
-        return argv
-    return ["setpriv", "--reuid", UNPRIVILEGED, "--clear-groups", *argv]
 
 
 # --------------------------------------------------------------------------- the peers
