@@ -153,7 +153,10 @@ fn shown(text: &Text) -> String {
         (Some(text), Some(analysis)) if !analysis.secret => text.to_string(),
         (_, Some(analysis)) if !analysis.redacted.is_empty() => analysis.redacted.to_string(),
         (Some(_), _) => "(a statement that cannot be read)".to_owned(),
-        (None, _) => "(a statement prepared out of sight)".to_owned(),
+        (None, _) => format!(
+            "(a statement that was not seen: {})",
+            text.why.unwrap_or_default()
+        ),
     }
 }
 

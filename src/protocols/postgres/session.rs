@@ -409,14 +409,6 @@ impl<'a> Relay<'a> {
                     self.to_server.push(bytes);
                     self.leaving = true;
                 }
-                Step::Refuse(kind, refusal) => {
-                    let refused = Refused {
-                        refusal,
-                        event: clock::operation_id(clock::now()),
-                        policy: None,
-                    };
-                    self.poison(&kind, Poison::of(&refused));
-                }
                 Step::Ask(asked) => self.ask(*asked),
             }
         }
@@ -492,7 +484,7 @@ impl<'a> Relay<'a> {
     fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
         // An earlier statement of its batch has failed meanwhile.
         if self.talk.is_skipping() {
-            self.talk.overtaken(&asked.kind, permit);
+            self.talk.overtaken(permit);
             return Ok(());
         }
         if asked.status.is_some() && self.talk.settled_status() != asked.status {
@@ -507,9 +499,7 @@ impl<'a> Relay<'a> {
         self.to_server.push_cleared(cleared);
         let names = match asked.kind {
             Kind::Call if !asked.any_function => Meaning::Stays,
-            Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) | Kind::Parse => {
-                Meaning::MayChange
-            }
+            Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) => Meaning::MayChange,
         };
         self.talk
             .granted(asked.kind, asked.text, asked.digest, permit, names);
@@ -519,6 +509,7 @@ impl<'a> Relay<'a> {
     fn poison(&mut self, kind: &Kind, poison: Poison) {
         // The server discards it anyway, and would not answer it.
         if self.talk.is_skipping() {
+            self.talk.drop_rest();
             return;
         }
         let instead = self.talk.refused(kind, poison);
