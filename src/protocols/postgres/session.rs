@@ -683,7 +683,11 @@ async fn read(from: &mut (impl AsyncRead + Unpin), into: &mut Inlet) -> Result<(
 }
 
 async fn write(to: &mut (impl AsyncWrite + Unpin), from: &Outbox) -> Result<usize, ()> {
-    match to.write_vectored(&from.slices()).await {
+    let written = match from.joined() {
+        Some(all) => to.write(&all).await,
+        None => to.write_vectored(&from.slices()).await,
+    };
+    match written {
         Ok(0) | Err(_) => Err(()),
         Ok(written) => Ok(written),
     }
