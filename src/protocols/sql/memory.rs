@@ -194,16 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_cannot_hide_its_shape_from_the_second_reader() {
-        let known = Analyses::new(1 << 20);
-        // Whatever a literal says, the second reader sees another of its kind.
-        for text in ["SELECT U&'\\d800' FROM t", "SELECT 'a' FROM t"] {
-            let read = known.of(text, Dialect::POSTGRES);
-            assert_eq!(*read, *known.of("SELECT 'b' FROM t", Dialect::POSTGRES));
-        }
-    }
-
-    #[test]
     fn c_8_what_is_remembered_is_bounded_in_bytes_whatever_the_texts() {
         let known = Analyses::new(64 << 10);
         for number in 0..2_000 {
