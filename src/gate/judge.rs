@@ -107,7 +107,7 @@ impl Inner {
     }
 
     /// Whether `question` is asked at all.
-    fn governs(&self, question: Question<'_>) -> bool {
+    pub(super) fn governs(&self, question: Question<'_>) -> bool {
         let (Question::Started(operation) | Question::Completed(operation, _)) = question else {
             return true;
         };

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
 use crate::journal::{self, Record};
 use crate::metrics::{Decided, LimitHit};
-use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling};
+use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling, Untold};
+use crate::process::clock;
 use crate::session::OnItsWay;
 
 use super::admit::{Trail, counted_as, log_refusal};
@@ -114,6 +115,7 @@ impl Permit {
         let Some(completion) = &self.ended else {
             return After::Release;
         };
+        admitted.asking(completion).await;
         let question = Question::Completed(&admitted.operation, completion);
         let halted = admitted.session.halted();
         let judged = tokio::select! {
@@ -160,6 +162,7 @@ impl Permit {
         };
         // Kept in the permit while judging, so that dropping us reports it.
         let completion = self.ended.insert(completion);
+        admitted.asking(completion).await;
         let question = Question::Completed(&admitted.operation, completion);
         let judged = admitted.gate.judge(question, &admitted.session).await;
         let noted = admitted.observed(judged, completion);
@@ -319,11 +322,54 @@ impl Admitted {
         }
     }
 
+    /// What a process after this one tells policy of the outcome, if this one
+    /// dies while it is asking.
+    fn untold(&self, completion: &Completion) -> Option<Untold> {
+        let question = Question::Completed(&self.operation, completion);
+        let asks = self.gate.governs(question);
+        asks.then(|| self.gate.parts.backend.untold(question))
+            .flatten()
+    }
+
+    /// Writes down that a remote policy is about to be asked.
+    async fn asking(&self, completion: &Completion) {
+        let Some(untold) = self.untold(completion) else {
+            return;
+        };
+        let written = match self
+            .gate
+            .parts
+            .journal
+            .append_together(&self.asked(&untold))
+        {
+            Ok(pending) => pending.written().await,
+            Err(error) => Err(error),
+        };
+        self.asked_anyway(written);
+    }
+
+    fn asked<'a>(&'a self, untold: &'a Untold) -> Record<'a> {
+        Record::Asking {
+            at: clock::now(),
+            operation: &self.operation,
+            untold,
+        }
+    }
+
+    fn asked_anyway(&self, written: std::io::Result<()>) {
+        if let Err(error) = written {
+            tracing::error!(%error, event_id = %self.operation.id, "the journal does not take what policy is being asked: killed now, policy is not told of this outcome");
+        }
+    }
+
     /// Judges and records an outcome whose answer is not withheld: at once where
     /// policy answers at once, else through the bounded queue of reports.
     pub(super) fn settle_observed(self: Box<Self>, completion: Completion) {
         let gate = self.gate.clone();
         let remote = gate.parts.backend.approvals_at() == ApprovalsAt::Core;
+        if let Some(untold) = self.untold(&completion) {
+            self.asked_anyway(gate.parts.journal.append(&self.asked(&untold)));
+        }
         let activity = self.session.activity.as_ref().filter(|_| remote);
         let report = Report {
             _untold: activity.map(|activity| activity.untold.add()),

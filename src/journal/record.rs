@@ -35,6 +35,17 @@ pub enum Record<'a> {
         /// What was decided about the outcome.
         decided: Decided<'a>,
     },
+    /// A remote policy is about to be asked about how an operation ended. Where
+    /// the process dies before that is a [`Self::Completion`], the next one
+    /// tells it.
+    Asking {
+        /// When.
+        at: Timestamp,
+        /// What ended.
+        operation: &'a Operation,
+        /// What the next process tells, under the key of what is asked.
+        untold: &'a Untold,
+    },
     /// A lifecycle event was judged.
     Event {
         /// When the decision was made.
@@ -132,6 +143,16 @@ impl Serialize for Record<'_> {
                 let upstream = completion.ended_at.since(*admitted_at);
                 line.serialize_entry("upstream_us", &micros(upstream))?;
                 verdict(&mut line, decided)?;
+            }
+            Self::Asking {
+                at,
+                operation,
+                untold,
+            } => {
+                head(&mut line, "asking", *at)?;
+                line.serialize_entry("event_id", &Text(&operation.id))?;
+                ids(&mut line, &operation.context)?;
+                line.serialize_entry("untold", &Kept(untold))?;
             }
             Self::Event { at, event, decided } => {
                 head(&mut line, "event", *at)?;

@@ -1,6 +1,10 @@
 //! Telling OpenBox Core later what it could not be told at once: read from the
 //! journal, so that neither an outage nor a kill loses it.
 //!
+//! An outcome that policy is being asked about is written down before that, as
+//! `asking`: what no completion follows was being asked about when an earlier
+//! process died. It is told then, under the key it was asked under.
+//!
 //! In order within an activity, several activities at a time, at most
 //! [`PER_SECOND`] so that a Core that comes back is not run over. At least
 //! once: what was told is kept as a place in the journal (`journal.told`) once
@@ -17,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Journal;
-use super::untold::{self, Item, Piece, Place};
+use super::untold::{self, Found, Item, Piece, Place};
 use crate::metrics::Metrics;
 use crate::policy::{PolicyBackend, PolicyError, Ruling};
 use crate::process::{Drain, clock};
@@ -74,9 +78,14 @@ pub struct Shipper {
     read_to: Place,
     kept: Place,
     kept_at: Instant,
-    lanes: HashMap<String, VecDeque<Item>>,
+    lanes: HashMap<String, Lane>,
     /// Lanes of which nothing is being told, in the order they became so.
     ready: VecDeque<String>,
+    /// What policy is or was being asked about: where that stands, by event.
+    asking: HashMap<String, (Place, String)>,
+    /// Where this process began to write: until reading has come so far, what is
+    /// being asked about may have been answered before.
+    began: Option<Place>,
     /// When what is loaded happened, by its place.
     loaded: BTreeMap<Place, Loaded>,
     pause: Duration,
@@ -87,6 +96,23 @@ pub struct Shipper {
 struct Loaded {
     bytes: u64,
     at_ns: u64,
+}
+
+impl Loaded {
+    fn of(item: &Item) -> Self {
+        Self {
+            bytes: item.bytes,
+            at_ns: item.at_ns,
+        }
+    }
+}
+
+/// What is told in order.
+#[derive(Debug, Default)]
+struct Lane {
+    items: VecDeque<Item>,
+    /// It is ready, or something of it is being told.
+    busy: bool,
 }
 
 /// How telling one report ended.
@@ -108,7 +134,10 @@ impl Shipper {
         untold::keep_cursor(folder, place)?;
         journal.keep_from(place.segment);
         let now = Instant::now();
+        let began = Some(journal.end());
         Ok(Self {
+            asking: HashMap::new(),
+            began,
             journal,
             backend,
             metrics,
@@ -132,7 +161,7 @@ impl Shipper {
         let mut look_at = Instant::now();
         loop {
             if Instant::now() >= look_at {
-                let more = self.load().await;
+                let more = self.load(telling.is_empty()).await;
                 self.show();
                 self.keep();
                 look_at = match more {
@@ -165,9 +194,13 @@ impl Shipper {
         self.show();
     }
 
-    /// Loads more; whether there is more than that.
-    async fn load(&mut self) -> bool {
-        if self.loaded.len() >= LOADED_MAX {
+    /// Loads more, `idle` while nothing is being told; whether there is more than
+    /// that.
+    async fn load(&mut self, idle: bool) -> bool {
+        // Where all of it waits for what is being asked about, the answer to
+        // that stands further on.
+        let stuck = idle && self.ready.is_empty();
+        if self.loaded.len() >= LOADED_MAX && !stuck {
             return false;
         }
         let (folder, from) = (self.journal.folder().to_owned(), self.read_to);
@@ -180,7 +213,7 @@ impl Shipper {
         if self.journal.end().segment != end.segment {
             return true;
         }
-        let Piece { items, next } = match read {
+        let Piece { found, next } = match read {
             Ok(piece) => piece,
             Err(error) => {
                 tracing::error!(%error, segment = from.segment, at = from.offset, "the journal cannot be read for what OpenBox Core was not told");
@@ -189,21 +222,80 @@ impl Shipper {
         };
         let more = next != from;
         self.read_to = next;
-        for item in items {
-            let loaded = Loaded {
-                bytes: item.bytes,
-                at_ns: item.at_ns,
-            };
-            self.loaded.insert(item.place, loaded);
-            match self.lanes.get_mut(&item.lane) {
-                Some(lane) => lane.push_back(item),
-                None => {
-                    self.ready.push_back(item.lane.clone());
-                    self.lanes.insert(item.lane.clone(), VecDeque::from([item]));
-                }
+        for one in found {
+            match one {
+                Found::Item(item) => self.take(item),
+                Found::Ended(event) => self.answered(&event),
             }
         }
+        if let Some(began) = self.began.take_if(|began| next >= *began) {
+            self.take_orphans(began);
+        }
         more
+    }
+
+    fn take(&mut self, item: Item) {
+        if item.asking {
+            if self.asking.contains_key(&item.event_id) {
+                return;
+            }
+            let stands = (item.place, item.lane.clone());
+            self.asking.insert(item.event_id.clone(), stands);
+        } else {
+            self.answered(&item.event_id);
+            self.loaded.insert(item.place, Loaded::of(&item));
+        }
+        let lane = item.lane.clone();
+        self.lanes
+            .entry(lane.clone())
+            .or_default()
+            .items
+            .push_back(item);
+        self.look_at(&lane);
+    }
+
+    /// What was being asked about needs no telling any more.
+    fn answered(&mut self, event: &str) {
+        let Some((place, name)) = self.asking.remove(event) else {
+            return;
+        };
+        if let Some(lane) = self.lanes.get_mut(&name) {
+            lane.items.retain(|item| item.place != place);
+        }
+        self.look_at(&name);
+    }
+
+    /// What an earlier process was asking about when it died is told now.
+    fn take_orphans(&mut self, began: Place) {
+        let orphans: Vec<_> = self
+            .asking
+            .extract_if(|_, (place, _)| *place < began)
+            .map(|(_, stands)| stands)
+            .collect();
+        for (place, name) in orphans {
+            let items = self.lanes.get_mut(&name).map(|lane| &mut lane.items);
+            let own = items.and_then(|items| items.iter_mut().find(|i| i.place == place));
+            if let Some(item) = own {
+                item.asking = false;
+                self.loaded.insert(place, Loaded::of(item));
+            }
+            self.look_at(&name);
+        }
+    }
+
+    /// Has the first of a lane told, where that can be.
+    fn look_at(&mut self, name: &str) {
+        let Some(lane) = self.lanes.get_mut(name) else {
+            return;
+        };
+        match lane.items.front() {
+            None if !lane.busy => drop(self.lanes.remove(name)),
+            Some(first) if !lane.busy && !first.asking => {
+                lane.busy = true;
+                self.ready.push_back(name.to_owned());
+            }
+            Some(_) | None => {}
+        }
     }
 
     fn tell_next(&mut self, telling: &mut JoinSet<Ended>) {
@@ -211,7 +303,8 @@ impl Shipper {
         let Some(lane) = self.ready.pop_front() else {
             return;
         };
-        let Some(item) = self.lanes.get_mut(&lane).and_then(VecDeque::pop_front) else {
+        let first = self.lanes.get_mut(&lane);
+        let Some(item) = first.and_then(|lane| lane.items.pop_front()) else {
             return;
         };
         let backend = self.backend.clone();
@@ -251,23 +344,27 @@ impl Shipper {
             self.pause = PAUSES.0;
             self.loaded.remove(&item.place);
             self.metrics.told_later();
-        } else if let Some(waiting) = self.lanes.get_mut(&lane) {
-            waiting.push_front(item);
         }
-        match self.lanes.get(&lane) {
-            Some(waiting) if waiting.is_empty() => drop(self.lanes.remove(&lane)),
+        let Some(own) = self.lanes.get_mut(&lane) else {
+            return heard;
+        };
+        if heard {
+            own.busy = false;
+            self.look_at(&lane);
+        } else {
+            own.items.push_front(item);
             // What was not heard is oldest: it goes first.
-            Some(_) if !heard => self.ready.push_front(lane),
-            Some(_) => self.ready.push_back(lane),
-            None => {}
+            self.ready.push_front(lane);
         }
         heard
     }
 
     /// Before this place everything was told.
     fn told_to(&self) -> Place {
-        let first = self.loaded.first_key_value();
-        first.map_or(self.read_to, |(place, _)| *place)
+        let loaded = self.loaded.first_key_value().map(|(place, _)| *place);
+        let asking = self.asking.values().map(|(place, _)| *place).min();
+        let first = loaded.into_iter().chain(asking).min();
+        first.unwrap_or(self.read_to)
     }
 
     fn keep(&mut self) {

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::domain::{
-    ActivityRef, Context, Event, EventKind, JsonText, OperationId, Reason, Timestamp, Verdict,
+    Action, ActivityRef, Attribution, Completion, Context, Event, EventKind, FunctionCall,
+    JsonText, Operation, OperationId, Outcome, Reason, SpanId, Timestamp, TraceId, Verdict,
 };
 use crate::journal::record::Decided;
 use crate::journal::{Record, Settings, segment};
@@ -93,37 +94,93 @@ fn leave(journal: &Journal, activity: u32, number: u32) {
         id: OperationId::new(1, u128::from(number)),
         kind: EventKind::ActivityCompleted,
         at: Timestamp(1),
-        context: Arc::new(Context {
-            workflow_id: "w".into(),
-            run_id: "r".into(),
-            workflow_type: "t".into(),
-            task_queue: "q".into(),
-            activity: Some(ActivityRef {
-                id: activity.to_string().into(),
-                kind: "k".into(),
-                attempt: 1,
-                input: JsonText::empty_array(),
-            }),
-        }),
+        context: context(activity),
         fields: Vec::new(),
-    };
-    let decided = Decided {
-        decision: "allow",
-        ruling: None,
-        reason: None,
-        by_fail_mode: true,
-        approval: None,
-        untold: Some(&untold),
-        policy_took: Duration::ZERO,
-        held_for: Duration::ZERO,
-        joined: None,
     };
     let record = Record::Event {
         at: clock::now(),
         event: &event,
-        decided,
+        decided: decided(Some(&untold)),
     };
     journal.append(&record).unwrap();
+}
+
+fn context(activity: u32) -> Arc<Context> {
+    Arc::new(Context {
+        workflow_id: "w".into(),
+        run_id: "r".into(),
+        workflow_type: "t".into(),
+        task_queue: "q".into(),
+        activity: Some(ActivityRef {
+            id: activity.to_string().into(),
+            kind: "k".into(),
+            attempt: 1,
+            input: JsonText::empty_array(),
+        }),
+    })
+}
+
+fn decided(untold: Option<&Untold>) -> Decided<'_> {
+    Decided {
+        decision: "allow",
+        ruling: None,
+        reason: None,
+        by_fail_mode: untold.is_some(),
+        approval: None,
+        untold,
+        policy_took: Duration::ZERO,
+        held_for: Duration::ZERO,
+        joined: None,
+    }
+}
+
+/// Writes that Core is being asked how `number` of `activity` ended.
+fn asking(journal: &Journal, activity: u32, number: u32) {
+    let untold = Untold {
+        key: format!("{activity}-{number}").into(),
+        text: "{}".into(),
+    };
+    let record = Record::Asking {
+        at: clock::now(),
+        operation: &operation(activity, number),
+        untold: &untold,
+    };
+    journal.append(&record).unwrap();
+}
+
+/// Writes that Core has answered how it ended.
+fn answered(journal: &Journal, activity: u32, number: u32) {
+    let record = Record::Completion {
+        operation: &operation(activity, number),
+        admitted_at: Timestamp(1),
+        completion: &Completion {
+            ended_at: Timestamp(2),
+            outcome: Outcome::Answered,
+            answer: None,
+            error: None,
+        },
+        decided: decided(None),
+    };
+    journal.append(&record).unwrap();
+}
+
+fn operation(activity: u32, number: u32) -> Operation {
+    Operation {
+        id: OperationId::new(1, u128::from(number)),
+        trace: TraceId(1),
+        span: SpanId(1),
+        parent: None,
+        started_at: Timestamp(1),
+        context: context(activity),
+        attribution: Attribution::OwnSession,
+        fingerprint: None,
+        action: Action::Function(FunctionCall {
+            function: "f".into(),
+            module: None,
+            arguments: None,
+        }),
+        reported: None,
+    }
 }
 
 fn shipper(journal: &Arc<Journal>, core: &Arc<Away>) -> Shipper {
@@ -243,6 +300,51 @@ async fn a_restart_goes_on_where_the_last_was_and_nothing_untold_is_deleted() {
     end.begin();
     shipper(&journal, &back).run(drain).await;
     assert_eq!(back.heard().len(), 150);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_being_asked_about_at_a_death_is_told_in_its_turn_and_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Journal::open(&settings(folder.path())).unwrap();
+    let journal = open();
+    asking(&journal, 1, 0);
+    answered(&journal, 1, 0);
+    asking(&journal, 1, 1);
+    // The owner went away while it was asking: said again.
+    asking(&journal, 1, 1);
+    leave(&journal, 1, 2);
+    asking(&journal, 2, 3);
+    drop(journal);
+
+    let journal = open();
+    let core = Away::until(Instant::now());
+    let (end, drain) = drain::channel();
+    let shipping = spawn_named("shipper", shipper(&journal, &core).run(drain));
+    // What this process asks about it hears of itself.
+    asking(&journal, 2, 4);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut heard = core.heard();
+    assert_in_order(&heard);
+    heard.sort_unstable();
+    assert_eq!(heard, ["1-1", "1-2", "2-3"]);
+    // And what follows in the activity waits for that.
+    leave(&journal, 2, 5);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(core.heard().len(), 3);
+    answered(&journal, 2, 4);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(core.heard().last().unwrap(), "2-5");
+    asking(&journal, 2, 6);
+    end.begin();
+    shipping.await.unwrap();
+    drop(journal);
+
+    // Nothing again but what was still being asked about.
+    let journal = open();
+    let (end, drain) = drain::channel();
+    end.begin();
+    shipper(&journal, &core).run(drain).await;
+    assert_eq!(core.heard()[4..], ["2-6"]);
 }
 
 fn segment_count(folder: &Path) -> usize {

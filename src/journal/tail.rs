@@ -43,7 +43,7 @@ pub(super) struct Tail {
     settled: Settled,
     retention: Retention,
     /// The oldest segment that is still needed.
-    floor: AtomicU64,
+    floor: Arc<AtomicU64>,
     counted: Counted,
 }
 
@@ -157,6 +157,8 @@ struct Writer {
     segment_bytes: u64,
     sync: bool,
     makes_room: bool,
+    /// See [`Tail::floor`].
+    floor: Arc<AtomicU64>,
     /// The last write failed, and that was told.
     failing: bool,
     counted: Counted,
@@ -186,6 +188,7 @@ pub(super) struct Start {
 impl Tail {
     pub(super) fn new(settings: &Settings, start: Start) -> Self {
         let counted = Counted::default();
+        let floor = Arc::new(AtomicU64::new(start.floor));
         Self {
             waiting: Mutex::default(),
             settled: Settled::default(),
@@ -193,7 +196,7 @@ impl Tail {
                 keep_for: settings.keep_for,
                 keep_bytes: settings.keep_bytes,
             },
-            floor: AtomicU64::new(start.floor),
+            floor: floor.clone(),
             counted: counted.clone(),
             writer: Mutex::new(Writer {
                 folder: settings.folder.clone(),
@@ -205,6 +208,7 @@ impl Tail {
                 segment_bytes: settings.segment_bytes,
                 sync: settings.durability == Durability::Every,
                 makes_room: settings.on_full == OnFull::DropOldest,
+                floor,
                 failing: false,
                 counted,
                 torn: false,
@@ -426,7 +430,15 @@ impl Writer {
                 done => return done,
             };
             match retain::drop_oldest(&self.folder)? {
-                Some(deleted) => self.counted.deleted(&deleted),
+                Some(deleted) => {
+                    if deleted.segment >= self.floor.load(Ordering::Acquire) {
+                        tracing::error!(
+                            segment = deleted.segment,
+                            "what OpenBox Core was not told is deleted with a segment: the disk is full and journal.on_full is drop_oldest"
+                        );
+                    }
+                    self.counted.deleted(&deleted);
+                }
                 None => return Err(error),
             }
         }

@@ -23,6 +23,9 @@ pub(super) struct Item {
     /// Size of its line, bytes.
     pub(super) bytes: u64,
     pub(super) at_ns: u64,
+    /// Policy was being asked, and this may have got there.
+    pub(super) asking: bool,
+    pub(super) event_id: String,
     /// What must be told in order: an activity, or what stands by itself.
     pub(super) lane: String,
     /// Whose it is.
@@ -32,10 +35,19 @@ pub(super) struct Item {
     pub(super) untold: Untold,
 }
 
+/// A line that says something of what policy was told.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// To be told, or being asked about.
+    Item(Item),
+    /// Policy answered about this event, or was not asked about it.
+    Ended(String),
+}
+
 /// What was read, and where reading goes on.
 #[derive(Debug)]
 pub(super) struct Piece {
-    pub(super) items: Vec<Item>,
+    pub(super) found: Vec<Found>,
     pub(super) next: Place,
 }
 
@@ -50,6 +62,9 @@ const LINE_MAX: u64 = 16 << 20;
 
 /// What every line with something untold has in it.
 const MARK: &[u8] = b",\"untold\":{";
+
+/// What a line begins with that says how an operation ended.
+const ENDED: &[u8] = b"{\"record\":\"completion\",";
 
 /// Up to where everything was told; `None` before the first time.
 pub(super) fn cursor(folder: &Path) -> io::Result<Option<Place>> {
@@ -70,7 +85,7 @@ pub(super) fn keep_cursor(folder: &Path, place: Place) -> io::Result<()> {
 /// Reads on at `from`; `end` is where the journal ends now.
 pub(super) fn read(folder: &Path, from: Place, end: Place) -> io::Result<Piece> {
     let mut read = Piece {
-        items: Vec::new(),
+        found: Vec::new(),
         next: from,
     };
     if from >= end {
@@ -104,7 +119,7 @@ pub(super) fn read(folder: &Path, from: Place, end: Place) -> io::Result<Piece> 
         if bytes == 0 {
             break;
         }
-        read.items.extend(item(&line, read.next, bytes));
+        read.found.extend(found(&line, read.next, bytes));
         read.next.offset = read.next.offset.saturating_add(bytes);
     }
     if closed && read.next.offset >= length {
@@ -139,6 +154,7 @@ pub(super) fn bytes_between(folder: &Path, from: Place, end: Place) -> io::Resul
 
 #[derive(Deserialize)]
 struct Line {
+    record: String,
     at_ns: u64,
     event_id: String,
     workflow_id: String,
@@ -153,21 +169,34 @@ struct Told {
     text: String,
 }
 
-fn item(line: &[u8], place: Place, bytes: u64) -> Option<Item> {
-    memchr::memmem::find(line, MARK)?;
-    let line: Line = match serde_json::from_slice(line) {
-        Ok(line) => line,
-        Err(error) => {
-            tracing::error!(%error, segment = place.segment, at = place.offset, "a report cannot be read from the journal and is not told to OpenBox Core");
-            return None;
-        }
+#[derive(Deserialize)]
+struct Ended {
+    event_id: String,
+}
+
+fn found(line: &[u8], place: Place, bytes: u64) -> Option<Found> {
+    let read = if memchr::memmem::find(line, MARK).is_some() {
+        serde_json::from_slice(line).map(|line| Found::Item(item(line, place, bytes)))
+    } else if line.starts_with(ENDED) {
+        serde_json::from_slice(line).map(|ended: Ended| Found::Ended(ended.event_id))
+    } else {
+        return None;
     };
+    read.inspect_err(|error| {
+        tracing::error!(%error, segment = place.segment, at = place.offset, "a report cannot be read from the journal and is not told to OpenBox Core");
+    })
+    .ok()
+}
+
+fn item(line: Line, place: Place, bytes: u64) -> Item {
     let own = line.activity_id.as_ref().unwrap_or(&line.event_id);
-    Some(Item {
+    Item {
         place,
         bytes,
         at_ns: line.at_ns,
+        asking: line.record == "asking",
         lane: format!("{}\n{}\n{own}", line.workflow_id, line.run_id),
+        event_id: line.event_id,
         workflow_id: line.workflow_id,
         run_id: line.run_id,
         activity_id: line.activity_id,
@@ -175,5 +204,5 @@ fn item(line: &[u8], place: Place, bytes: u64) -> Option<Item> {
             key: line.untold.key.into(),
             text: line.untold.text.into(),
         },
-    })
+    }
 }

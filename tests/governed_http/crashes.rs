@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,14 +19,19 @@ use crate::support::sidecar::{BINARY, Setup, Sidecar};
 use crate::support::until;
 use crate::support::wire::Wire;
 
-/// Kills, unless `OPENBOX_TEST_CRASHES` asks for more of them.
-const KILLS: u32 = 20;
+/// Kills of a sidecar that judges by itself and of one that asks Core, unless
+/// `OPENBOX_TEST_CRASHES` asks for more of them.
+const KILLS: (u32, u32) = (10, 10);
 const CLIENTS: u32 = 4;
+
+fn kills(unless_said: u32) -> u32 {
+    let said = std::env::var_os("OPENBOX_TEST_CRASHES");
+    said.map_or(unless_said, |said| said.to_str().unwrap().parse().unwrap())
+}
 
 #[test]
 fn nothing_a_client_was_told_is_lost_and_nothing_is_invented_by_kills_under_load() {
-    let kills = std::env::var_os("OPENBOX_TEST_CRASHES");
-    let kills = kills.map_or(KILLS, |kills| kills.to_str().unwrap().parse().unwrap());
+    let kills = kills(KILLS.0);
     let site = Origin::site();
     let mut sidecar = Setup::new()
         .policy(ALLOW)
@@ -56,6 +62,86 @@ fn nothing_a_client_was_told_is_lost_and_nothing_is_invented_by_kills_under_load
         assert!(sent.contains(path), "nobody asked for {path}");
         let times = completed.get(event).copied().unwrap_or_default();
         assert!(times <= 1, "{path} was completed {times} times");
+    }
+}
+
+/// Answers go out before Core has judged them, and Core takes every tenth
+/// outcome only in the end: at each kill there is some it is being asked about.
+#[test]
+fn core_hears_of_every_outcome_a_client_was_told_however_often_the_sidecar_is_killed() {
+    let kills = kills(KILLS.1);
+    let (core, site) = (Core::start(), Origin::site());
+    let taken = Arc::new(Mutex::new(HashSet::new()));
+    let (log, busy) = (taken.clone(), Arc::new(AtomicBool::new(true)));
+    let still_busy = busy.clone();
+    core.script(move |_, body| {
+        let span = &body["spans"][0];
+        if span["stage"] == "completed" {
+            let url = span["http_url"].as_str().unwrap().to_owned();
+            if still_busy.load(Ordering::Relaxed) && url.ends_with('7') {
+                return Say::Answer(503, String::new());
+            }
+            log.lock().unwrap().insert(url);
+        }
+        verdict("allow")
+    });
+    let config = "http: {completed: observe}\njournal: {segment_bytes: 65536}\n";
+    let mut sidecar = core_mode::setup(&core.url(), "closed", &site)
+        .config(config)
+        .start();
+    let (mut sent, mut told) = (HashSet::new(), HashSet::new());
+    for round in 0..kills {
+        let load = Load::start(&sidecar, &site, round);
+        std::thread::sleep(Duration::from_millis(rand::random_range(20..150)));
+        sidecar = sidecar.killed_and_started_again();
+        load.end(&mut sent, &mut told);
+        proved(&sidecar.state);
+    }
+    assert!(told.len() > usize::try_from(kills).unwrap(), "{told:?}");
+    busy.store(false, Ordering::Relaxed);
+    until("Core to be told", || {
+        let taken = taken.lock().unwrap();
+        let mut urls = told.iter().map(|path| site.url(path));
+        urls.all(|url| taken.contains(&url)).then_some(())
+    });
+    let (state, reports) = (sidecar.state.clone(), Reports::of(&core, &site));
+    sidecar.running.signal("TERM");
+    assert!(sidecar.running.ended().status.success());
+    proved(&state);
+    let (decided, _) = journal(&state);
+    for path in told.iter().chain(reports.completed.keys()) {
+        assert!(decided.contains_key(path), "{path} is not in the journal");
+        assert!(reports.started.contains(path), "{path} was not judged");
+        assert!(sent.contains(path), "nobody asked for {path}");
+    }
+    for (path, keys) in &reports.completed {
+        assert_eq!(keys.len(), 1, "{path} was reported under {keys:?}");
+    }
+}
+
+/// What Core was asked, by path.
+#[derive(Default)]
+struct Reports {
+    started: HashSet<String>,
+    /// The idempotency keys of each.
+    completed: HashMap<String, HashSet<String>>,
+}
+
+impl Reports {
+    fn of(core: &Core, site: &Origin) -> Self {
+        let mut reports = Self::default();
+        for (key, asked) in core.keyed("evaluate") {
+            let span = &asked["spans"][0];
+            let url = span["http_url"].as_str().unwrap();
+            let path = format!("/{}", url.strip_prefix(&site.url("/")).unwrap());
+            if span["stage"] == "started" {
+                reports.started.insert(path);
+            } else {
+                assert!(!key.is_empty(), "{asked}");
+                reports.completed.entry(path).or_default().insert(key);
+            }
+        }
+        reports
     }
 }
 
@@ -175,4 +261,38 @@ fn what_core_could_not_be_told_is_told_after_a_kill_once_core_is_back() {
             .count()
     };
     assert_eq!((of("/a"), of("/b"), of("/c"), of("/d")), (1, 1, 1, 2));
+}
+
+#[test]
+fn a_disk_that_is_full_refuses_what_needs_a_record_until_there_is_room() {
+    let site = Origin::site();
+    let sidecar = Setup::new()
+        .policy(ALLOW)
+        .state_on_a_disk("size=8m")
+        .reach(&site)
+        .start();
+    let get = |path: &str| sidecar.get(&site.url(path));
+    assert_eq!(get("/before").status(), 200);
+    let ballast = sidecar.state.join("ballast");
+    let filled = std::fs::write(&ballast, vec![0; 16 << 20]);
+    assert_eq!(
+        filled.unwrap_err().kind(),
+        std::io::ErrorKind::StorageFull,
+        "the disk is larger than said"
+    );
+    // What is left of the last page is soon used up.
+    let refused = until("the journal to take no more", || {
+        let answer = get("/during");
+        (answer.status() != 200).then_some(answer)
+    });
+    assert_eq!((refused.status(), &*refused.code()), (503, "not_recorded"));
+    let heard = site.heard().len();
+    assert_eq!(get("/during").code(), "not_recorded");
+    assert_eq!(site.heard().len(), heard, "it left without a record");
+    let log = sidecar.running.err();
+    assert!(log.contains("the journal takes no records"), "{log}");
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(get("/after").status(), 200);
+    let log = sidecar.running.err();
+    assert!(log.contains("takes records again"), "{log}");
 }

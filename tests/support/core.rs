@@ -36,8 +36,11 @@ type Script = Box<dyn Fn(&str, &Value) -> Say + Send>;
 pub(crate) struct Core {
     origin: Origin,
     script: Arc<Mutex<Script>>,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
+
+/// One question: its route, its idempotency key, its body.
+type Asked = (String, String, Value);
 
 impl Core {
     /// Accepts every key and allows everything.
@@ -55,7 +58,9 @@ impl Core {
                     .unwrap_or_default()
                     .to_owned();
                 let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
-                log.lock().unwrap().push((route.clone(), body.clone()));
+                let key = request.get("idempotency-key").unwrap_or_default();
+                let question = (route.clone(), key.to_owned(), body.clone());
+                log.lock().unwrap().push(question);
                 let say = match route.as_str() {
                     "validate" => Say::Answer(200, r#"{"valid":true}"#.to_owned()),
                     route => told.lock().unwrap()(route, &body),
@@ -99,9 +104,17 @@ impl Core {
 
     /// Bodies of all questions to `route` so far.
     pub(crate) fn asked(&self, route: &str) -> Vec<Value> {
+        let asked = self.keyed(route);
+        asked.into_iter().map(|(_, body)| body).collect()
+    }
+
+    /// The same, each with the idempotency key it came under.
+    pub(crate) fn keyed(&self, route: &str) -> Vec<(String, Value)> {
         let asked = self.asked.lock().unwrap();
-        let bodies = asked.iter().filter(|(r, _)| r == route);
-        bodies.map(|(_, body)| body.clone()).collect()
+        let questions = asked.iter().filter(|(r, ..)| r == route);
+        questions
+            .map(|(_, key, body)| (key.clone(), body.clone()))
+            .collect()
     }
 }
 

@@ -170,14 +170,15 @@ fn shorter(question: Question<'_>, size: Size) -> (Vec<u8>, Option<JsonText>) {
 }
 
 /// What is kept of `question`: no bodies, which are not stored. What has not
-/// happened needs no telling.
+/// happened needs no telling. Its key is that of the whole: where that got to
+/// Core before, this is the same report again.
 pub(super) fn untold(question: Question<'_>) -> Option<Untold> {
     if let Question::Started(_) = question {
         return None;
     }
     let (text, _) = text(question, Size::Minimal);
     Some(Untold {
-        key: key(question, Size::Minimal).to_str().ok()?.into(),
+        key: key(question, Size::Full).to_str().ok()?.into(),
         text: String::from_utf8(text).ok()?.into(),
     })
 }

@@ -144,6 +144,11 @@ impl PolicyBackend for CoreClient {
     }
 
     fn untold(&self, question: Question<'_>) -> Option<Untold> {
+        if let Question::Completed(operation, _) = question
+            && passage::ruling(operation, self.client.url()).is_some()
+        {
+            return None;
+        }
         ask::untold(question)
     }
 
