@@ -6,6 +6,11 @@ use crate::state::Change;
 
 /// Ends the gate of `world`, and begins another where it was.
 async fn restarted(world: World, policy: Scripted) -> World {
+    World::at(ended(world).await, policy, settings())
+}
+
+/// Ends the gate of `world`; what it leaves.
+async fn ended(world: World) -> TempDir {
     let World {
         gate,
         policy: _,
@@ -17,7 +22,7 @@ async fn restarted(world: World, policy: Scripted) -> World {
     let ended = Arc::downgrade(&gate.inner);
     drop(gate);
     assert!(ended.upgrade().is_none(), "something still has the gate");
-    World::at(folder, policy, settings())
+    folder
 }
 
 /// Asks for a person, and loses its client.
@@ -107,15 +112,7 @@ async fn a_clock_that_was_set_back_lengthens_no_approval() {
     let world = world(asks(1));
     abandoned(&world).await;
     let asked = world.gate.approvals().pop().unwrap();
-    let World {
-        gate,
-        policy: _,
-        folder,
-        housekeeping,
-    } = world;
-    housekeeping.abort();
-    all_wait().await;
-    drop(gate);
+    let folder = ended(world).await;
     let metrics = Arc::new(Metrics::new().unwrap());
     let (store, restored) = Store::open(folder.path(), metrics.clone()).unwrap();
     let hours = Duration::from_secs(5 * 3_600);

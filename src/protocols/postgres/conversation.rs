@@ -27,6 +27,7 @@ use crate::metrics::Passage;
 use crate::process::clock;
 use crate::protocols::sql::TEXT_BYTES_MAX;
 
+use super::binding;
 use super::outbox::Outbox;
 use super::refuse::Poison;
 use super::statement::{Named, Names, Reading, Text};
@@ -231,6 +232,8 @@ pub(super) struct Conversation {
     key: Option<Bytes>,
     /// Answered in front of the server's first message, once.
     negotiated: Option<Bytes>,
+    /// Whether mechanisms with channel binding are left out of the server's offer.
+    unbound: bool,
 }
 
 impl Conversation {
@@ -250,7 +253,13 @@ impl Conversation {
             farewell: false,
             key: None,
             negotiated,
+            unbound: false,
         }
+    }
+
+    /// The client and the server see different channels; see [`binding`].
+    pub(super) fn leave_out_channel_binding(&mut self) {
+        self.unbound = true;
     }
 
     /// Whether a transaction is open: a hold keeps its locks.
@@ -809,12 +818,19 @@ impl Conversation {
             b'K' => self.key = Some(Bytes::copy_from_slice(body)),
             _ => {}
         }
+        let unbound = (tag == b'R' && self.unbound)
+            .then(|| binding::without(body))
+            .flatten();
         match self.negotiated.take() {
             // Ours names everything that was not passed on, and the newest
             // version that both sides speak is no newer than ours.
             Some(ours) if tag == b'v' => Ok(Some(Reply::Instead(ours))),
+            Some(ours) if unbound.is_some() => {
+                let both = [ours, unbound.unwrap_or_default()].concat();
+                Ok(Some(Reply::Instead(both.into())))
+            }
             Some(ours) if tag != b'E' => Ok(Some(Reply::InFront(ours))),
-            Some(_) | None => Ok(None),
+            Some(_) | None => Ok(unbound.map(Reply::Instead)),
         }
     }
 
