@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome, Refusal};
+use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
 use crate::gate::Permit;
 use crate::metrics::Passage;
 use crate::process::clock;
@@ -33,8 +33,9 @@ use super::refuse::Poison;
 use super::statement::{Named, Names, Reading, Text};
 use super::wire::{Cursor, Fields, HEAD, WireError, head, message, rows};
 
-/// Longest `Query` or `Parse` that is read, bytes: more than a text that is
-/// understood, so that one of those is told from one that is cut.
+/// How much of a `Query` or `Parse` is read, bytes: more than a text that is
+/// understood, so that one of those is told from one that is cut. What is longer
+/// is opaque, and its rest passes once it is permitted.
 const STATEMENT_BYTES_MAX: usize = TEXT_BYTES_MAX + (64 << 10);
 /// Longest message that only names something, bytes.
 const SMALL_BYTES_MAX: usize = 64 << 10;
@@ -57,8 +58,6 @@ pub(super) enum Step {
     Drop,
     /// Ask the gate.
     Ask(Box<Ask>),
-    /// Replace it: it cannot be judged.
-    Refuse(Kind, Refusal),
     /// The client is done; forward it and end.
     Goodbye(Bytes),
 }
@@ -84,8 +83,6 @@ pub(super) enum Kind {
     Execute(Box<[u8]>),
     /// This portal of an opaque statement: planning may already run functions.
     Bind(Box<[u8]>),
-    /// Reads a text that is too long.
-    Parse,
     Call,
 }
 
@@ -437,12 +434,14 @@ impl Conversation {
     }
 
     fn query(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        if body > STATEMENT_BYTES_MAX {
-            return Ok(self.too_long(Kind::Query, body, input));
-        }
-        let Some(bytes) = whole(body, input) else {
+        let seen = body.min(STATEMENT_BYTES_MAX);
+        let Some(bytes) = whole(seen, input) else {
             return Ok(Step::More);
         };
+        if seen < body {
+            self.tail = rest_of(body, seen);
+            return Ok(ask(Kind::Query, Text::too_long(), None, bytes));
+        }
         let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Query");
         let text = cursor.text()?;
         cursor.finish()?;
@@ -456,14 +455,18 @@ impl Conversation {
     }
 
     fn parse(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        if body > STATEMENT_BYTES_MAX {
-            return Ok(self.too_long(Kind::Parse, body, input));
-        }
-        let Some(bytes) = whole(body, input) else {
+        let seen = body.min(STATEMENT_BYTES_MAX);
+        let Some(bytes) = whole(seen, input) else {
             return Ok(Step::More);
         };
         let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Parse");
-        let (name, text) = (cursor.name()?, cursor.text()?);
+        let name = cursor.name()?;
+        if seen < body {
+            self.tail = rest_of(body, seen);
+            self.owed.push_back(Owed::Parse(name, Text::too_long()));
+            return Ok(Step::Pass(bytes, Passage::DatabasePreparation));
+        }
+        let text = cursor.text()?;
         let types = u16::from_be_bytes(cursor.array()?);
         for _ in 0..types {
             cursor.array::<4>()?;
@@ -472,13 +475,6 @@ impl Conversation {
         let text = self.reading.read(text, self.is_unsettled());
         self.owed.push_back(Owed::Parse(name, text));
         Ok(Step::Pass(bytes, Passage::DatabasePreparation))
-    }
-
-    fn too_long(&mut self, kind: Kind, body: usize, input: &mut BytesMut) -> Step {
-        input.advance(HEAD);
-        self.tail = (body, Tail::Drop);
-        let why = "the statement is too long to be understood";
-        Step::Refuse(kind, Refusal::Unjudgeable(why.into()))
     }
 
     fn bind(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
@@ -500,19 +496,10 @@ impl Conversation {
             hash.update(cursor.rest());
             hash.finalize().into()
         });
-        let rest = body.saturating_sub(seen);
+        self.tail = rest_of(body, seen);
         if text.is_opaque() {
-            if !all {
-                self.tail = (rest, Tail::Drop);
-                let why = "an opaque statement with values too long to be held";
-                return Ok(Step::Refuse(
-                    Kind::Bind(portal),
-                    Refusal::Unjudgeable(why.into()),
-                ));
-            }
             return Ok(ask(Kind::Bind(portal), text, digest, bytes));
         }
-        self.tail = (rest, Tail::Pass(Passage::DatabasePreparation));
         self.owed.push_back(Owed::Bind(
             portal,
             Portal {
@@ -583,9 +570,8 @@ impl Conversation {
         };
         let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "FunctionCall");
         let function = u32::from_be_bytes(cursor.array()?);
-        let rest = body.saturating_sub(seen);
-        self.tail = (rest, Tail::Pass(Passage::DatabasePreparation));
-        let digest = (rest == 0).then(|| Sha256::digest(&bytes).into());
+        self.tail = rest_of(body, seen);
+        let digest = (seen == body).then(|| Sha256::digest(&bytes).into());
         Ok(Step::Ask(Box::new(Ask {
             kind: Kind::Call,
             text: Text::unknown(),
@@ -661,7 +647,6 @@ impl Conversation {
                     running: Some(running),
                 },
             ),
-            Kind::Parse => Owed::Parse(Box::default(), text),
             Kind::Call => Owed::Call(Some(running)),
         });
     }
@@ -683,25 +668,25 @@ impl Conversation {
         let execute = poison.execute();
         let poisoned = Executing::Poisoned(Box::new(poison));
         self.owed.push_back(Owed::Execute(Box::default(), poisoned));
-        if matches!(kind, Kind::Call) {
-            // Its arguments go nowhere.
-            self.tail.1 = Tail::Drop;
-        }
+        self.drop_rest();
         match kind {
             Kind::Query | Kind::Call => {
                 self.owed.push_back(Owed::Sync);
                 [execute, message(b'S', &[])].concat().into()
             }
-            Kind::Execute(_) | Kind::Bind(_) | Kind::Parse => execute,
+            Kind::Execute(_) | Kind::Bind(_) => execute,
         }
     }
 
     /// What was asked last no longer has a place: the server discards it.
-    pub(super) fn overtaken(&mut self, kind: &Kind, permit: Permit) {
-        if matches!(kind, Kind::Call) {
-            self.tail.1 = Tail::Drop;
-        }
+    pub(super) fn overtaken(&mut self, permit: Permit) {
+        self.drop_rest();
         Running::new(permit).skipped();
+    }
+
+    /// The rest of what was asked last goes nowhere, as its beginning did not.
+    pub(super) fn drop_rest(&mut self) {
+        self.tail.1 = Tail::Drop;
     }
 
     // ------------------------------------------------------------ the server
@@ -1026,6 +1011,12 @@ enum Reply {
     Forward,
     Instead(Bytes),
     InFront(Bytes),
+}
+
+/// What passes once the beginning of a message has been dealt with.
+fn rest_of(body: usize, seen: usize) -> (usize, Tail) {
+    let passes = Tail::Pass(Passage::DatabasePreparation);
+    (body.saturating_sub(seen), passes)
 }
 
 fn ask(kind: Kind, text: Text, digest: Option<[u8; 32]>, bytes: Bytes) -> Step {
