@@ -4,7 +4,7 @@ use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
 use crate::gate::Permit;
 use crate::process::clock;
 
-use super::super::wire::Fields;
+use super::super::wire::{Fields, TEXT_CHARS_MAX};
 
 /// An admitted execution, and what is known of how it goes.
 #[derive(Debug)]
@@ -59,15 +59,49 @@ impl Running {
     }
 }
 
-/// A message of the server without what somebody wrote: values stand in quotes.
+/// A message of the server without what somebody wrote. Names and values stand in
+/// quotes, in those of its language; a value may have quotes of its own, so
+/// everything from the first to the last is left out.
 fn masked(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    for (at, part) in text.split('"').enumerate() {
-        if at > 0 {
-            masked.push('"');
+    const QUOTES: [char; 11] = ['"', '\'', '`', '«', '»', '„', '“', '”', '‚', '‘', '’'];
+    let Some(first) = text.find(QUOTES) else {
+        return text.to_owned();
+    };
+    let last = text.rfind(QUOTES).filter(|last| *last > first);
+    // What does not end was cut.
+    let behind = last.filter(|_| text.chars().count() < TEXT_CHARS_MAX);
+    let behind = behind.and_then(|last| text.get(last..)).unwrap_or_default();
+    let before = text.get(..first).unwrap_or_default();
+    let behind = behind.trim_start_matches(QUOTES);
+    format!("{before}\"…\"{behind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_in_the_messages_of_errors_are_left_out_whatever_their_quotes() {
+        let cut = format!("{:x<500}", "bad: \"a\" secret");
+        for (text, expected) in [
+            ("division by zero", "division by zero"),
+            (
+                "relation \"orders\" does not exist",
+                "relation \"…\" does not exist",
+            ),
+            (
+                "invalid input syntax: \"a\" secret \"b\"",
+                "invalid input syntax: \"…\"",
+            ),
+            (
+                "ungültige Eingabe: „secret“ hier",
+                "ungültige Eingabe: \"…\" hier",
+            ),
+            ("syntaxe invalide : « secret »", "syntaxe invalide : \"…\""),
+            ("it's over", "it\"…\""),
+            (&cut, "bad: \"…\""),
+        ] {
+            assert_eq!(masked(text), expected, "{text}");
         }
-        // Names stand in pairs of quotes, and so do values.
-        masked.push_str(if at % 2 == 0 { part } else { "…" });
     }
-    masked
 }
