@@ -26,9 +26,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::domain::Refusal;
-use crate::gate::Permit;
+use crate::gate::{Cleared, Permit};
 use crate::metrics::Passage;
 
+use super::limits;
 use super::refuse::Poison;
 use super::statement::{Names, Reading, Text};
 use super::wire::message;
@@ -246,7 +247,7 @@ impl Conversation {
         })
     }
 
-    /// The gate said yes to what was asked last.
+    /// The gate said yes to what was asked last. What is sent of `cleared`.
     pub(super) fn granted(
         &mut self,
         kind: Kind,
@@ -254,12 +255,22 @@ impl Conversation {
         digest: Option<[u8; 32]>,
         permit: Permit,
         names: Meaning,
-    ) {
+        cleared: Cleared<Bytes>,
+    ) -> Bytes {
         if names == Meaning::MayChange && text.renames() {
             self.names_are_uncertain();
         }
         self.executed = true;
-        let running = Running::new(permit);
+        let mut bytes = cleared.into_inner();
+        let limit = limits::row_limit(&permit, &kind, &text);
+        let mut running = Running::new(permit);
+        if let (Some(mut limit), Kind::Execute(portal)) = (limit, &kind) {
+            bytes = limit.fit(&bytes);
+            running.limit = Some(limit);
+            if let Ok(Some(portal)) = self.portal(portal) {
+                portal.spent = true;
+            }
+        }
         self.owed.push_back(match kind {
             Kind::Query => Owed::Query(Some(running)),
             Kind::Execute(portal) => Owed::Execute(portal, Executing::Running(running)),
@@ -269,11 +280,13 @@ impl Conversation {
                     text,
                     digest,
                     running: Some(running),
+                    spent: false,
                 },
             ),
             Kind::Parse => Owed::Parse(Box::default(), text),
             Kind::Call => Owed::Call(Some(running)),
         });
+        bytes
     }
 
     /// What may prepare statements by SQL may give their names other texts.

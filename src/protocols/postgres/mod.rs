@@ -4,11 +4,12 @@
 //! A connection passes through these files in this order: [`serve`] accepts,
 //! [`startup`] reads how it begins, [`session`] dials and moves bytes,
 //! [`conversation`] says what they are and what is owed, [`describe`] tells
-//! policy, [`refuse`] says no, [`cancel`] ends what a client no longer wants.
+//! policy, [`limits`] knows what may be asked of an execution, [`refuse`] says no, [`cancel`] ends what a client no longer wants.
 
 mod cancel;
 mod conversation;
 mod describe;
+mod limits;
 mod outbox;
 mod refuse;
 mod serve;

@@ -25,6 +25,7 @@ use crate::session::{Claim, Session};
 use super::cancel::{Cancellable, Registered};
 use super::conversation::{Ask, Conversation, Kind, Meaning, Step};
 use super::describe::{self, Place};
+use super::limits;
 use super::outbox::Outbox;
 use super::refuse::{self, Poison};
 use super::startup::Start;
@@ -423,11 +424,12 @@ impl<'a> Relay<'a> {
         let any_function = describe::is_any_function(&asked.kind, asked.function);
         let event = operation.id;
         let settings = &self.shared.settings;
-        let terms = terms(if self.talk.in_transaction() {
+        let hold_within = if self.talk.in_transaction() {
             settings.hold_in_transaction_within
         } else {
             settings.hold_within
-        });
+        };
+        let terms = limits::terms(&asked.kind, &asked.text, hold_within);
         let gate = self.shared.gate.clone();
         let status = self.talk.settled_status();
         let Ask {
@@ -490,15 +492,16 @@ impl<'a> Relay<'a> {
         let Some(cleared) = asked.held.release(&permit) else {
             return Err(Ended::Mismatched);
         };
-        self.to_server.push_cleared(cleared);
         let names = match asked.kind {
             Kind::Call if !asked.any_function => Meaning::Stays,
             Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) | Kind::Parse => {
                 Meaning::MayChange
             }
         };
-        self.talk
-            .granted(asked.kind, asked.text, asked.digest, permit, names);
+        let sent = self
+            .talk
+            .granted(asked.kind, asked.text, asked.digest, permit, names, cleared);
+        self.to_server.push(sent);
         Ok(())
     }
 

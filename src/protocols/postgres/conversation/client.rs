@@ -221,6 +221,7 @@ impl Conversation {
                 text,
                 digest,
                 running: None,
+                spent: false,
             },
         ));
         Ok(Step::Pass(bytes, Passage::DatabasePreparation))
@@ -242,9 +243,19 @@ impl Conversation {
                 return Ok(Step::More);
             }
         };
+        if known.spent {
+            let why = "no more rows of this portal may be read";
+            let refusal = Refusal::ConstraintNotApplicable(why.into());
+            return Ok(Step::Refuse(Kind::Execute(portal), refusal));
+        }
         let (text, digest) = (known.text.clone(), known.digest);
         // Decided already: at `Bind`, or when it began.
-        if let Some(running) = known.running.take() {
+        if let Some(mut running) = known.running.take() {
+            known.spent = running.limit.is_some();
+            let bytes = match &mut running.limit {
+                Some(limit) => limit.fit(&bytes),
+                None => bytes,
+            };
             let executing = Executing::Running(running);
             self.owed.push_back(Owed::Execute(portal, executing));
             return Ok(Step::Pass(bytes, Passage::DatabaseFlow));

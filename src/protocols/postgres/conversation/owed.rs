@@ -31,6 +31,9 @@ pub(super) struct Portal {
     pub(super) digest: Option<[u8; 32]>,
     /// Admitted at `Bind` already, or stopped at its row limit.
     pub(super) running: Option<Running>,
+    /// No more rows may come of it; or how many, is known once those under way
+    /// have come.
+    pub(super) spent: bool,
 }
 
 impl Named for Portal {

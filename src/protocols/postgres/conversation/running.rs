@@ -4,6 +4,7 @@ use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
 use crate::gate::Permit;
 use crate::process::clock;
 
+use super::super::limits::RowLimit;
 use super::super::wire::{Fields, TEXT_CHARS_MAX};
 
 /// An admitted execution, and what is known of how it goes.
@@ -12,6 +13,8 @@ pub(super) struct Running {
     permit: Permit,
     rows: Option<u64>,
     error: Option<Box<str>>,
+    /// What CONSTRAIN leaves it.
+    pub(super) limit: Option<RowLimit>,
 }
 
 impl Running {
@@ -20,6 +23,7 @@ impl Running {
             permit,
             rows: None,
             error: None,
+            limit: None,
         }
     }
 

@@ -4,8 +4,9 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::domain::Outcome;
 
+use super::super::limits::RowLimit;
 use super::super::outbox::Outbox;
-use super::super::wire::{Cursor, Fields, HEAD, WireError, head, rows};
+use super::super::wire::{Cursor, Fields, HEAD, WireError, head, message, rows};
 use super::owed::{Executing, Owed, Portal};
 use super::{Conversation, SMALL_BYTES_MAX};
 
@@ -95,7 +96,7 @@ impl Conversation {
         match tag {
             b'Z' => self.ready(body)?,
             b'C' | b'I' => self.complete(tag, body)?,
-            b's' => self.suspended()?,
+            b's' => return self.suspended(),
             b'E' => return Ok(self.error(body, whole)),
             b'S' => {
                 let mut cursor = Cursor::new(body, "ParameterStatus");
@@ -207,17 +208,27 @@ impl Conversation {
     }
 
     /// The row limit was reached: an `Execute` of the same portal goes on.
-    fn suspended(&mut self) -> Result<(), WireError> {
+    fn suspended(&mut self) -> Result<Reply, WireError> {
         let Some(Owed::Execute(name, executing)) = self.owed.pop_front() else {
             return Err(WireError::Unexpected("server", b's'));
         };
-        if let Executing::Running(running) = executing {
+        if let Executing::Running(mut running) = executing {
+            let reached = running.limit.as_mut().and_then(RowLimit::reached);
+            if let Some(rows) = reached {
+                running.counted(Some(rows.into()));
+                running.settle(Outcome::Answered);
+                let tag = format!("SELECT {rows}");
+                return Ok(Reply::Instead(message(b'C', &[tag.as_bytes(), b"\0"])));
+            }
             match self.portals.get_mut(&name) {
-                Some(portal) => portal.running = Some(running),
+                Some(portal) => {
+                    portal.spent = false;
+                    portal.running = Some(running);
+                }
                 None => running.settle(Outcome::Answered),
             }
         }
-        Ok(())
+        Ok(Reply::Forward)
     }
 
     fn error(&mut self, body: &[u8], whole: bool) -> Reply {
