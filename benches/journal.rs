@@ -12,6 +12,8 @@
     reason = "a benchmark that goes wrong must stop, and its figures are what it prints"
 )]
 
+mod exchange;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -19,10 +21,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use openbox_sidecar::domain::{
-    Action, Answer, Attribution, Capture, Captured, Completion, Context, Headers, HttpAnswer,
-    HttpCall, Operation, OperationId, Outcome, SpanId, Timestamp, TraceId,
-};
 use openbox_sidecar::journal::record::Decided;
 use openbox_sidecar::journal::{Durability, Journal, Record, Settings};
 
@@ -95,7 +93,7 @@ fn measured(durability: Durability, threads: usize, each: Duration) -> (f64, f64
 }
 
 fn write_until(ended: &AtomicBool, written: &AtomicU64, journal: &Journal) {
-    let (operation, completion) = exchange();
+    let (operation, completion) = (exchange::request("POST", "/items"), exchange::answer());
     let decided = Decided {
         decision: "allow",
         ruling: None,
@@ -139,54 +137,4 @@ fn cpu() -> Duration {
         .map(|field| field.parse::<u64>().unwrap())
         .sum();
     Duration::from_millis(ticks * 10)
-}
-
-fn exchange() -> (Operation, Completion) {
-    let mut headers = Headers::default();
-    headers.push("content-type", "application/json");
-    let body = Capture {
-        text: Some("{\"item\": \"value\"}, ".repeat(54)),
-        bytes: 1_026,
-        digest: None,
-        state: Captured::Whole,
-    };
-    let operation = Operation {
-        id: OperationId::new(1, 1),
-        trace: TraceId(1),
-        span: SpanId(1),
-        parent: None,
-        started_at: Timestamp(1_700_000_000_000_000_000),
-        context: Arc::new(Context {
-            workflow_id: "workflow".into(),
-            run_id: "run".into(),
-            workflow_type: "agent".into(),
-            task_queue: "openbox-sidecar".into(),
-            activity: None,
-        }),
-        attribution: Attribution::OwnSession,
-        fingerprint: None,
-        action: Action::Http(HttpCall {
-            method: "POST".into(),
-            url: "http://origin.example.com:8080/items?page=1".into(),
-            scheme: "http",
-            host: "origin.example.com".into(),
-            port: 8080,
-            path: "/items".into(),
-            headers: headers.clone(),
-            body: body.clone(),
-            tool: None,
-        }),
-        reported: None,
-    };
-    let completion = Completion {
-        ended_at: Timestamp(1_700_000_000_100_000_000),
-        outcome: Outcome::Answered,
-        answer: Some(Answer::Http(HttpAnswer {
-            status: 200,
-            headers,
-            body,
-        })),
-        error: None,
-    };
-    (operation, completion)
 }

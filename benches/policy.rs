@@ -8,13 +8,10 @@
     reason = "a benchmark that goes wrong must stop"
 )]
 
-use std::sync::Arc;
+mod exchange;
 
 use divan::Bencher;
-use openbox_sidecar::domain::{
-    Action, Answer, Attribution, Capture, Captured, Completion, Context, Headers, HttpAnswer,
-    HttpCall, Operation, OperationId, Outcome, SpanId, Timestamp, TraceId,
-};
+use openbox_sidecar::domain::{Completion, Operation};
 use openbox_sidecar::policy::local::{LocalPolicy, Settings};
 use openbox_sidecar::policy::{Judging, PolicyBackend, Question};
 
@@ -109,60 +106,6 @@ fn judge(bencher: Bencher<'_, '_>, kind: &str, settings: Settings) {
 
 fn operation(kind: &str) -> (Operation, Option<Completion>) {
     let (method, stage) = kind.split_once(' ').expect("a method and a stage");
-    let mut headers = Headers::default();
-    headers.push("accept", "*/*");
-    headers.push("user-agent", "python-requests/2.32");
-    headers.push("content-type", "application/json");
-    let operation = Operation {
-        id: OperationId::new(1, 1),
-        trace: TraceId(1),
-        span: SpanId(1),
-        parent: None,
-        started_at: Timestamp(1_700_000_000_000_000_000),
-        context: Arc::new(Context {
-            workflow_id: "workflow".into(),
-            run_id: "run".into(),
-            workflow_type: "agent".into(),
-            task_queue: "openbox-sidecar".into(),
-            activity: None,
-        }),
-        attribution: Attribution::OwnSession,
-        fingerprint: None,
-        action: Action::Http(HttpCall {
-            method: method.into(),
-            url: "http://origin.example.com:8080/items?page=1".into(),
-            scheme: "http",
-            host: "origin.example.com".into(),
-            port: 8080,
-            path: "/items".into(),
-            headers: headers.clone(),
-            body: if method == "POST" {
-                kilobyte()
-            } else {
-                Capture::default()
-            },
-            tool: None,
-        }),
-        reported: None,
-    };
-    let completion = (stage == "completed").then(|| Completion {
-        ended_at: Timestamp(1_700_000_000_100_000_000),
-        outcome: Outcome::Answered,
-        answer: Some(Answer::Http(HttpAnswer {
-            status: 200,
-            headers,
-            body: kilobyte(),
-        })),
-        error: None,
-    });
-    (operation, completion)
-}
-
-fn kilobyte() -> Capture {
-    Capture {
-        text: Some("{\"item\": \"value\"}, ".repeat(54)),
-        bytes: 1_026,
-        digest: None,
-        state: Captured::Whole,
-    }
+    let completion = (stage == "completed").then(exchange::answer);
+    (exchange::request(method, "/items"), completion)
 }

@@ -12,16 +12,15 @@
     reason = "a benchmark that goes wrong must stop, and its figures are what it prints"
 )]
 
+mod exchange;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use openbox_sidecar::domain::{
-    Action, ApprovalId, Attribution, Capture, Captured, Context, Headers, HttpCall, Operation,
-    OperationId, SpanId, Timestamp, TraceId,
-};
+use openbox_sidecar::domain::{ApprovalId, Timestamp};
 use openbox_sidecar::gate::{
     Constraints, Decision, FailMode, Gate, Govern, HaltScope, Housekeeping, Parts,
     Settings as GateSettings, Terms,
@@ -101,7 +100,7 @@ async fn woken(gate: &Gate, waiting: Vec<Waiting>) -> Duration {
     let mut of_each: std::collections::HashMap<String, Waiting> = waiting
         .into_iter()
         .enumerate()
-        .map(|(n, task)| (url(n), task))
+        .map(|(n, task)| (path(n), task))
         .collect();
     let every = gate.approvals().len() / WOKEN;
     let chosen: Vec<(ApprovalId, String)> = gate
@@ -110,13 +109,14 @@ async fn woken(gate: &Gate, waiting: Vec<Waiting>) -> Duration {
         .step_by(every)
         .take(WOKEN)
         .map(|view| {
-            let url = view.summary.rsplit(' ').next().unwrap();
-            (view.id.clone(), url.to_owned())
+            let (_, url) = view.summary.split_once(":8080").unwrap();
+            let (path, _) = url.split_once('?').unwrap();
+            (view.id.clone(), path.to_owned())
         })
         .collect();
     let mut slowest = Duration::ZERO;
-    for (id, url) in chosen {
-        let task = of_each.remove(&url).unwrap();
+    for (id, path) in chosen {
+        let task = of_each.remove(&path).unwrap();
         let began = Instant::now();
         gate.approve(&id, "bench").unwrap();
         let (decision, at) = task.await.unwrap();
@@ -124,7 +124,7 @@ async fn woken(gate: &Gate, waiting: Vec<Waiting>) -> Duration {
             panic!("not let through: {decision:?}")
         };
         slowest = slowest.max(at.duration_since(began));
-        drop(permit);
+        permit.report(exchange::answer());
     }
     for (_, task) in of_each {
         task.abort();
@@ -132,11 +132,16 @@ async fn woken(gate: &Gate, waiting: Vec<Waiting>) -> Duration {
     slowest
 }
 
+/// What the approval of the request with this number is called by.
+fn path(number: usize) -> String {
+    format!("/items/{number}")
+}
+
 fn admit(gate: &Gate, number: usize) -> Waiting {
     let gate = gate.clone();
     tokio::spawn(async move {
         let session = gate.registry().own().clone();
-        let operation = Box::new(operation(number, session.context.clone()));
+        let operation = Box::new(exchange::request("POST", &path(number)));
         let decision = gate.admit(operation, session, &TERMS).await;
         (decision, Instant::now())
     })
@@ -153,7 +158,7 @@ fn opened(folder: &Path) -> (Gate, Housekeeping) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let (state, restored) = Store::open(folder, metrics.clone()).unwrap();
     let sessions = SessionSettings {
-        own: (*context()).clone(),
+        own: (*exchange::context()).clone(),
         unattributed: Unattributed::Session,
         runs_max: 10,
         activities_max: 10,
@@ -179,51 +184,4 @@ fn opened(folder: &Path) -> (Gate, Housekeeping) {
     });
     gate.restore(restored);
     (gate, housekeeping)
-}
-
-fn context() -> Arc<Context> {
-    Arc::new(Context {
-        workflow_id: "workflow".into(),
-        run_id: "run".into(),
-        workflow_type: "agent".into(),
-        task_queue: "openbox-sidecar".into(),
-        activity: None,
-    })
-}
-
-fn url(number: usize) -> String {
-    format!("http://origin.example.com:8080/items/{number}")
-}
-
-fn operation(number: usize, context: Arc<Context>) -> Operation {
-    let mut headers = Headers::default();
-    headers.push("content-type", "application/json");
-    headers.push("user-agent", "python-requests/2.32");
-    Operation {
-        id: OperationId::new(1, u128::try_from(number).unwrap()),
-        trace: TraceId(1),
-        span: SpanId(1),
-        parent: None,
-        started_at: Timestamp(1_700_000_000_000_000_000),
-        context,
-        attribution: Attribution::OwnSession,
-        fingerprint: None,
-        action: Action::Http(HttpCall {
-            method: "POST".into(),
-            url: url(number).into(),
-            scheme: "http",
-            host: "origin.example.com".into(),
-            port: 8080,
-            path: format!("/items/{number}").into(),
-            headers,
-            body: Capture {
-                text: Some("{\"item\": \"value\"}, ".repeat(54)),
-                bytes: 1_026,
-                digest: None,
-                state: Captured::Whole,
-            },
-            tool: None,
-        }),
-        reported: None,
-    }
 }

@@ -13,10 +13,13 @@ need() { # command, Debian package
 need curl curl
 need python3 python3
 need node nodejs
+need npm npm
 need cc gcc
 # Its programs are on no PATH.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 need psql postgresql-client
+need redis-server redis-server
+need redis-cli redis-tools
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then
 	missing+=(python3-venv)
 fi
@@ -52,6 +55,17 @@ environment() { # folder, list, what it is
 }
 environment .venv tests/requirements.txt "Python clients"
 environment .venv-compat tests/compat/requirements.txt "OpenBox SDKs"
+
+# Beside what drives them, where Node looks for them. A kept folder is kept.
+if ! cmp -s tests/clients/package.json tests/clients/node_modules/installed.json; then
+	echo "Node clients: the list in tests/clients/package.json"
+	rm -rf tests/clients/node_modules
+	if ! npm install --prefix tests/clients --no-package-lock --no-audit --no-fund --silent; then
+		echo "cannot install the Node clients of tests/clients/package.json" >&2
+		exit 1
+	fi
+	cp tests/clients/package.json tests/clients/node_modules/installed.json
+fi
 
 if ! { command -v cargo-deny || command -v .tools/bin/cargo-deny; } >/dev/null 2>&1; then
 	echo "cargo-deny $DENY_VERSION: built once, into .tools/"

@@ -37,6 +37,7 @@ use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
 use crate::protocols::http::{self, HttpProxy};
 use crate::protocols::postgres::{self, PostgresRelay};
+use crate::protocols::redis::{self, RedisRelay};
 use crate::redact::Secret;
 use crate::session::{Registry, Run, RunKey};
 use crate::state::{Change, Restored, Store};
@@ -105,6 +106,8 @@ pub struct View {
     pub addresses: Addresses,
     /// The PostgreSQL servers that it governs, each with where it listens.
     pub postgres: Vec<postgres::Upstream>,
+    /// The same of Redis.
+    pub redis: Vec<redis::Upstream>,
     /// One line: who judges, and from where.
     pub policy: String,
     /// What happens while Core gives no answer: `open` or `closed`.
@@ -173,6 +176,7 @@ struct Serving {
     sockets: Sockets,
     proxy: HttpProxy,
     postgres: Option<PostgresRelay>,
+    redis: Option<RedisRelay>,
     agent: Router,
     operator: Router,
     health: Router,
@@ -186,6 +190,7 @@ struct Sockets {
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(net::listen::Bound, postgres::Upstream)>,
+    redis: Vec<(net::listen::Bound, redis::Upstream)>,
 }
 
 /// Loads what `mode` names, to see whether it loads. Describes it in one line.
@@ -256,8 +261,11 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         .iter()
         .map(|(_, upstream)| upstream.clone())
         .collect();
+    let redis = sockets.redis.iter();
+    let redis: Vec<_> = redis.map(|(_, upstream)| upstream.clone()).collect();
     let mut own = addresses.own();
     own.extend(governed.iter().map(|upstream| upstream.listen));
+    own.extend(redis.iter().map(|upstream| upstream.listen));
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
     let proxy = HttpProxy::new(http::Parts {
@@ -269,7 +277,23 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         workers: workers.clone(),
         agent_token: Some(agent_token.clone()),
     });
-    let relay = relay(config.postgres, &config.upstream, workers, own, &gate);
+    let databases = databases(&config.upstream, own);
+    let relay = (!config.postgres.upstreams.is_empty()).then(|| {
+        PostgresRelay::new(postgres::Parts {
+            settings: config.postgres,
+            gate: gate.clone(),
+            dialer: databases.clone(),
+            workers: workers.clone(),
+        })
+    });
+    let redis_relay = (!config.redis.upstreams.is_empty()).then(|| {
+        RedisRelay::new(redis::Parts {
+            settings: config.redis,
+            gate: gate.clone(),
+            dialer: databases,
+            workers,
+        })
+    });
     let draining = Draining::default();
     let health = health::router(Health {
         readiness: readiness.clone(),
@@ -288,6 +312,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             sockets,
             proxy,
             postgres: relay,
+            redis: redis_relay,
             agent: apis.agent(tokens.agent),
             operator: apis.operator(tokens.operator, judge),
             health,
@@ -298,6 +323,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             gate,
             addresses,
             postgres: governed,
+            redis,
             policy,
             fail_mode: match config.gate.fail_mode {
                 FailMode::Open => "open",
@@ -354,6 +380,7 @@ fn listen(config: &Config) -> Result<(Sockets, Addresses), StartError> {
         operator: listener("--operator-listen", listen.operator)?,
         health: listener("--health-listen", listen.health)?,
         postgres: postgres_listeners(&config.postgres)?,
+        redis: redis_listeners(&config.redis)?,
     };
     let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
     let addresses = Addresses {
@@ -381,17 +408,24 @@ fn postgres_listeners(
     settings.upstreams.iter().map(bind).collect()
 }
 
-/// The relay for PostgreSQL, where there is a server to govern.
-fn relay(
-    settings: postgres::Settings,
-    upstream: &UpstreamConfig,
-    workers: Arc<Workers>,
-    own: Vec<SocketAddr>,
-    gate: &Gate,
-) -> Option<PostgresRelay> {
-    if settings.upstreams.is_empty() {
-        return None;
-    }
+/// The same for Redis.
+fn redis_listeners(
+    settings: &redis::Settings,
+) -> Result<Vec<(net::listen::Bound, redis::Upstream)>, StartError> {
+    let bind = |upstream: &redis::Upstream| {
+        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+            flag: "--redis",
+            error,
+        })?;
+        let listen = bound.address();
+        let upstream = upstream.clone();
+        Ok((bound, redis::Upstream { listen, ..upstream }))
+    };
+    settings.upstreams.iter().map(bind).collect()
+}
+
+/// Who connects to the databases that are configured.
+fn databases(upstream: &UpstreamConfig, own: Vec<SocketAddr>) -> Dialer {
     // Whoever configures a server says where it is; the rules are for what an
     // agent asks for. Our own listeners stay out.
     let anywhere = ["0.0.0.0/0", "::/0"];
@@ -399,12 +433,7 @@ fn relay(
         allow: anywhere.iter().filter_map(|net| net.parse().ok()).collect(),
         ..upstream.dial.clone()
     };
-    Some(PostgresRelay::new(postgres::Parts {
-        settings,
-        gate: gate.clone(),
-        dialer: Dialer::new(dial, own),
-        workers,
-    }))
+    Dialer::new(dial, own)
 }
 
 fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Bound>, StartError> {
@@ -464,6 +493,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         sockets,
         proxy,
         postgres,
+        redis,
         agent,
         operator,
         health,
@@ -491,6 +521,14 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
             Some(spawn_named("postgres-relay", relay))
         })
         .collect();
+    let redis: Vec<_> = sockets
+        .redis
+        .into_iter()
+        .filter_map(|(socket, upstream)| {
+            let relay = redis.clone()?.run(socket, upstream, stopping.clone());
+            Some(spawn_named("redis-relay", relay))
+        })
+        .collect();
     // Until the very end, so that a draining sidecar can say that it drains.
     let (forever, never) = drain::channel();
     let metrics = metrics.clone();
@@ -504,6 +542,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .into_iter()
         .flatten()
         .chain(postgres)
+        .chain(redis)
         .collect()
 }
 

@@ -46,6 +46,10 @@ pub struct Shared {
     #[arg(long, value_name = "[ADDR:PORT=]URL", help_heading = "Databases")]
     pub pg: Vec<String>,
 
+    /// Redis or Valkey server to govern, and in front of it where agents connect to; repeatable [env: OPENBOX_REDIS; key: redis.servers; default: 127.0.0.1:16379=, a free port under run]
+    #[arg(long, value_name = "[ADDR:PORT=]URL", help_heading = "Databases")]
+    pub redis: Vec<String>,
+
     /// PEM file of authorities to trust besides the system's; repeatable [env: OPENBOX_UPSTREAM_CA; key: upstream.ca]
     #[arg(long, value_name = "FILE", help_heading = "Upstream")]
     pub upstream_ca: Vec<String>,
@@ -95,6 +99,7 @@ impl Shared {
         }
         let repeatable = [
             ("--pg", &self.pg),
+            ("--redis", &self.redis),
             ("--upstream-ca", &self.upstream_ca),
             ("--allow-address", &self.allow_address),
             ("--resolve", &self.resolve),

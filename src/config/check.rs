@@ -120,6 +120,7 @@ impl Resolver<'_> {
             },
             http: self.http(raw.http),
             postgres: self.postgres(raw.postgres, purpose),
+            redis: self.redis(raw.redis, purpose),
             sdk,
             listen: self.listen(raw.listen, purpose),
             upstream: self.upstream(raw.upstream),

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
-use crate::protocols::{http as http_proxy, postgres};
+use crate::protocols::{http as http_proxy, postgres, redis};
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -63,6 +63,8 @@ pub struct Config {
     pub http: http_proxy::Settings,
     /// The relay's for PostgreSQL.
     pub postgres: postgres::Settings,
+    /// The relay's for Redis.
+    pub redis: redis::Settings,
     /// What it takes from SDKs.
     pub sdk: SdkConfig,
     /// Where it listens.

@@ -42,6 +42,8 @@ pub(super) struct Raw {
     pub(super) http: Http,
     /// The relay for PostgreSQL.
     pub(super) postgres: Postgres,
+    /// The relay for Redis and Valkey.
+    pub(super) redis: Redis,
     /// How connections to the outside are made.
     pub(super) upstream: Upstream,
     /// Folder of journal, state, CA and tokens; one sidecar at a time.
@@ -229,6 +231,29 @@ pub(super) struct Postgres {
     pub(super) connections_max: Option<u64>,
     /// Memory for what statements seen before do, bytes, about.
     pub(super) memory_bytes_max: Option<u64>,
+}
+
+/// The relay for Redis and Valkey.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Redis {
+    /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
+    #[schemars(extend("examples" = [["127.0.0.1:16379=redis://cache.internal:6379"]]))]
+    pub(super) servers: Option<Vec<String>>,
+    /// Longest wait for a person; then the command is refused.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) hold_within: Option<String>,
+    /// Most agent connections at once.
+    #[schemars(range(min = 1))]
+    pub(super) connections_max: Option<u64>,
+    /// Memory for the texts of scripts, by which `EVALSHA` is understood, bytes, about.
+    pub(super) scripts_bytes_max: Option<u64>,
+    /// How a command is refused: `substitute` sends the server one that cannot exist, `local` answers here, for proxies that end a connection on those.
+    #[schemars(extend("enum" = ["substitute", "local"]))]
+    pub(super) refusals: Option<String>,
+    /// `DEBUG`, `MODULE`, `CONFIG SET` of files, `SHUTDOWN` and `REPLICAOF`: `refuse`, or `judge` like any command.
+    #[schemars(extend("enum" = ["refuse", "judge"]))]
+    pub(super) dangerous: Option<String>,
 }
 
 /// The HTTP proxy.

@@ -238,6 +238,12 @@ pub static SETTINGS: &[Setting] = &[
     key("postgres.login_within", "60s"),
     key("postgres.connections_max", "10000"),
     key("postgres.memory_bytes_max", "16777216"),
+    set("redis.servers", "--redis", &["OPENBOX_REDIS"], Empty),
+    key("redis.hold_within", "5m"),
+    key("redis.connections_max", "10000"),
+    key("redis.scripts_bytes_max", "16777216"),
+    key("redis.refusals", "substitute"),
+    key("redis.dangerous", "refuse"),
     set(
         "upstream.ca",
         "--upstream-ca",

@@ -39,7 +39,9 @@ pub use sign::PublicKey;
 use recover::Failure;
 use tail::{Tail, Ticket};
 
+use crate::domain::Timestamp;
 use crate::metrics::Metrics;
+use crate::process::clock;
 
 /// What a crash may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,6 +259,7 @@ impl Journal {
                 let mut unsynced = Duration::ZERO;
                 // At once: what waits since the last start may be too much already.
                 let mut unswept = RETENTION_EVERY;
+                let mut seen = clock::now();
                 while let Some(tail) = tail.upgrade() {
                     // What fails is told and counted where it fails.
                     let _told = tail.flush(false);
@@ -270,6 +273,11 @@ impl Journal {
                     }
                     drop(tail);
                     std::thread::sleep(pause);
+                    let now = clock::now();
+                    if let Some(by) = set_back(seen, now) {
+                        tracing::warn!(seconds = by.as_secs_f64(), "the clock of this machine was set back: times in the journal are out of order, its records and their numbers are not");
+                    }
+                    seen = now;
                     unsynced = unsynced.saturating_add(pause);
                     unswept = unswept.saturating_add(pause);
                 }
@@ -317,6 +325,14 @@ impl Future for OneTurn {
         context.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// How much earlier than `seen` it is `now`, unless that is what keeping a clock
+/// right may do.
+fn set_back(seen: Timestamp, now: Timestamp) -> Option<Duration> {
+    const KEPT_RIGHT: Duration = Duration::from_secs(1);
+    let by = seen.since(now);
+    (by > KEPT_RIGHT).then_some(by)
 }
 
 /// How often old segments are looked for.

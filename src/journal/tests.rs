@@ -237,6 +237,14 @@ fn the_journal_of_another_sidecar_or_version_is_not_continued() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_is_noticed_and_one_that_is_kept_right_is_not() {
+    let at = |seconds: u64| Timestamp(seconds * 1_000_000_000);
+    assert_eq!(set_back(at(50), at(51)), None);
+    assert_eq!(set_back(at(50), at(49)), None);
+    assert_eq!(set_back(at(50), at(20)), Some(Duration::from_secs(30)));
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_not_a_lost_record() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");

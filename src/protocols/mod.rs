@@ -1,5 +1,7 @@
 //! Everything that speaks a wire, one folder a protocol.
 
 pub mod http;
+mod pipe;
 pub mod postgres;
+pub mod redis;
 pub mod sql;

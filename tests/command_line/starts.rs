@@ -1,7 +1,6 @@
 //! Starts that fail, each with what was found and what to do, and the verbs
 //! that start nothing.
 
-use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
@@ -204,15 +203,16 @@ fn a_state_folder_that_cannot_be_written_is_told() {
         ended.err
     );
 
-    let folder = setup.folder().join("locked");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::set_permissions(&folder, Permissions::from_mode(0o500)).unwrap();
-    let is_root = std::fs::write(folder.join("probe"), "").is_ok();
-    if !is_root {
-        let ended = serve(&Setup::new().policy(ALLOW).state_in(folder.join("state")));
-        assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
-        assert!(ended.err.contains("--state-dir"), "{}", ended.err);
+    let read_only = Setup::new().policy(ALLOW).state_on_a_disk("ro");
+    let ended = serve(&read_only);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    for word in ["read-only", "--state-dir"] {
+        assert!(ended.err.contains(word), "{}", ended.err);
     }
+    let no_room = Setup::new().policy(ALLOW).state_on_a_disk("size=4k");
+    let ended = serve(&no_room);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    assert!(ended.err.contains("No space left"), "{}", ended.err);
 }
 
 #[test]

@@ -262,3 +262,37 @@ fn what_core_could_not_be_told_is_told_after_a_kill_once_core_is_back() {
     };
     assert_eq!((of("/a"), of("/b"), of("/c"), of("/d")), (1, 1, 1, 2));
 }
+
+#[test]
+fn a_disk_that_is_full_refuses_what_needs_a_record_until_there_is_room() {
+    let site = Origin::site();
+    let sidecar = Setup::new()
+        .policy(ALLOW)
+        .state_on_a_disk("size=8m")
+        .reach(&site)
+        .start();
+    let get = |path: &str| sidecar.get(&site.url(path));
+    assert_eq!(get("/before").status(), 200);
+    let ballast = sidecar.state.join("ballast");
+    let filled = std::fs::write(&ballast, vec![0; 16 << 20]);
+    assert_eq!(
+        filled.unwrap_err().kind(),
+        std::io::ErrorKind::StorageFull,
+        "the disk is larger than said"
+    );
+    // What is left of the last page is soon used up.
+    let refused = until("the journal to take no more", || {
+        let answer = get("/during");
+        (answer.status() != 200).then_some(answer)
+    });
+    assert_eq!((refused.status(), &*refused.code()), (503, "not_recorded"));
+    let heard = site.heard().len();
+    assert_eq!(get("/during").code(), "not_recorded");
+    assert_eq!(site.heard().len(), heard, "it left without a record");
+    let log = sidecar.running.err();
+    assert!(log.contains("the journal takes no records"), "{log}");
+    std::fs::remove_file(&ballast).unwrap();
+    assert_eq!(get("/after").status(), 200);
+    let log = sidecar.running.err();
+    assert!(log.contains("takes records again"), "{log}");
+}

@@ -12,6 +12,7 @@ pub(crate) mod origin;
 pub(crate) mod policies;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod sidecar;
 pub(crate) mod wire;
 

@@ -24,6 +24,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_openbox-sidecar");
 pub(crate) struct Setup {
     folder: Arc<TempDir>,
     state: PathBuf,
+    /// Options of a small disk of its own that the state folder is on.
+    disk: Option<&'static str>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -34,6 +36,7 @@ impl Setup {
         let setup = Self {
             state: folder.path().join("state"),
             folder,
+            disk: None,
             arguments: Vec::new(),
             environment: Vec::new(),
         };
@@ -50,6 +53,15 @@ impl Setup {
 
     pub(crate) fn state_in(mut self, path: PathBuf) -> Self {
         self.state = path;
+        self
+    }
+
+    /// Puts the state folder on a file system of its own, mounted with `options`
+    /// where nobody but the sidecar sees it: this process finds it behind the
+    /// sidecar's root.
+    pub(crate) fn state_on_a_disk(mut self, options: &'static str) -> Self {
+        std::fs::create_dir_all(&self.state).unwrap();
+        self.disk = Some(options);
         self
     }
 
@@ -93,7 +105,7 @@ impl Setup {
 
     /// The binary with `verb` and everything that was set.
     pub(crate) fn command(&self, verb: &str) -> Command {
-        let mut command = process::command(BINARY);
+        let mut command = self.binary();
         command
             .arg(verb)
             .arg("--state-dir")
@@ -101,6 +113,20 @@ impl Setup {
             .args(&self.arguments)
             .env("HOME", self.folder())
             .envs(self.environment.iter().map(|(n, v)| (n, v)));
+        command
+    }
+
+    fn binary(&self) -> Command {
+        let Some(options) = self.disk else {
+            return process::command(BINARY);
+        };
+        let mut command = process::command("unshare");
+        command
+            .args(["--mount", "--map-root-user", "sh", "-c"])
+            .arg("mount -t tmpfs -o \"$1\" none \"$2\" && shift 2 && exec \"$@\"")
+            .args(["sh", options])
+            .arg(&self.state)
+            .arg(BINARY);
         command
     }
 
@@ -133,7 +159,14 @@ impl Setup {
             let found = words.find(|(n, _)| *n == name);
             found.unwrap().1.parse().unwrap()
         };
-        let state = self.state();
+        let state = match self.disk {
+            None => self.state(),
+            Some(_) => {
+                let root = format!("/proc/{}/root", running.child.id());
+                let within = self.state.strip_prefix("/").unwrap();
+                Path::new(&root).join(within)
+            }
+        };
         let operator = std::fs::read_to_string(state.join("operator.json")).unwrap();
         let operator: Value = serde_json::from_str(&operator).unwrap();
         let agent_token = std::fs::read_to_string(state.join("agent-token")).unwrap();

@@ -2,9 +2,15 @@
 
 use super::*;
 use crate::policy::ApprovalState;
+use crate::state::Change;
 
 /// Ends the gate of `world`, and begins another where it was.
 async fn restarted(world: World, policy: Scripted) -> World {
+    World::at(ended(world).await, policy, settings())
+}
+
+/// Ends the gate of `world`; what it leaves.
+async fn ended(world: World) -> TempDir {
     let World {
         gate,
         policy: _,
@@ -16,7 +22,7 @@ async fn restarted(world: World, policy: Scripted) -> World {
     let ended = Arc::downgrade(&gate.inner);
     drop(gate);
     assert!(ended.upgrade().is_none(), "something still has the gate");
-    World::at(folder, policy, settings())
+    folder
 }
 
 /// Asks for a person, and loses its client.
@@ -97,6 +103,30 @@ async fn an_approval_expires_also_while_nothing_runs() {
     pass(Duration::from_secs(1)).await;
     let told = world.refusal(&world.own(), POST).await;
     assert_eq!(told.code(), "approval_expired");
+    assert_eq!(world.approvals(), ["pending", "expired"]);
+}
+
+/// As a clock leaves it that was hours ahead, and has been set back since.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_set_back_lengthens_no_approval() {
+    let world = world(asks(1));
+    abandoned(&world).await;
+    let asked = world.gate.approvals().pop().unwrap();
+    let folder = ended(world).await;
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (store, restored) = Store::open(folder.path(), metrics.clone()).unwrap();
+    let hours = Duration::from_secs(5 * 3_600);
+    let [mut kept] = <[_; 1]>::try_from(restored.approvals).unwrap();
+    for time in [&mut kept.opened_at, &mut kept.expires_at] {
+        *time += u64::try_from(hours.as_nanos()).unwrap();
+    }
+    assert!(store.put(&Change::Approval(&kept)).is_ok());
+    drop(store);
+
+    let world = World::at(folder, asks(0), settings());
+    let again = world.gate.approvals().pop().unwrap();
+    assert_eq!((again.id, again.state.as_str()), (asked.id, "pending"));
+    pass(LIVES + Duration::from_secs(2)).await;
     assert_eq!(world.approvals(), ["pending", "expired"]);
 }
 

@@ -1,0 +1,152 @@
+//! What a relay moves bytes with: what waits to be written to one side, in
+//! order, and what was read from one.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::gate::Cleared;
+
+/// Most slices written at once.
+const SLICES_MAX: usize = 64;
+/// A buffer's first and largest room for one read, bytes.
+const READ_BYTES: usize = 4 << 10;
+const READ_BYTES_MAX: usize = 64 << 10;
+/// Pieces up to this many bytes are copied behind one another: less than what
+/// a slice of its own costs.
+const COPIED_BYTES_MAX: usize = 1 << 10;
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pieces: VecDeque<Bytes>,
+    /// Small pieces behind those.
+    small: BytesMut,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(piece.len());
+        if piece.len() <= COPIED_BYTES_MAX {
+            self.small.extend_from_slice(&piece);
+            return;
+        }
+        self.settle();
+        self.pieces.push_back(piece);
+    }
+
+    /// What a permit has opened.
+    pub(super) fn push_cleared(&mut self, piece: Cleared<Bytes>) {
+        self.push(piece.into_inner());
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    fn settle(&mut self) {
+        if !self.small.is_empty() {
+            let small = self.small.split().freeze();
+            self.pieces.push_back(small);
+        }
+    }
+
+    /// All that waits.
+    #[cfg(test)]
+    pub(super) fn concat(&self) -> Vec<u8> {
+        let pieces = self.pieces.iter().map(|piece| &**piece);
+        pieces.chain([&*self.small]).collect::<Vec<_>>().concat()
+    }
+
+    /// Writes some of it.
+    pub(super) async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> Result<usize, ()> {
+        let pieces = self.pieces.iter().take(SLICES_MAX);
+        let mut slices: Vec<_> = pieces.map(|piece| IoSlice::new(piece)).collect();
+        if slices.len() < SLICES_MAX && !self.small.is_empty() {
+            slices.push(IoSlice::new(&self.small));
+        }
+        match to.write_vectored(&slices).await {
+            Ok(0) | Err(_) => Err(()),
+            Ok(written) => Ok(written),
+        }
+    }
+
+    /// So many of them were written.
+    pub(super) fn written(&mut self, bytes: usize) {
+        let mut left = bytes;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        while left > 0 {
+            let Some(first) = self.pieces.front_mut() else {
+                self.small.advance(left.min(self.small.len()));
+                return;
+            };
+            let now = left.min(first.len());
+            first.advance(now);
+            left = left.saturating_sub(now);
+            if first.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+
+    /// Writes all of it, and ends what it is written to.
+    pub(super) async fn drain(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), ()> {
+        while !self.is_empty() {
+            let written = self.write(to).await?;
+            self.written(written);
+        }
+        drop(to.shutdown().await);
+        Ok(())
+    }
+}
+
+/// What has come from one side, and how much room the next read gets: more
+/// while much comes, and little on an idle connection.
+#[derive(Debug)]
+pub(super) struct Inlet {
+    pub(super) bytes: BytesMut,
+    room: usize,
+}
+
+impl Default for Inlet {
+    fn default() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            room: READ_BYTES,
+        }
+    }
+}
+
+impl Inlet {
+    /// Reads once.
+    pub(super) async fn read(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), ()> {
+        let free = self.bytes.capacity().saturating_sub(self.bytes.len());
+        if free < self.room {
+            self.bytes.reserve(self.room);
+        }
+        match from.read_buf(&mut self.bytes).await {
+            Ok(0) | Err(_) => Err(()),
+            Ok(read) => {
+                self.room = if read >= self.room {
+                    self.room.saturating_mul(2).min(READ_BYTES_MAX)
+                } else if read < self.room >> 2 {
+                    (self.room >> 1).max(READ_BYTES)
+                } else {
+                    self.room
+                };
+                Ok(())
+            }
+        }
+    }
+}

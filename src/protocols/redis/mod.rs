@@ -1,0 +1,139 @@
+//! A relay for Redis and Valkey: one listener for each configured server;
+//! every command is judged before it reaches the server.
+//!
+//! A connection passes through these files in this order: [`serve`] accepts,
+//! [`session`] dials and moves bytes, [`request`] reads where commands end,
+//! [`treat`] says which need no decision, [`describe`] tells policy of the
+//! others, [`conversation`] says what becomes of each, [`sent`] keeps account
+//! of what is owed, [`answers`] of whose reply is whose, [`refuse`] says no.
+
+mod answers;
+mod commands;
+mod conversation;
+mod describe;
+mod effect;
+mod refuse;
+mod reply;
+mod request;
+mod scripts;
+mod sent;
+mod serve;
+mod session;
+#[cfg(test)]
+mod tests;
+mod treat;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gate::Gate;
+use crate::net::dial::Dialer;
+use crate::process::Workers;
+
+use self::scripts::Scripts;
+pub use self::treat::Dangerous;
+
+/// A server that is governed, and where agents reach it through the sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where the sidecar listens for it.
+    pub listen: SocketAddr,
+    /// Its host.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+}
+
+/// How a command is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusals {
+    /// The server gets one that cannot exist instead, and its error is
+    /// rewritten: replies, transactions and silence stay the server's.
+    Substitute,
+    /// The sidecar answers in its turn: for proxies that end a connection on
+    /// a command they do not know.
+    Local,
+}
+
+/// Durations and bounds of the relay. Built by `config`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The servers; none is off.
+    pub upstreams: Vec<Upstream>,
+    /// Longest wait for a person.
+    pub hold_within: Duration,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Memory for the texts of scripts, bytes, about.
+    pub scripts_bytes_max: usize,
+    /// See [`Refusals`].
+    pub refusals: Refusals,
+    /// See [`Dangerous`].
+    pub dangerous: Dangerous,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            hold_within: Duration::from_secs(300),
+            connections_max: 10_000,
+            scripts_bytes_max: 16 << 20,
+            refusals: Refusals::Substitute,
+            dangerous: Dangerous::Refuse,
+        }
+    }
+}
+
+/// What the relay is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// See [`Settings`].
+    pub settings: Settings,
+    /// Who decides.
+    pub gate: Gate,
+    /// Who connects to the configured servers.
+    pub dialer: Dialer,
+    /// Who serves connections.
+    pub workers: Arc<Workers>,
+}
+
+/// The relay, ready to run for any of its listeners. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct RedisRelay {
+    shared: Arc<Shared>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    gate: Gate,
+    dialer: Dialer,
+    workers: Arc<Workers>,
+    scripts: Arc<Scripts>,
+    places: Arc<tokio::sync::Semaphore>,
+}
+
+impl RedisRelay {
+    /// A relay that has no listener yet; see [`RedisRelay::run`].
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            settings,
+            gate,
+            dialer,
+            workers,
+        } = parts;
+        Self {
+            shared: Arc::new(Shared {
+                scripts: Arc::new(Scripts::new(settings.scripts_bytes_max)),
+                places: Arc::new(tokio::sync::Semaphore::new(settings.connections_max)),
+                settings,
+                gate,
+                dialer,
+                workers,
+            }),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The account of what the server was sent: which replies are owed, and how
+//! what follows is to be read.
+
+use bytes::Bytes;
+
+use crate::domain::Outcome;
+use crate::gate::Permit;
+
+use super::Refusals;
+use super::conversation::{Conversation, Owed, Running, Tail};
+use super::effect::{Effect, Silence};
+use super::refuse::{self, Poison};
+use super::request;
+
+impl Conversation {
+    /// A command was let through: its reply is owed.
+    pub(super) fn granted(&mut self, effect: Effect, permit: Permit) {
+        self.tail = Tail::Pass;
+        self.sent(Some(Running::new(permit)), effect);
+    }
+
+    /// A command was refused. Returns what the server gets instead.
+    pub(super) fn refused(&mut self, poison: Poison) -> Option<Bytes> {
+        if !self.rest.is_over() {
+            self.tail = Tail::Drop(Some(Box::new(poison)));
+            return None;
+        }
+        match self.refusals {
+            Refusals::Substitute => {
+                let bytes = poison.command();
+                self.sent(None, Effect::Poisoned(Box::new(poison)));
+                Some(bytes)
+            }
+            Refusals::Local => {
+                self.spoilt |= self.in_transaction;
+                if self.silence == Silence::None {
+                    self.say(poison.error(), poison.then);
+                }
+                self.silence = self.silence.after();
+                None
+            }
+        }
+    }
+
+    /// `DISCARD` for an `EXEC` of a transaction with a command that the server
+    /// never saw.
+    pub(super) fn spoilt_exec(&mut self, effect: &Effect) -> Option<Bytes> {
+        if !matches!(effect, Effect::Exec) || !std::mem::take(&mut self.spoilt) {
+            return None;
+        }
+        let text = "Transaction discarded because of previous errors.";
+        self.sent(None, Effect::Spoilt(refuse::line("EXECABORT", text)));
+        Some(request::array(&["DISCARD"]).freeze())
+    }
+
+    /// Keeps account of what the server has been sent.
+    pub(super) fn sent(&mut self, running: Option<Running>, effect: Effect) {
+        // A transaction that changed the database ends: what follows waits.
+        let unsettled =
+            self.elsewhere && matches!(effect, Effect::Exec | Effect::Discard | Effect::Spoilt(_));
+        match &effect {
+            Effect::Multi => self.in_transaction = true,
+            Effect::Exec | Effect::Discard | Effect::Spoilt(_) => {
+                (self.in_transaction, self.spoilt, self.elsewhere) = (false, false, false);
+            }
+            Effect::Reset => {
+                (self.in_transaction, self.spoilt, self.elsewhere) = (false, false, false);
+                self.silence = Silence::None;
+            }
+            Effect::Select(_) => self.elsewhere |= self.in_transaction,
+            Effect::Reply(silence) => {
+                let silence = *silence;
+                return self.silences(running, silence);
+            }
+            Effect::None
+            | Effect::Hello(_)
+            | Effect::Auth(_)
+            | Effect::Name(_)
+            | Effect::Subscribe(..)
+            | Effect::Unsubscribe(..)
+            | Effect::Poisoned(_)
+            | Effect::Local(..) => {}
+        }
+        let silent = self.silence != Silence::None;
+        self.silence = self.silence.after();
+        if silent {
+            if matches!(effect, Effect::Select(_)) {
+                self.database = None;
+            }
+            if let Some(running) = running {
+                let why = "unobserved: the client asked for no replies";
+                running.ended(Outcome::Answered, why);
+            }
+            return;
+        }
+        let barrier = unsettled || effect.is_barrier() && !self.in_transaction;
+        if barrier {
+            self.barriers = self.barriers.saturating_add(1);
+        }
+        self.owed.push_back(Owed {
+            running,
+            effect,
+            barrier,
+        });
+    }
+
+    fn silences(&mut self, running: Option<Running>, asked: Silence) {
+        self.silence = match (asked, self.silence) {
+            (Silence::None, _) => Silence::None,
+            (Silence::Off, _) | (_, Silence::Off) => Silence::Off,
+            (_, _) => Silence::Next,
+        };
+        if asked == Silence::None {
+            self.owed.push_back(Owed::new(running, Effect::None));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Commands by themselves and in pipelines: allowed, refused, and what is told.
+
+use crate::World;
+use crate::support::redis::{Reply, array, simple, text};
+use crate::support::until;
+
+#[test]
+fn rd_2_rd_3_a_refused_command_is_answered_in_its_turn_and_never_happens() {
+    let world = World::new();
+    let mut client = world.client();
+    let replies = client.all(&[
+        "SET a 1",
+        "SET forbidden 1",
+        "INCR a",
+        "GET forbidden",
+        "GET a",
+    ]);
+    assert_eq!(replies[0], simple("OK"));
+    assert_eq!(replies[2], Reply::Integer(2));
+    assert_eq!(replies[4], text("2"));
+    for refused in [&replies[1], &replies[3]] {
+        let error = refused.error();
+        assert!(
+            error.starts_with("NOPERM blocked by policy: the test says block (operation "),
+            "{error}"
+        );
+    }
+    assert_eq!(world.server.ask("EXISTS forbidden"), Reply::Integer(0));
+}
+
+#[test]
+fn rd_1_inline_commands_are_read_as_the_server_reads_them() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send("\r\n*0\r\n  SET 'a b' \"x\\x41\\n\"  \r\nGET 'a b'\n");
+    assert_eq!((client.next(), client.next()), (simple("OK"), text("xA\n")));
+    client.send("GET forbidden\r\nPING\r\n");
+    assert!(client.next().is_refusal());
+    assert_eq!(client.next(), simple("PONG"));
+}
+
+#[test]
+fn rd_1_what_is_no_command_is_answered_as_the_server_answers_and_ends() {
+    let world = World::new();
+    for bad in [
+        "*1\r\n$-1\r\n",
+        "*2147483648\r\n",
+        "*x\r\n",
+        "*1\r\n:1\r\n",
+        "*1\r\n$536870913\r\n",
+        "SET \"a\r\n",
+    ] {
+        let mut direct = crate::Client::connect(world.server.port);
+        let mut client = world.client();
+        for one in [&mut direct, &mut client] {
+            one.send(format!("*2\r\n$3\r\nGET\r\n$1\r\na\r\n{bad}"));
+            assert_eq!(one.next(), Reply::Null, "{bad:?}");
+        }
+        assert_eq!(client.next(), direct.next(), "{bad:?}");
+        assert_eq!((client.next(), direct.next()), (Reply::End, Reply::End));
+    }
+    let mut client = world.client();
+    client.send("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.next(), Reply::End);
+}
+
+#[test]
+fn rd_17_values_of_any_size_stream_and_a_refused_one_is_swallowed() {
+    let world = World::new();
+    let mut client = world.client();
+    let value = vec![b'v'; 20 << 20];
+    for (key, refused) in [("big", false), ("forbidden", true), ("other", false)] {
+        let bytes = array(&[b"SET", key.as_bytes(), &value]);
+        client.send([&bytes[..], b"*1\r\n$4\r\nPING\r\n"].concat());
+        assert_eq!(client.next().is_refusal(), refused, "{key}");
+        assert_eq!(client.next(), simple("PONG"));
+    }
+    assert_eq!(world.server.ask("STRLEN big"), Reply::Integer(20 << 20));
+    assert_eq!(world.server.ask("EXISTS forbidden"), Reply::Integer(0));
+    // And back, between others.
+    client.say(&["PING", "GET big", "PING"]);
+    assert_eq!(client.next(), simple("PONG"));
+    assert!(matches!(client.next(), Reply::Text(text) if text.len() == value.len()));
+    assert_eq!(client.next(), simple("PONG"));
+}
+
+#[test]
+fn rd_17_a_key_behind_a_large_value_is_still_judged() {
+    let world = World::new();
+    let mut client = world.client();
+    for size in [100 << 10, 3 << 20] {
+        let value = vec![b'v'; size];
+        client.send(array(&[b"MSET", b"a", &value, b"forbidden", b"1"]));
+        assert!(client.next().is_refusal(), "{size}");
+    }
+    assert_eq!(client.ask("PING"), simple("PONG"));
+    assert_eq!(world.server.ask("EXISTS a forbidden"), Reply::Integer(0));
+}
+
+#[test]
+fn c_7_c_2_both_stages_are_told_once_and_without_values() {
+    let world = World::new();
+    let mut client = world.client();
+    client.all(&["SELECT 6"]);
+    let shown = client.ask("SET k secret-value EX 100");
+    assert!(
+        shown.error().contains("policy: SET k ? EX ? (operation"),
+        "{shown:?}"
+    );
+    client.all(&[
+        "SELECT 3",
+        "SET k secret-value EX 100",
+        "LPUSH k 1",
+        "GET k",
+    ]);
+    let completed = until("all completions", || {
+        let told = world.told("completed");
+        (told.len() == 3).then_some(told)
+    });
+    let mut started = world.told("started");
+    assert_eq!(started.len(), 4);
+    let started = started.split_off(1);
+    let operation = |line: &serde_json::Value| line["db_operation"].as_str().unwrap().to_owned();
+    for told in [&started, &completed] {
+        let operations: Vec<_> = told.iter().map(operation).collect();
+        assert_eq!(operations, ["SET", "LPUSH", "GET"]);
+    }
+    for line in started.iter().chain(&completed) {
+        assert_eq!(line["db_system"], "redis", "{line}");
+        assert_eq!(line["db_name"], "3", "{line}");
+    }
+    assert!(
+        completed[1]["error"]
+            .as_str()
+            .unwrap()
+            .contains("WRONGTYPE")
+    );
+    let journal = std::fs::read_to_string(world.sidecar.state.join("journal.jsonl")).unwrap();
+    assert!(!journal.contains("secret-value"));
+}
+
+#[test]
+fn rd_14_the_database_that_a_command_is_in_is_known() {
+    let world = World::new();
+    let mut client = world.client();
+    let replies = client.all(&[
+        "SELECT 7",
+        "SET a 1",
+        "SELECT 99",
+        "SET a 1",
+        "SELECT 0",
+        "SET a 1",
+    ]);
+    let refused: Vec<_> = replies.iter().map(Reply::is_refusal).collect();
+    assert_eq!(refused, [false, true, false, true, false, false]);
+    // Where it is queued, nobody can say.
+    let replies = client.all(&["MULTI", "SELECT 99", "SET a 1", "DISCARD", "SET a 1"]);
+    let refused: Vec<_> = replies.iter().map(Reply::is_refusal).collect();
+    assert_eq!(refused, [false, false, true, false, false]);
+}
+
+#[test]
+fn rd_11_a_script_is_its_text_and_an_unknown_one_is_opaque() {
+    let world = World::new();
+    let unknown = world.server.ask("SCRIPT LOAD return(7)");
+    let Reply::Text(unknown) = unknown else {
+        panic!()
+    };
+    let mut client = world.client();
+    let unseen = client.ask(&format!("EVALSHA {unknown} 0"));
+    assert!(unseen.error().starts_with("NOSCRIPT "), "{unseen:?}");
+    let Reply::Text(known) = client.ask("SCRIPT LOAD return(8)") else {
+        panic!()
+    };
+    assert_eq!(client.ask(&format!("EVALSHA {known} 0")), Reply::Integer(8));
+    assert_eq!(client.ask("EVAL return(7) 0"), Reply::Integer(7));
+    assert_eq!(
+        client.ask(&format!("EVALSHA {unknown} 0")),
+        Reply::Integer(7)
+    );
+    assert!(client.ask("EVAL return('forbidden') 0").is_refusal());
+    assert!(client.ask("EVAL return(1) 1 forbidden").is_refusal());
+}
+
+#[test]
+fn rd_15_rd_16_rd_9_rd_13_what_cannot_be_governed_is_refused_and_says_why() {
+    let world = World::new();
+    let mut client = world.client();
+    for line in [
+        "MONITOR",
+        "PSYNC ? -1",
+        "SYNC",
+        "DEBUG SLEEP 0",
+        "MODULE LOAD /x.so",
+        "CONFIG SET dir /tmp",
+        "CONFIG SET maxmemory 0 dbfilename x",
+        "SHUTDOWN NOSAVE",
+        "REPLICAOF localhost 1",
+        "SLAVEOF localhost 1",
+        "CLUSTER SLOTS",
+        "SENTINEL MASTERS",
+    ] {
+        let reply = client.ask(line);
+        assert!(
+            reply.is_refusal() && reply.error().contains("openbox-sidecar: "),
+            "{line}: {reply:?}"
+        );
+    }
+    assert_eq!(client.ask("CONFIG SET maxmemory 0"), simple("OK"));
+    let open = World::with(&["--enable-debug-command", "yes"], |setup| {
+        setup.config("redis:\n  dangerous: judge\n")
+    });
+    let mut client = open.client();
+    assert_eq!(client.ask("DEBUG SLEEP 0"), simple("OK"));
+    assert!(client.ask("MONITOR").is_refusal());
+}
+
+#[test]
+fn rd_12_silence_is_kept_as_the_client_asked_for_it() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(&[
+        "CLIENT REPLY SKIP",
+        "SET a 1",
+        "GET a",
+        "CLIENT REPLY OFF",
+        "INCR a",
+        "SET forbidden 1",
+        "INCR a",
+        "CLIENT REPLY ON",
+        "CLIENT REPLY SKIP",
+        "GET forbidden",
+        "GET a",
+    ]);
+    let replies = [client.next(), client.next(), client.next()];
+    assert_eq!(replies, [text("1"), simple("OK"), text("3")]);
+    let unobserved = until("all completions", || {
+        let told = world.told("completed");
+        (told.len() == 5).then_some(told)
+    });
+    let unobserved = unobserved.iter().filter(|line| {
+        let error = line["error"].as_str().unwrap_or_default();
+        error.starts_with("unobserved")
+    });
+    assert_eq!(unobserved.count(), 3);
+}
+
+#[test]
+fn rd_4_where_the_server_would_end_the_connection_the_refusal_is_said_here() {
+    let world = World::with(&[], |setup| setup.config("redis:\n  refusals: local\n"));
+    let mut client = world.client();
+    let replies = client.all(&["SET a 1", "SET forbidden 1", "GET a", "GET forbidden"]);
+    assert_eq!((&replies[0], &replies[2]), (&simple("OK"), &text("1")));
+    assert!(replies[1].is_refusal() && replies[3].is_refusal());
+    let replies = client.all(&["MULTI", "SET b 1", "SET forbidden 1", "EXEC", "GET b"]);
+    assert_eq!(replies[1], simple("QUEUED"));
+    assert!(replies[2].is_refusal());
+    assert!(replies[3].error().starts_with("EXECABORT"));
+    assert_eq!(replies[4], Reply::Null);
+    let Reply::Text(stats) = world.server.ask("INFO commandstats") else {
+        panic!()
+    };
+    assert!(!stats.contains("openbox"), "{stats}");
+    let Reply::Text(stats) = world.server.ask("INFO errorstats") else {
+        panic!()
+    };
+    assert_eq!(stats, "# Errorstats\r\n", "the server rejected nothing");
+}
+
+#[test]
+fn c_9_a_write_where_only_reading_is_allowed_is_refused() {
+    let world = World::new();
+    let mut client = world.client();
+    assert_eq!(client.ask("GET limited"), Reply::Null);
+    assert!(client.ask("SET limited 1").is_refusal());
+    assert_eq!(world.server.ask("EXISTS limited"), Reply::Integer(0));
+}
+
+#[test]
+fn rd_18_keys_are_where_the_server_says_they_are() {
+    let world = World::new();
+    let mut client = world.client();
+    client.ask("SELECT 6");
+    for line in [
+        "SET k0 v EX 10",
+        "MSET k0 v k1 v",
+        "BITOP AND k0 k1 k2",
+        "BLMPOP 0 2 k0 k1 LEFT COUNT 1",
+        "EVAL script 2 k0 k1 arg",
+        "EVAL_RO script 1 k0 arg",
+        "FCALL f 1 k0 arg",
+        "GEORADIUS k0 1 2 3 m STOREDIST k1",
+        "LMOVE k0 k1 LEFT RIGHT",
+        "MEMORY USAGE k0",
+        "OBJECT FREQ k0",
+        "SINTERCARD 2 k0 k1",
+        "SORT k0 STORE k1",
+        "XGROUP CREATE k0 g 0",
+        "XREAD COUNT 1 STREAMS k0 k1 0 0",
+        "XREADGROUP GROUP g c BLOCK 1 STREAMS k0 >",
+        "ZADD k0 1 m",
+        "ZDIFFSTORE k0 2 k1 k2",
+        "ZMPOP 1 k0 MIN",
+        "ZRANGESTORE k0 k1 0 -1",
+        "ZUNION 2 k0 k1 WEIGHTS 1 2",
+        "COPY k0 k1",
+        "MIGRATE localhost 1 k0 0 1",
+    ] {
+        let Reply::Many(expected) = world.server.ask(&format!("COMMAND GETKEYS {line}")) else {
+            panic!("{line}")
+        };
+        // Refused with its statement as the reason.
+        let reply = client.ask(line);
+        let words: Vec<_> = reply.error().split(' ').collect();
+        for key in ["k0", "k1", "k2"] {
+            let is = expected.iter().any(|one| *one == text(key));
+            assert_eq!(words.contains(&key), is, "{line}: {key} in {reply:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! How connections begin and end, and whose they are.
+
+use serde_json::json;
+
+use crate::World;
+use crate::support::redis::{Reply, simple};
+use crate::support::until;
+
+#[test]
+fn rd_5_logging_in_is_the_servers_and_nobody_else_sees_how() {
+    let world = World::with(&["--requirepass", "correct-horse"], |setup| setup);
+    let mut client = world.client();
+    assert!(client.ask("GET a").error().starts_with("NOAUTH"));
+    assert!(client.ask("GET forbidden").is_refusal());
+    assert!(client.ask("AUTH wrong").error().starts_with("WRONGPASS"));
+    assert_eq!(client.ask("AUTH correct-horse"), simple("OK"));
+    assert_eq!(client.ask("SET a 1"), simple("OK"));
+    let mut client = world.client();
+    let hello = client.ask("HELLO 3 AUTH default correct-horse SETNAME me");
+    let Reply::Many(hello) = hello else {
+        panic!("{hello:?}")
+    };
+    assert!(
+        hello.contains(&Reply::Integer(3)),
+        "it is not downgraded: {hello:?}"
+    );
+    assert_eq!(client.ask("GET b"), Reply::Null);
+    until("the records", || {
+        (world.told("completed").len() == 3).then_some(())
+    });
+    let journal = std::fs::read_to_string(world.sidecar.state.join("journal.jsonl")).unwrap();
+    assert!(!journal.contains("horse") && !world.sidecar.log().contains("horse"));
+}
+
+#[test]
+fn c_12_a_client_name_or_user_says_whose_a_command_is() {
+    let world = World::new();
+    let sidecar = &world.sidecar;
+    let run = json!({ "workflow_id": "w", "run_id": "r", "workflow_type": "t" });
+    sidecar.event("/v1/workflows", &run);
+    let activity =
+        json!({ "workflow_id": "w", "run_id": "r", "activity_id": "a1", "activity_type": "t" });
+    sidecar.event("/v1/activities", &activity);
+    let other =
+        json!({ "workflow_id": "w", "run_id": "r", "activity_id": "a2", "activity_type": "t" });
+    sidecar.event("/v1/activities", &other);
+    let context = json!({ "workflow_id": "w", "run_id": "r", "activity_id": "a1" });
+    let (status, answer) = sidecar.agent("PUT", "/v1/contexts/mine", &context.to_string());
+    assert_eq!(status, 200, "{answer}");
+    world.server.ask("ACL SETUSER mine on nopass ~* +@all");
+    for login in ["CLIENT SETNAME mine", "AUTH mine x", "HELLO 2 SETNAME mine"] {
+        let mut client = world.client();
+        let before = world.told("started").len();
+        client.all(&[login, "GET a"]);
+        let told = until("the record", || world.told("started").get(before).cloned());
+        assert_eq!(told["attribution"], "database_hint", "{login}: {told}");
+        assert_eq!(told["activity_id"], "a1", "{login}: {told}");
+    }
+}
+
+#[test]
+fn rd_19_a_client_that_stops_sending_still_hears_its_replies() {
+    let world = World::new();
+    let out = std::process::Command::new("redis-cli")
+        .args(["-p", &world.port.to_string(), "--pipe"])
+        .stdin({
+            let path = world
+                .sidecar
+                .setup
+                .write("pipe.txt", "SET a 1\r\nSET forbidden 1\r\nINCR a\r\n");
+            std::fs::File::open(path).unwrap()
+        })
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("errors: 1, replies: 3"), "{said}");
+    let mut client = world.client();
+    client.say(&["SET b 1", "QUIT"]);
+    assert_eq!(client.next(), simple("OK"));
+    assert_eq!((client.next(), client.next()), (simple("OK"), Reply::End));
+}
+
+#[test]
+fn c_11_a_server_that_goes_away_ends_connections_and_completes_what_was_open() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.say(&["BLPOP list 0"]);
+    until("the record", || {
+        (world.told("started").len() == 1).then_some(())
+    });
+    let gone = crate::Server::start(&[]);
+    drop(std::mem::replace(&mut world.server, gone));
+    assert_eq!(client.next(), Reply::End);
+    let told = until("the completion", || {
+        world.told("completed").first().cloned()
+    });
+    assert_eq!(told["outcome"], "failed", "{told}");
+    // And one that is not there is not there.
+    assert_eq!(world.client().next(), Reply::End);
+}

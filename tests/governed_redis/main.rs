@@ -1,0 +1,97 @@
+//! The real sidecar between real clients and a real Redis. Tests are named
+//! after the situations of the protocol that they show.
+
+#![cfg(test)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "an overflow or a bad index in a test fails the test; the file is no data path"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod commands;
+mod connections;
+mod holds;
+mod pubsub;
+mod transactions;
+
+use support::free_port;
+use support::redis::{Client, Server};
+use support::sidecar::{Setup, Sidecar};
+
+/// What a command names says what is decided about it before it leaves.
+const POLICY: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+span := input.spans[0]
+
+started if {
+	input.hook_trigger
+	span.stage == "started"
+}
+
+result := {"decision": "HALT", "reason": "the test says halt"} if {
+	started
+	contains(span.db_statement, "halting")
+} else := {"decision": "BLOCK", "reason": "the test says block"} if {
+	started
+	contains(span.db_statement, "forbidden")
+} else := {"decision": "BLOCK", "reason": "nobody understands this"} if {
+	started
+	span.db_reading.class == "opaque"
+} else := {"decision": "REQUIRE_APPROVAL", "reason": "the test says ask"} if {
+	started
+	contains(span.db_statement, "held")
+} else := {"decision": "CONSTRAIN", "reason": "the test says read", "constraints": ["read_only"]} if {
+	started
+	contains(span.db_statement, "limited")
+} else := {"decision": "BLOCK", "reason": span.db_statement} if {
+	started
+	span.db_name == "6"
+} else := {"decision": "BLOCK", "reason": "not in this database"} if {
+	started
+	span.db_name == "7"
+}
+"#;
+
+/// A server, and a sidecar in front of it.
+struct World {
+    server: Server,
+    sidecar: Sidecar,
+    port: u16,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(&[], |setup| setup)
+    }
+
+    fn with(server: &[&str], more: impl FnOnce(Setup) -> Setup) -> Self {
+        let server = Server::start(server);
+        let port = free_port();
+        let url = format!("127.0.0.1:{port}=redis://localhost:{}", server.port);
+        let setup = Setup::new().policy(POLICY).flag("--redis", &url);
+        let sidecar = more(setup).start();
+        Self {
+            server,
+            sidecar,
+            port,
+        }
+    }
+
+    /// A connection through the sidecar.
+    fn client(&self) -> Client {
+        Client::connect(self.port)
+    }
+
+    /// Records of the journal at `stage`.
+    fn told(&self, stage: &str) -> Vec<serde_json::Value> {
+        let lines = self.sidecar.journal().into_iter();
+        lines.filter(|line| line["stage"] == stage).collect()
+    }
+}

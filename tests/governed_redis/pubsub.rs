@@ -1,0 +1,136 @@
+//! Messages, invalidations and confirmations, in both versions of the protocol.
+
+use crate::World;
+use crate::support::redis::{Client, Reply, simple, text};
+
+fn publish(world: &World, channel: &str) {
+    world.server.ask(&format!("PUBLISH {channel} m"));
+}
+
+/// The first word of what comes next, and whether it came as a push.
+fn word(client: &mut Client) -> (String, bool) {
+    let reply = client.next();
+    let push = matches!(reply, Reply::Push(_));
+    let (Reply::Many(parts) | Reply::Push(parts)) = reply else {
+        panic!("{reply:?}")
+    };
+    let Reply::Text(word) = &parts[0] else {
+        panic!("{parts:?}")
+    };
+    (word.clone(), push)
+}
+
+fn is(name: &str, push: bool) -> (String, bool) {
+    (name.to_owned(), push)
+}
+
+#[test]
+fn rd_8_subscriptions_of_resp2_are_confirmed_one_by_one_and_refusals_come_in_their_turn() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(&[
+        "SUBSCRIBE a b",
+        "SUBSCRIBE forbidden",
+        "PSUBSCRIBE p*",
+        "PING",
+    ]);
+    assert_eq!(word(&mut client), is("subscribe", false));
+    assert_eq!(word(&mut client), is("subscribe", false));
+    assert!(client.next().is_refusal());
+    assert_eq!(word(&mut client), is("psubscribe", false));
+    assert_eq!(word(&mut client), is("pong", false));
+    publish(&world, "a");
+    publish(&world, "px");
+    publish(&world, "forbidden");
+    assert_eq!(word(&mut client), is("message", false));
+    assert_eq!(word(&mut client), is("pmessage", false));
+    client.say(&[
+        "UNSUBSCRIBE",
+        "PUNSUBSCRIBE",
+        "UNSUBSCRIBE",
+        "GET forbidden",
+        "PING",
+    ]);
+    assert_eq!(word(&mut client), is("unsubscribe", false));
+    assert_eq!(word(&mut client), is("unsubscribe", false));
+    assert_eq!(word(&mut client), is("punsubscribe", false));
+    assert_eq!(word(&mut client), is("unsubscribe", false));
+    assert!(client.next().is_refusal());
+    assert_eq!(client.next(), simple("PONG"));
+    // An array that looks like a message is none, once nothing is subscribed.
+    world.server.ask("RPUSH l message a b");
+    client.say(&["LRANGE l 0 -1", "GET forbidden"]);
+    assert_eq!(word(&mut client), is("message", false));
+    assert!(client.next().is_refusal());
+}
+
+#[test]
+fn rd_5_rd_8_rd_9_in_resp3_messages_come_between_replies_and_during_holds() {
+    let world = World::new();
+    let mut client = world.client();
+    assert!(matches!(client.ask("HELLO 3 SETNAME me"), Reply::Many(_)));
+    client.say(&[
+        "SUBSCRIBE a b",
+        "GET x",
+        "GET forbidden",
+        "UNSUBSCRIBE b",
+        "GET x",
+    ]);
+    assert_eq!(word(&mut client), is("subscribe", true));
+    assert_eq!(word(&mut client), is("subscribe", true));
+    assert_eq!(client.next(), Reply::Null);
+    assert!(client.next().is_refusal());
+    assert_eq!(word(&mut client), is("unsubscribe", true));
+    assert_eq!(client.next(), Reply::Null);
+    client.say(&["GET held", "GET x"]);
+    let approval = world.sidecar.pending_approval();
+    publish(&world, "a");
+    assert_eq!(word(&mut client), is("message", true));
+    world.sidecar.approve(&approval);
+    assert_eq!((client.next(), client.next()), (Reply::Null, Reply::Null));
+}
+
+#[test]
+fn rd_9_invalidations_of_tracked_keys_are_passed_on_at_once() {
+    let world = World::new();
+    let mut client = world.client();
+    client.ask("HELLO 3");
+    assert_eq!(client.ask("CLIENT TRACKING ON"), simple("OK"));
+    assert_eq!(client.ask("GET k"), Reply::Null);
+    world.server.ask("SET k 1");
+    assert_eq!(word(&mut client), is("invalidate", true));
+    assert_eq!(client.ask("GET k"), text("1"));
+    // In a transaction, too.
+    client.all(&["MULTI", "SET other 1", "GET k", "EXEC"]);
+    assert!(client.ask("GET forbidden").is_refusal());
+}
+
+#[test]
+fn rd_6_replies_of_every_type_and_nesting_keep_their_place() {
+    let world = World::new();
+    let mut client = world.client();
+    client.ask("HELLO 3");
+    for line in ["HSET h f v", "SADD s a b", "ZADD z 1.5 m"] {
+        client.ask(line);
+    }
+    let script =
+        "EVAL local\u{a0}t={};for\u{a0}i=1,500\u{a0}do\u{a0}t={t}\u{a0}end;return\u{a0}t 0";
+    let script = script.replace('\u{a0}', "\t");
+    let lines = [
+        "HGETALL h",
+        "SMEMBERS s",
+        "ZRANGE z 0 -1 WITHSCORES",
+        "ZSCORE z m",
+        "GET none",
+        "COMMAND INFO GET",
+        "INFO",
+        "LOLWUT",
+        &script,
+        "DEBUG",
+    ];
+    for line in lines {
+        client.say(&[line, "GET forbidden"]);
+        drop(client.next());
+        assert!(client.next().is_refusal(), "{line}");
+    }
+}

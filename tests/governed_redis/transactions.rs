@@ -1,0 +1,111 @@
+//! MULTI, EXEC, WATCH and DISCARD.
+
+use crate::World;
+use crate::support::redis::{Reply, simple, text};
+use crate::support::until;
+
+/// How the completions of a world say that things ended: (statement, outcome, error).
+fn ended(world: &World, count: usize) -> Vec<(String, String, String)> {
+    let told = until("all completions", || {
+        let told = world.told("completed");
+        (told.len() >= count).then_some(told)
+    });
+    assert_eq!(told.len(), count, "{told:?}");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    told.iter()
+        .map(|line| {
+            (
+                text(&line["db_operation"]),
+                text(&line["outcome"]),
+                text(&line["error"]),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn rd_7_each_queued_command_is_completed_with_its_own_reply() {
+    let world = World::new();
+    let mut client = world.client();
+    let replies = client.all(&[
+        "MULTI",
+        "SET a x",
+        "INCR a",
+        "LRANGE l 0 -1",
+        "PING",
+        "EXEC",
+    ]);
+    let Reply::Many(results) = &replies[5] else {
+        panic!("{replies:?}")
+    };
+    assert_eq!(results.len(), 4);
+    let told = ended(&world, 3);
+    let errors: Vec<_> = told.iter().map(|(_, _, error)| &**error).collect();
+    assert_eq!(errors, ["", "ERR", ""]);
+    assert_eq!(client.ask("GET a"), text("x"));
+}
+
+#[test]
+fn rd_7_a_refused_command_aborts_its_transaction_and_nothing_else() {
+    let world = World::new();
+    let mut client = world.client();
+    let replies = client.all(&[
+        "MULTI",
+        "SET a 1",
+        "SET forbidden 1",
+        "SET b 1",
+        "EXEC",
+        "GET a",
+        "MULTI",
+        "SET c 1",
+        "EXEC",
+    ]);
+    assert!(replies[2].is_refusal());
+    assert_eq!(replies[3], simple("QUEUED"));
+    assert!(replies[4].error().starts_with("EXECABORT"));
+    assert_eq!(replies[5], Reply::Null);
+    assert_eq!(replies[8], Reply::Many(vec![simple("OK")]));
+    let told = ended(&world, 4);
+    let mut outcomes: Vec<_> = told
+        .iter()
+        .map(|(what, how, _)| format!("{what} {how}"))
+        .collect();
+    outcomes.sort();
+    assert_eq!(
+        outcomes,
+        [
+            "GET answered",
+            "SET abandoned",
+            "SET abandoned",
+            "SET answered"
+        ]
+    );
+}
+
+#[test]
+fn rd_7_what_is_given_up_is_completed_as_discarded() {
+    let world = World::new();
+    let mut client = world.client();
+    client.all(&["MULTI", "SET a 1", "DISCARD"]);
+    client.all(&["WATCH w", "MULTI", "SET b 1"]);
+    world.server.ask("SET w 1");
+    assert_eq!(client.ask("EXEC"), Reply::Null);
+    client.all(&["MULTI", "SET c 1"]);
+    assert_eq!(client.ask("RESET"), simple("RESET"));
+    let told = ended(&world, 3);
+    for (what, how, why) in &told {
+        assert_eq!(how, "abandoned", "{what}");
+        assert!(why.starts_with("discarded: "), "{what}: {why}");
+    }
+    assert_eq!(world.server.ask("EXISTS a b c"), Reply::Integer(0));
+}
+
+#[test]
+fn rd_8_a_subscription_inside_a_transaction_is_refused() {
+    let world = World::new();
+    let mut client = world.client();
+    let replies = client.all(&["MULTI", "SUBSCRIBE a b", "CLIENT REPLY OFF", "EXEC", "PING"]);
+    assert!(replies[1].is_refusal() && replies[2].is_refusal());
+    assert!(replies[3].error().starts_with("EXECABORT"));
+    assert_eq!(replies[4], simple("PONG"));
+}
