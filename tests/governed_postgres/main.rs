@@ -12,6 +12,7 @@
 mod support;
 
 mod clients;
+mod completions;
 mod constraints;
 mod extended;
 mod holds;

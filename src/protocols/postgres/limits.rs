@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn c_9_rows_are_counted_over_all_parts_of_a_portal() {
-        let execute = |rows: u32| Bytes::from([b"E\0\0\0\x09\0", &rows.to_be_bytes()[..]].concat());
+        let execute =
+            |rows: u32| Bytes::from([&b"E\0\0\0\x09\0"[..], &rows.to_be_bytes()[..]].concat());
         let mut limit = RowLimit { left: 5, asked: 0 };
         for (wanted, sent, reached) in [(2, 2, None), (2, 2, None), (0, 1, Some(1))] {
             assert_eq!(limit.fit(&execute(wanted)), execute(sent));

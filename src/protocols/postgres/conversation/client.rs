@@ -119,11 +119,33 @@ impl Conversation {
 
     fn copy_data(&mut self, tag: u8, body: usize, input: &mut BytesMut) -> Step {
         // Outside a COPY the server ignores them.
-        if tag != b'd' {
-            self.copying = false;
+        if tag != b'd' && !std::mem::take(&mut self.copying) {
+            self.ends_data_ahead();
         }
         self.tail = (body, Tail::Pass(Passage::DatabaseCopy));
         Step::Pass(input.split_to(HEAD).freeze(), Passage::DatabaseCopy)
+    }
+
+    /// The data of a COPY ends before the server has said that it takes some:
+    /// then the `Sync`s sent in between are ignored, and later ones are not.
+    fn ends_data_ahead(&mut self) {
+        let mut syncs = 0_usize;
+        for owed in self.owed.iter_mut().rev() {
+            match owed {
+                Owed::Sync => syncs = syncs.saturating_add(1),
+                Owed::Execute(_, Executing::Running(running)) | Owed::Query(Some(running)) => {
+                    running.data_ended.get_or_insert(syncs);
+                    return;
+                }
+                Owed::Parse(..)
+                | Owed::Bind(..)
+                | Owed::Close(..)
+                | Owed::Describe
+                | Owed::Execute(..)
+                | Owed::Query(None)
+                | Owed::Call(_) => return,
+            }
+        }
     }
 
     fn sync(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {

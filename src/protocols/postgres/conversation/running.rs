@@ -15,6 +15,8 @@ pub(super) struct Running {
     error: Option<Box<str>>,
     /// What CONSTRAIN leaves it.
     pub(super) limit: Option<RowLimit>,
+    /// Its data has ended already, with so many `Sync`s sent before.
+    pub(super) data_ended: Option<usize>,
 }
 
 impl Running {
@@ -24,6 +26,7 @@ impl Running {
             rows: None,
             error: None,
             limit: None,
+            data_ended: None,
         }
     }
 

@@ -283,12 +283,21 @@ impl Conversation {
     }
 
     fn copies_in(&mut self) {
-        self.copying = true;
+        let ended = match self.owed.front_mut() {
+            Some(Owed::Execute(_, Executing::Running(running)) | Owed::Query(Some(running))) => {
+                running.data_ended.take()
+            }
+            _ => None,
+        };
+        self.copying = ended.is_none();
         // What was sent behind the `Execute` is ignored by a server that copies.
-        while matches!(self.owed.get(1), Some(Owed::Sync))
+        let mut left = ended.unwrap_or(usize::MAX);
+        while left > 0
+            && matches!(self.owed.get(1), Some(Owed::Sync))
             && matches!(self.owed.front(), Some(Owed::Execute(..)))
         {
             drop(self.owed.remove(1));
+            left = left.saturating_sub(1);
         }
     }
 }
