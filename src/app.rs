@@ -31,6 +31,7 @@ use crate::journal::ship::Shipper;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::net::dial::Dialer;
+use crate::net::trust::Roots;
 use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
@@ -189,7 +190,7 @@ struct Sockets {
     agent: Option<net::listen::Bound>,
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
-    postgres: Vec<(net::listen::Bound, postgres::Upstream)>,
+    postgres: Vec<(net::listen::Bound, postgres::Server)>,
     redis: Vec<(net::listen::Bound, redis::Upstream)>,
 }
 
@@ -215,9 +216,9 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     state::create_folder(&config.state_dir)?;
     // First of all: its lock says that the folder is ours.
     let journal = Journal::open(&config.journal).map_err(StartError::Journal)?;
-    let (sockets, addresses) = listen(&config)?;
-    judge::is_another(&config.policy, &addresses.own())?;
     let (roots, tls) = trust::upstreams(&config.upstream)?;
+    let (sockets, addresses) = listen(&config, &roots)?;
+    judge::is_another(&config.policy, &addresses.own())?;
     let mint = trust::mint(&config.state_dir, purpose)?;
     trust::publish(&config.state_dir, &roots, &mint)?;
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
@@ -259,7 +260,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let governed: Vec<_> = sockets
         .postgres
         .iter()
-        .map(|(_, upstream)| upstream.clone())
+        .map(|(_, server)| server.upstream().clone())
         .collect();
     let redis = sockets.redis.iter();
     let redis: Vec<_> = redis.map(|(_, upstream)| upstream.clone()).collect();
@@ -372,14 +373,14 @@ fn take_up(
     Ok(restored)
 }
 
-fn listen(config: &Config) -> Result<(Sockets, Addresses), StartError> {
+fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartError> {
     let listen = &config.listen;
     let sockets = Sockets {
         http: listener("--http-listen", listen.http)?,
         agent: listener("--agent-listen", listen.agent)?,
         operator: listener("--operator-listen", listen.operator)?,
         health: listener("--health-listen", listen.health)?,
-        postgres: postgres_listeners(&config.postgres)?,
+        postgres: postgres_listeners(&config.postgres, roots)?,
         redis: redis_listeners(&config.redis)?,
     };
     let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
@@ -395,7 +396,8 @@ fn listen(config: &Config) -> Result<(Sockets, Addresses), StartError> {
 /// One listener for each server, each with the address it got.
 fn postgres_listeners(
     settings: &postgres::Settings,
-) -> Result<Vec<(net::listen::Bound, postgres::Upstream)>, StartError> {
+    roots: &Roots,
+) -> Result<Vec<(net::listen::Bound, postgres::Server)>, StartError> {
     let bind = |upstream: &postgres::Upstream| {
         let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
             flag: "--pg",
@@ -403,7 +405,14 @@ fn postgres_listeners(
         })?;
         let listen = bound.address();
         let upstream = upstream.clone();
-        Ok((bound, postgres::Upstream { listen, ..upstream }))
+        let (host, port) = (upstream.host.clone(), upstream.port);
+        let server = postgres::Server::new(postgres::Upstream { listen, ..upstream }, roots);
+        let server = server.map_err(|error| {
+            StartError::trust(format!(
+                "TLS to PostgreSQL at {host}:{port}: {error} (--pg)"
+            ))
+        })?;
+        Ok((bound, server))
     };
     settings.upstreams.iter().map(bind).collect()
 }
@@ -516,8 +525,8 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
     let postgres: Vec<_> = sockets
         .postgres
         .into_iter()
-        .filter_map(|(socket, upstream)| {
-            let relay = postgres.clone()?.run(socket, upstream, stopping.clone());
+        .filter_map(|(socket, server)| {
+            let relay = postgres.clone()?.run(socket, server, stopping.clone());
             Some(spawn_named("postgres-relay", relay))
         })
         .collect();

@@ -8,6 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use super::child_databases::{self, Database};
+
 /// Read by most programs, some in upper case, some in lower.
 const PROXY_BOTH_CASES: [&str; 6] = [
     "HTTP_PROXY",
@@ -93,6 +95,8 @@ pub struct Given<'a> {
     pub proxy: Option<Proxy<'a>>,
     /// The agent API and its token; none where the listener is off.
     pub agent: Option<Agent<'a>>,
+    /// The database servers that are governed.
+    pub databases: &'a [Database],
 }
 
 /// The way out through the sidecar.
@@ -149,6 +153,12 @@ pub fn changes(parent: &[(OsString, OsString)], given: &Given<'_>) -> Vec<Change
             changes.set(name, agent.token);
         }
     }
+    for change in child_databases::changes(parent, given.databases) {
+        // What is taken out as a secret stays out.
+        if !changes.takes_out(&change.name) {
+            changes.push(change);
+        }
+    }
     changes.0
 }
 
@@ -160,6 +170,11 @@ impl Changes {
             name: name.into(),
             value: Some(value.into()),
         });
+    }
+
+    fn takes_out(&self, name: &OsStr) -> bool {
+        let mut all = self.0.iter();
+        all.any(|change| change.name == name && change.value.is_none())
     }
 
     /// The later change of a variable wins.
@@ -199,7 +214,7 @@ fn set_authorities(changes: &mut Changes, proxy: &Proxy<'_>) {
 }
 
 /// Where a client on this machine reaches a listener.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -212,7 +227,7 @@ fn url(address: SocketAddr) -> String {
     format!("http://{}", reachable(address))
 }
 
-fn value_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p OsStr> {
+pub(super) fn value_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p OsStr> {
     parent
         .iter()
         .find(|(found, _)| found == name)
@@ -374,6 +389,7 @@ mod tests {
                 address: SocketAddr::from(([127, 0, 0, 1], 41214)),
                 token: "obx_test_token",
             }),
+            databases: &[],
         }
     }
 

@@ -6,7 +6,7 @@ use crate::config::{self, Flags, For, Listener, Source};
 use crate::redact::Secret;
 
 use super::env_text;
-use super::environment::Environment;
+use super::environment::{Environment, database};
 use super::{Streams, exit, report};
 
 /// Which sidecar.
@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Where its agent API listens [env: OPENBOX_AGENT_LISTEN; key: listen.agent]
     #[arg(long, value_name = "ADDR:PORT|off")]
     agent_listen: Option<String>,
+    /// PostgreSQL server that it governs, as it was told; repeatable [env: OPENBOX_PG; key: postgres.servers]
+    #[arg(long, value_name = "LISTEN=URL")]
+    pg: Vec<String>,
     /// How it is written
     #[arg(long, value_name = "sh|dotenv|json", default_value = "sh")]
     format: env_text::Format,
@@ -42,6 +45,9 @@ impl Args {
             if let Some(value) = value {
                 flags.push(name, value.clone());
             }
+        }
+        for server in &self.pg {
+            flags.push("--pg", server.clone());
         }
         flags
     }
@@ -71,6 +77,12 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
     let environment = Environment {
         http: address(config.listen.http),
         agent: address(config.listen.agent),
+        databases: config
+            .postgres
+            .upstreams
+            .iter()
+            .filter_map(database)
+            .collect(),
         token,
         state_dir: config.state_dir,
     };

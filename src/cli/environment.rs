@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::{BUNDLE, CA, JAVA_STORE};
+use crate::protocols::postgres::Upstream;
 use crate::redact::Secret;
 
+use super::child_databases::Database;
 use super::child_env::{self, Agent, Change, Given, Proxy};
 
 /// The sidecar as its agent sees it.
@@ -16,10 +18,22 @@ pub(super) struct Environment {
     pub(super) http: Option<SocketAddr>,
     /// Where the agent API listens.
     pub(super) agent: Option<SocketAddr>,
+    /// The database servers that are governed.
+    pub(super) databases: Vec<Database>,
     /// What opens the agent API.
     pub(super) token: Secret,
     /// Where the certificates are.
     pub(super) state_dir: PathBuf,
+}
+
+/// What a child is to know of a server, where its listener is known.
+pub(super) fn database(upstream: &Upstream) -> Option<Database> {
+    let known = upstream.listen.port() != 0;
+    known.then(|| Database {
+        listen: upstream.listen,
+        host: upstream.host.clone(),
+        port: upstream.port,
+    })
 }
 
 impl Environment {
@@ -41,6 +55,13 @@ impl Environment {
             address,
             token: self.token.expose(),
         });
-        child_env::changes(&parent, &Given { proxy, agent })
+        child_env::changes(
+            &parent,
+            &Given {
+                proxy,
+                agent,
+                databases: &self.databases,
+            },
+        )
     }
 }

@@ -11,6 +11,7 @@ mod banner;
 mod ca;
 mod check;
 mod child;
+pub mod child_databases;
 pub mod child_env;
 mod env;
 pub mod env_text;

@@ -5,6 +5,7 @@
 
 mod check;
 mod identity;
+mod postgres;
 mod problem;
 mod raw;
 mod resolve;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
-use crate::protocols::{http as http_proxy, postgres, redis};
+use crate::protocols::{http as http_proxy, postgres as postgres_relay, redis};
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -62,7 +63,7 @@ pub struct Config {
     /// The HTTP proxy's.
     pub http: http_proxy::Settings,
     /// The relay's for PostgreSQL.
-    pub postgres: postgres::Settings,
+    pub postgres: postgres_relay::Settings,
     /// The relay's for Redis.
     pub redis: redis::Settings,
     /// What it takes from SDKs.

@@ -217,6 +217,18 @@ pub(super) struct Postgres {
     /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
     #[schemars(extend("examples" = [["127.0.0.1:15432=postgres://orders-db.internal:5432"]]))]
     pub(super) servers: Option<Vec<String>>,
+    /// TLS to servers whose URL does not say `sslmode`: `prefer` takes it where offered, `require` needs it, `verify-ca` and `verify-full` prove who answers.
+    #[schemars(extend("enum" = ["disable", "prefer", "require", "verify-ca", "verify-full"]))]
+    pub(super) sslmode: Option<String>,
+    /// PEM file with the authorities of servers whose URL does not say `sslrootcert`; `system` takes the system's.
+    #[schemars(extend("examples" = ["/etc/ssl/orders-db.pem"]))]
+    pub(super) sslrootcert: Option<String>,
+    /// PEM file with the certificate shown to servers that ask for one, where the URL does not say `sslcert`.
+    #[schemars(extend("examples" = ["/run/secrets/client.pem"]))]
+    pub(super) sslcert: Option<String>,
+    /// PEM file with the key of that certificate, without a passphrase, where the URL does not say `sslkey`.
+    #[schemars(extend("examples" = ["/run/secrets/client.key"]))]
+    pub(super) sslkey: Option<String>,
     /// Longest wait for a person outside a transaction; then the statement is refused.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) hold_within: Option<String>,

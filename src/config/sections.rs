@@ -13,7 +13,7 @@ use crate::journal::{Durability, OnFull};
 use crate::net::dial;
 use crate::policy::core::{AgentDid, Identity, Signer, Unsigned};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
-use crate::protocols::{postgres, redis};
+use crate::protocols::redis;
 use crate::session::{self, registry::Unattributed};
 
 use super::raw;
@@ -128,35 +128,6 @@ impl Resolver<'_> {
             idle_within: self.duration("http.idle_within", raw.idle_within),
             connections_max: self.count("http.connections_max", raw.connections_max, 1),
             idle_upstreams_max: self.count("http.idle_upstreams_max", raw.idle_upstreams_max, 0),
-        }
-    }
-
-    pub(super) fn postgres(&mut self, raw: raw::Postgres, purpose: For) -> postgres::Settings {
-        let port = match purpose {
-            For::Serve => 15_432,
-            For::Run => 0,
-        };
-        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        let server = |text: &str| value::postgres_server(text, default);
-        let upstreams = self.list("postgres.servers", raw.servers, server);
-        for upstream in &upstreams {
-            if !upstream.listen.ip().is_loopback() {
-                self.warnings.push(format!(
-                    "the relay for PostgreSQL listens on {}, which other machines may reach, and passwords come to it in clear",
-                    upstream.listen
-                ));
-            }
-        }
-        postgres::Settings {
-            upstreams,
-            hold_within: self.duration("postgres.hold_within", raw.hold_within),
-            hold_in_transaction_within: self.duration(
-                "postgres.hold_in_transaction_within",
-                raw.hold_in_transaction_within,
-            ),
-            login_within: self.duration("postgres.login_within", raw.login_within),
-            connections_max: self.count("postgres.connections_max", raw.connections_max, 1),
-            memory_bytes_max: self.count("postgres.memory_bytes_max", raw.memory_bytes_max, 0),
         }
     }
 

@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use crate::journal::Durability;
 use crate::net::dial::Override;
 use crate::policy::core::Unfit;
-use crate::protocols::postgres::Upstream;
 use crate::protocols::redis;
 
 use super::Listener;
@@ -123,66 +122,6 @@ pub(super) fn listener(text: &str) -> Result<Listener, Wrong> {
     address.map(Listener::At).map_err(|_| {
         let expected = "an IP address and a port, where port 0 takes a free one; or off";
         Wrong::is_not(text, "address:port", expected, "127.0.0.1:15801")
-    })
-}
-
-/// `[LISTEN=]postgres://HOST[:PORT][/…]`, where `default` is LISTEN. Who logs
-/// in, and where to, is the agent's to say.
-pub(super) fn postgres_server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
-    let wrong = || {
-        let expected =
-            "postgres://HOST:PORT, in front of it, where agents connect to: ADDRESS:PORT=";
-        // Not the text itself: it may hold a password.
-        let found = "it is not [LISTEN=]URL of a PostgreSQL server".to_owned();
-        Wrong::new(
-            found,
-            expected,
-            "127.0.0.1:15432=postgres://orders-db.internal:5432",
-        )
-    };
-    let (listen, url) = match text.split_once("=postgres") {
-        Some((listen, rest)) => (
-            listen.parse().map_err(|_| wrong())?,
-            format!("postgres{rest}"),
-        ),
-        None => (default, text.to_owned()),
-    };
-    let rest = url
-        .strip_prefix("postgres://")
-        .or_else(|| url.strip_prefix("postgresql://"))
-        .ok_or_else(wrong)?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if let Some((_, query)) = rest.split_once('?')
-        && let Some(mode) = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("sslmode="))
-        && !matches!(mode, "disable" | "allow" | "prefer")
-    {
-        return Err(Wrong::new(
-            format!("it asks for sslmode={mode}, and this version does not speak TLS to databases"),
-            "sslmode=disable, or none",
-            "postgres://orders-db.internal:5432",
-        ));
-    }
-    let place = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, place)| place);
-    let (host, port) = match place.rsplit_once(':') {
-        // An IPv6 address without a port ends in a bracket.
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-        Some(_) | None => (place, 5432),
-    };
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    if bare.is_empty() || bare.contains(['/', ',', '%']) || port == 0 {
-        return Err(wrong());
-    }
-    Ok(Upstream {
-        listen,
-        host: bare.to_ascii_lowercase().into(),
-        port,
     })
 }
 

@@ -3,11 +3,13 @@
 pub mod address;
 pub mod authority;
 pub mod client_socket;
+pub mod database_tls;
 pub mod dial;
 mod hello_cap;
 pub mod http1;
 pub mod intercept;
 pub mod listen;
+pub mod maybe_tls;
 pub mod mint;
 pub mod tls;
 pub mod trust;

@@ -166,7 +166,7 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    fn of(host: &str, error: io::Error) -> Self {
+    pub(super) fn of(host: &str, error: io::Error) -> Self {
         let host = host.into();
         match error.downcast::<rustls::Error>() {
             Ok(rustls::Error::InvalidCertificate(error)) => {

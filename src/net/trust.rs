@@ -54,6 +54,23 @@ impl Roots {
         })
     }
 
+    /// The authorities in one PEM file, and no others.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or holds no usable certificate.
+    pub(super) fn only(path: &Path) -> Result<Self, TrustError> {
+        Ok(Self {
+            system: Vec::new(),
+            upstream: read_authorities(path)?,
+        })
+    }
+
+    /// Those that were named, without the system's.
+    pub(super) fn named(&self) -> &[CertificateDer<'static>] {
+        &self.upstream
+    }
+
     /// How many authorities there are.
     #[must_use]
     pub fn count(&self) -> usize {

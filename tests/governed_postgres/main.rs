@@ -14,11 +14,13 @@ mod support;
 mod clients;
 mod completions;
 mod constraints;
+mod environment;
 mod extended;
 mod holds;
 mod login;
 mod simple;
 mod streams;
+mod tls;
 
 use support::free_port;
 use support::postgres::{Client, Message, Server, tags};

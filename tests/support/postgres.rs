@@ -29,6 +29,22 @@ impl Server {
 
     /// Starts one with this `pg_hba.conf` and these settings.
     pub(crate) fn start_with(hba: &str, settings: &[&str]) -> Self {
+        Self::start_having(hba, settings, &[])
+    }
+
+    /// Starts one that speaks TLS with this certificate, and knows clients by
+    /// those of this authority; all PEM.
+    pub(crate) fn start_secured(hba: &str, chain: &str, key: &str, authority: &str) -> Self {
+        let settings = ["ssl = on", "ssl_ca_file = 'root.crt'"];
+        let files = [
+            ("server.crt", chain),
+            ("server.key", key),
+            ("root.crt", authority),
+        ];
+        Self::start_having(hba, &settings, &files)
+    }
+
+    fn start_having(hba: &str, settings: &[&str], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let server = Self { folder, port };
@@ -38,6 +54,9 @@ impl Server {
         let data = server.data();
         server.initialised(&data);
         std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
+        for (name, text) in files {
+            server.private(&data.join(name), text);
+        }
         let mut text = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nfsync = off\n\
              unix_socket_directories = '{}'\nmax_prepared_transactions = 4\n",
@@ -80,6 +99,15 @@ impl Server {
             }
         }
         copy(&template, data);
+    }
+
+    /// Writes what the server's user alone may read.
+    fn private(&self, path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        run(Command::new("chmod").arg("600").arg(path));
+        if is_root() {
+            run(Command::new("chown").arg(UNPRIVILEGED).arg(path));
+        }
     }
 
     fn data(&self) -> PathBuf {

@@ -1,15 +1,15 @@
 //! Which session a `CancelRequest` is about, and where it leads.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+
+use super::reach::Way;
 
 /// Most cancel requests under way; one beyond it is dropped, as a server drops
 /// those it cannot serve.
@@ -26,7 +26,7 @@ pub(super) struct Cancels {
 
 #[derive(Clone, Debug)]
 struct Session {
-    server: SocketAddr,
+    way: Way,
     held: watch::Sender<()>,
     holding: Arc<AtomicBool>,
 }
@@ -79,11 +79,11 @@ impl Cancels {
     pub(super) fn register(
         self: &Arc<Self>,
         key: Bytes,
-        server: SocketAddr,
+        way: Way,
         session: &Cancellable,
     ) -> Registered {
         let session = Session {
-            server,
+            way,
             held: session.held.clone(),
             holding: session.holding.clone(),
         };
@@ -112,13 +112,15 @@ impl Cancels {
             return;
         };
         let asked = async {
-            let mut socket = TcpStream::connect(session.server).await?;
+            let mut socket = session.way.again().await?;
             let length = u32::try_from(key.len().saturating_add(8)).unwrap_or(u32::MAX);
             let code = super::startup::CANCEL.to_be_bytes();
             let request = [&length.to_be_bytes()[..], &code, &key].concat();
             socket.write_all(&request).await?;
+            socket.flush().await?;
             let mut end = [0_u8; 16];
-            while socket.read(&mut end).await? > 0 {}
+            // However it ends: a server that has seen it just closes.
+            while socket.read(&mut end).await.is_ok_and(|read| read > 0) {}
             Ok::<_, std::io::Error>(())
         };
         if let Ok(Err(error)) = tokio::time::timeout(WITHIN, asked).await {

@@ -125,6 +125,8 @@ pub(super) struct Conversation {
     key: Option<Bytes>,
     /// Answered in front of the server's first message, once.
     negotiated: Option<Bytes>,
+    /// Whether mechanisms with channel binding are left out of the server's offer.
+    unbound: bool,
 }
 
 impl Conversation {
@@ -144,7 +146,13 @@ impl Conversation {
             farewell: false,
             key: None,
             negotiated,
+            unbound: false,
         }
+    }
+
+    /// The client and the server see different channels; see `binding`.
+    pub(super) fn leave_out_channel_binding(&mut self) {
+        self.unbound = true;
     }
 
     /// Whether a transaction is open: a hold keeps its locks.

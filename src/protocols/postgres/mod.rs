@@ -2,15 +2,18 @@
 //! execution is judged before it reaches the server.
 //!
 //! A connection passes through these files in this order: [`serve`] accepts,
-//! [`startup`] reads how it begins, [`session`] dials and moves bytes,
-//! [`conversation`] says what they are and what is owed, [`describe`] tells
-//! policy, [`limits`] knows what may be asked of an execution, [`refuse`] says no, [`cancel`] ends what a client no longer wants.
+//! [`startup`] reads how it begins, [`reach`] connects to the server,
+//! [`session`] moves bytes, [`conversation`] says what they are and what is owed,
+//! [`describe`] tells policy, [`limits`] knows what may be asked of an execution,
+//! [`refuse`] says no, [`cancel`] ends what a client no longer wants.
 
+mod binding;
 mod cancel;
 mod conversation;
 mod describe;
 mod limits;
 mod outbox;
+mod reach;
 mod refuse;
 mod serve;
 mod session;
@@ -23,11 +26,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::Gate;
+use crate::net::database_tls;
 use crate::net::dial::Dialer;
 use crate::process::Workers;
 use crate::protocols::sql::Analyses;
 
 use cancel::Cancels;
+pub use reach::Server;
+
+/// The name of the protocol inside TLS.
+const ALPN: &[u8] = b"postgresql";
 
 /// A server that is governed, and where agents reach it through the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +46,8 @@ pub struct Upstream {
     pub host: Box<str>,
     /// Its port.
     pub port: u16,
+    /// TLS to it.
+    pub tls: database_tls::Settings,
 }
 
 /// Durations and bounds of the relay. Built by `config`.

@@ -3,34 +3,35 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::metrics::LimitHit;
 use crate::net::client_socket::ClientSocket;
 use crate::net::listen::Bound;
+use crate::net::maybe_tls::MaybeTls;
 use crate::process::Drain;
 
 use super::startup::{First, Start, first};
 use super::wire::WireError;
-use super::{PostgresRelay, Shared, Upstream, refuse, session};
+use super::{PostgresRelay, Server, Shared, refuse, session};
 
 impl PostgresRelay {
-    /// Serves `upstream` on its listener until `drain` begins, then ends what
+    /// Serves `server` on its listener until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Bound, upstream: Upstream, drain: Drain) {
+    pub async fn run(self, listener: Bound, server: Server, drain: Drain) {
         let Self { shared } = self;
-        let upstream = Arc::new(upstream);
+        let server = Arc::new(server);
         let mut begun = drain.clone();
         tokio::select! {
             () = begun.begun() => {}
-            () = accept(&shared, &listener, &upstream, &drain) => {}
+            () = accept(&shared, &listener, &server, &drain) => {}
         }
     }
 }
 
-async fn accept(shared: &Arc<Shared>, listener: &Bound, upstream: &Arc<Upstream>, drain: &Drain) {
+async fn accept(shared: &Arc<Shared>, listener: &Bound, server: &Arc<Server>, drain: &Drain) {
     loop {
         // The place first: what cannot be served waits in the backlog.
         let place = match shared.places.clone().try_acquire_owned() {
@@ -48,23 +49,18 @@ async fn accept(shared: &Arc<Shared>, listener: &Bound, upstream: &Arc<Upstream>
             // It ended before it began.
             continue;
         };
-        let (of_session, upstream, drain) = (shared.clone(), upstream.clone(), drain.clone());
+        let (of_session, server, drain) = (shared.clone(), server.clone(), drain.clone());
         shared.workers.spawn("postgres", async move {
             let _place = place;
             let Ok(socket) = ClientSocket::attach(socket) else {
                 return;
             };
-            connection(&of_session, &upstream, socket, drain).await;
+            connection(&of_session, &server, socket, drain).await;
         });
     }
 }
 
-async fn connection(
-    shared: &Arc<Shared>,
-    upstream: &Upstream,
-    mut socket: ClientSocket,
-    drain: Drain,
-) {
+async fn connection(shared: &Arc<Shared>, server: &Server, mut socket: ClientSocket, drain: Drain) {
     let now = Instant::now();
     let until = now.checked_add(shared.settings.login_within).unwrap_or(now);
     let mut input = BytesMut::new();
@@ -72,7 +68,15 @@ async fn connection(
     match began.await {
         Ok(Ok(Some(Began::Start(start)))) => {
             // Boxed: what waits for a first packet must not carry it.
-            let session = session::serve(shared, upstream, socket, start, input, until, drain);
+            let session = session::serve(
+                shared,
+                server,
+                MaybeTls::Plain(socket),
+                start,
+                input,
+                until,
+                drain,
+            );
             Box::pin(session).await;
         }
         Ok(Ok(Some(Began::Cancel(key)))) => shared.cancels.request(key).await,
@@ -88,7 +92,10 @@ async fn connection(
 }
 
 /// Says `last` and closes.
-pub(super) async fn end(socket: &mut ClientSocket, last: &[u8]) -> std::io::Result<()> {
+pub(super) async fn end(
+    socket: &mut (impl AsyncWrite + Unpin),
+    last: &[u8],
+) -> std::io::Result<()> {
     socket.write_all(last).await?;
     socket.shutdown().await
 }

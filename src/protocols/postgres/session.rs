@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::domain::{OperationId, Refusal, TraceId};
 use crate::gate::{Decision, Held, Permit, Refused, Terms};
 use crate::net::client_socket::{ClientSocket, Watch};
+use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
 use crate::session::{Claim, Session};
 
@@ -27,11 +28,12 @@ use super::conversation::{Ask, Conversation, Kind, Meaning, Step};
 use super::describe::{self, Place};
 use super::limits;
 use super::outbox::Outbox;
+use super::reach::{self, Reached, Way};
 use super::refuse::{self, Poison};
 use super::startup::Start;
 use super::statement::{Reading, Text};
 use super::wire::{WireError, message};
-use super::{Shared, Upstream, serve};
+use super::{Server, Shared, Upstream, serve};
 
 /// Most bytes that wait for one side before the other is no longer read.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -63,27 +65,28 @@ enum Ended {
 /// Dials the server and relays until one side ends.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
-    upstream: &Upstream,
-    mut client: ClientSocket,
+    server: &Server,
+    mut client: ToClient,
     start: Start,
     input: BytesMut,
     login_until: Instant,
     drain: Drain,
 ) {
+    let Upstream { host, port, .. } = &server.upstream;
     let place = Place {
-        host: upstream.host.clone(),
-        port: upstream.port,
+        host: host.clone(),
+        port: *port,
         database: start.database().into(),
     };
-    let told = match may_start(shared, &place, &start, &client.watch()).await {
-        Ok(()) => match shared.dialer.dial(&upstream.host, upstream.port).await {
+    let told = match may_start(shared, &place, &start, &client.socket().watch()).await {
+        Ok(()) => match reach::reach(&shared.dialer, server).await {
             Ok(server) => {
                 let session = Relay::new(shared, place, client, server, &start, input);
                 session.run(login_until, drain).await;
                 return;
             }
             Err(error) => {
-                tracing::warn!(host = %upstream.host, port = upstream.port, "PostgreSQL could not be reached: {error}");
+                tracing::warn!(%host, port, "PostgreSQL could not be reached: {error}");
                 refuse::fatal("08001", &error.to_string())
             }
         },
@@ -188,6 +191,37 @@ struct Asked {
     noticed: bool,
 }
 
+type ToClient = MaybeTls<ClientSocket>;
+type ToServer = MaybeTls<TcpStream>;
+
+/// What a write to one side has left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// Written is sent: the side is in clear.
+    Never,
+    /// Nothing now.
+    Done,
+    /// Some of it may wait inside TLS.
+    Due,
+}
+
+impl Flush {
+    fn of<S>(socket: &MaybeTls<S>) -> Self {
+        if socket.is_tls() {
+            Self::Done
+        } else {
+            Self::Never
+        }
+    }
+
+    /// What [`send`] has done.
+    fn sent(&mut self, bytes: usize) {
+        if *self != Self::Never {
+            *self = if bytes == 0 { Self::Done } else { Self::Due };
+        }
+    }
+}
+
 struct Relay<'a> {
     shared: &'a Shared,
     place: Place,
@@ -198,9 +232,11 @@ struct Relay<'a> {
     from_server: Inlet,
     to_client: Outbox,
     to_server: Outbox,
-    client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
-    server: (ReadHalf<TcpStream>, WriteHalf<TcpStream>),
-    server_address: Option<std::net::SocketAddr>,
+    client: (ReadHalf<ToClient>, WriteHalf<ToClient>),
+    client_flush: Flush,
+    server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
+    server_flush: Flush,
+    way: Way,
     asked: Option<Asked>,
     session: Option<Session>,
     cancellable: Cancellable,
@@ -216,8 +252,8 @@ impl<'a> Relay<'a> {
     fn new(
         shared: &'a Arc<Shared>,
         place: Place,
-        client: ClientSocket,
-        server: TcpStream,
+        client: ToClient,
+        server: Reached,
         start: &Start,
         from_client: BytesMut,
     ) -> Self {
@@ -227,19 +263,26 @@ impl<'a> Relay<'a> {
         to_server.push(packet);
         let reading = Reading::new(shared.known.clone());
         let cancellable = Cancellable::default();
+        let Reached { socket, way } = server;
+        let mut talk = Conversation::new(reading, negotiated);
+        if socket.is_tls() && !client.is_tls() {
+            talk.leave_out_channel_binding();
+        }
         Self {
             shared,
             place,
             application: start.get("application_name").map(Into::into),
-            talk: Conversation::new(reading, negotiated),
-            watch: client.watch(),
+            talk,
+            watch: client.socket().watch(),
             from_client: Inlet::new(from_client),
             from_server: Inlet::new(BytesMut::new()),
             to_client: Outbox::default(),
             to_server,
-            server_address: server.peer_addr().ok(),
+            way,
+            server_flush: Flush::of(&socket),
+            client_flush: Flush::of(&client),
             client: tokio::io::split(client),
-            server: tokio::io::split(server),
+            server: tokio::io::split(socket),
             asked: None,
             session: None,
             cancelled: cancellable.held.subscribe(),
@@ -296,7 +339,7 @@ impl<'a> Relay<'a> {
             if let Err(ended) = self.advance() {
                 return ended;
             }
-            if self.leaving && self.to_server.is_empty() {
+            if self.leaving && self.to_server.is_empty() && self.server_flush != Flush::Due {
                 return Ended::Gone("the client left");
             }
             if self.talk.has_ended() {
@@ -316,19 +359,21 @@ impl<'a> Relay<'a> {
                         Err(()) => Err(self.server_left()),
                     }
                 }
-                written = write(&mut self.client.1, &self.to_client), if !self.to_client.is_empty() => {
+                written = send(&mut self.client.1, &self.to_client), if !self.to_client.is_empty() || self.client_flush == Flush::Due => {
                     match written {
                         Ok(bytes) => {
                             self.to_client.written(bytes);
+                            self.client_flush.sent(bytes);
                             Ok(())
                         }
                         Err(()) => Err(Ended::Gone("the client left")),
                     }
                 }
-                written = write(&mut self.server.1, &self.to_server), if !self.to_server.is_empty() => {
+                written = send(&mut self.server.1, &self.to_server), if !self.to_server.is_empty() || self.server_flush == Flush::Due => {
                     match written {
                         Ok(bytes) => {
                             self.to_server.written(bytes);
+                            self.server_flush.sent(bytes);
                             Ok(())
                         }
                         Err(()) => Err(self.server_left()),
@@ -533,9 +578,9 @@ impl<'a> Relay<'a> {
             .talk
             .server(&mut self.from_server.bytes, &mut self.to_client);
         answered.map_err(Ended::Wire)?;
-        if let (Some(key), Some(server)) = (self.talk.take_key(), self.server_address) {
+        if let Some(key) = self.talk.take_key() {
             let cancels = &self.shared.cancels;
-            self.registered = Some(cancels.register(key, server, &self.cancellable));
+            self.registered = Some(cancels.register(key, self.way.clone(), &self.cancellable));
         }
         Ok(())
     }
@@ -660,6 +705,15 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), from: &Outbox) -> Result<usiz
         Ok(0) | Err(_) => Err(()),
         Ok(written) => Ok(written),
     }
+}
+
+/// Writes once, or, where nothing waits for that, flushes and says 0.
+async fn send(to: &mut (impl AsyncWrite + Unpin), from: &Outbox) -> Result<usize, ()> {
+    if from.is_empty() {
+        to.flush().await.map_err(|_| ())?;
+        return Ok(0);
+    }
+    write(to, from).await
 }
 
 async fn drain_into(to: &mut (impl AsyncWrite + Unpin), from: &mut Outbox) -> Result<(), ()> {

@@ -13,6 +13,12 @@ pub(super) const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
 const GSS: u32 = 80_877_104;
 
+/// The request for TLS.
+pub(super) fn ssl_request() -> [u8; 8] {
+    let [a, b, c, d] = SSL.to_be_bytes();
+    [0, 0, 0, 8, a, b, c, d]
+}
+
 /// The newest minor version that is passed on.
 const MINOR_MAX: u32 = 2;
 

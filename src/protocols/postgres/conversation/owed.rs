@@ -18,6 +18,10 @@ pub(super) enum Owed {
 }
 
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all of them run; a box each would cost an allocation per statement"
+)]
 pub(super) enum Executing {
     Running(Running),
     /// An empty text: nothing was asked, nothing runs.

@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::domain::Outcome;
 
+use super::super::binding;
 use super::super::limits::RowLimit;
 use super::super::outbox::Outbox;
 use super::super::wire::{Cursor, Fields, HEAD, WireError, head, message, rows};
@@ -132,12 +133,19 @@ impl Conversation {
             b'K' => self.key = Some(Bytes::copy_from_slice(body)),
             _ => {}
         }
+        let unbound = (tag == b'R' && self.unbound)
+            .then(|| binding::without(body))
+            .flatten();
         match self.negotiated.take() {
             // Ours names everything that was not passed on, and the newest
             // version that both sides speak is no newer than ours.
             Some(ours) if tag == b'v' => Ok(Some(Reply::Instead(ours))),
+            Some(ours) if unbound.is_some() => {
+                let both = [ours, unbound.unwrap_or_default()].concat();
+                Ok(Some(Reply::Instead(both.into())))
+            }
             Some(ours) if tag != b'E' => Ok(Some(Reply::InFront(ours))),
-            Some(_) | None => Ok(None),
+            Some(_) | None => Ok(unbound.map(Reply::Instead)),
         }
     }
 

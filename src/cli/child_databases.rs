@@ -1,0 +1,312 @@
+//! What `run` changes in its child's environment so that the child reaches the database relays instead of the
+//! servers: every variable that points at a server we govern points at our listener for it, with the user,
+//! password, database and options that it had.
+//!
+//! A pure function over the parent's environment, like `child_env`, whose changes these are a part of.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+
+use super::child_env::{Change, reachable, value_of};
+
+/// A PostgreSQL server that is governed, and where.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Where the sidecar listens for it.
+    pub listen: SocketAddr,
+    /// Its host, as configured.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Schemes of PostgreSQL URLs, `jdbc:` in front and `+driver` behind left out.
+const SCHEMES: [&str; 5] = ["postgres", "postgresql", "pgsql", "psql", "postgis"];
+
+/// Variables that name a host and its port in two.
+const PAIRS: [(&str, &str); 5] = [
+    ("POSTGRES_HOST", "POSTGRES_PORT"),
+    ("POSTGRESQL_HOST", "POSTGRESQL_PORT"),
+    ("PG_HOST", "PG_PORT"),
+    ("DB_HOST", "DB_PORT"),
+    ("DATABASE_HOST", "DATABASE_PORT"),
+];
+
+/// What a client would prove or demand about the server's TLS: the sidecar does that, by its own settings.
+const ABOUT_TLS: [&str; 9] = [
+    "hostaddr",
+    "requiressl",
+    "sslaccept",
+    "sslcert",
+    "sslcrl",
+    "sslkey",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
+];
+
+const PORT: u16 = 5432;
+
+/// The changes that send a child to the relays of `databases`.
+pub(super) fn changes(parent: &[(OsString, OsString)], databases: &[Database]) -> Vec<Change> {
+    if databases.is_empty() {
+        return Vec::new();
+    }
+    let mut changes = Vec::new();
+    for (name, value) in parent {
+        // What is not UTF-8 is no URL.
+        if let Some(url) = value.to_str().and_then(|text| rewritten(text, databases)) {
+            changes.push(Change {
+                name: name.clone(),
+                value: Some(url.into()),
+            });
+        }
+    }
+    for (host, port) in PAIRS {
+        let said = (text_of(parent, host), text_of(parent, port));
+        // Without a variable for the port, nobody would look for ours.
+        if let (Some(at), Some(number)) = said
+            && let Some(listen) = listener(at, number.parse().ok(), databases)
+        {
+            set(&mut changes, host, &listen.ip().to_string());
+            set(&mut changes, port, &listen.port().to_string());
+        }
+    }
+    of_libpq(parent, databases, &mut changes);
+    changes
+}
+
+/// The variables that PostgreSQL's own clients read, and many others.
+fn of_libpq(parent: &[(OsString, OsString)], databases: &[Database], changes: &mut Vec<Change>) {
+    let listen = match text_of(parent, "PGHOST") {
+        Some(host) => {
+            let port = text_of(parent, "PGPORT").map_or(Some(PORT), |port| port.parse().ok());
+            listener(host, port, databases)
+        }
+        // Nothing says where else: the first server is the one that is meant.
+        None => match (text_of(parent, "PGSERVICE"), databases.first()) {
+            (None, Some(first)) => Some(reachable(first.listen)),
+            (Some(_), _) | (None, None) => None,
+        },
+    };
+    let Some(listen) = listen else { return };
+    set(changes, "PGHOST", &listen.ip().to_string());
+    set(changes, "PGPORT", &listen.port().to_string());
+    set(changes, "PGSSLMODE", "disable");
+    for name in ["PGCHANNELBINDING", "PGGSSENCMODE"] {
+        if value_of(parent, name).is_some() {
+            set(changes, name, "disable");
+        }
+    }
+    for name in ABOUT_TLS {
+        let name = format!("PG{}", name.to_ascii_uppercase());
+        if value_of(parent, &name).is_some() {
+            changes.push(Change {
+                name: name.into(),
+                value: None,
+            });
+        }
+    }
+}
+
+fn set(changes: &mut Vec<Change>, name: &str, value: &str) {
+    changes.push(Change {
+        name: name.into(),
+        value: Some(value.into()),
+    });
+}
+
+fn text_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p str> {
+    value_of(parent, name)
+        .and_then(OsStr::to_str)
+        .filter(|text| !text.is_empty())
+}
+
+/// Where the server of this host and port is reached through us, if it is one that we govern.
+fn listener(host: &str, port: Option<u16>, databases: &[Database]) -> Option<SocketAddr> {
+    let (host, port) = (canonical(host), port?);
+    let mut all = databases.iter();
+    let found = all.find(|database| canonical(&database.host) == host && database.port == port);
+    found.map(|database| reachable(database.listen))
+}
+
+/// One spelling for each host; loopback has one, too.
+fn canonical(host: &str) -> String {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    match bare.to_ascii_lowercase() {
+        loopback if ["127.0.0.1", "::1"].contains(&loopback.as_str()) => "localhost".into(),
+        other => other,
+    }
+}
+
+/// A URL of a governed server, as one of our listener.
+fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let plain = scheme.strip_prefix("jdbc:").unwrap_or(scheme);
+    let base = plain.split('+').next().unwrap_or_default();
+    if !SCHEMES.iter().any(|known| base.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at_checked(end)?;
+    let (user, place) = match authority.rsplit_once('@') {
+        Some((user, place)) => (format!("{user}@"), place),
+        None => (String::new(), authority),
+    };
+    let (tail, fragment) = match tail.split_once('#') {
+        Some((tail, fragment)) => (tail, format!("#{fragment}")),
+        None => (tail, String::new()),
+    };
+    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+    let parameters: Vec<_> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .collect();
+    let (host, port) = host_and_port(place, &parameters)?;
+    let listen = listener(host, Some(port), databases)?;
+    let kept: Vec<_> = parameters
+        .iter()
+        .filter(|(name, _)| !["host", "port"].contains(name) && !ABOUT_TLS.contains(name))
+        .map(|(name, value)| format!("{name}={}", in_clear(name, value)))
+        .collect();
+    let query = if kept.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", kept.join("&"))
+    };
+    Some(format!("{scheme}://{user}{listen}{path}{query}{fragment}"))
+}
+
+/// Those of the parameters win, as with PostgreSQL's own clients.
+fn host_and_port<'u>(place: &'u str, parameters: &[(&'u str, &'u str)]) -> Option<(&'u str, u16)> {
+    let said = |wanted: &str| {
+        let mut all = parameters.iter().rev();
+        all.find(|(name, _)| *name == wanted)
+            .map(|(_, value)| *value)
+    };
+    let (host, port) = match place.rsplit_once(':') {
+        // An IPv6 address without a port ends in a bracket.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        Some(_) | None => (place, None),
+    };
+    let host = said("host").unwrap_or(host);
+    let port = said("port").or(port).filter(|port| !port.is_empty());
+    let port = port.map_or(Some(PORT), |port| port.parse().ok())?;
+    Some((host, port))
+}
+
+/// The leg to us is in clear and inside the machine.
+fn in_clear<'v>(name: &str, value: &'v str) -> &'v str {
+    match (name, value) {
+        ("ssl", "true" | "1") => "false",
+        ("sslmode" | "ssl" | "channel_binding" | "gssencmode", _) => "disable",
+        (_, value) => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn databases() -> [Database; 2] {
+        let database = |listen: &str, host: &str, port| Database {
+            listen: listen.parse().unwrap(),
+            host: host.into(),
+            port,
+        };
+        [
+            database("0.0.0.0:7001", "orders-db.internal", 5432),
+            database("127.0.0.1:7002", "localhost", 6000),
+        ]
+    }
+
+    #[test]
+    fn a_url_of_a_governed_server_becomes_one_of_ours_and_keeps_the_rest() {
+        for (url, expected) in [
+            (
+                "postgres://u:p%40ss@orders-db.internal/orders",
+                Some("postgres://u:p%40ss@127.0.0.1:7001/orders"),
+            ),
+            (
+                "postgresql+asyncpg://u@Orders-DB.internal.:5432/o?ssl=require&a=b#f",
+                Some("postgresql+asyncpg://u@127.0.0.1:7001/o?ssl=disable&a=b#f"),
+            ),
+            (
+                "jdbc:postgresql://orders-db.internal/o?user=u&ssl=true",
+                Some("jdbc:postgresql://127.0.0.1:7001/o?user=u&ssl=false"),
+            ),
+            (
+                "postgres://127.0.0.1:6000/x?sslmode=verify-full&sslrootcert=/r.pem&channel_binding=require",
+                Some("postgres://127.0.0.1:7002/x?sslmode=disable&channel_binding=disable"),
+            ),
+            ("postgres://[::1]:6000", Some("postgres://127.0.0.1:7002")),
+            (
+                "postgresql:///o?host=orders-db.internal",
+                Some("postgresql://127.0.0.1:7001/o"),
+            ),
+            ("postgres://other.internal/orders", None),
+            ("postgres://orders-db.internal:5433/orders", None),
+            ("postgres://u@other?host=orders-db.internal&port=x", None),
+            ("postgres://orders-db.internal,other/orders", None),
+            ("mysql://orders-db.internal:5432/orders", None),
+            ("https://orders-db.internal:5432/", None),
+            ("orders-db.internal:5432", None),
+        ] {
+            let found = rewritten(url, &databases());
+            assert_eq!(found.as_deref(), expected, "{url}");
+        }
+    }
+
+    /// What the child has of `pairs` and of what is set.
+    fn child(pairs: &[(&str, &str)]) -> Vec<String> {
+        let parent: Vec<_> = pairs.iter().map(|(n, v)| (n.into(), v.into())).collect();
+        let changes = changes(&parent, &databases());
+        let text = changes.into_iter().map(|change| {
+            let value = change.value.map(|value| value.into_string().unwrap());
+            let name = change.name.into_string().unwrap();
+            value.map_or(format!("-{name}"), |value| format!("{name}={value}"))
+        });
+        text.collect()
+    }
+
+    #[test]
+    fn variables_in_two_parts_are_rewritten_together_or_not_at_all() {
+        let ours = ["PGHOST=127.0.0.1", "PGPORT=7001", "PGSSLMODE=disable"];
+        let elsewhere = ("PGHOST", "elsewhere");
+        for (pairs, expected) in [
+            (vec![], ours.to_vec()),
+            (vec![("PGHOST", "orders-db.internal")], ours.to_vec()),
+            (
+                vec![
+                    ("PGHOST", "localhost"),
+                    ("PGPORT", "6000"),
+                    ("PGSSLROOTCERT", "/r.pem"),
+                    ("PGCHANNELBINDING", "require"),
+                ],
+                vec![
+                    "PGHOST=127.0.0.1",
+                    "PGPORT=7002",
+                    "PGSSLMODE=disable",
+                    "PGCHANNELBINDING=disable",
+                    "-PGSSLROOTCERT",
+                ],
+            ),
+            (vec![elsewhere], vec![]),
+            (vec![("PGHOST", "/var/run/postgresql")], vec![]),
+            (vec![("PGSERVICE", "x")], vec![]),
+            (
+                vec![elsewhere, ("DB_HOST", "localhost"), ("DB_PORT", "6000")],
+                vec!["DB_HOST=127.0.0.1", "DB_PORT=7002"],
+            ),
+            (vec![elsewhere, ("DB_HOST", "orders-db.internal")], vec![]),
+        ] {
+            assert_eq!(child(&pairs), expected, "{pairs:?}");
+        }
+        assert!(changes(&[], &[]).is_empty());
+    }
+}
