@@ -1,12 +1,13 @@
 # make run    the demonstration; make run CMD='python3 my_agent.py' governs a command of yours
 # make test   everything that is checked, with what it needs
 # make soak   kills under load, 300 times
+# make suites drivers' own test suites, direct and through the relay; half an hour
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PYTHON ?= python3
 
-.PHONY: run test soak fmt lint bench
+.PHONY: run test soak suites fmt lint bench
 
 run:
 	$(CARGO) build --release
@@ -17,6 +18,9 @@ test:
 
 soak:
 	OPENBOX_TEST_CRASHES=300 $(CARGO) test --features testing --test governed_http crashes -- --nocapture
+
+suites:
+	$(PYTHON) tests/suites/postgres.py
 
 fmt:
 	$(CARGO) fmt

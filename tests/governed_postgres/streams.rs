@@ -1,6 +1,7 @@
 //! COPY, and results that are larger than any buffer.
 
 use crate::support::postgres::{bind, execute, message, parse, sync, tags};
+use crate::support::until;
 use crate::{World, error, shape};
 
 #[test]
@@ -84,4 +85,29 @@ fn pg_42_pg_45_results_of_any_size_pass() {
     client.send(&[insert, message('B', &parts), execute("", 0), sync()].concat());
     assert_eq!(tags(&client.until_ready()), "12CZ");
     assert_eq!(world.server.ask("SELECT length(x) FROM t"), "5242880");
+}
+
+#[test]
+fn pg_45_a_client_that_does_not_read_slows_the_server() {
+    let world = World::new();
+    // Rows, and notices, which the server sends unasked: 200 MB each.
+    let rows = "SELECT repeat('x', 2000) FROM generate_series(1, 100000)";
+    let notices = "DO $$ BEGIN FOR i IN 1..100000 LOOP \
+                   RAISE NOTICE '%', repeat('n', 2000); END LOOP; END $$ /* trusted */";
+    for (sql, tag) in [(rows, 'D'), (notices, 'N')] {
+        let mut client = world.client();
+        assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
+        let before = world.sidecar.peak_kib();
+        client.send(&message('Q', &[sql.as_bytes(), b"\0"]));
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
+        until("the server waits for its client", || {
+            (world.server.ask(waits) == "1").then_some(())
+        });
+        let answer = client.until_ready();
+        assert_eq!(shape(&answer).1, 'I');
+        let found = answer.iter().filter(|message| message.tag == tag).count();
+        assert_eq!(found, 100_000);
+        let more = world.sidecar.peak_kib() - before;
+        assert!(more < 8 << 10, "{tag}: {more} KiB more");
+    }
 }

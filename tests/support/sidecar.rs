@@ -308,6 +308,15 @@ impl Sidecar {
         value.parse().unwrap()
     }
 
+    /// The most memory it has ever had resident, KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.running.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.unwrap().parse().unwrap()
+    }
+
     pub(crate) fn journal(&self) -> Vec<Value> {
         journal(&self.state)
     }

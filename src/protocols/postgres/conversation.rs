@@ -51,7 +51,7 @@ pub(super) enum Step {
     Drop,
     /// Ask the gate.
     Ask(Box<Ask>),
-    /// Replace it: it cannot be judged.
+    /// Replace it: what was decided before leaves it nothing to ask.
     Refuse(Kind, Refusal),
     /// The client is done; forward it and end.
     Goodbye(Bytes),
@@ -78,8 +78,6 @@ pub(super) enum Kind {
     Execute(Box<[u8]>),
     /// This portal of an opaque statement: planning may already run functions.
     Bind(Box<[u8]>),
-    /// Reads a text that is too long.
-    Parse,
     Call,
 }
 
@@ -291,7 +289,6 @@ impl Conversation {
                     spent: false,
                 },
             ),
-            Kind::Parse => Owed::Parse(Box::default(), text),
             Kind::Call => Owed::Call(Some(running)),
         });
         bytes
@@ -314,25 +311,25 @@ impl Conversation {
         let execute = poison.execute();
         let poisoned = Executing::Poisoned(Box::new(poison));
         self.owed.push_back(Owed::Execute(Box::default(), poisoned));
-        if matches!(kind, Kind::Call) {
-            // Its arguments go nowhere.
-            self.tail.1 = Tail::Drop;
-        }
+        self.drop_rest();
         match kind {
             Kind::Query | Kind::Call => {
                 self.owed.push_back(Owed::Sync);
                 [execute, message(b'S', &[])].concat().into()
             }
-            Kind::Execute(_) | Kind::Bind(_) | Kind::Parse => execute,
+            Kind::Execute(_) | Kind::Bind(_) => execute,
         }
     }
 
     /// What was asked last no longer has a place: the server discards it.
-    pub(super) fn overtaken(&mut self, kind: &Kind, permit: Permit) {
-        if matches!(kind, Kind::Call) {
-            self.tail.1 = Tail::Drop;
-        }
+    pub(super) fn overtaken(&mut self, permit: Permit) {
+        self.drop_rest();
         Running::new(permit).skipped();
+    }
+
+    /// The rest of what was asked last goes nowhere, as its beginning did not.
+    pub(super) fn drop_rest(&mut self) {
+        self.tail.1 = Tail::Drop;
     }
 }
 

@@ -6,7 +6,8 @@ use crate::domain::{
     Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, TraceId,
 };
 use crate::process::clock;
-use crate::protocols::sql::{Analysis, Class, Flags};
+use crate::protocols::sql::told::{self, Said};
+use crate::protocols::sql::{Class, Flags};
 use crate::session::{Claim, Session};
 
 use super::conversation::{Ask, Kind};
@@ -85,7 +86,7 @@ pub(super) fn settings(
     session: &Session,
     started_at: Timestamp,
 ) -> Box<Operation> {
-    let reading = json("admin", &["SET"], &[], &[], Flags::default(), "");
+    let reading = said(Class::Admin, &["SET"], &[], None);
     let call = DatabaseCall {
         system: "postgresql".into(),
         name: Some(place.database.clone()),
@@ -152,98 +153,46 @@ fn shown(text: &Text) -> String {
         (Some(text), Some(analysis)) if !analysis.secret => text.to_string(),
         (_, Some(analysis)) if !analysis.redacted.is_empty() => analysis.redacted.to_string(),
         (Some(_), _) => "(a statement that cannot be read)".to_owned(),
-        (None, _) => "(a statement prepared out of sight)".to_owned(),
+        (None, _) => format!(
+            "(a statement that was not seen: {})",
+            text.why.unwrap_or_default()
+        ),
     }
 }
 
 fn reading(text: &Text) -> JsonText {
-    let Some(analysis) = &text.analysis else {
-        let why = text.why.unwrap_or_default();
-        return json("opaque", &[], &[], &[], Flags::default(), why);
-    };
-    let class = if text.is_opaque() {
-        Class::Opaque
-    } else {
-        analysis.class()
-    };
-    let why = text
-        .why
-        .or_else(|| first_opaque(analysis))
-        .unwrap_or_default();
-    let (mut verbs, mut relations, mut functions) = (Vec::new(), Vec::new(), Vec::new());
-    for statement in &analysis.statements {
-        for verb in &statement.verbs {
-            if !verbs.contains(verb) {
-                verbs.push(*verb);
-            }
-        }
-        relations.extend(
-            statement
-                .relations
-                .iter()
-                .map(|relation| (&*relation.name, relation.access.as_str())),
-        );
-        functions.extend(statement.functions.iter().map(|name| &**name));
+    match (&text.analysis, text.why) {
+        (Some(analysis), None) => analysis.told.clone(),
+        (Some(analysis), why) => told::of(analysis, why),
+        (None, why) => said(Class::Opaque, &[], &[], why),
     }
-    relations.sort_unstable();
-    relations.dedup();
-    functions.sort_unstable();
-    functions.dedup();
-    json(
-        class.as_str(),
-        &verbs,
-        &relations,
-        &functions,
-        analysis.flags(),
-        why,
-    )
 }
 
-fn first_opaque(analysis: &Analysis) -> Option<&'static str> {
-    analysis.statements.iter().find_map(|one| one.opaque)
-}
-
-fn json(
-    class: &str,
-    verbs: &[&str],
-    relations: &[(&str, &str)],
+fn said(
+    class: Class,
+    verbs: &[&'static str],
     functions: &[&str],
-    flags: Flags,
-    why: &str,
+    opaque: Option<&str>,
 ) -> JsonText {
-    let relations = relations
-        .iter()
-        .map(|(name, access)| serde_json::json!({"name": name, "access": access}));
-    let flags = [
-        (flags.no_where, "no_where"),
-        (flags.server_file, "server_file"),
-        (flags.program, "program"),
-        (flags.for_update, "for_update"),
-    ];
-    let flags = flags
-        .iter()
-        .filter(|(is, _)| *is)
-        .map(|(_, name)| *name)
-        .collect::<Vec<_>>();
-    let reading = serde_json::json!({
-        "class": class,
-        "verbs": verbs,
-        "relations": relations.collect::<Vec<_>>(),
-        "functions": functions,
-        "flags": flags,
-        "opaque": (!why.is_empty()).then_some(why),
-    });
-    JsonText(reading.to_string().into())
+    Said {
+        class,
+        verbs,
+        relations: &[],
+        functions,
+        flags: Flags::default(),
+        opaque,
+    }
+    .json()
 }
 
 fn reading_of_large_object(name: &str) -> JsonText {
     let class = match name {
-        "lo_import" | "lo_export" => "admin",
+        "lo_import" | "lo_export" => Class::Admin,
         "loread" | "lo_get" | "lo_open" | "lo_close" | "lo_tell" | "lo_lseek" | "lo_lseek64"
-        | "lo_tell64" => "read",
-        _ => "write",
+        | "lo_tell64" => Class::Read,
+        _ => Class::Write,
     };
-    json(class, &["FASTPATH"], &[], &[name], Flags::default(), "")
+    said(class, &["FASTPATH"], &[name], None)
 }
 
 /// The functions of large objects that libpq calls by number.

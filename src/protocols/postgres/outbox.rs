@@ -1,5 +1,6 @@
 //! What waits to be written to one side, in order.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -7,6 +8,9 @@ use bytes::{Buf, Bytes};
 
 /// Most slices written at once.
 const SLICES_MAX: usize = 16;
+/// Most bytes of several pieces that are copied together, as that costs the
+/// system less than a list of them does.
+const JOINED_BYTES_MAX: usize = 4 << 10;
 
 /// What waits to be written.
 #[derive(Debug, Default)]
@@ -30,6 +34,21 @@ impl Outbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0
+    }
+
+    /// All of them in one piece, where they are one or few bytes.
+    pub(super) fn joined(&self) -> Option<Cow<'_, [u8]>> {
+        match self.pieces.front() {
+            Some(first) if first.len() == self.bytes => Some(Cow::Borrowed(first)),
+            Some(_) if self.bytes <= JOINED_BYTES_MAX => {
+                let mut all = Vec::with_capacity(self.bytes);
+                for piece in &self.pieces {
+                    all.extend_from_slice(piece);
+                }
+                Some(Cow::Owned(all))
+            }
+            Some(_) | None => None,
+        }
     }
 
     /// The first of them.

@@ -8,6 +8,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -187,6 +188,8 @@ struct Asked {
     /// The status then, where nothing under way could change it.
     status: Option<u8>,
     since: Instant,
+    /// It takes longer than a decision that is made at once.
+    lasts: bool,
     flushed: bool,
     noticed: bool,
 }
@@ -333,7 +336,11 @@ impl<'a> Relay<'a> {
     }
 
     async fn relay(&mut self, login_until: Instant, mut drain: Drain) -> Ended {
-        let mut halts = self.shared.gate.registry().halt_changes();
+        // Kept over the turns of the loop, as what they wait for hardly ever
+        // comes and registering for it each time is not for nothing.
+        let halts = self.shared.gate.registry().halt_changes();
+        let mut halt = Box::pin(changed(halts));
+        let mut begun = Box::pin(async move { drain.begun().await });
         let mut ready = false;
         loop {
             if let Err(ended) = self.advance() {
@@ -349,10 +356,13 @@ impl<'a> Relay<'a> {
             let idle = self.asked.is_none() && self.talk.settled_status() == Some(b'I');
             let mark = next_mark(self.asked.as_ref());
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
-            let asks = self.asked.is_some();
+            let lasts = self.asked.as_ref().is_some_and(|asked| asked.lasts);
             let turn = tokio::select! {
                 biased;
-                decision = decided(&mut self.asked) => self.decide(decision),
+                decision = decided(&mut self.asked) => match decision {
+                    Some(decision) => self.decide(decision),
+                    None => Ok(()),
+                },
                 turn = read(&mut self.server.0, &mut self.from_server), if to_client_takes => {
                     match turn {
                         Ok(()) => self.answered(),
@@ -385,24 +395,27 @@ impl<'a> Relay<'a> {
                     }
                     Ok(())
                 }
-                () = self.watch.hung_up(), if asks => {
+                () = self.watch.hung_up(), if lasts => {
                     self.left();
                     Ok(())
                 }
-                changed = self.cancelled.changed(), if asks => {
+                changed = self.cancelled.changed(), if lasts => {
                     drop(changed);
                     self.void("canceling statement due to user request");
                     Ok(())
                 }
-                () = tokio::time::sleep_until(mark), if asks => {
+                () = tokio::time::sleep_until(mark), if lasts => {
                     self.mark();
                     Ok(())
                 }
-                changed = halts.changed() => self.halted(changed),
+                (halts, result) = &mut halt => {
+                    halt.set(changed(halts));
+                    self.halted(result)
+                }
                 () = tokio::time::sleep_until(login_until), if !ready => {
                     Err(self.fatal("57014", "the session did not start in time"))
                 }
-                () = drain.begun(), if idle => {
+                () = &mut begun, if idle => {
                     Err(self.fatal("57P01", "the sidecar is shutting down"))
                 }
             };
@@ -497,6 +510,7 @@ impl<'a> Relay<'a> {
             event,
             status,
             since: Instant::now(),
+            lasts: false,
             flushed: false,
             noticed: false,
         });
@@ -525,7 +539,7 @@ impl<'a> Relay<'a> {
     fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
         // An earlier statement of its batch has failed meanwhile.
         if self.talk.is_skipping() {
-            self.talk.overtaken(&asked.kind, permit);
+            self.talk.overtaken(permit);
             return Ok(());
         }
         if asked.status.is_some() && self.talk.settled_status() != asked.status {
@@ -539,9 +553,7 @@ impl<'a> Relay<'a> {
         };
         let names = match asked.kind {
             Kind::Call if !asked.any_function => Meaning::Stays,
-            Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) | Kind::Parse => {
-                Meaning::MayChange
-            }
+            Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) => Meaning::MayChange,
         };
         let sent = self
             .talk
@@ -553,6 +565,7 @@ impl<'a> Relay<'a> {
     fn poison(&mut self, kind: &Kind, poison: Poison) {
         // The server discards it anyway, and would not answer it.
         if self.talk.is_skipping() {
+            self.talk.drop_rest();
             return;
         }
         let instead = self.talk.refused(kind, poison);
@@ -643,11 +656,36 @@ impl<'a> Relay<'a> {
     }
 }
 
-async fn decided(asked: &mut Option<Asked>) -> Decision {
-    match asked {
-        Some(asked) => asked.decision.as_mut().await,
-        None => std::future::pending().await,
-    }
+/// The decision, once there is one; `None` the first time that it turns out to
+/// take longer than a turn of this thread. Until then neither timers nor the
+/// client's leaving are worth being registered for.
+async fn decided(asked: &mut Option<Asked>) -> Option<Decision> {
+    let Some(asked) = asked else {
+        return std::future::pending().await;
+    };
+    let mut looked = asked.lasts;
+    std::future::poll_fn(|cx| match asked.decision.as_mut().poll(cx) {
+        Poll::Ready(decision) => Poll::Ready(Some(decision)),
+        Poll::Pending if asked.lasts => Poll::Pending,
+        Poll::Pending if looked => {
+            asked.lasts = true;
+            Poll::Ready(None)
+        }
+        Poll::Pending => {
+            looked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// The next change, and what to wait with for the one after.
+async fn changed(
+    mut of: watch::Receiver<u64>,
+) -> (watch::Receiver<u64>, Result<(), watch::error::RecvError>) {
+    let result = of.changed().await;
+    (of, result)
 }
 
 /// When the next thing is to be said about a hold.
@@ -701,7 +739,11 @@ async fn read(from: &mut (impl AsyncRead + Unpin), into: &mut Inlet) -> Result<(
 }
 
 async fn write(to: &mut (impl AsyncWrite + Unpin), from: &Outbox) -> Result<usize, ()> {
-    match to.write_vectored(&from.slices()).await {
+    let written = match from.joined() {
+        Some(all) => to.write(&all).await,
+        None => to.write_vectored(&from.slices()).await,
+    };
+    match written {
         Ok(0) | Err(_) => Err(()),
         Ok(written) => Ok(written),
     }

@@ -32,6 +32,14 @@ impl Text {
         }
     }
 
+    /// A text of which not all was read.
+    pub(super) fn too_long() -> Self {
+        Self {
+            why: Some("it is too long to be understood"),
+            ..Self::unknown()
+        }
+    }
+
     pub(super) fn is_opaque(&self) -> bool {
         self.why.is_some()
             || self

@@ -1,12 +1,12 @@
 //! What a text is: its statements, and what each does.
 
-use std::ops::Range;
-
 use sha2::{Digest, Sha256};
+
+use crate::domain::JsonText;
 
 use super::lexer::Kind;
 use super::words::{Unreadable, Word, Words, words};
-use super::{Dialect, commands, redaction, second, tags};
+use super::{Dialect, commands, redaction, second, tags, told};
 
 /// Longest text that is understood, bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -110,8 +110,6 @@ impl Flags {
 /// One statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// Where it stands in the text.
-    pub range: Range<usize>,
     /// What it says it does, upper case, the one it begins with first:
     /// `WITH x AS (DELETE …) SELECT` has `SELECT` and `DELETE`.
     pub verbs: Vec<&'static str>,
@@ -144,50 +142,63 @@ pub struct Analysis {
     pub tags: Vec<(Box<str>, Box<str>)>,
     /// Whether it sets a password, so that its literals are shown to nobody.
     pub secret: bool,
+    /// What policy is told of it: see [`told`].
+    pub told: JsonText,
 }
 
 impl Analysis {
     /// Reads `text` by the rules of `dialect`. Time and memory are bounded by
     /// the length of the text, whatever it says.
     pub fn of(text: &str, dialect: Dialect) -> Self {
-        if text.len() > TEXT_BYTES_MAX {
-            return Self::unreadable(text, "it is too long to be understood");
+        match cut(text, dialect) {
+            Ok(words) => Self::of_words(Words {
+                text,
+                words: &words,
+                dialect,
+            })
+            .tagged(tags::trailing(text, dialect)),
+            Err(why) => Self::unreadable(text, why),
         }
-        let words = match words(text, dialect) {
-            Ok(words) => words,
-            Err(why) => return Self::unreadable(text, why.as_str()),
-        };
-        let all = Words {
-            text,
-            words: &words,
-            dialect,
-        };
+    }
+
+    /// Reads a text that was cut into words. Nothing of it depends on a literal
+    /// or a comment: see [`super::shape`].
+    pub(super) fn of_words(all: Words<'_>) -> Self {
         let redacted = redaction::redacted(all);
-        let statements = match statements(all) {
-            Some(statements) => statements,
-            None => vec![Statement::opaque(
-                0..text.len(),
-                "it has too many statements",
-            )],
-        };
+        let statements = statements(all);
         Self {
             digest: digest(&redacted),
             redacted: redacted.into(),
             secret: redaction::sets_a_password(all),
-            tags: tags::trailing(text, dialect),
-            statements,
+            ..Self::of_statements(statements)
         }
     }
 
-    fn unreadable(text: &str, why: &'static str) -> Self {
+    pub(super) fn unreadable(text: &str, why: &'static str) -> Self {
         Self {
-            statements: vec![Statement::opaque(0..text.len(), why)],
-            redacted: "".into(),
             digest: digest(text),
-            tags: Vec::new(),
             // Nobody can tell.
             secret: true,
+            ..Self::of_statements(vec![Statement::opaque(why)])
         }
+    }
+
+    fn of_statements(statements: Vec<Statement>) -> Self {
+        let mut analysis = Self {
+            statements,
+            redacted: "".into(),
+            digest: [0; 16],
+            tags: Vec::new(),
+            secret: false,
+            told: JsonText("".into()),
+        };
+        analysis.told = told::of(&analysis, None);
+        analysis
+    }
+
+    /// The same with these tags.
+    pub(super) fn tagged(self, tags: Vec<(Box<str>, Box<str>)>) -> Self {
+        Self { tags, ..self }
     }
 
     /// The strictest class of its statements.
@@ -228,14 +239,14 @@ impl Analysis {
         let parts: usize = statements.chain(tags).sum();
         parts
             .saturating_add(self.redacted.len())
-            .saturating_add(160)
+            .saturating_add(self.told.0.len())
+            .saturating_add(200)
     }
 }
 
 impl Statement {
-    pub(super) fn opaque(range: Range<usize>, why: &'static str) -> Self {
+    fn opaque(why: &'static str) -> Self {
         Self {
-            range,
             verbs: Vec::new(),
             class: Class::Opaque,
             relations: Vec::new(),
@@ -266,24 +277,33 @@ fn digest(text: &str) -> [u8; 16] {
     half
 }
 
+/// The words of a text, or why it cannot be understood.
+pub(super) fn cut(text: &str, dialect: Dialect) -> Result<Vec<Word>, &'static str> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err("it is too long to be understood");
+    }
+    words(text, dialect).map_err(Unreadable::as_str)
+}
+
+/// The words of each statement; none where nothing stands between semicolons.
+pub(super) fn pieces(all: Words<'_>) -> impl Iterator<Item = Words<'_>> {
+    let ends = |word: &Word| word.token.kind == Kind::Mark(b';');
+    let pieces = all.words.split(ends).filter(|words| !words.is_empty());
+    pieces.map(move |words| Words { words, ..all })
+}
+
 /// Cuts at every semicolon. `BEGIN ATOMIC … END` of an SQL function holds some
 /// that end no statement; what is cut there is at least as strict as the whole,
-/// since that begins with `CREATE`. `None`: too many.
-fn statements(all: Words<'_>) -> Option<Vec<Statement>> {
+/// since that begins with `CREATE`.
+fn statements(all: Words<'_>) -> Vec<Statement> {
     let mut statements = Vec::new();
-    let ends = |word: &Word| word.token.kind == Kind::Mark(b';');
-    for words in all.words.split(ends) {
-        let (Some(first), Some(last)) = (words.first(), words.last()) else {
-            continue;
-        };
+    for words in pieces(all) {
         if statements.len() >= STATEMENTS_MAX {
-            return None;
+            return vec![Statement::opaque("it has too many statements")];
         }
-        let range = first.token.start..last.token.end;
-        let words = Words { words, ..all };
-        let mut statement = commands::read(words, range);
+        let mut statement = commands::read(words);
         second::opinion(words, &mut statement);
         statements.push(statement);
     }
-    Some(statements)
+    statements
 }

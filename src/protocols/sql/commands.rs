@@ -1,7 +1,5 @@
 //! What a statement is, from the word it begins with.
 
-use std::ops::Range;
-
 use super::analysis::{Access, Class, Statement};
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
@@ -9,10 +7,10 @@ use super::reading::{Found, walk, walk_expression};
 use super::words::Words;
 
 /// Reads one statement.
-pub(super) fn read(words: Words<'_>, range: Range<usize>) -> Statement {
+pub(super) fn read(words: Words<'_>) -> Statement {
     let mut found = Found::default();
     command(words, &mut found);
-    found.into_statement(range)
+    found.into_statement()
 }
 
 fn command(words: Words<'_>, found: &mut Found) {

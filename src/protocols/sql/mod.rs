@@ -7,7 +7,8 @@
 //! tokens, [`words`] drops what says nothing, `analysis` cuts it into
 //! statements, `commands` looks at how each begins, `reading` walks over a
 //! query or change, `second` asks another parser, `redaction` and `tags` read
-//! what is left.
+//! what is left, `told` writes it for policy. `memory` and `shape` spare all that
+//! for what was seen before.
 
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -24,9 +25,11 @@ mod memory;
 mod reading;
 mod redaction;
 mod second;
+mod shape;
 mod tags;
 #[cfg(test)]
 mod tests;
+pub mod told;
 mod words;
 
 pub use analysis::{Access, Analysis, Class, Flags, Relation, Statement, TEXT_BYTES_MAX};

@@ -84,11 +84,10 @@ impl Found {
         self.functions.push(name);
     }
 
-    pub(super) fn into_statement(mut self, range: std::ops::Range<usize>) -> Statement {
+    pub(super) fn into_statement(mut self) -> Statement {
         self.relations.sort();
         self.functions.sort();
         Statement {
-            range,
             verbs: self.verbs,
             class: self.class,
             relations: self.relations,

@@ -11,9 +11,10 @@ use super::Dialect;
 use super::analysis::{Class, Statement};
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
+use super::shape;
 use super::words::Words;
 
-/// What it may be asked: its time grows with nesting and its stack with
+/// What it may be asked, literals aside: its time grows with nesting and its stack with
 /// operators, neither of which it bounds itself.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 const OPERATORS_MAX: usize = 100;
@@ -27,13 +28,13 @@ pub(super) fn opinion(words: Words<'_>, statement: &mut Statement) {
     if !reads || !usual || statement.opaque.is_some() || !is_harmless(words) {
         return;
     }
-    let Some(text) = words.text.get(statement.range.clone()) else {
+    let Some(text) = shape::statement(words, TEXT_BYTES_MAX) else {
         return;
     };
     let parsed = if words.dialect.is_postgres() {
-        Parser::parse_sql(&PostgreSqlDialect {}, text)
+        Parser::parse_sql(&PostgreSqlDialect {}, &text)
     } else {
-        Parser::parse_sql(&MySqlDialect {}, text)
+        Parser::parse_sql(&MySqlDialect {}, &text)
     };
     // It knows less grammar than a server does: what it cannot read says nothing.
     let Ok(parsed) = parsed else { return };
@@ -46,7 +47,7 @@ pub(super) fn opinion(words: Words<'_>, statement: &mut Statement) {
 
 /// Whether it names a relation that `statement` does not.
 fn sees_more(parsed: &[sqlparser::ast::Statement], statement: &Statement) -> bool {
-    let seen = visit_relations(&parsed.to_vec(), |name| {
+    let sees_more = |name: &sqlparser::ast::ObjectName| {
         let last = name.0.last().and_then(|part| part.as_ident());
         let Some(last) = last else {
             return ControlFlow::Continue(());
@@ -63,8 +64,9 @@ fn sees_more(parsed: &[sqlparser::ast::Statement], statement: &Statement) -> boo
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         }
-    });
-    seen.is_break()
+    };
+    let mut parsed = parsed.iter();
+    parsed.any(|one| visit_relations(one, sees_more).is_break())
 }
 
 fn is_harmless(words: Words<'_>) -> bool {
@@ -80,12 +82,7 @@ fn is_harmless(words: Words<'_>) -> bool {
         }
         deepest = deepest.max(depth);
     }
-    let length = words.words.first().zip(words.words.last());
-    let bytes = length.map_or(0, |(first, last)| {
-        last.token.end.saturating_sub(first.token.start)
-    });
-    bytes <= TEXT_BYTES_MAX
-        && operators <= OPERATORS_MAX
+    operators <= OPERATORS_MAX
         && deepest <= DEPTH_MAX
         // A name that hides a table only in a part of the text needs scopes,
         // which the visitor does not know.

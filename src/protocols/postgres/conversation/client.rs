@@ -12,8 +12,9 @@ use super::super::wire::{Cursor, HEAD, WireError, head};
 use super::owed::{Executing, Owed, Portal};
 use super::{Ask, Conversation, Kind, SMALL_BYTES_MAX, Step, Tail, Unanswered};
 
-/// Longest `Query` or `Parse` that is read, bytes: more than a text that is
-/// understood, so that one of those is told from one that is cut.
+/// How much of a `Query` or `Parse` is read, bytes: more than a text that is
+/// understood, so that one of those is told from one that is cut. What is longer
+/// is opaque, and its rest passes once it is permitted.
 const STATEMENT_BYTES_MAX: usize = TEXT_BYTES_MAX + (64 << 10);
 /// How much of a `Bind` is read before its values pass on, and how much of it
 /// counts towards what a retry is compared by, bytes.
@@ -161,12 +162,14 @@ impl Conversation {
     }
 
     fn query(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        if body > STATEMENT_BYTES_MAX {
-            return Ok(self.too_long(Kind::Query, body, input));
-        }
-        let Some(bytes) = whole(body, input) else {
+        let seen = body.min(STATEMENT_BYTES_MAX);
+        let Some(bytes) = whole(seen, input) else {
             return Ok(Step::More);
         };
+        if seen < body {
+            self.tail = rest_of(body, seen);
+            return Ok(ask(Kind::Query, Text::too_long(), None, bytes));
+        }
         let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Query");
         let text = cursor.text()?;
         cursor.finish()?;
@@ -180,14 +183,18 @@ impl Conversation {
     }
 
     fn parse(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        if body > STATEMENT_BYTES_MAX {
-            return Ok(self.too_long(Kind::Parse, body, input));
-        }
-        let Some(bytes) = whole(body, input) else {
+        let seen = body.min(STATEMENT_BYTES_MAX);
+        let Some(bytes) = whole(seen, input) else {
             return Ok(Step::More);
         };
         let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Parse");
-        let (name, text) = (cursor.name()?, cursor.text()?);
+        let name = cursor.name()?;
+        if seen < body {
+            self.tail = rest_of(body, seen);
+            self.owed.push_back(Owed::Parse(name, Text::too_long()));
+            return Ok(Step::Pass(bytes, Passage::DatabasePreparation));
+        }
+        let text = cursor.text()?;
         let types = u16::from_be_bytes(cursor.array()?);
         for _ in 0..types {
             cursor.array::<4>()?;
@@ -196,13 +203,6 @@ impl Conversation {
         let text = self.reading.read(text, self.is_unsettled());
         self.owed.push_back(Owed::Parse(name, text));
         Ok(Step::Pass(bytes, Passage::DatabasePreparation))
-    }
-
-    fn too_long(&mut self, kind: Kind, body: usize, input: &mut BytesMut) -> Step {
-        input.advance(HEAD);
-        self.tail = (body, Tail::Drop);
-        let why = "the statement is too long to be understood";
-        Step::Refuse(kind, Refusal::Unjudgeable(why.into()))
     }
 
     fn bind(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
@@ -224,19 +224,10 @@ impl Conversation {
             hash.update(cursor.rest());
             hash.finalize().into()
         });
-        let rest = body.saturating_sub(seen);
+        self.tail = rest_of(body, seen);
         if text.is_opaque() {
-            if !all {
-                self.tail = (rest, Tail::Drop);
-                let why = "an opaque statement with values too long to be held";
-                return Ok(Step::Refuse(
-                    Kind::Bind(portal),
-                    Refusal::Unjudgeable(why.into()),
-                ));
-            }
             return Ok(ask(Kind::Bind(portal), text, digest, bytes));
         }
-        self.tail = (rest, Tail::Pass(Passage::DatabasePreparation));
         self.owed.push_back(Owed::Bind(
             portal,
             Portal {
@@ -318,9 +309,8 @@ impl Conversation {
         };
         let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "FunctionCall");
         let function = u32::from_be_bytes(cursor.array()?);
-        let rest = body.saturating_sub(seen);
-        self.tail = (rest, Tail::Pass(Passage::DatabasePreparation));
-        let digest = (rest == 0).then(|| Sha256::digest(&bytes).into());
+        self.tail = rest_of(body, seen);
+        let digest = (seen == body).then(|| Sha256::digest(&bytes).into());
         Ok(Step::Ask(Box::new(Ask {
             kind: Kind::Call,
             text: Text::unknown(),
@@ -329,6 +319,12 @@ impl Conversation {
             function: Some(function),
         })))
     }
+}
+
+/// What passes once the beginning of a message has been dealt with.
+fn rest_of(body: usize, seen: usize) -> (usize, Tail) {
+    let passes = Tail::Pass(Passage::DatabasePreparation);
+    (body.saturating_sub(seen), passes)
 }
 
 fn ask(kind: Kind, text: Text, digest: Option<[u8; 32]>, bytes: Bytes) -> Step {
