@@ -86,7 +86,7 @@ impl Resolver<'_> {
         );
         let govern = self.govern(raw.govern);
         let own = match &policy.0 {
-            Some(PolicyMode::Core(core)) => core.client.identity.did(),
+            Some(PolicyMode::Core(core)) => Some(&core.client.identity),
             Some(PolicyMode::Local(_)) | None => None,
         };
         let sdk = self.sdk(raw.sdk, own);

@@ -3,7 +3,7 @@
 
 mod answers;
 mod failing;
-mod identities;
+pub(super) mod identities;
 mod identity_failing;
 mod server;
 mod told;
