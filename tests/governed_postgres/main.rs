@@ -12,6 +12,8 @@
 mod support;
 
 mod clients;
+mod completions;
+mod constraints;
 mod environment;
 mod extended;
 mod holds;
@@ -50,6 +52,12 @@ result := {"decision": "HALT", "reason": "the test says halt"} if {
 } else := {"decision": "REQUIRE_APPROVAL", "reason": "the test says ask"} if {
 	started
 	contains(span.db_statement, "held")
+} else := {"decision": "CONSTRAIN", "constraints": ["max_rows:3"]} if {
+	started
+	contains(span.db_statement, "capped")
+} else := {"decision": "CONSTRAIN", "constraints": ["read_only"]} if {
+	started
+	contains(span.db_statement, "reading")
 } else := {"decision": "BLOCK", "reason": "no role but one's own"} if {
 	started
 	startswith(span.db_statement, "SET role")

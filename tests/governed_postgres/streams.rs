@@ -24,6 +24,27 @@ fn pg_41_copy_in_is_judged_at_its_statement_and_its_data_passes() {
     }
     client.send(&[message('d', &[b"4\n"]), message('c', &[]), sync()].concat());
     assert_eq!(shape(&client.until_ready()), ("CZ".into(), 'I'));
+    // All at once: data that ends before the server asks for it, and what follows.
+    let copy = [
+        parse("", "COPY t (id) FROM STDIN"),
+        bind("", ""),
+        execute("", 0),
+    ]
+    .concat();
+    let data = [message('d', &[b"8\n"]), message('c', &[])].concat();
+    let more = [
+        parse("", "DELETE FROM t WHERE id = 8"),
+        bind("", ""),
+        execute("", 0),
+        sync(),
+    ]
+    .concat();
+    client.send(&[&*copy, &data, &sync(), &more].concat());
+    assert_eq!(tags(&client.until_ready()), "12GCZ");
+    assert_eq!(shape(&client.until_ready()), ("12CZ".into(), 'I'));
+    client.send(&[&*copy, &sync(), &data, &sync(), &more].concat());
+    assert_eq!(tags(&client.until_ready()), "12GCZ");
+    assert_eq!(shape(&client.until_ready()), ("12CZ".into(), 'I'));
     // Given up by the client, the session goes on.
     client.send(&message('Q', &[b"COPY t (id) FROM STDIN\0"]));
     assert_eq!(client.next().unwrap().tag, 'G');

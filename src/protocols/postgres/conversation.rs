@@ -16,36 +16,29 @@
 //! server's error is rewritten when it comes. So the server keeps the order of
 //! answers, skips to `Sync`, aborts the transaction and reports its own status.
 
+mod client;
+mod owed;
+mod running;
+mod server;
+
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
-use sha2::{Digest, Sha256};
+use bytes::Bytes;
 
-use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
-use crate::gate::Permit;
+use crate::domain::Refusal;
+use crate::gate::{Cleared, Permit};
 use crate::metrics::Passage;
-use crate::process::clock;
-use crate::protocols::sql::TEXT_BYTES_MAX;
 
-use super::binding;
-use super::outbox::Outbox;
+use super::limits;
 use super::refuse::Poison;
-use super::statement::{Named, Names, Reading, Text};
-use super::wire::{Cursor, Fields, HEAD, WireError, head, message, rows};
+use super::statement::{Names, Reading, Text};
+use super::wire::message;
 
-/// How much of a `Query` or `Parse` is read, bytes: more than a text that is
-/// understood, so that one of those is told from one that is cut. What is longer
-/// is opaque, and its rest passes once it is permitted.
-const STATEMENT_BYTES_MAX: usize = TEXT_BYTES_MAX + (64 << 10);
+use owed::{Executing, Owed, Portal};
+use running::Running;
+
 /// Longest message that only names something, bytes.
 const SMALL_BYTES_MAX: usize = 64 << 10;
-/// How much of a `Bind` is read before its values pass on, and how much of it
-/// counts towards what a retry is compared by, bytes.
-const BIND_BYTES_MAX: usize = 64 << 10;
-/// How much of an error is read, bytes.
-const ERROR_BYTES_MAX: usize = 16 << 10;
-/// Most answers owed at once; beyond it the client waits.
-const OWED_MAX: usize = 8_192;
 
 /// What to do with what the client just said.
 #[derive(Debug)]
@@ -58,6 +51,8 @@ pub(super) enum Step {
     Drop,
     /// Ask the gate.
     Ask(Box<Ask>),
+    /// Replace it: what was decided before leaves it nothing to ask.
+    Refuse(Kind, Refusal),
     /// The client is done; forward it and end.
     Goodbye(Bytes),
 }
@@ -93,107 +88,6 @@ pub(super) enum Meaning {
     Stays,
     /// Its text decides.
     MayChange,
-}
-
-/// An admitted execution, and what is known of how it goes.
-#[derive(Debug)]
-pub(super) struct Running {
-    permit: Permit,
-    rows: Option<u64>,
-    error: Option<Box<str>>,
-}
-
-impl Running {
-    pub(super) fn new(permit: Permit) -> Self {
-        Self {
-            permit,
-            rows: None,
-            error: None,
-        }
-    }
-
-    fn counted(&mut self, rows: Option<u64>) {
-        if let Some(more) = rows {
-            self.rows = Some(self.rows.unwrap_or(0).saturating_add(more));
-        }
-    }
-
-    fn failed(&mut self, fields: &Fields) {
-        let text = masked(&fields.text);
-        let text = format!("SQLSTATE {}: {text}", fields.code);
-        self.error.get_or_insert(text.into());
-    }
-
-    fn settle(self, outcome: Outcome) {
-        let rows = self.rows;
-        self.permit.report(Completion {
-            ended_at: clock::now(),
-            outcome,
-            answer: (outcome == Outcome::Answered)
-                .then_some(Answer::Database(DatabaseAnswer { rows })),
-            error: self.error,
-        });
-    }
-
-    fn skipped(mut self) {
-        self.error
-            .get_or_insert("skipped: an earlier statement of its batch failed".into());
-        self.settle(Outcome::Abandoned);
-    }
-
-    fn lost(mut self) {
-        self.error
-            .get_or_insert("the server ended the connection".into());
-        self.settle(Outcome::Failed);
-    }
-}
-
-/// A message of the server without what somebody wrote: values stand in quotes.
-fn masked(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    for (at, part) in text.split('"').enumerate() {
-        if at > 0 {
-            masked.push('"');
-        }
-        // Names stand in pairs of quotes, and so do values.
-        masked.push_str(if at % 2 == 0 { part } else { "…" });
-    }
-    masked
-}
-
-/// An answer that the server owes, or will skip.
-#[derive(Debug)]
-enum Owed {
-    Parse(Box<[u8]>, Text),
-    Bind(Box<[u8]>, Portal),
-    Close(u8, Box<[u8]>),
-    Describe,
-    Execute(Box<[u8]>, Executing),
-    Sync,
-    Query(Option<Running>),
-    Call(Option<Running>),
-}
-
-#[derive(Debug)]
-enum Executing {
-    Running(Running),
-    /// An empty text: nothing was asked, nothing runs.
-    Nothing,
-    Poisoned(Box<Poison>),
-}
-
-#[derive(Debug)]
-struct Portal {
-    text: Text,
-    digest: Option<[u8; 32]>,
-    /// Admitted at `Bind` already, or stopped at its row limit.
-    running: Option<Running>,
-}
-
-impl Named for Portal {
-    fn text(&self) -> &Text {
-        &self.text
-    }
 }
 
 /// The rest of a message of the client whose beginning was dealt with.
@@ -254,7 +148,7 @@ impl Conversation {
         }
     }
 
-    /// The client and the server see different channels; see [`binding`].
+    /// The client and the server see different channels; see `binding`.
     pub(super) fn leave_out_channel_binding(&mut self) {
         self.unbound = true;
     }
@@ -318,269 +212,6 @@ impl Conversation {
         }
     }
 
-    // ------------------------------------------------------------ the client
-
-    /// Deals with at most one message of the client.
-    pub(super) fn client(&mut self, input: &mut BytesMut) -> Result<Step, WireError> {
-        if let Some(step) = self.tail(input) {
-            return Ok(step);
-        }
-        let Some((tag, body)) = head(input, "a message of the client")? else {
-            return Ok(Step::More);
-        };
-        if self.status.is_none() {
-            return self.before_ready(tag, body, input);
-        }
-        if self.owed.len() >= OWED_MAX {
-            return Ok(Step::More);
-        }
-        match tag {
-            b'd' | b'c' | b'f' => Ok(self.copy_data(tag, body, input)),
-            b'S' => self.sync(body, input),
-            b'H' => self.small(body, "Flush", input).map(|bytes| {
-                bytes.map_or(Step::More, |bytes| Step::Pass(bytes, Passage::DatabaseFlow))
-            }),
-            b'X' => self
-                .small(body, "Terminate", input)
-                .map(|bytes| bytes.map_or(Step::More, Step::Goodbye)),
-            _ if self.copying => Err(WireError::Unexpected("client", tag)),
-            b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' if self.skipping => {
-                input.advance(HEAD);
-                self.tail = (body, Tail::Drop);
-                Ok(Step::Drop)
-            }
-            b'Q' => self.query(body, input),
-            b'P' => self.parse(body, input),
-            b'B' => self.bind(body, input),
-            b'E' => self.execute(body, input),
-            b'D' | b'C' => self.describe_or_close(tag, body, input),
-            b'F' => self.call(body, input),
-            other => Err(WireError::Unexpected("client", other)),
-        }
-    }
-
-    fn tail(&mut self, input: &mut BytesMut) -> Option<Step> {
-        let (left, what) = self.tail;
-        if left == 0 {
-            return None;
-        }
-        let now = left.min(input.len());
-        if now == 0 {
-            return Some(Step::More);
-        }
-        self.tail.0 = left.saturating_sub(now);
-        let bytes = input.split_to(now);
-        Some(match what {
-            Tail::Pass(passage) => Step::Pass(bytes.freeze(), passage),
-            Tail::Drop => Step::Drop,
-        })
-    }
-
-    /// Only answers to the server's questions of who it is.
-    fn before_ready(
-        &mut self,
-        tag: u8,
-        body: usize,
-        input: &mut BytesMut,
-    ) -> Result<Step, WireError> {
-        match tag {
-            b'p' => Ok(
-                match self.small(body, "an authentication message", input)? {
-                    Some(bytes) => Step::Pass(bytes, Passage::DatabaseLogin),
-                    None => Step::More,
-                },
-            ),
-            b'X' => Ok(match self.small(body, "Terminate", input)? {
-                Some(bytes) => Step::Goodbye(bytes),
-                None => Step::More,
-            }),
-            // Early, and not wrong: it waits.
-            _ => Ok(Step::More),
-        }
-    }
-
-    /// The whole message, once it is there.
-    fn small(
-        &mut self,
-        body: usize,
-        what: &'static str,
-        input: &mut BytesMut,
-    ) -> Result<Option<Bytes>, WireError> {
-        if body > SMALL_BYTES_MAX {
-            return Err(WireError::TooLong(what));
-        }
-        Ok(whole(body, input))
-    }
-
-    fn copy_data(&mut self, tag: u8, body: usize, input: &mut BytesMut) -> Step {
-        // Outside a COPY the server ignores them.
-        if tag != b'd' {
-            self.copying = false;
-        }
-        self.tail = (body, Tail::Pass(Passage::DatabaseCopy));
-        Step::Pass(input.split_to(HEAD).freeze(), Passage::DatabaseCopy)
-    }
-
-    fn sync(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        let Some(bytes) = self.small(body, "Sync", input)? else {
-            return Ok(Step::More);
-        };
-        // While it copies the server ignores it.
-        if !self.copying {
-            self.skipping = false;
-            self.owed.push_back(Owed::Sync);
-        }
-        Ok(Step::Pass(bytes, Passage::DatabaseFlow))
-    }
-
-    fn query(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        let seen = body.min(STATEMENT_BYTES_MAX);
-        let Some(bytes) = whole(seen, input) else {
-            return Ok(Step::More);
-        };
-        if seen < body {
-            self.tail = rest_of(body, seen);
-            return Ok(ask(Kind::Query, Text::too_long(), None, bytes));
-        }
-        let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Query");
-        let text = cursor.text()?;
-        cursor.finish()?;
-        let text = self.reading.read(text, self.is_unsettled());
-        if text.is_empty() {
-            self.owed.push_back(Owed::Query(None));
-            return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
-        }
-        let digest = Sha256::digest(&bytes).into();
-        Ok(ask(Kind::Query, text, Some(digest), bytes))
-    }
-
-    fn parse(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        let seen = body.min(STATEMENT_BYTES_MAX);
-        let Some(bytes) = whole(seen, input) else {
-            return Ok(Step::More);
-        };
-        let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Parse");
-        let name = cursor.name()?;
-        if seen < body {
-            self.tail = rest_of(body, seen);
-            self.owed.push_back(Owed::Parse(name, Text::too_long()));
-            return Ok(Step::Pass(bytes, Passage::DatabasePreparation));
-        }
-        let text = cursor.text()?;
-        let types = u16::from_be_bytes(cursor.array()?);
-        for _ in 0..types {
-            cursor.array::<4>()?;
-        }
-        cursor.finish()?;
-        let text = self.reading.read(text, self.is_unsettled());
-        self.owed.push_back(Owed::Parse(name, text));
-        Ok(Step::Pass(bytes, Passage::DatabasePreparation))
-    }
-
-    fn bind(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        let seen = body.min(BIND_BYTES_MAX);
-        let Some(bytes) = whole(seen, input) else {
-            return Ok(Step::More);
-        };
-        let all = body == seen;
-        let read = bytes.get(HEAD..).unwrap_or_default();
-        let mut cursor = Cursor::new(read, "Bind");
-        let (portal, name) = (cursor.name()?, cursor.name()?);
-        let Some(text) = self.statement(&name) else {
-            put_back(bytes, input);
-            return Ok(Step::More);
-        };
-        let digest = all.then(|| {
-            let mut hash = Sha256::new();
-            hash.update(text.text.as_deref().unwrap_or_default());
-            hash.update(cursor.rest());
-            hash.finalize().into()
-        });
-        self.tail = rest_of(body, seen);
-        if text.is_opaque() {
-            return Ok(ask(Kind::Bind(portal), text, digest, bytes));
-        }
-        self.owed.push_back(Owed::Bind(
-            portal,
-            Portal {
-                text,
-                digest,
-                running: None,
-            },
-        ));
-        Ok(Step::Pass(bytes, Passage::DatabasePreparation))
-    }
-
-    fn execute(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        let Some(bytes) = self.small(body, "Execute", input)? else {
-            return Ok(Step::More);
-        };
-        let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Execute");
-        let portal = cursor.name()?;
-        cursor.array::<4>()?;
-        cursor.finish()?;
-        let known = match self.portal(&portal) {
-            Ok(Some(known)) => known,
-            Ok(None) => return Ok(ask(Kind::Execute(portal), Text::unknown(), None, bytes)),
-            Err(Unanswered) => {
-                put_back(bytes, input);
-                return Ok(Step::More);
-            }
-        };
-        let (text, digest) = (known.text.clone(), known.digest);
-        // Decided already: at `Bind`, or when it began.
-        if let Some(running) = known.running.take() {
-            let executing = Executing::Running(running);
-            self.owed.push_back(Owed::Execute(portal, executing));
-            return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
-        }
-        if text.is_empty() {
-            self.owed
-                .push_back(Owed::Execute(portal, Executing::Nothing));
-            return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
-        }
-        Ok(ask(Kind::Execute(portal), text, digest, bytes))
-    }
-
-    fn describe_or_close(
-        &mut self,
-        tag: u8,
-        body: usize,
-        input: &mut BytesMut,
-    ) -> Result<Step, WireError> {
-        let Some(bytes) = self.small(body, "Describe or Close", input)? else {
-            return Ok(Step::More);
-        };
-        let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "Describe or Close");
-        let [what] = cursor.array()?;
-        let name = cursor.name()?;
-        cursor.finish()?;
-        self.owed.push_back(match tag {
-            b'C' => Owed::Close(what, name),
-            _ => Owed::Describe,
-        });
-        Ok(Step::Pass(bytes, Passage::DatabasePreparation))
-    }
-
-    fn call(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
-        // Its arguments pass once it is permitted.
-        let seen = body.min(BIND_BYTES_MAX);
-        let Some(bytes) = whole(seen, input) else {
-            return Ok(Step::More);
-        };
-        let mut cursor = Cursor::new(bytes.get(HEAD..).unwrap_or_default(), "FunctionCall");
-        let function = u32::from_be_bytes(cursor.array()?);
-        self.tail = rest_of(body, seen);
-        let digest = (seen == body).then(|| Sha256::digest(&bytes).into());
-        Ok(Step::Ask(Box::new(Ask {
-            kind: Kind::Call,
-            text: Text::unknown(),
-            digest,
-            bytes,
-            function: Some(function),
-        })))
-    }
-
     /// The statement of this name, as it will be when the server comes to it.
     /// `None`: an earlier batch gives the name another meaning, or fails and
     /// leaves it its old one; what it does is to be waited for.
@@ -622,7 +253,7 @@ impl Conversation {
         })
     }
 
-    /// The gate said yes to what was asked last.
+    /// The gate said yes to what was asked last. What is sent of `cleared`.
     pub(super) fn granted(
         &mut self,
         kind: Kind,
@@ -630,12 +261,22 @@ impl Conversation {
         digest: Option<[u8; 32]>,
         permit: Permit,
         names: Meaning,
-    ) {
+        cleared: Cleared<Bytes>,
+    ) -> Bytes {
         if names == Meaning::MayChange && text.renames() {
             self.names_are_uncertain();
         }
         self.executed = true;
-        let running = Running::new(permit);
+        let mut bytes = cleared.into_inner();
+        let limit = limits::row_limit(&permit, &kind, &text);
+        let mut running = Running::new(permit);
+        if let (Some(mut limit), Kind::Execute(portal)) = (limit, &kind) {
+            bytes = limit.fit(&bytes);
+            running.limit = Some(limit);
+            if let Ok(Some(portal)) = self.portal(portal) {
+                portal.spent = true;
+            }
+        }
         self.owed.push_back(match kind {
             Kind::Query => Owed::Query(Some(running)),
             Kind::Execute(portal) => Owed::Execute(portal, Executing::Running(running)),
@@ -645,10 +286,12 @@ impl Conversation {
                     text,
                     digest,
                     running: Some(running),
+                    spent: false,
                 },
             ),
             Kind::Call => Owed::Call(Some(running)),
         });
+        bytes
     }
 
     /// What may prepare statements by SQL may give their names other texts.
@@ -688,356 +331,7 @@ impl Conversation {
     pub(super) fn drop_rest(&mut self) {
         self.tail.1 = Tail::Drop;
     }
-
-    // ------------------------------------------------------------ the server
-
-    /// Moves what has come from the server to the client, and notes what it
-    /// answers. Only heads are read, and the bodies of few.
-    pub(super) fn server(
-        &mut self,
-        input: &mut BytesMut,
-        out: &mut Outbox,
-    ) -> Result<(), WireError> {
-        let mut run = 0_usize;
-        loop {
-            let rest = input.get(run..).unwrap_or_default();
-            if self.reply_left > 0 {
-                let now = self.reply_left.min(rest.len());
-                if now == 0 {
-                    break;
-                }
-                run = run.saturating_add(now);
-                self.reply_left = self.reply_left.saturating_sub(now);
-                continue;
-            }
-            let Some((tag, body)) = head(rest, "a message of the server")? else {
-                break;
-            };
-            self.expected(tag, body)?;
-            let seen = body.min(self.reads(tag)?);
-            let Some(frame) = rest.get(HEAD..HEAD.saturating_add(seen)) else {
-                break;
-            };
-            match self.reply(tag, frame, body == seen)? {
-                Reply::Forward => {
-                    run = run.saturating_add(HEAD).saturating_add(seen);
-                    self.reply_left = body.saturating_sub(seen);
-                }
-                Reply::Instead(bytes) => {
-                    out.push(input.split_to(run).freeze());
-                    input.advance(HEAD.saturating_add(seen));
-                    out.push(bytes);
-                    run = 0;
-                }
-                Reply::InFront(bytes) => {
-                    out.push(input.split_to(run).freeze());
-                    out.push(bytes);
-                    run = HEAD.saturating_add(seen);
-                    self.reply_left = body.saturating_sub(seen);
-                }
-            }
-            if self.ended {
-                input.truncate(run);
-                break;
-            }
-        }
-        out.push(input.split_to(run).freeze());
-        Ok(())
-    }
-
-    /// Before it is ready a server says little. What is no message of that is
-    /// another protocol's, and its length nothing to wait for.
-    fn expected(&self, tag: u8, body: usize) -> Result<(), WireError> {
-        if self.status.is_some() {
-            return Ok(());
-        }
-        if !b"RKSZENv".contains(&tag) {
-            return Err(WireError::Unexpected("server", tag));
-        }
-        if body > SMALL_BYTES_MAX {
-            return Err(WireError::TooLong("a login message"));
-        }
-        Ok(())
-    }
-
-    /// How much of a message's body is read.
-    fn reads(&self, tag: u8) -> Result<usize, WireError> {
-        Ok(match tag {
-            b'Z' => 1,
-            b'C' => 128,
-            b'E' => ERROR_BYTES_MAX,
-            b'S' => 1_024,
-            b'K' => 260,
-            b'R' | b'v' => SMALL_BYTES_MAX,
-            b'W' => return Err(WireError::Unexpected("server", tag)),
-            _ => 0,
-        })
-    }
-
-    fn reply(&mut self, tag: u8, body: &[u8], whole: bool) -> Result<Reply, WireError> {
-        if self.status.is_none()
-            && let Some(reply) = self.login(tag, body, whole)?
-        {
-            return Ok(reply);
-        }
-        match tag {
-            b'Z' => self.ready(body)?,
-            b'C' | b'I' => self.complete(tag, body)?,
-            b's' => self.suspended()?,
-            b'E' => return Ok(self.error(body, whole)),
-            b'S' => {
-                let mut cursor = Cursor::new(body, "ParameterStatus");
-                if whole && let (Ok(name), Ok(value)) = (cursor.text(), cursor.text()) {
-                    self.reading.reported(name, value);
-                }
-            }
-            b'1' => match self.owed.pop_front() {
-                Some(Owed::Parse(name, text)) => self.statements.put(name, text),
-                _ => return Err(WireError::Unexpected("server", tag)),
-            },
-            b'2' => match self.owed.pop_front() {
-                Some(Owed::Bind(name, portal)) => self.opened(name, portal),
-                _ => return Err(WireError::Unexpected("server", tag)),
-            },
-            b'3' => match self.owed.pop_front() {
-                Some(Owed::Close(b'S', name)) => drop(self.statements.take(&name)),
-                Some(Owed::Close(_, name)) => self.closed(&name),
-                _ => return Err(WireError::Unexpected("server", tag)),
-            },
-            b'T' | b'n' if matches!(self.owed.front(), Some(Owed::Describe)) => {
-                drop(self.owed.pop_front());
-            }
-            b'G' => self.copies_in(),
-            _ => {}
-        }
-        Ok(Reply::Forward)
-    }
-
-    fn login(&mut self, tag: u8, body: &[u8], whole: bool) -> Result<Option<Reply>, WireError> {
-        match tag {
-            b'R' | b'v' | b'K' if !whole => return Err(WireError::TooLong("a login message")),
-            b'K' => self.key = Some(Bytes::copy_from_slice(body)),
-            _ => {}
-        }
-        let unbound = (tag == b'R' && self.unbound)
-            .then(|| binding::without(body))
-            .flatten();
-        match self.negotiated.take() {
-            // Ours names everything that was not passed on, and the newest
-            // version that both sides speak is no newer than ours.
-            Some(ours) if tag == b'v' => Ok(Some(Reply::Instead(ours))),
-            Some(ours) if unbound.is_some() => {
-                let both = [ours, unbound.unwrap_or_default()].concat();
-                Ok(Some(Reply::Instead(both.into())))
-            }
-            Some(ours) if tag != b'E' => Ok(Some(Reply::InFront(ours))),
-            Some(_) | None => Ok(unbound.map(Reply::Instead)),
-        }
-    }
-
-    fn opened(&mut self, name: Box<[u8]>, portal: Portal) {
-        self.closed(&name);
-        self.portals.put(name, portal);
-    }
-
-    fn closed(&mut self, name: &[u8]) {
-        let closed = self.portals.take(name);
-        if let Some(running) = closed.and_then(|portal| portal.running) {
-            running.settle(Outcome::Answered);
-        }
-    }
-
-    fn ready(&mut self, body: &[u8]) -> Result<(), WireError> {
-        let [status] = *body else {
-            return Err(WireError::Malformed("ReadyForQuery"));
-        };
-        self.status = Some(status);
-        self.copying = false;
-        while let Some(owed) = self.owed.pop_front() {
-            let last = owed.ends_batch();
-            match owed.into_running() {
-                Some(running) if last => running.settle(Outcome::Answered),
-                Some(running) => running.skipped(),
-                None => {}
-            }
-            if last {
-                break;
-            }
-        }
-        self.executed &= !self.owed.is_empty();
-        if status == b'I' {
-            self.forget_portals();
-        }
-        Ok(())
-    }
-
-    /// They end with their transaction.
-    fn forget_portals(&mut self) {
-        let ended = std::mem::take(&mut self.portals);
-        for portal in ended.into_all() {
-            if let Some(running) = portal.running {
-                running.settle(Outcome::Answered);
-            }
-        }
-    }
-
-    fn complete(&mut self, tag: u8, body: &[u8]) -> Result<(), WireError> {
-        let rows = if tag == b'C' { rows(body) } else { None };
-        match self.owed.front_mut() {
-            Some(Owed::Query(running)) => {
-                if let Some(running) = running {
-                    running.counted(rows);
-                }
-            }
-            Some(Owed::Execute(..)) => {
-                if let Some(mut running) = self.owed.pop_front().and_then(Owed::into_running) {
-                    running.counted(rows);
-                    running.settle(Outcome::Answered);
-                }
-            }
-            _ => return Err(WireError::Unexpected("server", tag)),
-        }
-        self.copying = false;
-        Ok(())
-    }
-
-    /// The row limit was reached: an `Execute` of the same portal goes on.
-    fn suspended(&mut self) -> Result<(), WireError> {
-        let Some(Owed::Execute(name, executing)) = self.owed.pop_front() else {
-            return Err(WireError::Unexpected("server", b's'));
-        };
-        if let Executing::Running(running) = executing {
-            match self.portals.get_mut(&name) {
-                Some(portal) => portal.running = Some(running),
-                None => running.settle(Outcome::Answered),
-            }
-        }
-        Ok(())
-    }
-
-    fn error(&mut self, body: &[u8], whole: bool) -> Reply {
-        let fields = Fields::of(body);
-        self.copying = false;
-        self.farewell |= fields.fatal;
-        match self.owed.front_mut() {
-            Some(Owed::Query(running) | Owed::Call(running)) => {
-                if let Some(running) = running {
-                    running.failed(&fields);
-                }
-                return Reply::Forward;
-            }
-            // What fails at the end of a transaction; and what nobody asked for.
-            Some(Owed::Sync) | None => return Reply::Forward,
-            Some(_) => {}
-        }
-        let mut instead = None;
-        if let Some(Owed::Execute(_, executing)) = self.owed.front_mut() {
-            match executing {
-                Executing::Poisoned(poison) if poison.is_meant(&fields.code, &fields.text) => {
-                    self.ended = poison.ends;
-                    instead = Some(poison.error());
-                }
-                Executing::Running(running) => running.failed(&fields),
-                Executing::Poisoned(_) | Executing::Nothing => {}
-            }
-        }
-        self.skip_batch();
-        match instead {
-            Some(error) if whole => Reply::Instead(error),
-            Some(_) | None => Reply::Forward,
-        }
-    }
-
-    /// The server discards everything up to `Sync`.
-    fn skip_batch(&mut self) {
-        let mut first = true;
-        while let Some(owed) = self.owed.front() {
-            if matches!(owed, Owed::Sync) {
-                return;
-            }
-            let running = self.owed.pop_front().and_then(Owed::into_running);
-            match running {
-                Some(running) if first => running.settle(Outcome::Answered),
-                Some(running) => running.skipped(),
-                None => {}
-            }
-            first = false;
-        }
-        self.skipping = true;
-    }
-
-    fn copies_in(&mut self) {
-        self.copying = true;
-        // What was sent behind the `Execute` is ignored by a server that copies.
-        while matches!(self.owed.get(1), Some(Owed::Sync))
-            && matches!(self.owed.front(), Some(Owed::Execute(..)))
-        {
-            drop(self.owed.remove(1));
-        }
-    }
-}
-
-impl Owed {
-    /// Whether `ReadyForQuery` answers it.
-    fn ends_batch(&self) -> bool {
-        match self {
-            Self::Sync | Self::Query(_) | Self::Call(_) => true,
-            Self::Parse(..)
-            | Self::Bind(..)
-            | Self::Close(..)
-            | Self::Describe
-            | Self::Execute(..) => false,
-        }
-    }
-
-    fn into_running(self) -> Option<Running> {
-        match self {
-            Self::Query(running) | Self::Call(running) => running,
-            Self::Execute(_, Executing::Running(running)) => Some(running),
-            Self::Bind(_, portal) => portal.running,
-            Self::Execute(_, Executing::Nothing | Executing::Poisoned(_))
-            | Self::Parse(..)
-            | Self::Close(..)
-            | Self::Describe
-            | Self::Sync => None,
-        }
-    }
 }
 
 /// What a name means depends on an answer that is still owed.
 struct Unanswered;
-
-enum Reply {
-    Forward,
-    Instead(Bytes),
-    InFront(Bytes),
-}
-
-/// What passes once the beginning of a message has been dealt with.
-fn rest_of(body: usize, seen: usize) -> (usize, Tail) {
-    let passes = Tail::Pass(Passage::DatabasePreparation);
-    (body.saturating_sub(seen), passes)
-}
-
-fn ask(kind: Kind, text: Text, digest: Option<[u8; 32]>, bytes: Bytes) -> Step {
-    Step::Ask(Box::new(Ask {
-        kind,
-        text,
-        digest,
-        bytes,
-        function: None,
-    }))
-}
-
-/// Undoes [`whole`].
-fn put_back(bytes: Bytes, input: &mut BytesMut) {
-    let rest = input.split();
-    input.unsplit(BytesMut::from(bytes));
-    input.unsplit(rest);
-}
-
-/// The head and `body` bytes behind it, once they are there.
-fn whole(body: usize, input: &mut BytesMut) -> Option<Bytes> {
-    let length = HEAD.saturating_add(body);
-    (input.len() >= length).then(|| input.split_to(length).freeze())
-}

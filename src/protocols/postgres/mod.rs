@@ -3,13 +3,15 @@
 //!
 //! A connection passes through these files in this order: [`serve`] accepts,
 //! [`startup`] reads how it begins, [`reach`] connects to the server,
-//! [`session`] moves bytes, [`conversation`] says what they are and what is owed, [`describe`] tells
-//! policy, [`refuse`] says no, [`cancel`] ends what a client no longer wants.
+//! [`session`] moves bytes, [`conversation`] says what they are and what is owed,
+//! [`describe`] tells policy, [`limits`] knows what may be asked of an execution,
+//! [`refuse`] says no, [`cancel`] ends what a client no longer wants.
 
 mod binding;
 mod cancel;
 mod conversation;
 mod describe;
+mod limits;
 mod outbox;
 mod reach;
 mod refuse;

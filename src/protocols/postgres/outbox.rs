@@ -6,8 +6,6 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-use crate::gate::Cleared;
-
 /// Most slices written at once.
 const SLICES_MAX: usize = 16;
 /// Most bytes of several pieces that are copied together, as that costs the
@@ -27,11 +25,6 @@ impl Outbox {
             self.bytes = self.bytes.saturating_add(piece.len());
             self.pieces.push_back(piece);
         }
-    }
-
-    /// What a permit has opened.
-    pub(super) fn push_cleared(&mut self, piece: Cleared<Bytes>) {
-        self.push(piece.into_inner());
     }
 
     /// Bytes that wait.

@@ -27,6 +27,7 @@ use crate::session::{Claim, Session};
 use super::cancel::{Cancellable, Registered};
 use super::conversation::{Ask, Conversation, Kind, Meaning, Step};
 use super::describe::{self, Place};
+use super::limits;
 use super::outbox::Outbox;
 use super::reach::{self, Reached, Way};
 use super::refuse::{self, Poison};
@@ -454,6 +455,14 @@ impl<'a> Relay<'a> {
                     self.to_server.push(bytes);
                     self.leaving = true;
                 }
+                Step::Refuse(kind, refusal) => {
+                    let refused = Refused {
+                        refusal,
+                        event: clock::operation_id(clock::now()),
+                        policy: None,
+                    };
+                    self.poison(&kind, Poison::of(&refused));
+                }
                 Step::Ask(asked) => self.ask(*asked),
             }
         }
@@ -473,11 +482,12 @@ impl<'a> Relay<'a> {
         let any_function = describe::is_any_function(&asked.kind, asked.function);
         let event = operation.id;
         let settings = &self.shared.settings;
-        let terms = terms(if self.talk.in_transaction() {
+        let hold_within = if self.talk.in_transaction() {
             settings.hold_in_transaction_within
         } else {
             settings.hold_within
-        });
+        };
+        let terms = limits::terms(&asked.kind, &asked.text, hold_within);
         let gate = self.shared.gate.clone();
         let status = self.talk.settled_status();
         let Ask {
@@ -541,13 +551,14 @@ impl<'a> Relay<'a> {
         let Some(cleared) = asked.held.release(&permit) else {
             return Err(Ended::Mismatched);
         };
-        self.to_server.push_cleared(cleared);
         let names = match asked.kind {
             Kind::Call if !asked.any_function => Meaning::Stays,
             Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) => Meaning::MayChange,
         };
-        self.talk
-            .granted(asked.kind, asked.text, asked.digest, permit, names);
+        let sent = self
+            .talk
+            .granted(asked.kind, asked.text, asked.digest, permit, names, cleared);
+        self.to_server.push(sent);
         Ok(())
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+/// How much of the text of an error is kept, characters.
+pub(super) const TEXT_CHARS_MAX: usize = 500;
 /// Tag and length of a message, bytes.
 pub(super) const HEAD: usize = 5;
 
@@ -124,7 +126,7 @@ impl Fields {
             match kind {
                 b'V' => fields.fatal = matches!(&*text, "FATAL" | "PANIC"),
                 b'C' => fields.code = text.chars().take(5).collect(),
-                b'M' => fields.text = text.chars().take(500).collect(),
+                b'M' => fields.text = text.chars().take(TEXT_CHARS_MAX).collect(),
                 _ => {}
             }
         }

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Breaks the PostgreSQL relay on purpose, one way at a time, and says which test noticed.
+
+Not run by `make test`; like `gate.py`, on a copy with a target folder of its own.
+Needs what the tests of the relay need: a PostgreSQL, and OPENBOX_TEST_PYTHON is
+not asked for, as the tests with drivers are left out.
+    python3 tests/mutate/postgres.py [words of the mutants to run]
+Exit code 1 if a mutant survives, does not compile, or no longer applies.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = str(ROOT / "target" / "mutate")
+RELAY = "src/protocols/postgres/"
+TALK = RELAY + "conversation.rs"
+CLIENT = RELAY + "conversation/client.rs"
+SERVER = RELAY + "conversation/server.rs"
+OWED = RELAY + "conversation/owed.rs"
+RUNNING = RELAY + "conversation/running.rs"
+SESSION = RELAY + "session.rs"
+LIMITS = RELAY + "limits.rs"
+
+# what is broken, file, text that is there once, text that takes its place
+MUTANTS = [
+    # What is asked about.
+    ("an Execute is not asked about", CLIENT,
+     "        Ok(ask(Kind::Execute(portal), text, digest, bytes))",
+     "        let _ = (text, digest);\n        self.owed.push_back(Owed::Execute(portal, Executing::Nothing));\n        Ok(Step::Pass(bytes, Passage::DatabaseFlow))"),
+    ("an unknown portal passes", CLIENT,
+     "Ok(None) => return Ok(ask(Kind::Execute(portal), Text::unknown(), None, bytes)),",
+     "Ok(None) => return Ok(Step::Pass(bytes, Passage::DatabaseFlow)),"),
+    ("an opaque statement is not asked about when it is bound", CLIENT,
+     "        if text.is_opaque() {\n            return Ok(ask(Kind::Bind", "        if text.is_opaque() && false {\n            return Ok(ask(Kind::Bind"),
+    ("what is suspended is asked about again", CLIENT,
+     "if let Some(mut running) = known.running.take() {", "if let Some(mut running) = known.running.take().filter(|_| false) {"),
+    ("what the server discards is asked about", CLIENT,
+     "b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' if self.skipping => {", "b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F' if self.skipping && false => {"),
+    ("an empty query is asked about", CLIENT,
+     "        if text.is_empty() {\n            self.owed.push_back(Owed::Query(None));", "        if text.is_empty() && false {\n            self.owed.push_back(Owed::Query(None));"),
+    ("a text that is too long passes", CLIENT,
+     "return Ok(ask(Kind::Query, Text::too_long(), None, bytes));",
+     "self.owed.push_back(Owed::Query(None));\n            return Ok(Step::Pass(bytes, Passage::DatabaseFlow));"),
+    ("what ends a COPY ahead is not seen", CLIENT, "            self.ends_data_ahead();\n", ""),
+    # What a name means.
+    ("a name means what was prepared last, whatever came of it", TALK, "return (!ended).then_some(text);", "let _ = ended; return Some(text);"),
+    ("a closed name keeps its text", SERVER, "Some(Owed::Close(b'S', name)) => drop(self.statements.take(&name)),", "Some(Owed::Close(b'S', name)) => drop(name),"),
+    ("what SQL prepares leaves names as they were", TALK, "        self.statements.clear_named();\n", ""),
+    ("portals outlive their transaction", SERVER, "        if status == b'I' {\n            self.forget_portals();\n        }\n", ""),
+    ("what is executed does not make texts uncertain", TALK, "        self.executed = true;\n", ""),
+    # Refusing.
+    ("a refused query gets no Sync", TALK, "[execute, message(b'S', &[])].concat().into()", "execute"),
+    ("the server's error is not rewritten", SERVER, "                    instead = Some(poison.error());\n", "                    let _ = &mut instead;\n"),
+    ("a halt does not end the session", SERVER, "self.ended = poison.ends;", "self.ended = false;"),
+    ("the rest of what is refused passes", TALK,
+     "        self.drop_rest();\n        match kind", "        match kind"),
+    ("what is refused may be discarded, and is owed all the same", SESSION,
+     "            self.talk.drop_rest();\n            return;\n", ""),
+    ("what is permitted too late is sent", SESSION, "        if self.talk.is_skipping() {\n            self.talk.overtaken", "        if false {\n            self.talk.overtaken"),
+    # Waiting.
+    ("a client that left is not noticed", SESSION, "() = self.watch.hung_up(), if lasts => {", "() = self.watch.hung_up(), if lasts && false => {"),
+    ("a cancel request does not end a hold", SESSION, '                    self.void("canceling statement due to user request");\n', ""),
+    ("nobody is told what is waited for", SESSION, "            self.to_client.push(refuse::waiting(asked.event));\n", ""),
+    ("answers owed are not asked for", SESSION, "                self.to_server.push(message(b'H', &[]));\n", ""),
+    ("a hold lasts as long inside a transaction", SESSION, "            settings.hold_in_transaction_within\n", "            settings.hold_within\n"),
+    ("a halt leaves what is idle", SESSION, "        let Some(reason) = session.halted() else {\n            return Ok(());\n        };\n        self.stops", "        let Some(reason) = session.halted().filter(|_| false) else {\n            return Ok(());\n        };\n        self.stops"),
+    ("a lost server is not told", SESSION, "if !self.talk.said_farewell() && self.talk.between_replies()", "if self.talk.between_replies()"),
+    # Completing.
+    ("rows are not counted", RUNNING, "self.rows = Some(self.rows.unwrap_or(0).saturating_add(more));", "let _ = more;"),
+    ("values are told in part", RUNNING, "let last = text.rfind(QUOTES).filter(|last| *last > first);", "let last = text.match_indices(QUOTES).map(|(at, _)| at).nth(1);"),
+    ("a Sync inside COPY is counted", SERVER, "            drop(self.owed.remove(1));\n", "            break;\n"),
+    ("a Sync sent while the server copies is counted", CLIENT, "        if !self.copying {\n            self.skipping", "        {\n            self.skipping"),
+    ("an error does not skip its batch", SERVER, "        self.skipping = true;\n", ""),
+    # Constraints.
+    ("a row limit is not sent", TALK, "            bytes = limit.fit(&bytes);\n", "            drop(limit.fit(&bytes));\n"),
+    ("parts are not counted together", LIMITS, "self.left = self.left.saturating_sub(self.asked);", "let _ = self.left;"),
+    ("a limit that was reached looks like one of the client", SERVER, "if let Some(rows) = reached {", "if let Some(rows) = reached.filter(|_| false) {"),
+    ("a portal is read again", CLIENT, "if known.spent {", "if known.spent && false {"),
+    ("a limit is applied in parts sent at once", TALK, "                portal.spent = true;\n", ""),
+    ("read_only lets changes pass", LIMITS, "if class > Class::Read {", "if class > Class::Opaque {"),
+    ("a query is said to be limited", LIMITS, "matches!(kind, Kind::Execute(_))\n        && ", "matches!(kind, Kind::Execute(_) | Kind::Query)\n        && "),
+]
+
+
+def run(folder):
+    """What the tests say: 'survived', 'does not compile: …' or 'caught by …'."""
+    env = dict(os.environ, CARGO_TARGET_DIR=TARGET, RUST_BACKTRACE="0")
+    names = []
+    for which in (["--lib", "--", "postgres::"], ["--test", "governed_postgres", "--", "--skip", "clients::"]):
+        command = ["cargo", "test", "--features", "testing", *which]
+        try:
+            done = subprocess.run(command, cwd=folder, env=env, timeout=400,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        except subprocess.TimeoutExpired:
+            return "caught by never ending"
+        if "could not compile" in done.stdout:
+            errors = [line for line in done.stdout.splitlines() if line.startswith("error")]
+            return "DOES NOT COMPILE: " + " ".join(errors[:1])
+        names += [line.split()[1].split("::")[-1] for line in done.stdout.splitlines()
+                  if line.startswith("test ") and line.endswith("FAILED")]
+        if done.returncode != 0 and not names:
+            return "caught by a crash"
+        if names:
+            break
+    return f"caught by {len(names)}: {sorted(names)[0]}" if names else "SURVIVED"
+
+
+def main():
+    words = sys.argv[1:]
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="mutate-postgres-") as folder:
+        copy = pathlib.Path(folder) / "copy"
+        ignored = shutil.ignore_patterns("target", ".git", ".venv", "__pycache__")
+        # Newer than anything compiled before.
+        shutil.copytree(ROOT, copy, ignore=ignored, copy_function=shutil.copyfile)
+        before = run(copy)
+        if before != "SURVIVED":
+            sys.exit(f"the tests fail as they are: {before}")
+        for name, path, old, new in MUTANTS:
+            if words and not any(word in name for word in words):
+                continue
+            file = copy / path
+            text = file.read_text()
+            if text.count(old) != 1:
+                found = f"NO LONGER APPLIES: found {text.count(old)} times"
+            else:
+                file.write_text(text.replace(old, new))
+                found = run(copy)
+                file.write_text(text)
+            bad += not found.startswith("caught")
+            print(f"{name:60} {found}", flush=True)
+    print(f"{bad} to look at" if bad else "all caught")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
