@@ -63,7 +63,7 @@ PACKAGES = {
     "pgbench": "postgresql-contrib",
 }
 ACCOUNTS = 100_000
-CONNECTIONS_MAX = 1_200
+CONNECTIONS_MAX = 2_600  # pgbouncer keeps those of the server that its clients have left
 IDLE = 1_000
 IDLE_SETTLE_S = 2.0
 STREAM_BYTES = 1 << 30
@@ -516,7 +516,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds, options.stream_rounds, options.idle = 1, 1.0, 1, min(options.idle, 100)
+        options.rounds, options.seconds = 1, 1.0
+        options.stream_rounds, options.idle = min(options.stream_rounds, 1), min(options.idle, 100)
     if options.rounds < 0 or options.stream_rounds < 0:
         parser.error("a number of rounds is not negative")
     options.rows = chosen(parser, options.rows, {row.name: row for row in ROWS})

@@ -18,6 +18,8 @@ use super::words::Words;
 /// operators, neither of which it bounds itself.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 const OPERATORS_MAX: usize = 100;
+/// A list of a thousand values is short without them, and takes it 0.6 ms.
+const WORDS_MAX: usize = 400;
 const DEPTH_MAX: usize = 6;
 
 /// Compares what it reads with `statement`.
@@ -25,7 +27,8 @@ pub(super) fn opinion(words: Words<'_>, statement: &mut Statement) {
     let reads = matches!(statement.class, Class::Read | Class::Write);
     // It knows servers only as they come.
     let usual = [Dialect::POSTGRES, Dialect::MYSQL].contains(&words.dialect);
-    if !reads || !usual || statement.opaque.is_some() || !is_harmless(words) {
+    let short = words.len() <= WORDS_MAX && is_harmless(words);
+    if !reads || !usual || statement.opaque.is_some() || !short {
         return;
     }
     let Some(text) = shape::statement(words, TEXT_BYTES_MAX) else {
