@@ -191,7 +191,7 @@ struct Sockets {
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(net::listen::Bound, postgres::Server)>,
-    redis: Vec<(net::listen::Bound, redis::Upstream)>,
+    redis: Vec<(net::listen::Bound, redis::Server)>,
 }
 
 /// Loads what `mode` names, to see whether it loads. Describes it in one line.
@@ -263,7 +263,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         .map(|(_, server)| server.upstream().clone())
         .collect();
     let redis = sockets.redis.iter();
-    let redis: Vec<_> = redis.map(|(_, upstream)| upstream.clone()).collect();
+    let redis: Vec<_> = redis.map(|(_, server)| server.upstream().clone()).collect();
     let mut own = addresses.own();
     own.extend(governed.iter().map(|upstream| upstream.listen));
     own.extend(redis.iter().map(|upstream| upstream.listen));
@@ -381,7 +381,7 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
         operator: listener("--operator-listen", listen.operator)?,
         health: listener("--health-listen", listen.health)?,
         postgres: postgres_listeners(&config.postgres, roots)?,
-        redis: redis_listeners(&config.redis)?,
+        redis: redis_listeners(&config.redis, roots)?,
     };
     let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
     let addresses = Addresses {
@@ -420,7 +420,8 @@ fn postgres_listeners(
 /// The same for Redis.
 fn redis_listeners(
     settings: &redis::Settings,
-) -> Result<Vec<(net::listen::Bound, redis::Upstream)>, StartError> {
+    roots: &Roots,
+) -> Result<Vec<(net::listen::Bound, redis::Server)>, StartError> {
     let bind = |upstream: &redis::Upstream| {
         let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
             flag: "--redis",
@@ -428,7 +429,12 @@ fn redis_listeners(
         })?;
         let listen = bound.address();
         let upstream = upstream.clone();
-        Ok((bound, redis::Upstream { listen, ..upstream }))
+        let (host, port) = (upstream.host.clone(), upstream.port);
+        let server = redis::Server::new(redis::Upstream { listen, ..upstream }, roots);
+        let server = server.map_err(|error| {
+            StartError::trust(format!("TLS to Redis at {host}:{port}: {error} (--redis)"))
+        })?;
+        Ok((bound, server))
     };
     settings.upstreams.iter().map(bind).collect()
 }

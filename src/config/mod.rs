@@ -8,6 +8,7 @@ mod identity;
 mod postgres;
 mod problem;
 mod raw;
+mod redis;
 mod resolve;
 mod schema;
 mod secret;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
-use crate::protocols::{http as http_proxy, postgres as postgres_relay, redis};
+use crate::protocols::{http as http_proxy, postgres as postgres_relay, redis as redis_relay};
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -64,10 +65,10 @@ pub struct Config {
     pub http: http_proxy::Settings,
     /// The relay's for PostgreSQL.
     pub postgres: postgres_relay::Settings,
-    /// The relay's for Redis.
-    pub redis: redis::Settings,
     /// What it takes from SDKs.
     pub sdk: SdkConfig,
+    /// The relay's for Redis.
+    pub redis: redis_relay::Settings,
     /// Where it listens.
     pub listen: Listen,
     /// How it connects.

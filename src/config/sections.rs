@@ -13,7 +13,6 @@ use crate::journal::{Durability, OnFull};
 use crate::net::dial;
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
-use crate::protocols::redis;
 use crate::session::{self, registry::Unattributed};
 
 use super::raw;
@@ -128,40 +127,6 @@ impl Resolver<'_> {
             idle_within: self.duration("http.idle_within", raw.idle_within),
             connections_max: self.count("http.connections_max", raw.connections_max, 1),
             idle_upstreams_max: self.count("http.idle_upstreams_max", raw.idle_upstreams_max, 0),
-        }
-    }
-
-    pub(super) fn redis(&mut self, raw: raw::Redis, purpose: For) -> redis::Settings {
-        let port = match purpose {
-            For::Serve => 16_379,
-            For::Run => 0,
-        };
-        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        let server = |text: &str| value::redis_server(text, default);
-        let upstreams = self.list("redis.servers", raw.servers, server);
-        for upstream in &upstreams {
-            if !upstream.listen.ip().is_loopback() {
-                self.warnings.push(format!(
-                    "the relay for Redis listens on {}, which other machines may reach, and passwords come to it in clear",
-                    upstream.listen
-                ));
-            }
-        }
-        let refusals = [
-            ("substitute", redis::Refusals::Substitute),
-            ("local", redis::Refusals::Local),
-        ];
-        let dangerous = [
-            ("refuse", redis::Dangerous::Refuse),
-            ("judge", redis::Dangerous::Judge),
-        ];
-        redis::Settings {
-            upstreams,
-            hold_within: self.duration("redis.hold_within", raw.hold_within),
-            connections_max: self.count("redis.connections_max", raw.connections_max, 1),
-            scripts_bytes_max: self.count("redis.scripts_bytes_max", raw.scripts_bytes_max, 0),
-            refusals: self.choice("redis.refusals", raw.refusals, refusals, ""),
-            dangerous: self.choice("redis.dangerous", raw.dangerous, dangerous, ""),
         }
     }
 

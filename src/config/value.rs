@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use crate::journal::Durability;
 use crate::net::dial::Override;
 use crate::policy::core::Unfit;
-use crate::protocols::redis;
 
 use super::Listener;
 use super::problem::quoted;
@@ -122,53 +121,6 @@ pub(super) fn listener(text: &str) -> Result<Listener, Wrong> {
     address.map(Listener::At).map_err(|_| {
         let expected = "an IP address and a port, where port 0 takes a free one; or off";
         Wrong::is_not(text, "address:port", expected, "127.0.0.1:15801")
-    })
-}
-
-/// `[LISTEN=]redis://HOST[:PORT][/…]`, where `default` is LISTEN. Who logs in,
-/// and which database is used, is the agent's to say.
-pub(super) fn redis_server(text: &str, default: SocketAddr) -> Result<redis::Upstream, Wrong> {
-    const EXAMPLE: &str = "127.0.0.1:16379=redis://cache.internal:6379";
-    let wrong = || {
-        let expected = "redis://HOST:PORT, in front of it, where agents connect to: ADDRESS:PORT=";
-        // Not the text itself: it may hold a password.
-        let found = "it is not [LISTEN=]URL of a Redis server".to_owned();
-        Wrong::new(found, expected, EXAMPLE)
-    };
-    let (listen, url) = match text.split_once('=') {
-        Some((listen, url)) if !listen.contains("://") => {
-            (listen.parse().map_err(|_| wrong())?, url)
-        }
-        Some(_) | None => (default, text),
-    };
-    if url.starts_with("rediss://") || url.starts_with("valkeys://") {
-        let found = "it asks for TLS, which this version does not speak to databases".to_owned();
-        return Err(Wrong::new(found, "redis://HOST:PORT", EXAMPLE));
-    }
-    let rest = url
-        .strip_prefix("redis://")
-        .or_else(|| url.strip_prefix("valkey://"))
-        .ok_or_else(wrong)?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let place = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, place)| place);
-    let (host, port) = match place.rsplit_once(':') {
-        // An IPv6 address without a port ends in a bracket.
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-        Some(_) | None => (place, 6_379),
-    };
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    if bare.is_empty() || bare.contains(['/', ',', '%']) || port == 0 {
-        return Err(wrong());
-    }
-    Ok(redis::Upstream {
-        listen,
-        host: bare.to_ascii_lowercase().into(),
-        port,
     })
 }
 

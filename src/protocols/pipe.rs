@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::gate::Cleared;
+use crate::net::maybe_tls::MaybeTls;
 
 /// Most slices written at once.
 const SLICES_MAX: usize = 64;
@@ -25,9 +26,38 @@ pub(super) struct Outbox {
     /// Small pieces behind those.
     small: BytesMut,
     bytes: usize,
+    flush: Flush,
+}
+
+/// What a write has left to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Flush {
+    /// Written is sent: the side is in clear.
+    #[default]
+    Never,
+    /// Nothing now.
+    Done,
+    /// Some of it may wait inside TLS.
+    Due,
 }
 
 impl Outbox {
+    /// For what is written to `socket`.
+    pub(super) fn of<S>(socket: &MaybeTls<S>) -> Self {
+        Self {
+            flush: match socket.is_tls() {
+                true => Flush::Done,
+                false => Flush::Never,
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is something to [`Self::write`].
+    pub(super) fn has_work(&self) -> bool {
+        !self.is_empty() || self.flush == Flush::Due
+    }
+
     pub(super) fn push(&mut self, piece: Bytes) {
         if piece.is_empty() {
             return;
@@ -69,8 +99,13 @@ impl Outbox {
         pieces.chain([&*self.small]).collect::<Vec<_>>().concat()
     }
 
-    /// Writes some of it.
+    /// Writes some of it; where nothing is left, flushes and says 0. Tell
+    /// [`Self::written`]. Cancel-safe.
     pub(super) async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> Result<usize, ()> {
+        if self.is_empty() {
+            to.flush().await.map_err(|_| ())?;
+            return Ok(0);
+        }
         let pieces = self.pieces.iter().take(SLICES_MAX);
         let mut slices: Vec<_> = pieces.map(|piece| IoSlice::new(piece)).collect();
         if slices.len() < SLICES_MAX && !self.small.is_empty() {
@@ -84,6 +119,12 @@ impl Outbox {
 
     /// So many of them were written.
     pub(super) fn written(&mut self, bytes: usize) {
+        if self.flush != Flush::Never {
+            self.flush = match bytes {
+                0 => Flush::Done,
+                _ => Flush::Due,
+            };
+        }
         let mut left = bytes;
         self.bytes = self.bytes.saturating_sub(bytes);
         while left > 0 {
@@ -102,7 +143,7 @@ impl Outbox {
 
     /// Writes all of it, and ends what it is written to.
     pub(super) async fn drain(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), ()> {
-        while !self.is_empty() {
+        while self.has_work() {
             let written = self.write(to).await?;
             self.written(written);
         }

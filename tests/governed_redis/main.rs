@@ -16,6 +16,7 @@ mod commands;
 mod connections;
 mod holds;
 mod pubsub;
+mod tls;
 mod transactions;
 
 use support::free_port;

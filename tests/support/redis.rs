@@ -116,6 +116,13 @@ impl Client {
         self.socket.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends to a server that may be gone.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.socket.get_mut().write_all(bytes) {
+            eprintln!("not sent: {error}");
+        }
+    }
+
     /// Sends commands, one a line, all at once.
     pub(crate) fn say(&mut self, lines: &[&str]) {
         let all: Vec<_> = lines.iter().map(|line| command(line)).collect();

@@ -2,8 +2,8 @@
 //! every command is judged before it reaches the server.
 //!
 //! A connection passes through these files in this order: [`serve`] accepts,
-//! [`session`] dials and moves bytes, [`request`] reads where commands end,
-//! [`treat`] says which need no decision, [`describe`] tells policy of the
+//! [`reach`] dials, [`session`] moves bytes, [`request`] reads where commands
+//! end, [`treat`] says which need no decision, [`describe`] tells policy of the
 //! others, [`conversation`] says what becomes of each, [`sent`] keeps account
 //! of what is owed, [`answers`] of whose reply is whose, [`refuse`] says no.
 
@@ -12,6 +12,7 @@ mod commands;
 mod conversation;
 mod describe;
 mod effect;
+mod reach;
 mod refuse;
 mod reply;
 mod request;
@@ -28,9 +29,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::Gate;
+use crate::net::database_tls;
 use crate::net::dial::Dialer;
 use crate::process::Workers;
 
+pub use self::reach::Server;
 use self::scripts::Scripts;
 pub use self::treat::Dangerous;
 
@@ -43,6 +46,8 @@ pub struct Upstream {
     pub host: Box<str>,
     /// Its port.
     pub port: u16,
+    /// How it is connected to.
+    pub tls: database_tls::Settings,
 }
 
 /// How a command is refused.

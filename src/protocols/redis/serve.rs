@@ -7,24 +7,24 @@ use crate::net::client_socket::ClientSocket;
 use crate::net::listen::Bound;
 use crate::process::Drain;
 
-use super::{RedisRelay, Shared, Upstream, session};
+use super::{RedisRelay, Server, Shared, session};
 
 impl RedisRelay {
-    /// Serves `upstream` on its listener until `drain` begins, then ends what
+    /// Serves `server` on its listener until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Bound, upstream: Upstream, drain: Drain) {
+    pub async fn run(self, listener: Bound, server: Server, drain: Drain) {
         let Self { shared } = self;
-        let upstream = Arc::new(upstream);
+        let server = Arc::new(server);
         let mut begun = drain.clone();
         tokio::select! {
             () = begun.begun() => {}
-            () = accept(&shared, &listener, &upstream, &drain) => {}
+            () = accept(&shared, &listener, &server, &drain) => {}
         }
     }
 }
 
-async fn accept(shared: &Arc<Shared>, listener: &Bound, upstream: &Arc<Upstream>, drain: &Drain) {
+async fn accept(shared: &Arc<Shared>, listener: &Bound, server: &Arc<Server>, drain: &Drain) {
     loop {
         // The place first: what cannot be served waits in the backlog.
         let place = match shared.places.clone().try_acquire_owned() {
@@ -42,13 +42,13 @@ async fn accept(shared: &Arc<Shared>, listener: &Bound, upstream: &Arc<Upstream>
             // It ended before it began.
             continue;
         };
-        let (of_session, upstream, drain) = (shared.clone(), upstream.clone(), drain.clone());
+        let (of_session, server, drain) = (shared.clone(), server.clone(), drain.clone());
         shared.workers.spawn("redis", async move {
             let _place = place;
             let Ok(socket) = ClientSocket::attach(socket) else {
                 return;
             };
-            session::serve(&of_session, &upstream, socket, drain).await;
+            session::serve(&of_session, &server, socket, drain).await;
         });
     }
 }

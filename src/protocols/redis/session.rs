@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::domain::Refusal;
 use crate::gate::{Decision, Held, Permit, Refused, Terms};
 use crate::net::client_socket::{ClientSocket, Watch};
+use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
 use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::{Claim, Session};
@@ -28,7 +29,7 @@ use super::conversation::{Ask, Conversation, Step};
 use super::effect::Effect;
 use super::refuse::{self, Poison};
 use super::reply::ReplyError;
-use super::{Shared, Upstream};
+use super::{Server, Shared, Upstream, reach};
 
 /// Most bytes that wait for one side before the other is no longer read.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -61,7 +62,7 @@ enum Ended {
 /// Dials the server and relays until one side ends.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
-    upstream: &Upstream,
+    server: &Server,
     mut client: ClientSocket,
     drain: Drain,
 ) {
@@ -73,11 +74,9 @@ pub(super) async fn serve(
         drop(tokio::time::timeout(ENDS_WITHIN, told).await);
         return;
     }
-    match shared.dialer.dial(&upstream.host, upstream.port).await {
+    let upstream = &server.upstream;
+    match reach::reach(&shared.dialer, server).await {
         Ok(server) => {
-            if let Err(error) = server.set_nodelay(true) {
-                tracing::debug!(%error, "a connection to Redis keeps Nagle's delay");
-            }
             // Boxed: what dials must not carry what relays.
             Box::pin(Relay::new(shared, upstream, client, server).run(drain)).await;
         }
@@ -108,6 +107,8 @@ struct Asked {
     unseen_script: bool,
 }
 
+type ToServer = MaybeTls<TcpStream>;
+
 struct Relay<'a> {
     shared: &'a Shared,
     upstream: &'a Upstream,
@@ -118,7 +119,7 @@ struct Relay<'a> {
     to_client: Outbox,
     to_server: Outbox,
     client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
-    server: (ReadHalf<TcpStream>, WriteHalf<TcpStream>),
+    server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     asked: Option<Asked>,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
@@ -130,7 +131,7 @@ impl<'a> Relay<'a> {
         shared: &'a Shared,
         upstream: &'a Upstream,
         client: ClientSocket,
-        server: TcpStream,
+        server: ToServer,
     ) -> Self {
         let settings = &shared.settings;
         Self {
@@ -145,7 +146,7 @@ impl<'a> Relay<'a> {
             from_client: Inlet::default(),
             from_server: Inlet::default(),
             to_client: Outbox::default(),
-            to_server: Outbox::default(),
+            to_server: Outbox::of(&server),
             client: tokio::io::split(client),
             server: tokio::io::split(server),
             asked: None,
@@ -188,7 +189,7 @@ impl<'a> Relay<'a> {
             }
             let leaves_at = self.leaves_at.unwrap_or_else(Instant::now);
             let leaves = self.leaves_at.is_some();
-            if leaves && self.to_server.is_empty() && self.talk.is_idle() && self.asked.is_none() {
+            if leaves && !self.to_server.has_work() && self.talk.is_idle() && self.asked.is_none() {
                 return Ended::Gone("the client left");
             }
             let idle = self.asked.is_none() && self.talk.is_idle();
@@ -203,7 +204,7 @@ impl<'a> Relay<'a> {
                         Err(()) => Err(self.server_left()),
                     }
                 }
-                written = self.to_client.write(&mut self.client.1), if !self.to_client.is_empty() => {
+                written = self.to_client.write(&mut self.client.1), if self.to_client.has_work() => {
                     match written {
                         Ok(bytes) => {
                             self.to_client.written(bytes);
@@ -212,7 +213,7 @@ impl<'a> Relay<'a> {
                         Err(()) => Err(Ended::Gone("the client left")),
                     }
                 }
-                written = self.to_server.write(&mut self.server.1), if !self.to_server.is_empty() => {
+                written = self.to_server.write(&mut self.server.1), if self.to_server.has_work() => {
                     match written {
                         Ok(bytes) => {
                             self.to_server.written(bytes);

@@ -1,0 +1,222 @@
+//! Servers of Redis: URLs as its own clients write them, and what they say of TLS.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::net::database_tls::{Mode, Settings as Tls, Trust};
+use crate::protocols::redis::{self, Upstream};
+
+use super::For;
+use super::raw;
+use super::resolve::Resolver;
+use super::value::Wrong;
+
+const EXAMPLE: &str =
+    "127.0.0.1:16379=rediss://cache.internal:6379?ssl_ca_certs=/etc/ssl/cache.pem";
+
+impl Resolver<'_> {
+    pub(super) fn redis(&mut self, raw: raw::Redis, purpose: For) -> redis::Settings {
+        let port = match purpose {
+            For::Serve => 16_379,
+            For::Run => 0,
+        };
+        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let read = |text: &str| server(text, default);
+        let upstreams = self.list("redis.servers", raw.servers, read);
+        for upstream in &upstreams {
+            if !upstream.listen.ip().is_loopback() {
+                self.warnings.push(format!(
+                    "the relay for Redis listens on {}, which other machines may reach, and passwords come to it in clear",
+                    upstream.listen
+                ));
+            }
+        }
+        let refusals = [
+            ("substitute", redis::Refusals::Substitute),
+            ("local", redis::Refusals::Local),
+        ];
+        let dangerous = [
+            ("refuse", redis::Dangerous::Refuse),
+            ("judge", redis::Dangerous::Judge),
+        ];
+        redis::Settings {
+            upstreams,
+            hold_within: self.duration("redis.hold_within", raw.hold_within),
+            connections_max: self.count("redis.connections_max", raw.connections_max, 1),
+            scripts_bytes_max: self.count("redis.scripts_bytes_max", raw.scripts_bytes_max, 0),
+            refusals: self.choice("redis.refusals", raw.refusals, refusals, ""),
+            dangerous: self.choice("redis.dangerous", raw.dangerous, dangerous, ""),
+        }
+    }
+}
+
+/// `[LISTEN=]redis://HOST[:PORT][/…][?…]`, or `rediss://` for TLS, where
+/// `default` is LISTEN. Who logs in, and which database is used, is the agent's
+/// to say.
+fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
+    let wrong = || {
+        let expected = "redis://HOST:PORT, or rediss://HOST:PORT for TLS; in front of it, where agents connect to: ADDRESS:PORT=";
+        // Not the text itself: it may hold a password.
+        let found = "it is not [LISTEN=]URL of a Redis server".to_owned();
+        Wrong::new(found, expected, EXAMPLE)
+    };
+    let (listen, url) = match text.split_once('=') {
+        Some((listen, url)) if !listen.contains("://") => {
+            (listen.parse().map_err(|_| wrong())?, url)
+        }
+        Some(_) | None => (default, text),
+    };
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let encrypted = match scheme {
+        "redis" | "valkey" => false,
+        "rediss" | "valkeys" => true,
+        _ => return Err(wrong()),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let place = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, place)| place);
+    let (host, port) = match place.rsplit_once(':') {
+        // An IPv6 address without a port ends in a bracket.
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
+        Some(_) | None => (place, 6_379),
+    };
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    if bare.is_empty() || bare.contains(['/', ',', '%']) || port == 0 {
+        return Err(wrong());
+    }
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    Ok(Upstream {
+        listen,
+        host: bare.to_ascii_lowercase().into(),
+        port,
+        tls: tls(encrypted, query)?,
+    })
+}
+
+/// What a URL says of TLS, as redis-py means it.
+fn tls(encrypted: bool, query: &str) -> Result<Tls, Wrong> {
+    let wrong = |found: String, expected: &str| Err(Wrong::new(found, expected, EXAMPLE));
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (mut trust, mut chain, mut key, mut proves) = (None, None, None, "required");
+    for (name, value) in pairs {
+        match name {
+            "ssl_ca_certs" => trust = Some(file(name, value)?),
+            "ssl_certfile" => chain = Some(file(name, value)?),
+            "ssl_keyfile" => key = Some(file(name, value)?),
+            "ssl_cert_reqs" => proves = value,
+            // `db` and what else a client writes there is the agent's to say.
+            _ => {}
+        }
+    }
+    let any = trust.is_some() || chain.is_some() || key.is_some();
+    if !encrypted {
+        return match any {
+            true => wrong(
+                "it names certificates, and is no rediss://".to_owned(),
+                "rediss://",
+            ),
+            false => Ok(Tls {
+                mode: Mode::Disable,
+                ..Tls::default()
+            }),
+        };
+    }
+    let identity = match (chain, key) {
+        (None, None) => None,
+        (Some(chain), Some(key)) => Some((chain, key)),
+        (Some(_), None) => return wrong("ssl_certfile is set, and no ssl_keyfile".into(), "both"),
+        (None, Some(_)) => return wrong("ssl_keyfile is set, and no ssl_certfile".into(), "both"),
+    };
+    Ok(Tls {
+        mode: match proves {
+            "required" => Mode::VerifyFull,
+            "none" => Mode::Require,
+            other => return wrong(format!("ssl_cert_reqs={other}"), "required or none"),
+        },
+        trust: trust.map_or(Trust::System, Trust::File),
+        identity,
+        ..Tls::default()
+    })
+}
+
+fn file(name: &str, path: &str) -> Result<PathBuf, Wrong> {
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(PathBuf::from(path)),
+        Err(error) => Err(Wrong::new(
+            format!("{name}={path}: {error}"),
+            "a readable PEM file",
+            "/etc/ssl/cache.pem",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Upstream, Wrong> {
+        server(text, "127.0.0.1:16379".parse().unwrap())
+    }
+
+    #[test]
+    fn a_url_says_host_port_and_listener_and_nothing_of_who_logs_in() {
+        for (text, expected) in [
+            ("redis://db", Some(("127.0.0.1:16379", "db", 6379))),
+            (
+                "valkey://u:p=1@DB:1/3?a=b",
+                Some(("127.0.0.1:16379", "db", 1)),
+            ),
+            ("[::1]:7=redis://[::1]:8", Some(("[::1]:7", "::1", 8))),
+            (
+                "127.0.0.1:7=rediss://a?x=y",
+                Some(("127.0.0.1:7", "a", 6379)),
+            ),
+            ("redis://", None),
+            ("redis://a,b", None),
+            ("redis://a:0", None),
+            ("postgres://a", None),
+            ("a=redis://a", None),
+        ] {
+            let found = read(text).ok();
+            let found = found.map(|up| (up.listen.to_string(), up.host, up.port));
+            let expected = expected.map(|(listen, host, port)| (listen.into(), host.into(), port));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn rd_20_tls_is_in_the_scheme_and_proof_is_asked_for_unless_it_says_not() {
+        let pem = tempfile::NamedTempFile::new().unwrap();
+        let path = pem.path().display().to_string();
+        for (url, expected) in [
+            ("redis://a", Ok(Mode::Disable)),
+            ("rediss://a", Ok(Mode::VerifyFull)),
+            ("rediss://a?ssl_cert_reqs=none", Ok(Mode::Require)),
+            ("rediss://a?ssl_ca_certs=PEM&db=3", Ok(Mode::VerifyFull)),
+            (
+                "rediss://a?ssl_certfile=PEM&ssl_keyfile=PEM",
+                Ok(Mode::VerifyFull),
+            ),
+            ("rediss://a?ssl_certfile=PEM", Err("no ssl_keyfile")),
+            ("rediss://a?ssl_keyfile=PEM", Err("no ssl_certfile")),
+            ("rediss://a?ssl_ca_certs=/nowhere", Err("/nowhere")),
+            ("rediss://a?ssl_cert_reqs=optional", Err("optional")),
+            ("redis://u:secret@a?ssl_ca_certs=PEM", Err("no rediss://")),
+        ] {
+            let found = read(&url.replace("PEM", &path));
+            match (found, expected) {
+                (Ok(up), Ok(mode)) => assert_eq!(up.tls.mode, mode, "{url}"),
+                (Err(wrong), Err(part)) => {
+                    assert!(wrong.found.contains(part), "{url}: {wrong:?}");
+                    assert!(!format!("{wrong:?}").contains("secret"), "{wrong:?}");
+                }
+                (found, _) => panic!("{url}: {found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Reaching a server: a connection to it, and TLS on it where its URL says so.
+//! There is no other way to TLS: a connection begins with it or has none.
+
+use std::fmt;
+
+use tokio::net::TcpStream;
+
+use crate::net::database_tls::{Client, SetupError};
+use crate::net::dial::{DialError, Dialer};
+use crate::net::maybe_tls::MaybeTls;
+use crate::net::tls::TlsError;
+use crate::net::trust::Roots;
+
+use super::Upstream;
+
+/// What is spoken inside TLS, where both sides name it.
+const ALPN: &[u8] = b"redis";
+
+/// A configured server, and what shakes hands with it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub(super) upstream: Upstream,
+    tls: Option<Client>,
+}
+
+impl Server {
+    /// `roots` are trusted where the settings name nobody else.
+    ///
+    /// # Errors
+    ///
+    /// When a file that the settings name cannot be used.
+    pub fn new(upstream: Upstream, roots: &Roots) -> Result<Self, SetupError> {
+        let tls = Client::new(&upstream.host, &upstream.tls, roots, ALPN)?;
+        Ok(Self { upstream, tls })
+    }
+
+    /// As it was configured.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+}
+
+/// Connects to `server`; never in clear where its URL asks for TLS.
+///
+/// # Errors
+///
+/// When it cannot be reached, or does not prove what it should.
+pub(super) async fn reach(
+    dialer: &Dialer,
+    server: &Server,
+) -> Result<MaybeTls<TcpStream>, Unreached> {
+    let Upstream { host, port, .. } = &server.upstream;
+    let socket = dialer.dial(host, *port).await.map_err(Unreached::Dial)?;
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "a connection to Redis keeps Nagle's delay");
+    }
+    let Some(tls) = &server.tls else {
+        return Ok(MaybeTls::Plain(socket));
+    };
+    let shaken = tls.connect(socket).await.map_err(Unreached::Tls)?;
+    Ok(MaybeTls::Tls(Box::new(shaken)))
+}
+
+/// Why a server was not reached.
+#[derive(Debug)]
+pub(super) enum Unreached {
+    /// There is no connection.
+    Dial(DialError),
+    /// There is one, and no TLS on it.
+    Tls(TlsError),
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(error) => error.fmt(f),
+            Self::Tls(error) => write!(
+                f,
+                "{error} (rediss://, ssl_ca_certs, ssl_certfile of --redis)"
+            ),
+        }
+    }
+}
