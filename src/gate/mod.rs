@@ -14,6 +14,7 @@ mod kept;
 mod late;
 mod note;
 mod operate;
+mod options;
 mod outcome;
 mod permit;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use self::hold::{Holds, Parked};
 use self::join::Joins;
 pub use self::note::Noted;
 pub use self::operate::{DecideError, HoldView, Tally};
+pub use self::options::{Unasked, Unheld};
 pub use self::outcome::{After, Parking};
 pub use self::permit::{Cleared, Held, Permit};
 
@@ -121,7 +123,7 @@ pub enum HaltScope {
 }
 
 /// Durations, bounds and choices. Built by `config`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Longest wait for one answer of policy.
     pub judge_within: Duration,
@@ -140,6 +142,10 @@ pub struct Settings {
     pub halt_scope: HaltScope,
     /// See [`Govern`].
     pub govern: Govern,
+    /// See [`Unasked`].
+    pub unasked: Unasked,
+    /// See [`Unheld`].
+    pub unheld: Unheld,
 }
 
 /// What a protocol brings to a decision.
