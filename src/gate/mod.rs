@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use crate::domain::{OperationId, Refusal};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::policy::PolicyBackend;
+use crate::policy::{PolicyBackend, Ruling};
 use crate::session::Registry;
 use crate::state::Store;
 
@@ -81,6 +81,8 @@ pub struct Refused {
     pub event: OperationId,
     /// The policy that decided, if one did.
     pub policy: Option<Arc<str>>,
+    /// What it said; absent when it gave no answer or was not asked.
+    pub ruling: Option<Arc<Ruling>>,
 }
 
 /// What an unusable backend means. The operator chooses; covers only

@@ -319,6 +319,7 @@ impl Admitted {
             refusal,
             event: self.operation.id,
             policy: trail.ruling.as_ref().and_then(|r| r.policy.clone()),
+            ruling: trail.ruling.clone(),
         }
     }
 

@@ -97,6 +97,7 @@ fn refused_at_once(shared: &Shared) -> Option<Bytes> {
         refusal: Refusal::Halted(reason),
         event: clock::operation_id(now),
         policy: None,
+        ruling: None,
     }))
 }
 
@@ -296,6 +297,7 @@ impl<'a> Relay<'a> {
                 refusal: Refusal::Unattributed,
                 event: clock::operation_id(now),
                 policy: None,
+                ruling: None,
             };
             self.poison(Poison::of(&refused));
             return Ok(());
@@ -409,6 +411,7 @@ impl<'a> Relay<'a> {
                 refusal: Refusal::Halted(reason),
                 event: clock::operation_id(clock::now()),
                 policy: None,
+                ruling: None,
             }));
         }
         Err(Ended::Told)
