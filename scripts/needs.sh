@@ -15,6 +15,8 @@ need python3 python3
 need node nodejs
 need npm npm
 need cc gcc
+need unshare util-linux
+need mount mount
 # Its programs are on no PATH.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 need psql postgresql-client

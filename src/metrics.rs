@@ -146,10 +146,12 @@ pub enum SegmentDeleted {
     Size,
     /// The disk took no more.
     Full,
+    /// The same, and OpenBox Core had not been told all of it.
+    FullUntold,
 }
 
 impl SegmentDeleted {
-    const ALL: [Self; 3] = [Self::Age, Self::Size, Self::Full];
+    const ALL: [Self; 4] = [Self::Age, Self::Size, Self::Full, Self::FullUntold];
 
     /// The word of metric labels and logs.
     pub fn as_str(self) -> &'static str {
@@ -157,6 +159,7 @@ impl SegmentDeleted {
             Self::Age => "age",
             Self::Size => "size",
             Self::Full => "full",
+            Self::FullUntold => "full_untold",
         }
     }
 }

@@ -36,9 +36,9 @@ impl fmt::Debug for Secret {
 }
 
 /// Whether a header of this name carries a secret: the list of the SDKs
-/// (contract §3.3).
+/// (contract §3.3), and what SDKs themselves show Core.
 pub fn is_secret_header(name: &str) -> bool {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 10] = [
         "authorization",
         "proxy-authorization",
         "cookie",
@@ -47,6 +47,8 @@ pub fn is_secret_header(name: &str) -> bool {
         "api-key",
         "x-auth-token",
         "x-amz-security-token",
+        "x-openbox-agent-assertion",
+        "x-openbox-workload-token",
     ];
     NAMES.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
@@ -65,6 +67,7 @@ mod tests {
     #[test]
     fn secret_headers_are_known_in_any_case() {
         assert!(is_secret_header("Set-Cookie"));
+        assert!(is_secret_header("X-OpenBox-Workload-Token"));
         assert!(!is_secret_header("accept"));
     }
 }

@@ -34,6 +34,8 @@ const CONTAINED: &[(&str, &[&str])] = &[
         &[
             "journal/sign.rs",
             "net",
+            "policy/core/asserted.rs",
+            "policy/core/asserted",
             "policy/core/identity.rs",
             "policy/core/rsa.rs",
             "policy/core/rsa",

@@ -186,6 +186,7 @@ mod tests {
         let journal = Journal::open(&Settings::new(folder.path())).unwrap();
         let record = Record::Resume {
             at: Timestamp(1),
+            workflow_id: "w",
             run_id: "r",
             by: "operator",
         };

@@ -16,7 +16,7 @@ pub(super) enum Format {
 }
 
 /// The columns of a table: the names of the journal, and `at` for `at_ns`.
-const COLUMNS: [&str; 56] = [
+const COLUMNS: [&str; 59] = [
     "seq",
     "at",
     "record",
@@ -39,6 +39,8 @@ const COLUMNS: [&str; 56] = [
     "file_operation",
     "module",
     "function",
+    "said",
+    "arguments",
     "request_body",
     "request_bytes",
     "request_sha256",
@@ -53,6 +55,7 @@ const COLUMNS: [&str; 56] = [
     "rows",
     "bytes_read",
     "bytes_written",
+    "result",
     "error",
     "decision",
     "verdict",

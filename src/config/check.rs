@@ -88,7 +88,7 @@ impl Resolver<'_> {
         let unasked = self.unasked(raw.events);
         let unheld = self.unheld(raw.approvals.enabled, raw.approvals.skip_activity_types);
         let own = match &policy.0 {
-            Some(PolicyMode::Core(core)) => core.client.identity.did(),
+            Some(PolicyMode::Core(core)) => Some(&core.client.identity),
             Some(PolicyMode::Local(_)) | None => None,
         };
         let sdk = self.sdk(raw.sdk, own);

@@ -118,7 +118,7 @@ pub struct SdkConfig {
     /// How much.
     pub served: served::Settings,
     /// Who signs it; without one, nobody may.
-    pub signer: Option<(core::Signer, core::Unsigned)>,
+    pub signer: Option<(core::Known, core::Unsigned)>,
 }
 
 /// Where the sidecar listens.

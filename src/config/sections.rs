@@ -11,7 +11,7 @@ use crate::domain::Context;
 use crate::gate::{Govern, HaltScope};
 use crate::journal::{Durability, OnFull};
 use crate::net::dial;
-use crate::policy::core::{AgentDid, Identity, Signer, Unsigned};
+use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::protocols::redis;
 use crate::session::{self, registry::Unattributed};
@@ -165,7 +165,7 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn sdk(&mut self, raw: raw::Sdk, own: Option<&Identity>) -> SdkConfig {
+    pub(super) fn sdk(&mut self, raw: raw::Sdk, own: Option<&Identities>) -> SdkConfig {
         const BYTES: &str = "sdk.event_bytes_max";
         const RATE: &str = "sdk.requests_per_second_max";
         SdkConfig {
@@ -176,9 +176,9 @@ impl Resolver<'_> {
             },
             signer: self
                 .signer(raw.agent_did, raw.agent_public_key)
-                .map(|signer| (signer, Unsigned::Rejected))
+                .map(|signer| (Known::Did(signer), Unsigned::Rejected))
                 // Whoever signs to Core for its agent may be signed to by it.
-                .or_else(|| Some((own?.signer()?, Unsigned::Taken))),
+                .or_else(|| Some((own?.known()?, Unsigned::Taken))),
         }
     }
 

@@ -196,6 +196,7 @@ impl Gate {
             tracing::warn!(run_id = %run.context.run_id, by, "run resumed");
             let written = parts.journal.append(&Record::Resume {
                 at: clock::now(),
+                workflow_id: &run.context.workflow_id,
                 run_id: &run.context.run_id,
                 by,
             });
@@ -247,7 +248,8 @@ impl Inner {
         tracing::warn!(run_id = %run.context.run_id, by, %reason, "run halted");
         let written = self.parts.journal.append(&Record::Halt {
             at: clock::now(),
-            run_id: Some(&run.context.run_id),
+            workflow_id: &run.context.workflow_id,
+            run_id: &run.context.run_id,
             by,
             reason: &reason.0,
         });

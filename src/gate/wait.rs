@@ -280,6 +280,7 @@ impl Inner {
         let written = self.parts.journal.append(&Record::Approval {
             at: clock::now(),
             approval: &hold.id.0,
+            context: &hold.context,
             state: state.as_str(),
             summary: &hold.summary,
             by,

@@ -275,7 +275,7 @@ impl Journal {
                     std::thread::sleep(pause);
                     let now = clock::now();
                     if let Some(by) = set_back(seen, now) {
-                        tracing::warn!(seconds = by.as_secs_f64(), "the clock of this machine was set back: times in the journal are out of order, its records and their numbers are not");
+                        tell_set_back(by);
                     }
                     seen = now;
                     unsynced = unsynced.saturating_add(pause);
@@ -330,9 +330,18 @@ impl Future for OneTurn {
 /// How much earlier than `seen` it is `now`, unless that is what keeping a clock
 /// right may do.
 fn set_back(seen: Timestamp, now: Timestamp) -> Option<Duration> {
-    const KEPT_RIGHT: Duration = Duration::from_secs(1);
     let by = seen.since(now);
-    (by > KEPT_RIGHT).then_some(by)
+    (by > CLOCK_KEPT_RIGHT).then_some(by)
+}
+
+/// By how much keeping a clock right may set it back.
+const CLOCK_KEPT_RIGHT: Duration = Duration::from_secs(1);
+
+fn tell_set_back(by: Duration) {
+    tracing::warn!(
+        seconds = by.as_secs_f64(),
+        "the clock of this machine was set back: times in the journal are out of order, its records and their numbers are not"
+    );
 }
 
 /// How often old segments are looked for.

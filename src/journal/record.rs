@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
+use super::chain::hex;
 use crate::domain::{
-    Action, Answer, Captured, Completion, Context, Event, Operation, OperationId, Stage, Timestamp,
+    Action, Answer, Captured, Completion, Context, Event, EventKind, JsonText, Operation,
+    OperationId, Stage, Timestamp,
 };
 use crate::policy::{Ruling, Untold};
 
@@ -61,6 +64,8 @@ pub enum Record<'a> {
         at: Timestamp,
         /// Its id.
         approval: &'a str,
+        /// Whose operation or event it is about.
+        context: &'a Context,
         /// `pending`, `granted`, `rejected`, `expired`, `cancelled`, `consumed`.
         state: &'static str,
         /// What the person is asked about, in one line.
@@ -74,8 +79,10 @@ pub enum Record<'a> {
     Halt {
         /// When.
         at: Timestamp,
-        /// Which; absent when everything was.
-        run_id: Option<&'a str>,
+        /// Of which workflow.
+        workflow_id: &'a str,
+        /// Which.
+        run_id: &'a str,
         /// Who: `policy` or the operator.
         by: &'a str,
         /// Why.
@@ -85,6 +92,8 @@ pub enum Record<'a> {
     Resume {
         /// When.
         at: Timestamp,
+        /// Of which workflow.
+        workflow_id: &'a str,
         /// Which.
         run_id: &'a str,
         /// Who.
@@ -159,11 +168,13 @@ impl Serialize for Record<'_> {
                 line.serialize_entry("event_id", &Text(&event.id))?;
                 line.serialize_entry("event_type", event.kind.as_str())?;
                 ids(&mut line, &event.context)?;
+                line.serialize_entry("said", &Said(event))?;
                 verdict(&mut line, decided)?;
             }
             Self::Approval {
                 at,
                 approval,
+                context,
                 state,
                 summary,
                 by,
@@ -171,6 +182,7 @@ impl Serialize for Record<'_> {
             } => {
                 head(&mut line, "approval", *at)?;
                 line.serialize_entry("approval_id", approval)?;
+                ids(&mut line, context)?;
                 line.serialize_entry("state", state)?;
                 line.serialize_entry("summary", summary)?;
                 optional(&mut line, "by", *by)?;
@@ -178,17 +190,25 @@ impl Serialize for Record<'_> {
             }
             Self::Halt {
                 at,
+                workflow_id,
                 run_id,
                 by,
                 reason,
             } => {
                 head(&mut line, "halt", *at)?;
-                optional(&mut line, "run_id", *run_id)?;
+                line.serialize_entry("workflow_id", workflow_id)?;
+                line.serialize_entry("run_id", run_id)?;
                 line.serialize_entry("by", by)?;
                 line.serialize_entry("reason", reason)?;
             }
-            Self::Resume { at, run_id, by } => {
+            Self::Resume {
+                at,
+                workflow_id,
+                run_id,
+                by,
+            } => {
                 head(&mut line, "resume", *at)?;
+                line.serialize_entry("workflow_id", workflow_id)?;
                 line.serialize_entry("run_id", run_id)?;
                 line.serialize_entry("by", by)?;
             }
@@ -215,6 +235,38 @@ impl Serialize for Kept<'_> {
         kept.serialize_entry("key", &*self.0.key)?;
         kept.serialize_entry("text", &*self.0.text)?;
         kept.end()
+    }
+}
+
+/// What an event says, by name.
+struct Said<'a>(&'a Event);
+
+impl Serialize for Said<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(event) = self;
+        let mut said = serializer.serialize_map(None)?;
+        if event.kind == EventKind::ActivityStarted
+            && let Some(activity) = &event.context.activity
+        {
+            said.serialize_entry("activity_input", &Digested(&activity.input))?;
+        }
+        for (name, value) in &event.fields {
+            said.serialize_entry(name, &Digested(value))?;
+        }
+        said.end()
+    }
+}
+
+/// The agent's own data is never written, only its length and digest.
+struct Digested<'a>(&'a JsonText);
+
+impl Serialize for Digested<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.0.0.as_bytes();
+        let mut digested = serializer.serialize_map(Some(2))?;
+        digested.serialize_entry("bytes", &text.len())?;
+        digested.serialize_entry("sha256", &hex(&Sha256::digest(text)))?;
+        digested.end()
     }
 }
 
@@ -276,7 +328,8 @@ fn subject<M: SerializeMap>(line: &mut M, operation: &Operation) -> Result<(), M
         }
         Action::Function(call) => {
             line.serialize_entry("function", &*call.function)?;
-            optional(line, "module", call.module.as_deref())
+            optional(line, "module", call.module.as_deref())?;
+            optional(line, "arguments", call.arguments.as_ref().map(Digested))
         }
     }
 }
@@ -304,7 +357,10 @@ fn outcome<M: SerializeMap>(
             optional(line, "bytes_read", answer.bytes_read)?;
             optional(line, "bytes_written", answer.bytes_written)
         }
-        Some(Answer::Function(_)) | None => Ok(()),
+        Some(Answer::Function(answer)) => {
+            optional(line, "result", answer.result.as_ref().map(Digested))
+        }
+        None => Ok(()),
     }
 }
 

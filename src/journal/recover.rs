@@ -4,12 +4,13 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::chain::Link;
 use super::segment::{self, ACTIVE, End, Walked};
 use super::sign::Key;
 use super::tail::{Start, open_active};
-use super::untold;
+use super::{CLOCK_KEPT_RIGHT, tell_set_back, untold};
 
 /// Why a journal is not continued.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(super) fn recover(folder: &Path) -> Result<Start, Failure> {
     let (after, number) = after_closed(folder, &key)?;
     let path = folder.join(ACTIVE);
     let file = open_active(&path)?;
+    tell_of_clock(&file)?;
     let walked = walk(&file, after.as_ref(), &key)?;
     let begins = walked.header.as_ref().map(|header| header.segment);
     let start = |file, length, unsigned, segment| Start {
@@ -68,6 +70,17 @@ pub(super) fn recover(folder: &Path) -> Result<Start, Failure> {
         walked.unsigned,
         begins.unwrap_or(number),
     ))
+}
+
+/// The clock may have been set back while nothing ran.
+fn tell_of_clock(active: &File) -> io::Result<()> {
+    let last = active.metadata()?.modified()?;
+    if let Ok(by) = last.duration_since(SystemTime::now())
+        && by > CLOCK_KEPT_RIGHT
+    {
+        tell_set_back(by);
+    }
+    Ok(())
 }
 
 /// The chain behind the last closed segment, and the number of the next.

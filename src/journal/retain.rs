@@ -63,8 +63,10 @@ impl Retention {
     }
 }
 
-/// Makes room: deletes the oldest closed segment, if there is one.
-pub(super) fn drop_oldest(folder: &Path) -> io::Result<Option<Deleted>> {
+/// Makes room: deletes the oldest closed segment, if there is one. What was told
+/// stands before `floor` and so goes first; the rest is deleted too, for who asks
+/// for this wants the agent to go on, and is counted apart.
+pub(super) fn drop_oldest(folder: &Path, floor: u64) -> io::Result<Option<Deleted>> {
     let Some(segment) = segment::closed(folder)?.into_iter().next() else {
         return Ok(None);
     };
@@ -74,7 +76,10 @@ pub(super) fn drop_oldest(folder: &Path) -> io::Result<Option<Deleted>> {
     Ok(Some(Deleted {
         segment,
         bytes,
-        why: SegmentDeleted::Full,
+        why: match segment < floor {
+            true => SegmentDeleted::Full,
+            false => SegmentDeleted::FullUntold,
+        },
     }))
 }
 
@@ -133,10 +138,16 @@ mod tests {
     #[test]
     fn room_is_made_by_the_oldest_and_never_by_the_segment_that_is_written_to() {
         let folder = folder_of(&[100, 200]);
-        let deleted = drop_oldest(folder.path()).unwrap().unwrap();
-        assert_eq!((deleted.segment, deleted.bytes), (1, 100));
-        assert_eq!(drop_oldest(folder.path()).unwrap().unwrap().segment, 2);
-        assert_eq!(drop_oldest(folder.path()).unwrap(), None);
+        let drop_oldest = || drop_oldest(folder.path(), 2).unwrap();
+        let told = drop_oldest().unwrap();
+        assert_eq!((told.segment, told.bytes), (1, 100));
+        assert_eq!(told.why, SegmentDeleted::Full);
+        let untold = drop_oldest().unwrap();
+        assert_eq!(
+            (untold.segment, untold.why),
+            (2, SegmentDeleted::FullUntold)
+        );
+        assert_eq!(drop_oldest(), None);
         assert!(folder.path().join(ACTIVE).exists());
     }
 }

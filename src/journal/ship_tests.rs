@@ -303,6 +303,31 @@ async fn a_restart_goes_on_where_the_last_was_and_nothing_untold_is_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_it_is_lost_up_to_where_core_was_told_all_is_told_again() {
+    for left in ["", "{\"segment\":", "\0\0\0\0"] {
+        let folder = tempfile::tempdir().unwrap();
+        let core = Away::until(Instant::now());
+        // Nothing may be deleted before it is known to have been told.
+        for (round, keep_bytes) in [(1, u64::MAX), (2, 1)] {
+            let settings = Settings {
+                keep_bytes,
+                ..settings(folder.path())
+            };
+            let journal = Journal::open(&settings).unwrap();
+            journal.tail.retain();
+            if round == 1 {
+                (0..50).for_each(|number| leave(&journal, number % 3, number));
+            }
+            let (end, drain) = drain::channel();
+            end.begin();
+            shipper(&journal, &core).run(drain).await;
+            assert_eq!(core.heard().len(), 50 * round, "{left:?}");
+            std::fs::write(folder.path().join("journal.told"), left).unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_being_asked_about_at_a_death_is_told_in_its_turn_and_once() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Journal::open(&settings(folder.path())).unwrap();

@@ -21,7 +21,7 @@ use super::segment::{self, ACTIVE, CHECKPOINT_EVERY, Header};
 use super::sign::Key;
 use super::untold::Place;
 use super::{Durability, OnFull, Settings};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SegmentDeleted};
 use crate::process::clock;
 
 /// Longest time records go without a signature.
@@ -429,9 +429,10 @@ impl Writer {
                 Err(error) if self.makes_room && is_full(&error) => error,
                 done => return done,
             };
-            match retain::drop_oldest(&self.folder)? {
+            let floor = self.floor.load(Ordering::Acquire);
+            match retain::drop_oldest(&self.folder, floor)? {
                 Some(deleted) => {
-                    if deleted.segment >= self.floor.load(Ordering::Acquire) {
+                    if deleted.why == SegmentDeleted::FullUntold {
                         tracing::error!(
                             segment = deleted.segment,
                             "what OpenBox Core was not told is deleted with a segment: the disk is full and journal.on_full is drop_oldest"

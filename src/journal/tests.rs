@@ -20,6 +20,7 @@ fn open(folder: &Path) -> Result<Arc<Journal>, OpenError> {
 fn resume(run: &str) -> Record<'_> {
     Record::Resume {
         at: Timestamp(1),
+        workflow_id: "w",
         run_id: run,
         by: "operator",
     }

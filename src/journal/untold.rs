@@ -66,10 +66,15 @@ const MARK: &[u8] = b",\"untold\":{";
 /// What a line begins with that says how an operation ended.
 const ENDED: &[u8] = b"{\"record\":\"completion\",";
 
-/// Up to where everything was told; `None` before the first time.
+/// Up to where everything was told; `None` before the first time. What cannot be
+/// understood, as a power cut may leave it, says that nothing was.
 pub(super) fn cursor(folder: &Path) -> io::Result<Option<Place>> {
-    match std::fs::read(folder.join(CURSOR)) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+    let path = folder.join(CURSOR);
+    match std::fs::read(&path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text).unwrap_or_else(|error| {
+            tracing::error!(path = %path.display(), %error, "up to where OpenBox Core was told is lost: all that the journal has for it is told again, under the same keys");
+            Place::default()
+        }))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -322,7 +322,8 @@ impl fmt::Display for AuthorityError {
                 source,
             } => write!(
                 f,
-                "the certificate authority's file \"{}\" cannot be {doing}: {source}",
+                "the certificate authority's file \"{}\" cannot be {doing}: {source}; \
+                 give its folder room and rights, or name another with --state-dir",
                 path.display()
             ),
             Self::Damaged { path, problem } => write!(

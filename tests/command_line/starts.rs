@@ -1,14 +1,16 @@
 //! Starts that fail, each with what was found and what to do, and the verbs
 //! that start nothing.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
 
 use crate::support::core::Core;
 use crate::support::free_port;
 use crate::support::policies::ALLOW;
 use crate::support::process::{self, Ended};
-use crate::support::sidecar::{BINARY, Setup};
+use crate::support::sidecar::{BINARY, Setup, Sidecar};
 
 fn serve(setup: &Setup) -> Ended {
     process::run(&mut setup.serve_command())
@@ -212,7 +214,35 @@ fn a_state_folder_that_cannot_be_written_is_told() {
     let no_room = Setup::new().policy(ALLOW).state_on_a_disk("size=4k");
     let ended = serve(&no_room);
     assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
-    assert!(ended.err.contains("No space left"), "{}", ended.err);
+    for word in ["No space left", "--state-dir"] {
+        assert!(ended.err.contains(word), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_while_nothing_ran_is_told() {
+    let Sidecar {
+        running,
+        setup,
+        state,
+        ..
+    } = Setup::new().policy(ALLOW).start();
+    assert!(!running.err().contains("set back"), "{}", running.err());
+    running.signal("TERM");
+    assert!(running.ended().status.success());
+    let active = File::options()
+        .append(true)
+        .open(state.join("journal.jsonl"));
+    let hour = Duration::from_secs(3_600);
+    active
+        .unwrap()
+        .set_modified(SystemTime::now() + hour)
+        .unwrap();
+    let log = setup.start().log();
+    assert!(
+        log.contains("the clock of this machine was set back"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -300,3 +300,17 @@ fn signatures_are_checked_with_the_reason_codes_of_the_contract() {
 fn what_is_signed_and_cannot_be_checked_is_told_so() {
     signed("", &["unknown"]);
 }
+
+/// A Core made of the SDK's own functions, which sets the sidecar beside the SDK.
+#[test]
+fn identities_are_shown_to_core_as_the_base_sdk_shows_them() {
+    let mut command = process::command(&python().display().to_string());
+    command
+        .arg(here("identities.py"))
+        .env("COMPAT_BINARY", env!("CARGO_BIN_EXE_openbox-sidecar"))
+        // `common` is for those who have a sidecar already.
+        .env("OPENBOX_URL", "")
+        .env("OPENBOX_API_KEY", "")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    checks(command, "");
+}

@@ -193,7 +193,8 @@ fn asked(proxy: SocketAddr, url: &str) -> bool {
             .is_some_and(|answer| answer.status() == 200)
 }
 
-fn proved(state: &Path) {
+/// Has the journal in `state` proved.
+pub(crate) fn proved(state: &Path) {
     let mut verify = process::command(BINARY);
     let ended = process::run(verify.args(["audit", "verify"]).arg(state));
     assert!(ended.status.success(), "{}{}", ended.out, ended.err);

@@ -19,6 +19,7 @@ mod clients;
 mod core_approvals;
 mod core_mode;
 mod crashes;
+mod disks;
 mod health;
 mod lifecycle;
 mod origin_tls;

@@ -57,6 +57,20 @@ fn pg_4_pg_5_pg_43_what_a_session_starts_with_is_answered_as_a_server_does() {
             "{parameters:?}"
         );
     }
+    // Longer than a server takes, without an end, and with something behind it.
+    for packet in [
+        &b"\0\0\x27\x11\0\x03\0\0"[..],
+        b"\0\0\0\x0d\0\x03\0\0user\0",
+        b"\0\0\0\x12\0\x03\0\0user\0a\0\0xy",
+    ] {
+        let mut client = Client::open(world.port);
+        client.send(packet);
+        assert_eq!(
+            error(&client.until_ready()).field('C'),
+            "08P01",
+            "{packet:?}"
+        );
+    }
     let mut greased = Client::open(world.port);
     greased.startup(0x0003_0f9f, &[("user", "postgres"), ("_pq_.x", "1")]);
     let answer = greased.until_ready();

@@ -200,6 +200,22 @@ fn pg_1_what_an_unproved_server_says_instead_of_an_answer_is_shown_to_nobody() {
 }
 
 #[test]
+fn a_server_of_another_protocol_is_named_as_such_and_passes_nothing_on() {
+    for said in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+        b"-ERR unknown command\r\n",
+    ] {
+        let relayed = relayed("localhost", answering(said), "sslmode=disable");
+        let answer = relayed.login("postgres");
+        assert_eq!(tags(&answer), "E", "{said:?}");
+        let last = error(&answer);
+        let told = (last.field('V'), last.field('C'));
+        assert_eq!(told, ("FATAL".into(), "08P01".into()), "{said:?}");
+    }
+}
+
+#[test]
 fn pg_7_scram_works_in_clear_here_and_encrypted_there() {
     let secured = Secured::start("hostssl all all all scram-sha-256\n");
     let relayed = secured.relayed("localhost", "sslmode=require");

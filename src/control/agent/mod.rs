@@ -28,7 +28,7 @@ use serde::Deserialize;
 
 use crate::domain::{Context, Event, EventKind, JsonText};
 use crate::gate::{Gate, Noted};
-use crate::policy::core::{Signer, Unsigned};
+use crate::policy::core::{Known, Unsigned};
 use crate::process::clock;
 
 use self::ended::Ended;
@@ -70,7 +70,7 @@ pub struct AgentApi {
     /// See [`Settings`].
     pub settings: Settings,
     /// Who signs what SDKs send; without one, nobody may.
-    pub signer: Option<(Signer, Unsigned)>,
+    pub signer: Option<(Known, Unsigned)>,
     /// The HTTP proxy, as the agent reaches it; absent when it is off.
     pub proxy_url: Option<Box<str>>,
     /// Where the public CA is.

@@ -283,3 +283,22 @@ async fn a_redacted_event_is_allowed_and_carries_the_redaction() {
         ("", redacted)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_event_says_is_in_the_journal_by_length_and_digest_alone() {
+    let world = world(on_events([]));
+    let mut context = (*context("w", "r", Some("a"))).clone();
+    if let Some(activity) = &mut context.activity {
+        activity.input = JsonText("abc".into());
+    }
+    let context = Arc::new(context);
+    world.note(EventKind::ActivityStarted, &context).await;
+    let record = world.records("event").pop().unwrap();
+    assert_eq!(record["said"]["activity_input"]["bytes"], 3, "{record}");
+    // FIPS 180-4, the example of one block.
+    assert_eq!(
+        record["said"]["activity_input"]["sha256"],
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
+    assert!(!record.to_string().contains("\"abc\""), "{record}");
+}

@@ -140,6 +140,16 @@ async fn after_a_resume_a_retry_asks_anew_and_is_not_told_of_the_halt() {
     drop(world.permit(&session, POST).await);
     let lines = (world.records("halt"), world.records("resume"));
     assert_eq!((lines.0.len(), lines.1.len()), (1, 1));
+    let asked = world.records("approval");
+    assert_eq!(asked.first().unwrap()["activity_id"], "a");
+    // A run is named by both: two workflows may use one run id.
+    for line in lines.0.iter().chain(&lines.1).chain(&asked) {
+        assert_eq!(line["run_id"], "r", "{line}");
+        assert_eq!(
+            line["workflow_id"], *session.run.context.workflow_id,
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 mod answer;
 mod approvals;
 mod ask;
+mod asserted;
 mod breaker;
 mod client;
 mod compact;
@@ -40,6 +41,7 @@ use super::{
     ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Ruling,
     Untold,
 };
+pub use asserted::Flaw;
 use breaker::Breaker;
 use client::{Answered, Client, NoAnswer, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
@@ -53,7 +55,7 @@ pub use rsa::RsaKey;
 pub(crate) use rsa::tests::pem as rsa_pem;
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
 pub use transition::{Prepared, prove};
-pub use verify::{Rejection, Signed, Signer, Unsigned, Verifier};
+pub use verify::{Known, Rejection, Signed, Signer, Unsigned, Verifier};
 pub use wire::{served, told};
 
 /// Asks OpenBox Core.

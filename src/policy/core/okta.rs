@@ -90,7 +90,7 @@ impl OktaNames {
         transition: Option<Transition<'_>>,
     ) -> Option<String> {
         const KIND: &str = "openbox-agent-proof+jwt";
-        let issued = seconds(at);
+        let issued = at.unix_seconds();
         let method = request.method.to_ascii_uppercase();
         let body = identity::digest(request.body);
         let api_key = identity::digest(api_key.expose().as_bytes());
@@ -133,12 +133,6 @@ pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, value: Option<
             );
         }
     }
-}
-
-/// Whole seconds since 1970.
-pub(super) fn seconds(at: Timestamp) -> u64 {
-    const NANOSECONDS: u64 = 1_000_000_000;
-    at.0.checked_div(NANOSECONDS).unwrap_or_default()
 }
 
 #[derive(Deserialize)]

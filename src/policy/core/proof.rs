@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::okta::{self, Asserted, Okta, OktaNames};
 use super::reasons;
 use super::rsa::RsaKey;
+use super::verify::Known;
 use super::workload::{self, Account, Token};
 
 /// What Core tells an Okta AI agent about itself.
@@ -62,11 +63,16 @@ impl Identities {
         }
     }
 
-    /// Whether anything but the API key is shown.
-    pub fn is_some(&self) -> bool {
-        match self.own {
-            Own::Unsigned => self.workload.is_some(),
-            Own::Did(_) | Own::Okta(_) => true,
+    /// What this agent's signatures are checked with, if all of it is known
+    /// here.
+    pub fn known(&self) -> Option<Known> {
+        match &self.own {
+            Own::Unsigned => None,
+            Own::Did(identity) => identity.signer().map(Known::Did),
+            Own::Okta(Okta { key, names }) => Some(Known::Okta {
+                names: Arc::clone(names.as_ref()?),
+                key: key.public().into(),
+            }),
         }
     }
 }

@@ -105,7 +105,6 @@ impl RsaKey {
     }
 
     /// The public half, PKCS#1 DER.
-    #[cfg(test)]
     pub(super) fn public(&self) -> &[u8] {
         self.pair.public_key().as_ref()
     }

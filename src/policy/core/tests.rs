@@ -4,7 +4,7 @@
 mod answers;
 mod contract;
 mod failing;
-mod identities;
+pub(super) mod identities;
 mod identity_failing;
 mod server;
 mod told;

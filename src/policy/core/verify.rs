@@ -1,8 +1,8 @@
 //! Whether a request was signed by the agent that this sidecar knows: the other
-//! side of [`super::identity`] (contract §1.5).
+//! side of [`super::identity`] (contract §1.5), and with `asserted` of `okta`.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -14,9 +14,12 @@ use tokio::time::Instant;
 use crate::domain::Timestamp;
 use crate::process::Kept;
 
+use super::asserted::{self, Flaw};
 use super::identity::{self, AgentDid};
+use super::okta::{ASSERTION, OktaNames};
 use super::settings::Unfit;
 use super::time;
+use super::workload;
 
 /// How far the clock of an agent may be off.
 const WINDOW: Duration = Duration::from_secs(300);
@@ -60,6 +63,20 @@ impl Signer {
     }
 }
 
+/// The agent whose requests are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It signs with the key of its DID.
+    Did(Signer),
+    /// It asserts as this Okta AI agent.
+    Okta {
+        /// What its assertions name.
+        names: Arc<OktaNames>,
+        /// The public half of its key, PKCS#1 DER.
+        key: Box<[u8]>,
+    },
+}
+
 /// What becomes of requests that are not signed, where signatures are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsigned {
@@ -87,6 +104,10 @@ pub enum Rejection {
     OtherAgent,
     /// It is signed, and this sidecar knows no key to check it with.
     NoVerifier,
+    /// Its assertion is not one.
+    Assertion(Flaw),
+    /// It shows a workload's token, and tokens are Core's to check.
+    Workload,
 }
 
 impl Rejection {
@@ -97,7 +118,8 @@ impl Rejection {
             Self::OutsideWindow => "timestamp_outside_window",
             Self::Replayed => "nonce_replayed",
             Self::OtherAgent => "did_agent_mismatch",
-            Self::NoVerifier => "verifier_not_configured",
+            Self::NoVerifier | Self::Workload => "verifier_not_configured",
+            Self::Assertion(flaw) => flaw.code(),
         }
     }
 }
@@ -117,9 +139,13 @@ impl fmt::Display for Rejection {
                 WINDOW.as_secs()
             ),
             Self::Replayed => f.write_str("this nonce was used before"),
+            Self::Assertion(flaw) => f.write_str(flaw.words()),
+            Self::Workload => f.write_str(
+                "the request shows the token of a workload, which only Core can check; unset OPENBOX_WORKLOAD_PRIVATE_KEY for the agent, the sidecar shows who it is",
+            ),
             Self::OtherAgent => f.write_str("signed as another agent than sdk.agent_did"),
             Self::NoVerifier => f.write_str(
-                "the request is signed, and this sidecar has no key to check it with; set sdk.agent_did and sdk.agent_public_key, or do not sign",
+                "the request is signed, and this sidecar has no key to check it with; set sdk.agent_did and sdk.agent_public_key (for /api/v2, the core.okta_… settings whole), or do not sign",
             ),
         }
     }
@@ -141,22 +167,22 @@ pub struct Signed<'a> {
 /// Checks signatures, and remembers nonces for as long as they could be used.
 #[derive(Debug)]
 pub struct Verifier {
-    signer: Option<(Signer, Unsigned)>,
+    known: Option<(Known, Unsigned)>,
     nonces: Kept<Box<str>, Timestamp>,
     /// What was signed no later than this may have come before.
     forgotten: Mutex<Timestamp>,
 }
 
 impl Verifier {
-    /// With a `signer`, what is signed must be signed by it; without one, nothing
-    /// may be signed.
-    pub fn new(signer: Option<(Signer, Unsigned)>) -> Self {
-        Self::bounded(signer, NONCES_MAX)
+    /// What is signed must be signed by who is `known`; without one, nothing may
+    /// be signed.
+    pub fn new(known: Option<(Known, Unsigned)>) -> Self {
+        Self::bounded(known, NONCES_MAX)
     }
 
-    fn bounded(signer: Option<(Signer, Unsigned)>, nonces_max: usize) -> Self {
+    fn bounded(known: Option<(Known, Unsigned)>, nonces_max: usize) -> Self {
         Self {
-            signer,
+            known,
             // Signed by a clock that is ahead, it stays usable twice as long.
             nonces: Kept::new(WINDOW.saturating_mul(2), nonces_max),
             forgotten: Mutex::new(Timestamp(0)),
@@ -169,6 +195,25 @@ impl Verifier {
     ///
     /// It is not signed by the agent, or was taken before.
     pub fn check(&self, signed: Signed<'_>, now: Timestamp) -> Result<(), Rejection> {
+        if signed.path.starts_with("/api/v3/") || signed.headers.contains_key(workload::TOKEN) {
+            return Err(Rejection::Workload);
+        }
+        if signed.path.starts_with("/api/v2/") || signed.headers.contains_key(ASSERTION) {
+            return self.check_assertion(signed, now);
+        }
+        self.check_signature(signed, now)
+    }
+
+    fn check_assertion(&self, signed: Signed<'_>, now: Timestamp) -> Result<(), Rejection> {
+        let Some((Known::Okta { names, key }, _)) = &self.known else {
+            return Err(Rejection::NoVerifier);
+        };
+        let (id, at) = asserted::check(names, key, signed, now).map_err(Rejection::Assertion)?;
+        self.first(&id, at)
+            .map_err(|_| Rejection::Assertion(Flaw::Replayed))
+    }
+
+    fn check_signature(&self, signed: Signed<'_>, now: Timestamp) -> Result<(), Rejection> {
         let header = |name: &'static str| {
             let value = signed.headers.get(name)?.to_str().ok();
             value.filter(|value| !value.is_empty())
@@ -176,11 +221,12 @@ impl Verifier {
         let is_signed = [identity::SIGNATURE, identity::DID, identity::NONCE]
             .iter()
             .any(|name| signed.headers.contains_key(*name));
-        let signer = match &self.signer {
-            None if is_signed => return Err(Rejection::NoVerifier),
+        let signer = match &self.known {
+            None | Some((Known::Okta { .. }, _)) if is_signed => return Err(Rejection::NoVerifier),
             None => return Ok(()),
             Some((_, Unsigned::Taken)) if !is_signed => return Ok(()),
-            Some((signer, Unsigned::Taken | Unsigned::Rejected)) => signer,
+            Some((Known::Okta { .. }, _)) => return Err(Rejection::Assertion(Flaw::Missing)),
+            Some((Known::Did(signer), Unsigned::Taken | Unsigned::Rejected)) => signer,
         };
         let must = |name: &'static str| header(name).ok_or(Rejection::Missing(name));
         let did = must(identity::DID)?;
@@ -259,14 +305,14 @@ mod tests {
             .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
             .collect();
         let signer = Signer::parse(did(&vectors), &STANDARD.encode(bytes)).unwrap();
-        Verifier::bounded(Some((signer, Unsigned::Rejected)), 3)
+        Verifier::bounded(Some((Known::Did(signer), Unsigned::Rejected)), 3)
     }
 
     #[test]
     fn what_is_not_signed_is_taken_where_the_sidecar_signs_for_its_agent() {
-        let Verifier { signer, .. } = verifier();
-        let (signer, _) = signer.unwrap();
-        let lenient = Verifier::new(Some((signer, Unsigned::Taken)));
+        let Verifier { known, .. } = verifier();
+        let (known, _) = known.unwrap();
+        let lenient = Verifier::new(Some((known, Unsigned::Taken)));
         assert_eq!(check(&lenient, &HeaderMap::new()), Ok(()));
         let mut headers = signed_at(now());
         assert_eq!(check(&lenient, &headers), Ok(()));

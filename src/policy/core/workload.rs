@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::domain::Timestamp;
 use crate::redact::Secret;
 
-use super::okta::{Text, seconds};
+use super::okta::Text;
 use super::proof::Unproven;
 use super::rsa::{Claim, RsaKey, fresh_id};
 use super::settings::CoreUrl;
@@ -173,7 +173,7 @@ fn unreadable(why: &str) -> Unproven {
 impl Account {
     /// What is shown to the identity provider instead of a password.
     pub(super) fn assertion(&self, key: &RsaKey, id: &str, at: Timestamp) -> Option<String> {
-        let issued = seconds(at);
+        let issued = at.unix_seconds();
         key.jws(
             &self.kid,
             "JWT",

@@ -713,6 +713,7 @@ impl Conversation {
             let Some((tag, body)) = head(rest, "a message of the server")? else {
                 break;
             };
+            self.expected(tag, body)?;
             let seen = body.min(self.reads(tag)?);
             let Some(frame) = rest.get(HEAD..HEAD.saturating_add(seen)) else {
                 break;
@@ -741,6 +742,21 @@ impl Conversation {
             }
         }
         out.push(input.split_to(run).freeze());
+        Ok(())
+    }
+
+    /// Before it is ready a server says little. What is no message of that is
+    /// another protocol's, and its length nothing to wait for.
+    fn expected(&self, tag: u8, body: usize) -> Result<(), WireError> {
+        if self.status.is_some() {
+            return Ok(());
+        }
+        if !b"RKSZENv".contains(&tag) {
+            return Err(WireError::Unexpected("server", tag));
+        }
+        if body > SMALL_BYTES_MAX {
+            return Err(WireError::TooLong("a login message"));
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! OpenBox Core's own routes, so that any OpenBox SDK works with the sidecar as
 //! its Core: `/`, `/api/v1/auth/validate`, `/api/v1/governance/evaluate` and
-//! `/api/v1/governance/approval`.
+//! `/api/v1/governance/approval`, and the same in v2 for an Okta AI agent.
+//! v3 is Core's alone: nobody else can check a workload's token.
 //!
 //! What an SDK tells goes through the gate like everything else. It is answered
 //! at once: an SDK asks again by itself while a person decides.
@@ -88,6 +89,14 @@ pub(super) fn routes(state: Arc<Shared>) -> Router {
         .route("/api/v1/auth/validate", get(validate))
         .route("/api/v1/governance/evaluate", post(evaluate::evaluate))
         .route("/api/v1/governance/approval", post(approval::poll))
+        .route("/api/v2/auth/validate", get(validate))
+        .route("/api/v2/governance/evaluate", post(evaluate::evaluate))
+        .route("/api/v2/governance/approval", post(approval::poll))
+        .route("/api/v2/auth/bootstrap", get(no_okta_bootstrap))
+        .route("/api/v3/auth/bootstrap", get(no_workload))
+        .route("/api/v3/auth/validate", get(unverified))
+        .route("/api/v3/governance/evaluate", post(unverified))
+        .route("/api/v3/governance/approval", post(unverified))
         .method_not_allowed_fallback(unknown_method)
         .with_state(state)
 }
@@ -110,6 +119,42 @@ async fn validate(State(api): State<Arc<Shared>>, request: Request) -> Result<Re
         message: "this sidecar knows the key",
     };
     Ok(json(StatusCode::OK, &validated))
+}
+
+/// `GET /api/v3/auth/bootstrap`: an SDK then goes on without a workload identity.
+async fn no_workload(
+    State(api): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Complaint> {
+    admitted(&api.served.guard, &request)?;
+    Err(Complaint::new(
+        StatusCode::CONFLICT,
+        "workload_identity_unavailable",
+        "the sidecar shows Core who the workload is; the agent need not",
+    ))
+}
+
+/// `GET /api/v2/auth/bootstrap`: an SDK then says that it cannot start so.
+async fn no_okta_bootstrap(
+    State(api): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Complaint> {
+    admitted(&api.served.guard, &request)?;
+    Err(Complaint::new(
+        StatusCode::CONFLICT,
+        "identity_method_mismatch",
+        "the sidecar shows Core who the agent is; the agent need not (unset OPENBOX_OKTA_AGENT_PRIVATE_KEY), or it sets the six other settings of its identity too",
+    ))
+}
+
+/// What nobody but Core can check. An SDK that fails open would take anything
+/// but a 401 for a yes.
+async fn unverified(
+    State(api): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Complaint> {
+    admitted(&api.served.guard, &request)?;
+    Err(Rejection::Workload.into())
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Complaint {

@@ -159,6 +159,38 @@ async fn a_key_is_recognised_and_a_wrong_one_is_told_apart() {
     assert_eq!(world.agent.raw(page).await.status, 403);
 }
 
+/// An SDK that fails open takes every status but 401 and 403 for a yes.
+#[tokio::test]
+async fn identities_that_cannot_be_checked_are_turned_away_loudly() {
+    let world = World::new(allowing());
+    let unchecked = (401, "verifier_not_configured".to_owned());
+    for version in ["v2", "v3"] {
+        let path = |route: &str| format!("/api/{version}/{route}");
+        let event = event("WorkflowStarted");
+        for route in ["governance/evaluate", "governance/approval"] {
+            let answer = world.agent.post(&path(route), &event).await;
+            assert_eq!(complaint(&answer), unchecked, "{version} {route}");
+        }
+        let answer = world.agent.get(&path("auth/validate")).await;
+        assert_eq!(complaint(&answer), unchecked, "{version}");
+    }
+    // An SDK with a workload's key goes on without; one of Okta is told why not.
+    for (version, code) in [
+        ("v3", "workload_identity_unavailable"),
+        ("v2", "identity_method_mismatch"),
+    ] {
+        let answer = world
+            .agent
+            .get(&format!("/api/{version}/auth/bootstrap"))
+            .await;
+        assert_eq!(complaint(&answer), (409, code.to_owned()));
+        let stranger =
+            format!("GET /api/{version}/auth/bootstrap HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let answer = world.agent.raw(&stranger).await;
+        assert_eq!(complaint(&answer), (401, "invalid_api_key".to_owned()));
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_taken_is_a_complaint_of_core() {
     let world = World::new(allowing());

@@ -22,7 +22,7 @@ macro_rules! vectors {
     };
 }
 
-pub(super) fn names() -> OktaNames {
+pub(in super::super) fn names() -> OktaNames {
     OktaNames {
         agent_id: "11111111-1111-4111-8111-111111111111".into(),
         organization_id: "org-1".into(),
