@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use openbox_sidecar::domain::{ApprovalId, Timestamp};
 use openbox_sidecar::gate::{
     Constraints, Decision, FailMode, Gate, Govern, HaltScope, Housekeeping, Parts,
-    Settings as GateSettings, Terms,
+    Settings as GateSettings, Terms, Unasked, Unheld,
 };
 use openbox_sidecar::journal::{self, Journal};
 use openbox_sidecar::metrics::Metrics;
@@ -180,6 +180,8 @@ fn opened(folder: &Path) -> (Gate, Housekeeping) {
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
             govern: Govern::Both,
+            unasked: Unasked::default(),
+            unheld: Unheld::default(),
         },
     });
     gate.restore(restored);

@@ -236,7 +236,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         state: store,
         registry: Arc::new(Registry::new(config.session, clock::now())),
         metrics: metrics.clone(),
-        settings: config.gate,
+        settings: config.gate.clone(),
     });
     gate.restore(restored);
     let shipper = match judge.backend.approvals_at() {

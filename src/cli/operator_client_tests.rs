@@ -11,7 +11,9 @@ use crate::control::auth::{Token, write_private};
 use crate::control::operator::{self, OperatorApi};
 use crate::control::serve::{Limits, serve};
 use crate::domain::{Context, Verdict};
-use crate::gate::{Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings};
+use crate::gate::{
+    Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings, Unasked, Unheld,
+};
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
@@ -69,6 +71,8 @@ fn gate(folder: &Path) -> Gate {
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
             govern: Govern::Both,
+            unasked: Unasked::default(),
+            unheld: Unheld::default(),
         },
     });
     gate

@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use crate::config::{self, For, PolicyMode, Source};
-use crate::policy::local::cases::{self, Case, Expected};
+use crate::policy::local::cases::{self, Case, Expected, Seen};
 use crate::policy::local::{LocalPolicy, Settings};
 use crate::policy::{PolicyError, Ruling, Side};
+use crate::protocols::postgres;
 
 use super::{Shared, Streams, exit, report};
 
@@ -81,6 +82,18 @@ pub(super) fn policy(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io
     }
 }
 
+/// A statement as the relay for PostgreSQL shows it.
+fn seen(system: &str, statement: &str) -> Option<Seen> {
+    (system == "postgresql").then(|| {
+        let (verb, statement, reading) = postgres::as_seen(statement);
+        Seen {
+            operation: verb.into(),
+            statement,
+            reading,
+        }
+    })
+}
+
 fn test(files: &[PathBuf], policy: &LocalPolicy, streams: &mut Streams<'_>) -> io::Result<u8> {
     let beside = match (files, &policy.settings().path) {
         ([], Some(path)) => match cases::beside(path) {
@@ -100,7 +113,7 @@ fn test(files: &[PathBuf], policy: &LocalPolicy, streams: &mut Streams<'_>) -> i
         writeln!(streams.out, "{}", file.display())?;
         let read = text_of(file)
             .map_err(|error| vec![format!("{}: {error}", file.display())])
-            .and_then(|text| cases::read(&file.display().to_string(), &text));
+            .and_then(|text| cases::read(&file.display().to_string(), &text, seen));
         let cases = match read {
             Ok(cases) => cases,
             Err(problems) => {
@@ -184,7 +197,7 @@ fn eval(file: &Path, policy: &LocalPolicy, streams: &mut Streams<'_>) -> io::Res
     };
     let read = text_of(file)
         .map_err(|error| vec![format!("{name}: {error}")])
-        .and_then(|text| cases::read_one(&name, &text));
+        .and_then(|text| cases::read_one(&name, &text, seen));
     let case = match read {
         Ok(case) => case,
         Err(problems) => return failed(streams, &problems.join("\n\n")),

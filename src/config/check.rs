@@ -14,7 +14,7 @@ use super::problem::{Problem, Problems};
 use super::raw::{self, Raw};
 use super::resolve::{Flags, Resolver};
 use super::source::Source;
-use super::value::{self, Wrong};
+use super::value::Wrong;
 use super::{Config, CoreConfig, For, PolicyMode, Validate, settings, structure};
 
 /// Largest configuration file read, bytes.
@@ -85,6 +85,8 @@ impl Resolver<'_> {
             "",
         );
         let govern = self.govern(raw.govern);
+        let unasked = self.unasked(raw.events);
+        let unheld = self.unheld(raw.approvals.enabled, raw.approvals.skip_activity_types);
         let own = match &policy.0 {
             Some(PolicyMode::Core(core)) => Some(&core.client.identity),
             Some(PolicyMode::Local(_)) | None => None,
@@ -103,6 +105,8 @@ impl Resolver<'_> {
                 constraints,
                 halt_scope: self.halt_scope(raw.halt_scope, purpose),
                 govern,
+                unasked,
+                unheld,
             },
             session,
             journal: journal::Settings {
@@ -265,38 +269,11 @@ impl Resolver<'_> {
         let unsupported = ["OPENBOX_SKIP_", "OPENBOX_OKTA_", "OPENBOX_WORKLOAD_"];
         let names = unsupported.iter().flat_map(|name| self.env.named(name));
         let names = names.filter(|name| !settings::is_known(name));
-        let mut names: Vec<_> = names.map(str::to_owned).collect();
-        for name in [
-            "OPENBOX_SEND_START_EVENT",
-            "OPENBOX_SEND_ACTIVITY_START_EVENT",
-        ] {
-            match self.env.get(name).map(value::truth) {
-                // Every event is sent anyway.
-                None | Some(Ok(true)) => {}
-                Some(Ok(false)) => names.push(name.to_owned()),
-                Some(Err(wrong)) => self.tell(name, wrong),
-            }
-        }
-        if let Some(said) = self.env.get("OPENBOX_HITL_ENABLED") {
-            match value::truth(said) {
-                Ok(true) => {}
-                Ok(false) => names.push("OPENBOX_HITL_ENABLED".to_owned()),
-                Err(wrong) => self.tell("OPENBOX_HITL_ENABLED", wrong),
-            }
-        }
+        let names: Vec<_> = names.map(str::to_owned).collect();
         for name in names {
-            let (found, expected) = if name == "OPENBOX_HITL_ENABLED" {
-                (
-                    "working without approvals is not supported by this version",
-                    "true, or nothing",
-                )
-            } else {
-                (
-                    "not supported by this version",
-                    "this variable to be absent",
-                )
-            };
-            let wrong = Wrong::new(found.to_owned(), expected, &format!("unset {name}"));
+            let found = "not supported by this version".to_owned();
+            let expected = "this variable to be absent";
+            let wrong = Wrong::new(found, expected, &format!("unset {name}"));
             self.tell(&name, wrong);
         }
     }

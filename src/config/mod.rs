@@ -5,6 +5,7 @@
 
 mod check;
 mod identity;
+mod options;
 mod postgres;
 mod problem;
 mod raw;

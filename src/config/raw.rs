@@ -27,6 +27,8 @@ pub(super) struct Raw {
     /// What policy is asked about: what goes over the wire (`boundary`), what an SDK's `hooks` tell, or `both`, and then once about what is seen twice.
     #[schemars(extend("enum" = ["boundary", "hooks", "both"]))]
     pub(super) govern: Option<String>,
+    /// Events that policy is not asked about.
+    pub(super) events: Events,
     /// Operations that wait for a person.
     pub(super) approvals: Approvals,
     /// Most outcomes that wait to be judged after their answer has gone out.
@@ -133,10 +135,34 @@ pub(super) struct Core {
     pub(super) validate: Option<bool>,
 }
 
+/// Events that policy is not asked about.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Events {
+    /// Whether policy is asked about `WorkflowStarted`.
+    pub(super) send_start: Option<bool>,
+    /// Whether policy is asked about `ActivityStarted`.
+    pub(super) send_activity_start: Option<bool>,
+    /// Types of workflows whose events and signals policy is not asked about; operations and activities in them it is.
+    #[schemars(extend("examples" = [["HealthCheckWorkflow"]]))]
+    pub(super) skip_workflow_types: Option<Vec<String>>,
+    /// Types of activities whose events policy is not asked about; operations in them it is.
+    #[schemars(extend("examples" = [["heartbeat"]]))]
+    pub(super) skip_activity_types: Option<Vec<String>>,
+    /// Names of signals that policy is not asked about.
+    #[schemars(extend("examples" = [["tick"]]))]
+    pub(super) skip_signals: Option<Vec<String>>,
+}
+
 /// Operations that wait for a person.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Approvals {
+    /// Whether anything waits for a person. Without, an event that needs one goes on, as in the SDKs, and an operation is refused at once.
+    pub(super) enabled: Option<bool>,
+    /// Types of activities that are treated as if `approvals.enabled` were false.
+    #[schemars(extend("examples" = [["poll_approval"]]))]
+    pub(super) skip_activity_types: Option<Vec<String>>,
     /// How long an approval stays open, unless Core says otherwise.
     #[schemars(extend("examples" = ["30m"]))]
     pub(super) expire_after: Option<String>,

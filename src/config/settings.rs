@@ -162,6 +162,43 @@ pub static SETTINGS: &[Setting] = &[
         Of("`run` under `serve`, `agent` under `run`"),
     ),
     key("govern", "both"),
+    set(
+        "events.send_start",
+        "",
+        &["OPENBOX_SEND_START_EVENT"],
+        Is("true"),
+    ),
+    set(
+        "events.send_activity_start",
+        "",
+        &["OPENBOX_SEND_ACTIVITY_START_EVENT"],
+        Is("true"),
+    ),
+    set(
+        "events.skip_workflow_types",
+        "",
+        &["OPENBOX_SKIP_WORKFLOW_TYPES"],
+        Empty,
+    ),
+    set(
+        "events.skip_activity_types",
+        "",
+        &["OPENBOX_SKIP_ACTIVITY_TYPES"],
+        Empty,
+    ),
+    set("events.skip_signals", "", &["OPENBOX_SKIP_SIGNALS"], Empty),
+    set(
+        "approvals.enabled",
+        "",
+        &["OPENBOX_HITL_ENABLED"],
+        Is("true"),
+    ),
+    set(
+        "approvals.skip_activity_types",
+        "",
+        &["OPENBOX_SKIP_HITL_ACTIVITY_TYPES"],
+        Empty,
+    ),
     key("approvals.expire_after", "30m"),
     key("approvals.open_max", "10000"),
     key("outcomes_waiting_max", "10000"),
@@ -353,12 +390,6 @@ pub static OUTSIDE: &[Outside] = &[
         env: "OPENBOX_DEBUG",
         default: "false",
         meaning: "Whether the log says everything.",
-    },
-    Outside {
-        flag: "",
-        env: "OPENBOX_HITL_ENABLED",
-        default: "true",
-        meaning: "Accepted as `true` only: this version does not work without approvals.",
     },
 ];
 

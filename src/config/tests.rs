@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::gate::{FailMode, Govern, HaltScope};
+use crate::gate::{FailMode, Govern, HaltScope, Unasked, Unheld};
 use crate::policy::core::{Own, Unsigned, rsa_pem};
 
 fn env(variables: &[(&str, &str)]) -> Source {
@@ -218,10 +218,10 @@ fn every_problem_is_told_at_once_and_names_its_place() {
             ("OPENBOX_ALLOW_ADDRESS", "127.0.0.0/8, nowhere"),
             ("OPENBOX_GOVERNANCE_TIMEOUT", "soon"),
             ("OPENBOX_POLICY", "/nonexistent/p.rego"),
-            ("OPENBOX_SKIP_SIGNALS", "x"),
+            ("OPENBOX_SKIP_ANYTHING", "x"),
             ("OPENBOX_AGENT_DID", "did:x"),
             ("OPENBOX_AGENT_PRIVATE_KEY", "zqx"),
-            ("OPENBOX_HITL_ENABLED", "false"),
+            ("OPENBOX_HITL_ENABLED", "perhaps"),
             ("OPENBOX_DEBUG", "maybe"),
         ],
     );
@@ -237,7 +237,7 @@ fn every_problem_is_told_at_once_and_names_its_place() {
         "OPENBOX_ALLOW_ADDRESS".to_owned(),
         "OPENBOX_GOVERNANCE_TIMEOUT".to_owned(),
         "OPENBOX_POLICY".to_owned(),
-        "OPENBOX_SKIP_SIGNALS".to_owned(),
+        "OPENBOX_SKIP_ANYTHING".to_owned(),
         "OPENBOX_AGENT_DID".to_owned(),
         "OPENBOX_AGENT_PRIVATE_KEY".to_owned(),
         "OPENBOX_HITL_ENABLED".to_owned(),
@@ -358,16 +358,58 @@ fn the_names_of_the_sdks_work() {
 }
 
 #[test]
+fn what_the_sdks_leave_out_is_left_out_by_the_same_names() {
+    let config = serve([], &[]).unwrap();
+    assert_eq!(
+        (&config.gate.unasked, &config.gate.unheld),
+        (&Unasked::default(), &Unheld::default())
+    );
+    assert_eq!(config.warnings, [""; 0]);
+    let config = serve(
+        [],
+        &[
+            ("OPENBOX_SEND_START_EVENT", "false"),
+            ("OPENBOX_SEND_ACTIVITY_START_EVENT", "0"),
+            ("OPENBOX_SKIP_WORKFLOW_TYPES", "a, b"),
+            ("OPENBOX_SKIP_ACTIVITY_TYPES", "c"),
+            ("OPENBOX_SKIP_SIGNALS", "say \"hi\""),
+            ("OPENBOX_HITL_ENABLED", "false"),
+            ("OPENBOX_SKIP_HITL_ACTIVITY_TYPES", "e,"),
+        ],
+    )
+    .unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect();
+    let unasked = Unasked {
+        workflow_starts: true,
+        activity_starts: true,
+        workflow_types: names(&["a", "b"]),
+        activity_types: names(&["c"]),
+        signals: names(&[r#""say \"hi\"""#]),
+    };
+    let unheld = Unheld {
+        all: true,
+        activity_types: names(&["e"]),
+    };
+    assert_eq!((config.gate.unasked, config.gate.unheld), (unasked, unheld));
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    let (_folder, path) = file(
+        "events: {send_start: false, skip_signals: [s, \" \"]}\napprovals: {enabled: false}\n",
+    );
+    let told = places(serve([("--config", path.as_str())], &[]));
+    assert_eq!(told, [format!("events.skip_signals[1] ({path})")]);
+}
+
+#[test]
 fn what_the_sdks_know_and_this_does_not_do_is_refused_and_not_ignored() {
     #[rustfmt::skip]
     let table = [
         // variable, value, is refused
-        ("OPENBOX_SKIP_WORKFLOW_TYPES",       "a",       true),
+        ("OPENBOX_SKIP_ANYTHING",             "a",       true),
+        ("OPENBOX_SKIP_WORKFLOW_TYPES",       "a, b",    false),
         ("OPENBOX_OKTA_ANYTHING",             "zqx",     true),
         ("OPENBOX_WORKLOAD_ANYTHING",         "zqx",     true),
         ("OPENBOX_SEND_START_EVENT",          "true",    false),
-        ("OPENBOX_SEND_START_EVENT",          "false",   true),
-        ("OPENBOX_SEND_ACTIVITY_START_EVENT", "false",   true),
+        ("OPENBOX_SEND_START_EVENT",          "false",   false),
         ("OPENBOX_SEND_ACTIVITY_START_EVENT", "perhaps", true),
     ];
     for (name, value, is_refused) in table {

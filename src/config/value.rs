@@ -112,6 +112,15 @@ pub(super) fn durability(text: &str) -> Result<Durability, Wrong> {
     }
 }
 
+/// A name that something must have exactly.
+pub(super) fn name(text: &str) -> Result<Box<str>, Wrong> {
+    if text.trim().is_empty() {
+        let found = "the name is empty".to_owned();
+        return Err(Wrong::new(found, "a name, as it is told", "heartbeat"));
+    }
+    Ok(text.into())
+}
+
 /// `address:port`, or `off`.
 pub(super) fn listener(text: &str) -> Result<Listener, Wrong> {
     if text == "off" {

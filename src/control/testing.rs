@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use crate::domain::Context;
-use crate::gate::{Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings};
+use crate::gate::{
+    Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings, Unasked, Unheld,
+};
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
@@ -179,6 +181,8 @@ fn gate(
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
             govern: Govern::Both,
+            unasked: Unasked::default(),
+            unheld: Unheld::default(),
         },
     });
     gate

@@ -104,4 +104,7 @@ pub struct Reported {
     pub kind: Box<str>,
     /// The span's attributes: always a JSON object.
     pub attributes: JsonText,
+    /// Further fields of the event that carries the span (`agent_name`,
+    /// `multi_agent_session_id`, …) in wire order.
+    pub envelope: Vec<(&'static str, JsonText)>,
 }

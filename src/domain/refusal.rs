@@ -91,6 +91,15 @@ impl Refusal {
         }
     }
 
+    /// When the same operation may be tried again, in whole seconds from 1:
+    /// said exactly where that may help.
+    pub fn retry_after(&self) -> Option<u64> {
+        if let Self::ApprovalPending { retry_after, .. } = self {
+            return Some(retry_after.as_secs().max(1));
+        }
+        self.is_retryable().then_some(1)
+    }
+
     /// The one word that an agent acts on.
     pub fn verdict(&self) -> Verdict {
         match self {
@@ -164,6 +173,42 @@ impl fmt::Display for Refusal {
             Self::NotRecorded => f.write_str("the decision could not be written to the journal"),
             Self::Overloaded(what) => write!(f, "too many {what} at once"),
             Self::ShuttingDown => f.write_str("the sidecar is shutting down"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_help_later_says_when_and_nothing_else_does() {
+        let why = || Reason::from("why");
+        let approval = || ApprovalId("a".into());
+        let pending = |seconds| Refusal::ApprovalPending {
+            approval: approval(),
+            retry_after: Duration::from_secs(seconds),
+        };
+        #[rustfmt::skip]
+        let table = [
+            (pending(0),                               Some(1)),
+            (pending(5),                               Some(5)),
+            (Refusal::PolicyUnavailable(why()),        Some(1)),
+            (Refusal::NotRecorded,                     Some(1)),
+            (Refusal::Overloaded("runs"),              Some(1)),
+            (Refusal::ShuttingDown,                    Some(1)),
+            (Refusal::Blocked(why()),                  None),
+            (Refusal::OutcomeBlocked(why()),           None),
+            (Refusal::Halted(why()),                   None),
+            (Refusal::ActivityAborted(why()),          None),
+            (Refusal::Rejected { approval: approval(), reason: why() }, None),
+            (Refusal::ApprovalExpired(approval()),     None),
+            (Refusal::Unjudgeable(why()),              None),
+            (Refusal::ConstraintNotApplicable(why()),  None),
+            (Refusal::Unattributed,                    None),
+        ];
+        for (refusal, seconds) in table {
+            assert_eq!(refusal.retry_after(), seconds, "{refusal:?}");
         }
     }
 }

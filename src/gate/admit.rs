@@ -448,6 +448,7 @@ impl Inner {
             refusal,
             event,
             policy,
+            ruling: None,
         })
     }
 
@@ -470,7 +471,8 @@ impl Inner {
         Decision::Refuse(Refused {
             refusal,
             event: operation.id,
-            policy: trail.ruling.and_then(|ruling| ruling.policy.clone()),
+            policy: trail.ruling.as_ref().and_then(|r| r.policy.clone()),
+            ruling: trail.ruling,
         })
     }
 

@@ -80,8 +80,8 @@ impl Inner {
     /// Puts `question` to policy, if it has to be put at all.
     pub(super) fn question<'a>(&'a self, question: Question<'a>) -> Put<'a> {
         let generation = self.parts.backend.generation();
-        if !self.governs(question) {
-            let reason = "not asked: `govern` leaves this out".into();
+        if let Some(setting) = self.left_out(question) {
+            let reason = Reason(format!("not asked: `{setting}` leaves this out").into());
             return Put::Asked(Judging::Now(Ok(Arc::new(Ruling {
                 reason: Some(reason),
                 ..Ruling::new(Verdict::Allow, generation)
@@ -106,16 +106,19 @@ impl Inner {
         }
     }
 
-    /// Whether `question` is asked at all.
-    pub(super) fn governs(&self, question: Question<'_>) -> bool {
-        let (Question::Started(operation) | Question::Completed(operation, _)) = question else {
-            return true;
+    /// The setting by which `question` is not asked at all, if one says so.
+    pub(super) fn left_out(&self, question: Question<'_>) -> Option<&'static str> {
+        let settings = &self.parts.settings;
+        let operation = match question {
+            Question::Event(event) => return settings.unasked.by(event),
+            Question::Started(operation) | Question::Completed(operation, _) => operation,
         };
-        match self.parts.settings.govern {
+        let governs = match settings.govern {
             Govern::Both => true,
             Govern::Boundary => operation.reported.is_none(),
             Govern::Hooks => operation.reported.is_some(),
-        }
+        };
+        (!governs).then_some("govern")
     }
 
     async fn await_answer(

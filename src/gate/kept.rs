@@ -209,6 +209,8 @@ fn row(hold: &Hold, state: KeptState, in_core: bool) -> KeptApproval {
         verdict: _,
         reason,
         policy,
+        // What a person is asked says why.
+        violations: _,
         event_id,
         constraints,
         approval: _,

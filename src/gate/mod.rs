@@ -14,6 +14,7 @@ mod kept;
 mod late;
 mod note;
 mod operate;
+mod options;
 mod outcome;
 mod permit;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use crate::domain::{OperationId, Refusal};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::policy::PolicyBackend;
+use crate::policy::{PolicyBackend, Ruling};
 use crate::session::Registry;
 use crate::state::Store;
 
@@ -38,6 +39,7 @@ use self::hold::{Holds, Parked};
 use self::join::Joins;
 pub use self::note::Noted;
 pub use self::operate::{DecideError, HoldView, Tally};
+pub use self::options::{Unasked, Unheld};
 pub use self::outcome::{After, Parking};
 pub use self::permit::{Cleared, Held, Permit};
 
@@ -79,6 +81,8 @@ pub struct Refused {
     pub event: OperationId,
     /// The policy that decided, if one did.
     pub policy: Option<Arc<str>>,
+    /// What it said; absent when it gave no answer or was not asked.
+    pub ruling: Option<Arc<Ruling>>,
 }
 
 /// What an unusable backend means. The operator chooses; covers only
@@ -121,7 +125,7 @@ pub enum HaltScope {
 }
 
 /// Durations, bounds and choices. Built by `config`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Longest wait for one answer of policy.
     pub judge_within: Duration,
@@ -140,6 +144,10 @@ pub struct Settings {
     pub halt_scope: HaltScope,
     /// See [`Govern`].
     pub govern: Govern,
+    /// See [`Unasked`].
+    pub unasked: Unasked,
+    /// See [`Unheld`].
+    pub unheld: Unheld,
 }
 
 /// What a protocol brings to a decision.

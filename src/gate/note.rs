@@ -168,7 +168,13 @@ impl Inner {
             // A redaction needs no refusal here: the agent is handed the
             // redacted input, and it is the agent that acts on it.
             Verdict::Allow | Verdict::Constrain => Ok(None),
-            Verdict::RequireApproval => Ok(Some(ruling)),
+            Verdict::RequireApproval => Ok(match self.parts.settings.unheld.by(&event.context) {
+                None => Some(ruling),
+                Some(setting) => {
+                    tracing::warn!(event_id = %event.id, "policy wanted a person, and `{setting}` says that nobody is asked");
+                    None
+                }
+            }),
             Verdict::Block => Err(Refusal::Blocked(ruling.reason_or_default())),
             Verdict::Halt => {
                 let reason = ruling.reason_or_default();

@@ -319,6 +319,7 @@ impl Admitted {
             refusal,
             event: self.operation.id,
             policy: trail.ruling.as_ref().and_then(|r| r.policy.clone()),
+            ruling: trail.ruling.clone(),
         }
     }
 
@@ -326,7 +327,7 @@ impl Admitted {
     /// dies while it is asking.
     fn untold(&self, completion: &Completion) -> Option<Untold> {
         let question = Question::Completed(&self.operation, completion);
-        let asks = self.gate.governs(question);
+        let asks = self.gate.left_out(question).is_none();
         asks.then(|| self.gate.parts.backend.untold(question))
             .flatten()
     }

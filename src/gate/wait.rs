@@ -228,13 +228,17 @@ impl Inner {
     /// meanwhile.
     ///
     /// # Errors
-    /// The bound of open holds is reached, or the session is halted: a hold is
+    /// Nobody is to be asked, the bound of open holds is reached, or the session is halted: a hold is
     /// either seen by the halt that ends all holds, or sees it.
     pub(super) fn open_hold(
         self: &Arc<Self>,
         hold: Hold,
         session: &Session,
     ) -> Result<(Arc<Hold>, Waiter), Refusal> {
+        let unheld = &self.parts.settings.unheld;
+        if let Some(refusal) = unheld.refusal(&hold.context, hold.stage) {
+            return Err(refusal);
+        }
         let Some((hold, opened)) = self.holds.open(hold, self.parts.settings.holds_max) else {
             self.parts.metrics.limit_hit(LimitHit::Holds);
             return Err(Refusal::Overloaded("held operations"));

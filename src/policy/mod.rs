@@ -59,6 +59,8 @@ pub struct Ruling {
     pub reason: Option<Reason>,
     /// The policy that decided: an id of Core, or the local package.
     pub policy: Option<Arc<str>>,
+    /// The behaviour rules it violates, by name (`behavioral_violations`).
+    pub violations: Vec<Box<str>>,
     /// The policy service's own id of this evaluation.
     pub event_id: Option<Arc<str>>,
     /// What CONSTRAIN asks for, in the service's words (`read_only`, `run_in_sandbox`, …).
@@ -85,6 +87,7 @@ impl Ruling {
             verdict,
             reason: None,
             policy: None,
+            violations: Vec::new(),
             event_id: None,
             constraints: Vec::new(),
             approval: None,

@@ -21,6 +21,7 @@ from openbox_core.errors import (
     ApprovalExpiredError,
     ApprovalRejectedError,
     GovernanceBlockedError,
+    GuardrailsValidationError,
     GovernanceHaltError,
     OpenBoxAuthError,
 )
@@ -124,7 +125,7 @@ elif MODE == "ruled":
         result = RUNTIME.evaluate_lifecycle(letter)
         assert result.guardrails.redacted_input == [{"to": "<EMAIL_ADDRESS>"}], result
         said = events.activity_started(**names("say", "say"), activity_input=["bluebird"])
-        raises(GovernanceBlockedError, RUNTIME.evaluate_lifecycle, said)
+        raises(GuardrailsValidationError, RUNTIME.evaluate_lifecycle, said)
         result = CLIENT.evaluate(said.to_payload_dict())
         assert not result.guardrails.validation_passed, result
         assert result.guardrails.get_reason_strings(), result

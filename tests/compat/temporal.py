@@ -183,8 +183,20 @@ elif MODE == "ruled":
 
     @check
     async def a_guardrail_blocks_what_may_not_be_said():
-        error = await fails("GovernanceBlock", activity("say", untouched, "the bluebird flies"))
-        assert "bluebird" not in str(error), error
+        said = activity("say", untouched, "the bluebird flies")
+        error = await fails("GuardrailsValidationFailed", said)
+        assert "bluebird" not in str(error) and error.non_retryable, error
+
+    @check
+    async def a_guardrail_blocks_what_may_not_come_out():
+        ran = []
+
+        def work():
+            ran.append(True)
+            return {"text": "the bluebird flies"}
+
+        error = await fails("GuardrailsValidationFailed", activity("tell", work))
+        assert ran and "bluebird" not in str(error) and error.non_retryable, error
 
     @check
     async def a_behaviour_rule_looks_at_what_hooks_told_before():

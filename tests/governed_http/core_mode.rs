@@ -358,3 +358,46 @@ fn a_client_that_hangs_up_while_core_thinks_is_not_sent_for() {
     });
     assert_eq!(site.connections(), 0);
 }
+
+#[test]
+fn what_the_options_of_the_sdks_leave_out_core_is_not_asked() {
+    let (core, site) = (Core::start(), Origin::site());
+    core.script(|_, body| match body["hook_trigger"] == true {
+        true => verdict("require_approval"),
+        false => verdict("block"),
+    });
+    let sidecar = setup(&core.url(), "closed", &site)
+        .env("OPENBOX_SEND_START_EVENT", "false")
+        .env("OPENBOX_SKIP_ACTIVITY_TYPES", "quiet, silent")
+        .env("OPENBOX_SKIP_SIGNALS", "tick")
+        .env("OPENBOX_HITL_ENABLED", "false")
+        .start();
+    let run = serde_json::json!({"workflow_id": "w", "run_id": "r"});
+    let said = |path: &str, more: serde_json::Value| {
+        let mut body = run.clone();
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        sidecar.event(path, &body)["verdict"].clone()
+    };
+    assert_eq!(said("/v1/workflows", serde_json::json!({})), "allow");
+    let quiet = serde_json::json!({"activity_id": "a", "activity_type": "quiet"});
+    assert_eq!(said("/v1/activities", quiet), "allow");
+    for (name, word) in [("tick", "allow"), ("tock", "block")] {
+        let signal = serde_json::json!({"signal_name": name});
+        assert_eq!(said("/v1/signals", signal), word, "{name}");
+    }
+    let told: Vec<_> = core.asked("evaluate");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["signal_name"], "tock");
+    // The operation of an activity that is left out is asked about all the same,
+    // and nobody waits.
+    let answer = sidecar.get(&site.url("/x"));
+    assert_eq!((answer.status(), answer.code().as_str()), (403, "blocked"));
+    let reason = answer.json()["reason"].to_string();
+    assert!(reason.contains("approvals.enabled"), "{reason}");
+    assert_eq!(core.asked("evaluate")[1]["activity_type"], "quiet");
+    assert_eq!((site.times("/x"), core.asked("approval").len()), (0, 0));
+    let log = sidecar.log();
+    assert!(log.contains("`events` leaves some unasked"), "{log}");
+}

@@ -68,7 +68,7 @@ pub(super) fn answer(
         code: refusal.map(Refusal::code),
         retryable: refusal.map(Refusal::is_retryable),
         approval_id: refusal.and_then(Refusal::approval).map(|id| &*id.0),
-        retry_after: refusal.and_then(retry_after),
+        retry_after: refusal.and_then(Refusal::retry_after),
         constraints: ruling.map_or(&[], |ruling| &ruling.constraints),
         redacted_input: redacted.and_then(|json| serde_json::from_str(&json.0).ok()),
         policy: ruling.and_then(|ruling| ruling.policy.as_deref()),
@@ -120,23 +120,4 @@ pub(super) fn reason(
 fn why_asked(gate: &Gate, approval: &ApprovalId) -> Option<String> {
     let reason = gate.approval(approval)?.reason?;
     Some(reason.to_string())
-}
-
-fn retry_after(refusal: &Refusal) -> Option<u64> {
-    match refusal {
-        Refusal::ApprovalPending { retry_after, .. } => Some(retry_after.as_secs()),
-        Refusal::PolicyUnavailable(_)
-        | Refusal::NotRecorded
-        | Refusal::Overloaded(_)
-        | Refusal::ShuttingDown => Some(1),
-        Refusal::Blocked(_)
-        | Refusal::OutcomeBlocked(_)
-        | Refusal::Halted(_)
-        | Refusal::ActivityAborted(_)
-        | Refusal::Rejected { .. }
-        | Refusal::ApprovalExpired(_)
-        | Refusal::Unjudgeable(_)
-        | Refusal::ConstraintNotApplicable(_)
-        | Refusal::Unattributed => None,
-    }
 }

@@ -21,6 +21,7 @@ fn told(call: Call<'_>, session: &Session) -> Box<Operation> {
         name: "POST".into(),
         kind: "CLIENT".into(),
         attributes: JsonText("{}".into()),
+        envelope: Vec::new(),
     }));
     operation
 }

@@ -8,6 +8,7 @@ mod holds;
 mod joins;
 mod late;
 mod laws;
+mod options;
 mod outcomes;
 mod restarts;
 mod started;
@@ -22,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     After, Constraints, Decision, FailMode, Gate, Govern, HaltScope, Parts, Permit, Refused,
-    Settings, Terms,
+    Settings, Terms, Unasked, Unheld,
 };
 use crate::domain::{
     Action, ActivityRef, Answer, ApprovalId, Capture, Captured, Completion, Context, Event,
@@ -59,6 +60,8 @@ fn settings() -> Settings {
         constraints: Constraints::Advisory,
         halt_scope: HaltScope::Run,
         govern: Govern::Both,
+        unasked: Unasked::default(),
+        unheld: Unheld::default(),
     }
 }
 

@@ -59,7 +59,8 @@ pub(super) fn ruling(answered: &Answered, input: Option<&JsonText>) -> Result<Ru
     ruling.policy = text(&said.policy_id).map(Into::into);
     ruling.event_id = text(&said.governance_event_id).map(Into::into);
     ruling.constraints = constraints(said.constraints.as_ref());
-    ruling.reason = reason(&said);
+    ruling.violations = violations(&said);
+    ruling.reason = reason(&said, &ruling.violations);
     ruling.age = said
         .age_result
         .as_deref()
@@ -145,13 +146,25 @@ pub(super) fn text(value: &Option<Value>) -> Option<&str> {
     value.as_ref()?.as_str().filter(|text| !text.is_empty())
 }
 
-fn reason(said: &Said) -> Option<Reason> {
+fn reason(said: &Said, violations: &[Box<str>]) -> Option<Reason> {
     if let Some(reason) = text(&said.reason) {
         return Some(Reason::from_peer(reason));
     }
-    let rules = said.behavioral_violations.as_ref()?.as_array()?;
-    let rules: Vec<_> = rules.iter().filter_map(Value::as_str).collect();
-    (!rules.is_empty()).then(|| Reason::from_peer(&format!("violates {}", rules.join("; "))))
+    let rules = violations.join("; ");
+    (!rules.is_empty()).then(|| Reason::from_peer(&format!("violates {rules}")))
+}
+
+/// The rules that Core names, in words fit to show.
+fn violations(said: &Said) -> Vec<Box<str>> {
+    let rules = said
+        .behavioral_violations
+        .as_ref()
+        .and_then(Value::as_array);
+    let names = rules.into_iter().flatten().filter_map(Value::as_str);
+    names
+        .take(FINDINGS_MAX)
+        .map(|name| Box::from(&*Reason::from_peer(name).0))
+        .collect()
 }
 
 /// What guardrails found, as rulings carry it.

@@ -85,6 +85,11 @@ pub(super) fn operation(operation: &Operation, size: Size) -> Operation {
             attributes: value(&reported.attributes, size),
             name: beginning(&reported.name, Size::NAME_CHARS_MAX).into(),
             kind: reported.kind.clone(),
+            envelope: reported
+                .envelope
+                .iter()
+                .map(|(name, said)| (*name, value(said, size)))
+                .collect(),
         };
     }
     short

@@ -77,6 +77,7 @@ mod tests {
             name: "POST".into(),
             kind: "CLIENT".into(),
             attributes: JsonText("{}".into()),
+            envelope: Vec::new(),
         }));
         assert_eq!(super::ruling(&operation, &core), None);
         ruling.is_some_and(|ruling| ruling.verdict == Verdict::Allow)

@@ -2,6 +2,7 @@
 //! in every way.
 
 mod answers;
+mod contract;
 mod failing;
 pub(super) mod identities;
 mod identity_failing;

@@ -100,6 +100,11 @@ pub(super) fn operation(operation: &Operation, completion: Option<&Completion>) 
         json.string(&activity.kind);
         json.name(INPUT);
         json.json(&activity.input);
+        let told = operation.reported.as_ref().map(|told| &*told.envelope);
+        for (name, value) in told.unwrap_or_default() {
+            json.name(name);
+            json.json(value);
+        }
         json.name("attempt");
         json.number(activity.attempt);
     }

@@ -62,11 +62,50 @@ pub struct Expected {
     pub redacted: Option<serde_json::Value>,
 }
 
+/// A statement as a relay shows it to policy.
+#[derive(Debug)]
+pub struct Seen {
+    /// Its verb.
+    pub operation: Box<str>,
+    /// Its text, as far as it may be shown.
+    pub statement: String,
+    /// What it does: `db_reading`.
+    pub reading: JsonText,
+}
+
+/// Reads a statement of a database system; `None` where no relay speaks to
+/// such. Handed in, since whoever reads SQL stands above this layer.
+pub type Reads = fn(system: &str, statement: &str) -> Option<Seen>;
+
 /// Reads the cases of `text`, which `file` is the name of.
 ///
 /// # Errors
 /// Every problem of the file.
-pub fn read(file: &str, text: &str) -> Result<Vec<Case>, Vec<String>> {
+pub fn read(file: &str, text: &str, reads: Reads) -> Result<Vec<Case>, Vec<String>> {
+    let mut cases = unseen(file, text)?;
+    for case in &mut cases {
+        see(&mut case.question, reads);
+        for (before, _) in &mut case.before {
+            see(before, reads);
+        }
+    }
+    Ok(cases)
+}
+
+/// Shows a statement as a relay would.
+fn see(question: &mut Question, reads: Reads) {
+    if let Question::Operation(operation, _) = question
+        && let Action::Database(call) = &mut operation.action
+        && let Some(text) = &call.statement.text
+        && let Some(seen) = reads(&call.system, text)
+    {
+        call.operation = seen.operation;
+        call.statement = capture(Some(&seen.statement));
+        call.reading = Some(seen.reading);
+    }
+}
+
+fn unseen(file: &str, text: &str) -> Result<Vec<Case>, Vec<String>> {
     let mut reader = Reader::new(file);
     let mut cases = Vec::new();
     if let Some(document) = reader.parse(text)
@@ -92,7 +131,7 @@ pub fn read(file: &str, text: &str) -> Result<Vec<Case>, Vec<String>> {
 ///
 /// # Errors
 /// Every problem of the text.
-pub fn read_one(file: &str, text: &str) -> Result<Case, Vec<String>> {
+pub fn read_one(file: &str, text: &str, reads: Reads) -> Result<Case, Vec<String>> {
     let mut reader = Reader::new(file);
     let Some(document) = reader.parse(text) else {
         return Err(reader.problems);
@@ -116,7 +155,9 @@ pub fn read_one(file: &str, text: &str) -> Result<Case, Vec<String>> {
         question,
         expect: None,
     });
-    done(reader, case).and_then(|case| case.ok_or_else(Vec::new))
+    let mut case = done(reader, case).and_then(|case| case.ok_or_else(Vec::new))?;
+    see(&mut case.question, reads);
+    Ok(case)
 }
 
 fn done<T>(reader: Reader<'_>, read: T) -> Result<T, Vec<String>> {
@@ -403,7 +444,7 @@ fn statement(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<Data
         statement: capture(Some(text)),
         server_address: None,
         server_port: None,
-        // Whoever reads SQL stands above this layer.
+        // See [`Reads`].
         reading: None,
     })
 }

@@ -146,6 +146,7 @@ pub(super) fn merge(before: Ruling, said: Ruling) -> Result<Ruling, String> {
         }
     }
     winner.redacted = winner.redacted.or(loser.redacted);
+    winner.violations.extend(loser.violations);
     Ok(winner)
 }
 

@@ -133,6 +133,7 @@ async fn pass_through(
             refusal: Refusal::Unattributed,
             event: clock::operation_id(started_at),
             policy: None,
+            ruling: None,
         });
     };
     let operation = describe::tunnel(&target, &session, started_at);

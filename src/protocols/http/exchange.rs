@@ -269,6 +269,7 @@ fn unattributed(line: &Line, at: Timestamp) -> Response<Outgoing> {
         refusal: Refusal::Unattributed,
         event: clock::operation_id(at),
         policy: None,
+        ruling: None,
     })
 }
 

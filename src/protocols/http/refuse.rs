@@ -43,7 +43,7 @@ struct Problem<'a> {
 pub(super) fn refusal(refused: &Refused) -> Response<Outgoing> {
     let refusal = &refused.refusal;
     let status = status_of(refusal);
-    let retry_after = retry_after(refusal);
+    let retry_after = refusal.retry_after();
     let approval = refusal.approval().map(|id| &*id.0);
     let problem = Problem {
         kind: format!("urn:openbox:refusal:{}", refusal.code()),
@@ -153,23 +153,6 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::Unjudgeable(_)
         | Refusal::ConstraintNotApplicable(_)
         | Refusal::Unattributed => StatusCode::FORBIDDEN,
-    }
-}
-
-fn retry_after(refusal: &Refusal) -> Option<u64> {
-    match refusal {
-        Refusal::ApprovalPending { retry_after, .. } => Some(retry_after.as_secs().max(1)),
-        Refusal::NotRecorded | Refusal::Overloaded(_) | Refusal::ShuttingDown => Some(1),
-        Refusal::Blocked(_)
-        | Refusal::OutcomeBlocked(_)
-        | Refusal::Halted(_)
-        | Refusal::ActivityAborted(_)
-        | Refusal::Rejected { .. }
-        | Refusal::ApprovalExpired(_)
-        | Refusal::PolicyUnavailable(_)
-        | Refusal::Unjudgeable(_)
-        | Refusal::ConstraintNotApplicable(_)
-        | Refusal::Unattributed => None,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::domain::{
 };
 use crate::process::clock;
 use crate::protocols::sql::told::{self, Said};
-use crate::protocols::sql::{Class, Flags};
+use crate::protocols::sql::{Analysis, Class, Dialect, Flags};
 use crate::session::{Claim, Session};
 
 use super::conversation::{Ask, Kind};
@@ -135,6 +135,21 @@ fn capture(mut statement: String, digest: Option<[u8; 32]>) -> Capture {
             Captured::Whole
         },
     }
+}
+
+/// A statement without its connection, as policy sees it: verb, text, reading.
+pub fn as_seen(statement: &str) -> (&'static str, String, JsonText) {
+    let analysis = Analysis::of(statement, Dialect::POSTGRES);
+    let text = Text {
+        text: Some(statement.into()),
+        analysis: Some(analysis.into()),
+        why: None,
+    };
+    let mut shown = shown(&text);
+    if shown.len() > SHOWN_BYTES_MAX {
+        shown.truncate(shown.floor_char_boundary(SHOWN_BYTES_MAX));
+    }
+    (verb(&text), shown, reading(&text))
 }
 
 /// An opaque text has no verb that could be believed.

@@ -32,6 +32,7 @@ use crate::process::Workers;
 use crate::protocols::sql::Analyses;
 
 use cancel::Cancels;
+pub use describe::as_seen;
 pub use reach::Server;
 
 /// The name of the protocol inside TLS.

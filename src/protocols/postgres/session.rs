@@ -128,6 +128,7 @@ async fn may_start(
             refusal: Refusal::Halted(reason),
             event: clock::operation_id(now),
             policy: None,
+            ruling: None,
         };
         return Err(Some(refuse::refusal(&refused, true)));
     }
@@ -165,6 +166,7 @@ fn unattributed(event: OperationId) -> Refused {
         refusal: Refusal::Unattributed,
         event,
         policy: None,
+        ruling: None,
     }
 }
 
@@ -648,6 +650,7 @@ impl<'a> Relay<'a> {
             refusal: Refusal::Halted(reason),
             event: clock::operation_id(clock::now()),
             policy: None,
+            ruling: None,
         };
         if self.talk.between_replies() {
             self.to_client.push(refuse::refusal(&refused, true));

@@ -96,6 +96,7 @@ fn refused_at_once(shared: &Shared) -> Option<Bytes> {
         refusal: Refusal::Halted(reason),
         event: clock::operation_id(now),
         policy: None,
+        ruling: None,
     }))
 }
 
@@ -297,6 +298,7 @@ impl<'a> Relay<'a> {
                 refusal: Refusal::Unattributed,
                 event: clock::operation_id(now),
                 policy: None,
+                ruling: None,
             };
             self.poison(Poison::of(&refused));
             return Ok(());
@@ -410,6 +412,7 @@ impl<'a> Relay<'a> {
                 refusal: Refusal::Halted(reason),
                 event: clock::operation_id(clock::now()),
                 policy: None,
+                ruling: None,
             }));
         }
         Err(Ended::Told)

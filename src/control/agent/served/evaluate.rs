@@ -37,7 +37,13 @@ pub(super) async fn evaluate(
                 | EventKind::SignalReceived
                 | EventKind::ActivityStarted => Side::Input,
             };
-            Said::noted(event.id.to_string(), noted).answer(&api.api.gate, side)
+            let mut said = Said::noted(event.id.to_string(), noted);
+            if said.is_stopped_by_guardrails() {
+                // As Core says it: SDKs stop an activity for what they find in
+                // `guardrails_result`, and tell it apart from a BLOCK of policy.
+                said.verdict = Verdict::Allow;
+            }
+            said.answer(&api.api.gate, side)
         }
         What::Hook(hook) => {
             if context.activity.as_ref().is_none_or(|a| a.kind.is_empty()) {
@@ -136,6 +142,16 @@ impl Said {
         }
     }
 
+    /// Whether guardrails, and nothing else, are why it may not go on.
+    fn is_stopped_by_guardrails(&self) -> bool {
+        let failed = |ruling: &Arc<Ruling>| {
+            let guardrails = ruling.guardrails.as_ref();
+            guardrails.is_some_and(|guardrails| !guardrails.passed)
+        };
+        matches!(self.refusal, Some(Refusal::Blocked(_)))
+            && self.ruling.as_ref().is_some_and(failed)
+    }
+
     /// Whatever came of it is an answer with a verdict, also where nobody could
     /// judge: an SDK that fails open takes an error for a yes.
     fn answer(&self, gate: &Gate, side: Side) -> Response {
@@ -154,6 +170,7 @@ impl Said {
             policy_id: ruling
                 .and_then(|ruling| ruling.policy.as_deref())
                 .or(self.policy.as_deref()),
+            behavioral_violations: ruling.map_or(&[], |ruling| &ruling.violations),
             constraints: ruling.map_or(&[], |ruling| &ruling.constraints),
             approval_id: approval.map(|approval| &*approval.0),
             approval_expiration_time: approval

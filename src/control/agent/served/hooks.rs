@@ -90,6 +90,7 @@ async fn start(
                 .then(|| Opened::Asked(asked));
             let said = Said {
                 policy: refused.policy,
+                ruling: refused.ruling,
                 ..Said::refused(event, refused.refusal)
             };
             (said, opened)

@@ -242,6 +242,10 @@ async fn every_answer_of_policy_is_told_in_cores_words() {
         })),
         ..Ruling::new(Verdict::Block, 0)
     });
+    let violating = Ok(Ruling {
+        violations: vec!["look first".into()],
+        ..Ruling::new(Verdict::Block, 0)
+    });
     let constrained = Ok(Ruling {
         constraints: vec!["read_only".into()],
         ..Ruling::new(Verdict::Constrain, 0)
@@ -259,7 +263,9 @@ async fn every_answer_of_policy_is_told_in_cores_words() {
         // An error would be a yes to an SDK that fails open.
         (unavailable(),          FailMode::Closed, "block",            json!({"fallback_used": true})),
         (redacted,               FailMode::Closed, "allow",            json!({"guardrails_result": {"input_type": "activity_input", "redacted_input": ["***"], "validation_passed": true, "reasons": [], "results": []}})),
-        (found,                  FailMode::Closed, "block",            json!({"guardrails_result": {"input_type": "activity_input", "validation_passed": false, "reasons": [{"type": "pii", "field": "input.0.card", "reason": "a card number"}], "results": []}})),
+        (violating,              FailMode::Closed, "block",            json!({"behavioral_violations": ["look first"]})),
+        // SDKs stop an activity for this, and tell it from a BLOCK of policy.
+        (found,                  FailMode::Closed, "allow",            json!({"guardrails_result": {"input_type": "activity_input", "validation_passed": false, "reasons": [{"type": "pii", "field": "input.0.card", "reason": "a card number"}], "results": []}})),
     ];
     for (answer, fail_mode, verdict, further) in table {
         let row = format!("{answer:?}");

@@ -77,6 +77,10 @@ fn what_a_hook_tells_is_told_on_as_it_was_told() {
         let given: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(written["spans"], given["spans"]);
         for name in [
+            "agent_name",
+            "agent_role",
+            "session_id",
+            "multi_agent_session_id",
             "workflow_id",
             "activity_id",
             "activity_type",

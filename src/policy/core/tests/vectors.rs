@@ -343,6 +343,7 @@ fn a_function_that_a_hook_told_of_is_told_as_the_sdk_tells_it() {
         name: "function billing.charge".into(),
         kind: "INTERNAL".into(),
         attributes: JsonText("{}".into()),
+        envelope: Vec::new(),
     }));
     assert_eq!(
         text(wire::operation(&operation, None)),

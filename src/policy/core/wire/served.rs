@@ -29,6 +29,9 @@ pub struct Evaluated<'a> {
     /// The policy that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_id: Option<&'a str>,
+    /// The behaviour rules it violates.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub behavioral_violations: &'a [Box<str>],
     /// What CONSTRAIN asks for.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub constraints: &'a [Box<str>],

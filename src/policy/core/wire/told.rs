@@ -130,6 +130,9 @@ struct Whole {
     parent_workflow_id: Option<Box<RawValue>>,
     multi_agent_session_id: Option<Box<RawValue>>,
     metadata: Option<Box<RawValue>>,
+    agent_name: Option<Box<RawValue>>,
+    agent_role: Option<Box<RawValue>>,
+    session_id: Option<Box<RawValue>>,
     goal: Option<Box<RawValue>>,
     workflow_output: Option<Box<RawValue>>,
     signal_args: Option<Box<RawValue>>,
@@ -227,12 +230,30 @@ impl Whole {
         let spans: Vec<Span> = serde_json::from_str(spans.get())
             .map_err(|why| Unfit::field(format!("`spans` cannot be read: {why}")))?;
         match <[Span; 1]>::try_from(spans) {
-            Ok([span]) => told_span::hook(span),
+            Ok([span]) => {
+                let mut hook = told_span::hook(span)?;
+                hook.reported.envelope = self.around_hooks();
+                Ok(hook)
+            }
             Err(spans) => {
                 let count = spans.len();
                 Err(Unfit::field(format!("a hook has one span, not {count}")))
             }
         }
+    }
+
+    /// What SDKs tell beside the span, in their order.
+    fn around_hooks(&self) -> Vec<(&'static str, JsonText)> {
+        let all = [
+            ("agent_name", &self.agent_name),
+            ("agent_role", &self.agent_role),
+            ("session_id", &self.session_id),
+            ("multi_agent_session_id", &self.multi_agent_session_id),
+            ("metadata", &self.metadata),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, as_told(value.as_deref()?))))
+            .collect()
     }
 
     fn fields(&self, kind: EventKind) -> Result<Vec<(&'static str, JsonText)>, Unfit> {

@@ -109,6 +109,7 @@ pub(super) fn hook(span: Span) -> Result<Hook, Unfit> {
             name: name.into(),
             kind: text(&span.kind).unwrap_or("INTERNAL").into(),
             attributes: attributes(span.attributes.as_deref()),
+            envelope: Vec::new(),
         },
         answer: match stage {
             Stage::Started => None,

@@ -111,6 +111,7 @@ pub(in crate::policy::local) fn ruling(
     Some(Ruling {
         reason: Some(rule.message.clone()),
         policy: Some(format!("behaviour rule {:?}", rule.name).into()),
+        violations: vec![(*rule.name).into()],
         approval: rule.approval_lives.map(|lives| Approval {
             id: None,
             expires_at: Some(clock::now().after(lives)),

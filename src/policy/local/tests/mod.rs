@@ -183,6 +183,7 @@ fn reported(name: &str, attributes: &str) -> Option<Box<Reported>> {
         name: name.into(),
         kind: "INTERNAL".into(),
         attributes: JsonText(attributes.into()),
+        envelope: Vec::new(),
     }))
 }
 

@@ -82,6 +82,8 @@ impl World {
                 constraints: gate::Constraints::Advisory,
                 halt_scope: gate::HaltScope::Run,
                 govern: gate::Govern::Both,
+                unasked: gate::Unasked::default(),
+                unheld: gate::Unheld::default(),
             },
         });
         crate::process::spawn_named("housekeeping", housekeeping.run());
