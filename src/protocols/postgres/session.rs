@@ -462,6 +462,7 @@ impl<'a> Relay<'a> {
                         refusal,
                         event: clock::operation_id(clock::now()),
                         policy: None,
+                        ruling: None,
                     };
                     self.poison(&kind, Poison::of(&refused));
                 }
