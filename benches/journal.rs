@@ -100,6 +100,7 @@ fn write_until(ended: &AtomicBool, written: &AtomicU64, journal: &Journal) {
         reason: None,
         by_fail_mode: false,
         approval: None,
+        decided_by: None,
         untold: None,
         policy_took: Duration::from_micros(3),
         held_for: Duration::ZERO,

@@ -62,6 +62,11 @@ environment .venv-compat tests/compat/requirements.txt "OpenBox SDKs"
 if ! cmp -s tests/clients/package.json tests/clients/node_modules/installed.json; then
 	echo "Node clients: the list in tests/clients/package.json"
 	rm -rf tests/clients/node_modules
+	# Node trusts what came with it, and not what the system trusts.
+	system_trust=/etc/ssl/certs/ca-certificates.crt
+	if [[ -z ${NODE_EXTRA_CA_CERTS:-} && -r $system_trust ]]; then
+		export NODE_EXTRA_CA_CERTS=$system_trust
+	fi
 	if ! npm install --prefix tests/clients --no-package-lock --no-audit --no-fund --silent; then
 		echo "cannot install the Node clients of tests/clients/package.json" >&2
 		exit 1

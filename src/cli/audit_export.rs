@@ -16,7 +16,7 @@ pub(super) enum Format {
 }
 
 /// The columns of a table: the names of the journal, and `at` for `at_ns`.
-const COLUMNS: [&str; 59] = [
+const COLUMNS: [&str; 60] = [
     "seq",
     "at",
     "record",
@@ -67,6 +67,7 @@ const COLUMNS: [&str; 59] = [
     "reason",
     "by_fail_mode",
     "approval_id",
+    "decided_by",
     "state",
     "summary",
     "by",

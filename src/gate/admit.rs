@@ -27,6 +27,8 @@ pub(super) struct Trail {
     /// Policy gave no answer, so it may not have heard.
     pub(super) unheard: bool,
     pub(super) approval: Option<Arc<str>>,
+    /// Who decided about that approval.
+    pub(super) decided_by: Option<Arc<str>>,
     pub(super) policy_took: Duration,
     pub(super) held_for: Duration,
     /// Whose evaluation was joined, if one was.
@@ -240,6 +242,7 @@ impl Inner {
             let began = Instant::now();
             let waited = self.wait(&hold, waiter, &session, until).await;
             trail.held_for = trail.held_for.saturating_add(began.elapsed());
+            trail.decided_by = hold.decided_by.get().cloned();
             match waited {
                 Waited::Ended(refusal) => return self.refuse(&operation, refusal, trail),
                 Waited::Granted => {
@@ -516,6 +519,7 @@ impl Trail {
             reason,
             by_fail_mode: self.by_fail_mode,
             approval: self.approval.as_deref(),
+            decided_by: self.decided_by.as_deref(),
             untold: None,
             policy_took: self.policy_took,
             held_for: self.held_for,

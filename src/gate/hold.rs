@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -143,6 +143,8 @@ pub struct Hold {
     pub fingerprint: Option<Fingerprint>,
     /// What it is recognised by on the wire, where a hook told of it.
     pub(super) twin: Option<Fingerprint>,
+    /// Who decided, once a person has whom the sidecar knows.
+    pub(super) decided_by: OnceLock<Arc<str>>,
     /// What the grant covers.
     pub covers: Covers,
     /// Whose later operations wait for it: only with [`Covers::All`].
@@ -193,6 +195,7 @@ impl Hold {
             deadline: opening.deadline,
             fingerprint: opening.fingerprint,
             twin: opening.twin,
+            decided_by: OnceLock::new(),
             covers: opening.covers,
             activity: opening.activity,
             state: Standing::default(),

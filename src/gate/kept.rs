@@ -137,6 +137,10 @@ impl Inner {
         let Some((hold, _)) = self.holds.open(Hold::new(opening), usize::MAX) else {
             return;
         };
+        if let Some(by) = &kept.decided_by {
+            // It is new: nobody has said so yet.
+            drop(hold.decided_by.set((**by).into()));
+        }
         if let Some(activity) = activity {
             activity.wait_for(hold.id.clone());
         }
@@ -239,6 +243,7 @@ fn row(hold: &Hold, state: KeptState, in_core: bool) -> KeptApproval {
         expires_at: hold.expires_at.0,
         fingerprint: hold.fingerprint.map(|print| print.to_string()),
         twin: hold.twin.map(|print| print.to_string()),
+        decided_by: hold.decided_by.get().map(|by| by.to_string()),
     }
 }
 

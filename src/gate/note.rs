@@ -123,6 +123,7 @@ impl Inner {
             let began = Instant::now();
             let waited = self.wait(&hold, waiter, session, until).await;
             trail.held_for = trail.held_for.saturating_add(began.elapsed());
+            trail.decided_by = hold.decided_by.get().cloned();
             match waited {
                 Waited::Granted => {
                     // The policy of now may forbid what the policy of then asked

@@ -271,6 +271,7 @@ impl Admitted {
             .wait(&hold, Waiter::Owner, &self.session, until)
             .await;
         trail.held_for = now.elapsed();
+        trail.decided_by = hold.decided_by.get().cloned();
         let refusal = match waited {
             Waited::Granted => match self.still_stands(&hold, completion, trail, terms).await {
                 None => return After::Release,

@@ -148,6 +148,10 @@ impl Inner {
     ) -> bool {
         let forget = matches!(to, State::Cancelled(_));
         let first = self.holds.end(hold, from, to, |to| {
+            if let Some(by) = by {
+                // The first to decide is the only one.
+                drop(hold.decided_by.set(by.into()));
+            }
             self.record_hold(hold, to, by);
         });
         if first {

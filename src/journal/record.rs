@@ -114,6 +114,8 @@ pub struct Decided<'a> {
     pub by_fail_mode: bool,
     /// The approval that was consumed.
     pub approval: Option<&'a str>,
+    /// Who decided about it, where the sidecar keeps it.
+    pub decided_by: Option<&'a str>,
     /// What is to be told to policy later, because it gave no answer.
     pub untold: Option<&'a Untold>,
     /// Time policy took.
@@ -408,6 +410,7 @@ fn verdict<M: SerializeMap>(line: &mut M, decided: &Decided<'_>) -> Result<(), M
         line.serialize_entry("by_fail_mode", &true)?;
     }
     optional(line, "approval_id", decided.approval)?;
+    optional(line, "decided_by", decided.decided_by)?;
     optional(line, "untold", decided.untold.map(Kept))?;
     line.serialize_entry("policy_us", &micros(decided.policy_took))?;
     if !decided.held_for.is_zero() {

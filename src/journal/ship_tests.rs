@@ -127,6 +127,7 @@ fn decided(untold: Option<&Untold>) -> Decided<'_> {
         reason: None,
         by_fail_mode: untold.is_some(),
         approval: None,
+        decided_by: None,
         untold,
         policy_took: Duration::ZERO,
         held_for: Duration::ZERO,

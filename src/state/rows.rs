@@ -82,6 +82,9 @@ pub struct KeptApproval {
     /// What it is recognised by on the wire, where a hook told of it: 32 hex digits.
     #[serde(default)]
     pub twin: Option<String>,
+    /// Who decided, once somebody has.
+    #[serde(default)]
+    pub decided_by: Option<String>,
 }
 
 /// Where a kept approval stands.

@@ -51,6 +51,7 @@ fn approval(id: &str) -> KeptApproval {
         expires_at: u64::MAX,
         fingerprint: Some("0123456789abcdef0123456789abcdef".to_owned()),
         twin: Some("fedcba9876543210fedcba9876543210".to_owned()),
+        decided_by: None,
     }
 }
 

@@ -52,6 +52,10 @@ async fn an_approval_given_after_a_restart_serves_the_identical_retry_once() {
     let refused = world.refusal(&world.own(), other).await;
     assert_eq!(refused.code(), "approval_pending");
     drop(world.permit(&world.own(), POST).await);
+    assert_eq!(
+        world.records("decision").last().unwrap()["decided_by"],
+        "alice"
+    );
     let again = world.refusal(&world.own(), POST).await;
     assert_eq!(again.code(), "approval_pending", "served twice");
 }
@@ -65,6 +69,10 @@ async fn a_grant_is_kept_until_it_is_used_and_no_longer() {
     let world = restarted(world, asks(1)).await;
     let world = restarted(world, asks(1)).await;
     drop(world.permit(&world.own(), POST).await);
+    assert_eq!(
+        world.records("decision").last().unwrap()["decided_by"],
+        "alice"
+    );
     let world = restarted(world, asks(1)).await;
     let again = world.refusal(&world.own(), POST).await;
     assert_eq!(again.code(), "approval_pending", "served twice");
