@@ -4,6 +4,7 @@
 //! `Settings`; this one builds them. Nobody imports it but what starts things.
 
 mod check;
+mod database_url;
 mod identity;
 mod options;
 mod postgres;

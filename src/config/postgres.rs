@@ -7,6 +7,7 @@ use crate::net::database_tls::{Mode, NamesHost, Negotiation, Settings, Trust};
 use crate::protocols::postgres::{self, Upstream};
 
 use super::For;
+use super::database_url::{pem_file, place, query};
 use super::raw;
 use super::resolve::Resolver;
 use super::value::Wrong;
@@ -97,37 +98,19 @@ fn server(text: &str, default: SocketAddr, for_all: &Parameters) -> Result<Upstr
         .strip_prefix("postgres://")
         .or_else(|| url.strip_prefix("postgresql://"))
         .ok_or_else(wrong)?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let place = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, place)| place);
-    let (host, port) = match place.rsplit_once(':') {
-        // An IPv6 address without a port ends in a bracket.
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-        Some(_) | None => (place, 5432),
-    };
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    if bare.is_empty() || bare.contains(['/', ',', '%']) || port == 0 {
-        return Err(wrong());
-    }
+    let (host, port) = place(rest, 5_432).ok_or_else(wrong)?;
     let mut parameters = for_all.clone();
-    if let Some((_, query)) = rest.split_once('?') {
-        let query = query.split('#').next().unwrap_or_default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let read = (decoded(name), decoded(value));
-            let (Some(name), Some(value)) = read else {
-                return Err(wrong());
-            };
-            parameters.push((name, value));
-        }
+    for pair in query(rest).split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let read = (decoded(name), decoded(value));
+        let (Some(name), Some(value)) = read else {
+            return Err(wrong());
+        };
+        parameters.push((name, value));
     }
     Ok(Upstream {
         listen,
-        host: bare.to_ascii_lowercase().into(),
+        host,
         port,
         tls: tls(&parameters)?,
     })
@@ -227,14 +210,7 @@ fn tls(parameters: &Parameters) -> Result<Settings, Wrong> {
 }
 
 fn file(name: &str, path: &str) -> Result<PathBuf, Wrong> {
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(PathBuf::from(path)),
-        Err(error) => Err(Wrong::new(
-            format!("{name}={path}: {error}"),
-            "a readable PEM file",
-            "/etc/ssl/orders-db.pem",
-        )),
-    }
+    pem_file(name, path, "/etc/ssl/orders-db.pem")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::net::database_tls::{Mode, Settings as Tls, Trust};
 use crate::protocols::redis::{self, Upstream};
 
 use super::For;
+use super::database_url::{pem_file, place, query};
 use super::raw;
 use super::resolve::Resolver;
 use super::value::Wrong;
@@ -72,29 +73,12 @@ fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
         "rediss" | "valkeys" => true,
         _ => return Err(wrong()),
     };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let place = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, place)| place);
-    let (host, port) = match place.rsplit_once(':') {
-        // An IPv6 address without a port ends in a bracket.
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-        Some(_) | None => (place, 6_379),
-    };
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    if bare.is_empty() || bare.contains(['/', ',', '%']) || port == 0 {
-        return Err(wrong());
-    }
-    let query = rest.split_once('?').map_or("", |(_, query)| query);
-    let query = query.split('#').next().unwrap_or_default();
+    let (host, port) = place(rest, 6_379).ok_or_else(wrong)?;
     Ok(Upstream {
         listen,
-        host: bare.to_ascii_lowercase().into(),
+        host,
         port,
-        tls: tls(encrypted, query)?,
+        tls: tls(encrypted, query(rest))?,
     })
 }
 
@@ -145,14 +129,7 @@ fn tls(encrypted: bool, query: &str) -> Result<Tls, Wrong> {
 }
 
 fn file(name: &str, path: &str) -> Result<PathBuf, Wrong> {
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(PathBuf::from(path)),
-        Err(error) => Err(Wrong::new(
-            format!("{name}={path}: {error}"),
-            "a readable PEM file",
-            "/etc/ssl/cache.pem",
-        )),
-    }
+    pem_file(name, path, "/etc/ssl/cache.pem")
 }
 
 #[cfg(test)]
