@@ -21,7 +21,7 @@ async fn handed(settings: Settings, proof: bool) -> Result<HandedOver, PolicyErr
     };
     match client.hand_over(handoff) {
         HandingOver::Later(asked) => asked.await,
-        other => panic!("{other:?}"),
+        other @ (HandingOver::Here | HandingOver::Unproven) => panic!("{other:?}"),
     }
 }
 
