@@ -14,7 +14,6 @@ mod describe;
 #[cfg(any(test, feature = "testing"))]
 pub(in crate::protocols) mod laws;
 mod limits;
-mod outbox;
 mod reach;
 mod refuse;
 mod serve;
