@@ -53,6 +53,7 @@ pub(super) fn operation(
         server_address: Some(upstream.host.clone()),
         server_port: Some(upstream.port),
         reading: Some(reading(&asked.text)),
+        told: crate::domain::Told::AsItIs,
     };
     Box::new(Operation {
         id: clock::operation_id(started_at),
