@@ -12,7 +12,6 @@ mod cancel;
 mod conversation;
 mod describe;
 mod limits;
-mod outbox;
 mod reach;
 mod refuse;
 mod serve;

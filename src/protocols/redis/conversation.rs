@@ -235,6 +235,11 @@ impl Conversation {
         self.owed.is_empty() && self.between_replies() && self.rest.is_over()
     }
 
+    /// Whether what the client says next waits for replies to what it said.
+    pub(super) fn waits(&self) -> bool {
+        self.barriers > 0 || self.owed.len() >= OWED_MAX
+    }
+
     /// Everything that is open ends with the connection to the server.
     pub(super) fn lost(&mut self) {
         let all = self.queued.drain(..).chain(self.owed.drain(..));
@@ -294,7 +299,7 @@ impl Conversation {
                 },
             });
         }
-        if self.barriers > 0 || self.owed.len() >= OWED_MAX {
+        if self.waits() {
             return Ok(Step::More);
         }
         match self.scan.advance(input)? {

@@ -24,6 +24,7 @@ use crate::process::{Drain, clock};
 use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::{Claim, Session};
 
+use super::ahead::Ahead;
 use super::commands::Class;
 use super::conversation::{Ask, Conversation, Step};
 use super::effect::Effect;
@@ -122,6 +123,7 @@ struct Relay<'a> {
     client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     asked: Option<Asked>,
+    ahead: Ahead,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
     leaves_at: Option<Instant>,
@@ -151,6 +153,7 @@ impl<'a> Relay<'a> {
             client: tokio::io::split(client),
             server: tokio::io::split(server),
             asked: None,
+            ahead: Ahead::new(shared.ahead.clone()),
             session: None,
             leaves_at: None,
         }
@@ -196,6 +199,7 @@ impl<'a> Relay<'a> {
             let idle = self.asked.is_none() && self.talk.is_idle();
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
             let asks = self.asked.is_some();
+            let reads_client = self.reads_client();
             let turn = tokio::select! {
                 biased;
                 decision = decided(&mut self.asked) => self.decide(decision),
@@ -223,7 +227,7 @@ impl<'a> Relay<'a> {
                         Err(()) => Err(self.server_left()),
                     }
                 }
-                turn = self.from_client.read(&mut self.client.0), if self.reads_client() => {
+                turn = self.from_client.read(&mut self.client.0), if reads_client => {
                     if turn.is_err() {
                         self.left();
                     }
@@ -247,15 +251,26 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn reads_client(&self) -> bool {
-        let max = if self.asked.is_some() {
-            HELD_BYTES_MAX
-        } else {
-            CLIENT_BYTES_MAX
-        };
-        self.leaves_at.is_none()
-            && self.from_client.bytes.len() < max
-            && self.to_server.len() < WAITING_BYTES_MAX
+    /// A client need not read before it has sent all it has to say; except
+    /// behind what is held, which ends by itself.
+    fn reads_client(&mut self) -> bool {
+        if self.leaves_at.is_some() {
+            return false;
+        }
+        let has = self.from_client.bytes.len();
+        if self.asked.is_some() {
+            return has < HELD_BYTES_MAX;
+        }
+        match has.checked_sub(CLIENT_BYTES_MAX) {
+            None => {
+                self.ahead.give_back();
+                self.to_server.len() < WAITING_BYTES_MAX
+            }
+            Some(beyond) => {
+                let metrics = self.shared.gate.metrics();
+                self.talk.waits() && self.ahead.has_room(beyond, metrics)
+            }
+        }
     }
 
     /// Deals with what the client has said, up to the next question that is
