@@ -30,7 +30,9 @@ use crate::journal::Journal;
 use crate::journal::ship::Shipper;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::net::agent_tls::Acceptor;
 use crate::net::dial::Dialer;
+use crate::net::listen_at::{BindError, Listening};
 use crate::net::trust::Roots;
 use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
@@ -107,6 +109,8 @@ pub struct View {
     pub addresses: Addresses,
     /// The PostgreSQL servers that it governs, each with where it listens.
     pub postgres: Vec<postgres::Upstream>,
+    /// How their agents are served TLS.
+    pub postgres_tls: Option<net::agent_tls::Settings>,
     /// The same of Redis.
     pub redis: Vec<redis::Upstream>,
     /// One line: who judges, and from where.
@@ -190,8 +194,8 @@ struct Sockets {
     agent: Option<net::listen::Bound>,
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
-    postgres: Vec<(net::listen::Bound, postgres::Server)>,
-    redis: Vec<(net::listen::Bound, redis::Server)>,
+    postgres: Vec<(Listening, postgres::Server)>,
+    redis: Vec<(Listening, redis::Server)>,
 }
 
 /// Loads what `mode` names, to see whether it loads. Describes it in one line.
@@ -265,7 +269,11 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let redis = sockets.redis.iter();
     let redis: Vec<_> = redis.map(|(_, server)| server.upstream().clone()).collect();
     let mut own = addresses.own();
-    own.extend(governed.iter().map(|upstream| upstream.listen));
+    own.extend(
+        governed
+            .iter()
+            .filter_map(|upstream| upstream.listen.address()),
+    );
     own.extend(redis.iter().map(|upstream| upstream.listen));
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
@@ -279,11 +287,20 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         agent_token: Some(agent_token.clone()),
     });
     let databases = databases(&config.upstream, own);
+    let postgres_tls = config.postgres.agent_tls.clone();
+    let acceptor = postgres_tls
+        .as_ref()
+        .map(|settings| Acceptor::new(settings, &mint, Some(postgres::ALPN)))
+        .transpose()
+        .map_err(|error| {
+            StartError::trust(format!("TLS to agents: {error} (postgres.agent_sslcert)"))
+        })?;
     let relay = (!config.postgres.upstreams.is_empty()).then(|| {
         PostgresRelay::new(postgres::Parts {
             settings: config.postgres,
             gate: gate.clone(),
             dialer: databases.clone(),
+            acceptor,
             workers: workers.clone(),
         })
     });
@@ -324,6 +341,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             gate,
             addresses,
             postgres: governed,
+            postgres_tls,
             redis,
             policy,
             fail_mode: match config.gate.fail_mode {
@@ -397,13 +415,14 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
 fn postgres_listeners(
     settings: &postgres::Settings,
     roots: &Roots,
-) -> Result<Vec<(net::listen::Bound, postgres::Server)>, StartError> {
+) -> Result<Vec<(Listening, postgres::Server)>, StartError> {
     let bind = |upstream: &postgres::Upstream| {
-        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+        let bound = Listening::bind(&upstream.listen, settings.socket_mode);
+        let bound = bound.map_err(|error| StartError::Listen {
             flag: "--pg",
             error,
         })?;
-        let listen = bound.address();
+        let listen = bound.at();
         let upstream = upstream.clone();
         let (host, port) = (upstream.host.clone(), upstream.port);
         let server = postgres::Server::new(postgres::Upstream { listen, ..upstream }, roots);
@@ -421,11 +440,11 @@ fn postgres_listeners(
 fn redis_listeners(
     settings: &redis::Settings,
     roots: &Roots,
-) -> Result<Vec<(net::listen::Bound, redis::Server)>, StartError> {
+) -> Result<Vec<(Listening, redis::Server)>, StartError> {
     let bind = |upstream: &redis::Upstream| {
         let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
             flag: "--redis",
-            error,
+            error: BindError::Address(error),
         })?;
         let listen = bound.address();
         let upstream = upstream.clone();
@@ -434,7 +453,7 @@ fn redis_listeners(
         let server = server.map_err(|error| {
             StartError::trust(format!("TLS to Redis at {host}:{port}: {error} (--redis)"))
         })?;
-        Ok((bound, server))
+        Ok((Listening::Tcp(bound), server))
     };
     settings.upstreams.iter().map(bind).collect()
 }
@@ -454,9 +473,14 @@ fn databases(upstream: &UpstreamConfig, own: Vec<SocketAddr>) -> Dialer {
 fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Bound>, StartError> {
     match at {
         Listener::Off => Ok(None),
-        Listener::At(address) => net::listen::bind(address)
-            .map(Some)
-            .map_err(|error| StartError::Listen { flag, error }),
+        Listener::At(address) => {
+            net::listen::bind(address)
+                .map(Some)
+                .map_err(|error| StartError::Listen {
+                    flag,
+                    error: BindError::Address(error),
+                })
+        }
     }
 }
 

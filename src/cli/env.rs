@@ -6,7 +6,7 @@ use crate::config::{self, Flags, For, Listener, Source};
 use crate::redact::Secret;
 
 use super::env_text;
-use super::environment::{Environment, databases};
+use super::environment::{Environment, databases, leg};
 use super::{Streams, exit, report};
 
 /// Which sidecar.
@@ -82,7 +82,11 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
     let environment = Environment {
         http: address(config.listen.http),
         agent: address(config.listen.agent),
-        databases: databases(&config.postgres.upstreams, &config.redis.upstreams),
+        databases: databases(
+            &config.postgres.upstreams,
+            leg(config.postgres.agent_tls.as_ref()),
+            &config.redis.upstreams,
+        ),
         token,
         state_dir: config.state_dir,
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::net::client_socket::ClientSocket;
-use crate::net::listen::Bound;
+use crate::net::listen_at::Listening;
 use crate::process::Drain;
 use crate::protocols::accept::Accepting;
 
@@ -13,7 +13,7 @@ impl RedisRelay {
     /// Serves `server` on its listener until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Bound, server: Server, drain: Drain) {
+    pub async fn run(self, listener: Listening, server: Server, drain: Drain) {
         let Self { shared } = self;
         let server = Arc::new(server);
         let (of_session, mut begun) = (drain.clone(), drain);
