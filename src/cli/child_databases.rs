@@ -350,7 +350,7 @@ fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
         .map(|(name, value)| format!("{name}={}", on_leg(leg, name, value)))
         .collect();
     let says = |name: &&str| parameters.iter().any(|(known, _)| known == name);
-    if leg == Leg::Encrypted && !["sslmode", "ssl"].iter().any(|name| says(name)) {
+    if leg == Leg::Encrypted && !["sslmode", "ssl"].iter().any(says) {
         kept.push("sslmode=require".to_owned());
     }
     let query = if kept.is_empty() {
