@@ -4,6 +4,10 @@
 //! port 0, so production wiring is what is tested.
 
 mod apis;
+pub mod child_databases;
+pub mod child_env;
+pub mod env_text;
+pub mod environment;
 mod error;
 mod judge;
 mod state;
@@ -46,9 +50,11 @@ use crate::session::{Registry, Run, RunKey};
 use crate::state::{Change, Restored, Store};
 
 use apis::Apis;
+use environment::Environment;
 pub use error::StartError;
 use judge::Judge;
 pub use judge::prove;
+pub use state::AGENT_TOKEN;
 use state::{StateFiles, Tokens};
 pub use trust::{BUNDLE, CA, JAVA_STORE};
 
@@ -195,7 +201,7 @@ struct Sockets {
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(Listening, postgres::Server)>,
-    redis: Vec<(Listening, redis::Server)>,
+    redis: Vec<(net::listen::Bound, redis::Server)>,
 }
 
 /// Loads what `mode` names, to see whether it loads. Describes it in one line.
@@ -223,8 +229,13 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let (roots, tls) = trust::upstreams(&config.upstream)?;
     let (sockets, addresses) = listen(&config, &roots)?;
     judge::is_another(&config.policy, &addresses.own())?;
-    let mint = trust::mint(&config.state_dir, purpose)?;
+    state::create_folder(&config.ca_dir)?;
+    let mint = trust::mint(&config.ca_dir, purpose)?;
     trust::publish(&config.state_dir, &roots, &mint)?;
+    if let Some(folder) = &config.share_dir {
+        state::create_shared(folder)?;
+        trust::publish(folder, &roots, &mint)?;
+    }
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
     journal.count_in(metrics.clone());
     let judge = Judge::new(&config.policy, &tls, &metrics).await?;
@@ -260,6 +271,9 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         operator: Token::for_operator(),
     };
     let state = StateFiles::write(&config.state_dir, addresses.operator, &tokens)?;
+    if let Some(folder) = &config.share_dir {
+        state::share_token(folder, &tokens.agent)?;
+    }
     let agent_token = Secret::new(tokens.agent.expose());
     let governed: Vec<_> = sockets
         .postgres
@@ -318,7 +332,19 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         draining: draining.clone(),
         metrics: metrics.clone(),
     });
+    let environment = Environment {
+        http: addresses.http,
+        agent: addresses.agent,
+        databases: environment::databases(
+            &governed,
+            environment::leg(postgres_tls.as_ref()),
+            &redis,
+        ),
+        token: agent_token.clone(),
+        state_dir: config.state_dir.clone(),
+    };
     let apis = Apis {
+        environment,
         gate: &gate,
         addresses: &addresses,
         state_dir: &config.state_dir,
@@ -331,8 +357,8 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             proxy,
             postgres: relay,
             redis: redis_relay,
-            agent: apis.agent(tokens.agent),
             operator: apis.operator(tokens.operator, judge),
+            agent: apis.agent(tokens.agent),
             health,
             metrics,
         },
@@ -440,7 +466,7 @@ fn postgres_listeners(
 fn redis_listeners(
     settings: &redis::Settings,
     roots: &Roots,
-) -> Result<Vec<(Listening, redis::Server)>, StartError> {
+) -> Result<Vec<(net::listen::Bound, redis::Server)>, StartError> {
     let bind = |upstream: &redis::Upstream| {
         let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
             flag: "--redis",
@@ -453,7 +479,7 @@ fn redis_listeners(
         let server = server.map_err(|error| {
             StartError::trust(format!("TLS to Redis at {host}:{port}: {error} (--redis)"))
         })?;
-        Ok((Listening::Tcp(bound), server))
+        Ok((bound, server))
     };
     settings.upstreams.iter().map(bind).collect()
 }
