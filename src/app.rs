@@ -43,6 +43,7 @@ use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
 use crate::protocols::http::{self, HttpProxy};
+use crate::protocols::mysql::{self, MysqlRelay};
 use crate::protocols::postgres::{self, PostgresRelay};
 use crate::protocols::redis::{self, RedisRelay};
 use crate::redact::Secret;
@@ -117,6 +118,8 @@ pub struct View {
     pub postgres: Vec<postgres::Upstream>,
     /// How their agents are served TLS.
     pub postgres_tls: Option<net::agent_tls::Settings>,
+    /// The same of MySQL.
+    pub mysql: Vec<mysql::Upstream>,
     /// The same of Redis.
     pub redis: Vec<redis::Upstream>,
     /// One line: who judges, and from where.
@@ -187,6 +190,7 @@ struct Serving {
     sockets: Sockets,
     proxy: HttpProxy,
     postgres: Option<PostgresRelay>,
+    mysql: Option<MysqlRelay>,
     redis: Option<RedisRelay>,
     agent: Router,
     operator: Router,
@@ -201,6 +205,7 @@ struct Sockets {
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(Listening, postgres::Server)>,
+    mysql: Vec<(net::listen::Bound, mysql::Server)>,
     redis: Vec<(net::listen::Bound, redis::Server)>,
 }
 
@@ -280,6 +285,8 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         .iter()
         .map(|(_, server)| server.upstream().clone())
         .collect();
+    let mysql = sockets.mysql.iter();
+    let mysql: Vec<_> = mysql.map(|(_, server)| server.upstream().clone()).collect();
     let redis = sockets.redis.iter();
     let redis: Vec<_> = redis.map(|(_, server)| server.upstream().clone()).collect();
     let mut own = addresses.own();
@@ -288,6 +295,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             .iter()
             .filter_map(|upstream| upstream.listen.address()),
     );
+    own.extend(mysql.iter().map(|upstream| upstream.listen));
     own.extend(redis.iter().map(|upstream| upstream.listen));
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
@@ -315,6 +323,14 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             gate: gate.clone(),
             dialer: databases.clone(),
             acceptor,
+            workers: workers.clone(),
+        })
+    });
+    let mysql_relay = (!config.mysql.upstreams.is_empty()).then(|| {
+        MysqlRelay::new(mysql::Parts {
+            settings: config.mysql,
+            gate: gate.clone(),
+            dialer: databases.clone(),
             workers: workers.clone(),
         })
     });
@@ -356,6 +372,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             sockets,
             proxy,
             postgres: relay,
+            mysql: mysql_relay,
             redis: redis_relay,
             operator: apis.operator(tokens.operator, judge),
             agent: apis.agent(tokens.agent),
@@ -368,6 +385,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             addresses,
             postgres: governed,
             postgres_tls,
+            mysql,
             redis,
             policy,
             fail_mode: match config.gate.fail_mode {
@@ -425,6 +443,7 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
         operator: listener("--operator-listen", listen.operator)?,
         health: listener("--health-listen", listen.health)?,
         postgres: postgres_listeners(&config.postgres, roots)?,
+        mysql: mysql_listeners(&config.mysql, roots)?,
         redis: redis_listeners(&config.redis, roots)?,
     };
     let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
@@ -456,6 +475,28 @@ fn postgres_listeners(
             StartError::trust(format!(
                 "TLS to PostgreSQL at {host}:{port}: {error} (--pg)"
             ))
+        })?;
+        Ok((bound, server))
+    };
+    settings.upstreams.iter().map(bind).collect()
+}
+
+/// The same for MySQL.
+fn mysql_listeners(
+    settings: &mysql::Settings,
+    roots: &Roots,
+) -> Result<Vec<(net::listen::Bound, mysql::Server)>, StartError> {
+    let bind = |upstream: &mysql::Upstream| {
+        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+            flag: "--mysql",
+            error,
+        })?;
+        let listen = bound.address();
+        let upstream = upstream.clone();
+        let (host, port) = (upstream.host.clone(), upstream.port);
+        let server = mysql::Server::new(mysql::Upstream { listen, ..upstream }, roots);
+        let server = server.map_err(|error| {
+            StartError::trust(format!("TLS to MySQL at {host}:{port}: {error} (--mysql)"))
         })?;
         Ok((bound, server))
     };
@@ -558,6 +599,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         sockets,
         proxy,
         postgres,
+        mysql,
         redis,
         agent,
         operator,
@@ -586,6 +628,14 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
             Some(spawn_named("postgres-relay", relay))
         })
         .collect();
+    let mysql: Vec<_> = sockets
+        .mysql
+        .into_iter()
+        .filter_map(|(socket, server)| {
+            let relay = mysql.clone()?.run(socket, server, stopping.clone());
+            Some(spawn_named("mysql-relay", relay))
+        })
+        .collect();
     let redis: Vec<_> = sockets
         .redis
         .into_iter()
@@ -607,6 +657,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .into_iter()
         .flatten()
         .chain(postgres)
+        .chain(mysql)
         .chain(redis)
         .collect()
 }
