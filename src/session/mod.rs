@@ -15,7 +15,7 @@ use crate::domain::{Attribution, Context, Reason};
 pub use activity::Activity;
 pub use claim::Claim;
 pub use latch::Latch;
-pub use registry::{Limit, Registry, RunKey, Settings};
+pub use registry::{Limit, Registry, RunKey, Settings, Signs};
 pub use run::Run;
 pub use untold::{OnItsWay, Untold};
 
