@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -57,6 +57,7 @@ import server  # noqa: E402  (it lies in this folder)
 from client import Client, WireFailed  # noqa: E402
 from server import as_server, found, found_or_fail  # noqa: E402
 
+# By program; a peer's is called as the peer is.
 PACKAGES = {
     "pgbouncer": "pgbouncer",
     "haproxy": "haproxy",
@@ -133,10 +134,10 @@ class Peer:
 class PgBench(Bench):
     """A bench, and the server that its peers lead to."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Iterable[str]) -> None:
         super().__init__()
         for program, package in PACKAGES.items():
-            if found(program) is None:
+            if program in {"pgbench", *peers} and found(program) is None:
                 apt_install([package])
         self.server_port = self.port()
         self.start_server()
@@ -582,7 +583,7 @@ def main() -> int:
     allow_many_files()
     bench = None
     try:
-        bench = PgBench()
+        bench = PgBench(options.peers)
         report = rounded(run(bench, options))
     except (Failed, WireFailed) as error:
         note(f"FAILED: {error}")

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp};
+use crate::domain::{
+    Action, Capture, Captured, DatabaseCall, JsonText, Operation, OperationId, Timestamp,
+};
 use crate::process::clock;
 use crate::session::Session;
 
@@ -191,6 +193,7 @@ impl Described {
     /// The operation that it is.
     pub(super) fn operation(
         self,
+        id: OperationId,
         upstream: &Upstream,
         database: Option<u32>,
         session: &Session,
@@ -211,7 +214,7 @@ impl Described {
             reading: Some(self.reading),
         };
         Box::new(Operation {
-            id: clock::operation_id(started_at),
+            id,
             trace: clock::trace_id(),
             span: clock::span_id(),
             parent: None,

@@ -5,9 +5,9 @@
 //! messages and invalidations still reach the client, and the client is
 //! watched for leaving. Nothing it says is acted on until the decision is made.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::Refusal;
-use crate::gate::{Decision, Held, Permit, Refused, Terms};
+use crate::gate::{Decision, Held, InLine, Now, Permit, Refused, Terms};
+use crate::journal;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
@@ -100,12 +101,37 @@ fn refused_at_once(shared: &Shared) -> Option<Bytes> {
     }))
 }
 
-/// A question under way.
-struct Asked {
-    decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
+/// A command that is not decided, or whose decision is not written yet.
+struct Asked<'a> {
+    awaited: Awaited<'a>,
     held: Held<Bytes>,
+    bytes: usize,
     effect: Effect,
     unseen_script: bool,
+    stands_alone: bool,
+}
+
+impl Asked<'_> {
+    /// Whether what follows can be looked at before this is decided.
+    fn lets_go_on(&self) -> bool {
+        self.stands_alone && !self.awaited.is_later()
+    }
+}
+
+/// What has to come before a command may leave.
+enum Awaited<'a> {
+    /// The write that takes its record, and those of what came with it.
+    InLine(InLine<'a>),
+    /// It is refused, in its turn.
+    Refused(Refused),
+    /// Policy, or a person.
+    Later(Pin<Box<dyn Future<Output = Decision> + Send + 'a>>),
+}
+
+impl Awaited<'_> {
+    fn is_later(&self) -> bool {
+        matches!(self, Self::Later(_))
+    }
 }
 
 type ToServer = MaybeTls<TcpStream>;
@@ -121,7 +147,13 @@ struct Relay<'a> {
     to_server: Outbox,
     client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
-    asked: Option<Asked>,
+    /// In order. What follows one that waits for policy or a person is not
+    /// looked at.
+    asked: VecDeque<Asked<'a>>,
+    /// Bytes of those.
+    asked_bytes: usize,
+    /// Others have had their turn to put records in line.
+    had_turn: bool,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
     leaves_at: Option<Instant>,
@@ -150,7 +182,9 @@ impl<'a> Relay<'a> {
             to_server: Outbox::of(&server),
             client: tokio::io::split(client),
             server: tokio::io::split(server),
-            asked: None,
+            asked: VecDeque::new(),
+            asked_bytes: 0,
+            had_turn: false,
             session: None,
             leaves_at: None,
         }
@@ -159,7 +193,7 @@ impl<'a> Relay<'a> {
     async fn run(mut self, drain: Drain) {
         let ended = self.relay(drain).await;
         // What the client no longer waits for is abandoned, not answered.
-        self.asked = None;
+        self.asked.clear();
         match ended {
             Ended::Wire(wrong) => {
                 tracing::warn!(host = %self.upstream.host, "a connection to Redis ended: {wrong}");
@@ -190,15 +224,16 @@ impl<'a> Relay<'a> {
             }
             let leaves_at = self.leaves_at.unwrap_or_else(Instant::now);
             let leaves = self.leaves_at.is_some();
-            if leaves && !self.to_server.has_work() && self.talk.is_idle() && self.asked.is_none() {
+            if leaves && !self.to_server.has_work() && self.talk.is_idle() && self.asked.is_empty()
+            {
                 return Ended::Gone("the client left");
             }
-            let idle = self.asked.is_none() && self.talk.is_idle();
+            let idle = self.asked.is_empty() && self.talk.is_idle();
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
-            let asks = self.asked.is_some();
+            let asks = self.waits();
             let turn = tokio::select! {
                 biased;
-                decision = decided(&mut self.asked) => self.decide(decision),
+                decision = decided(&mut self.asked, &mut self.had_turn) => self.decide(decision),
                 turn = self.from_server.read(&mut self.server.0), if to_client_takes => {
                     match turn {
                         Ok(()) => self.answered(),
@@ -224,17 +259,14 @@ impl<'a> Relay<'a> {
                     }
                 }
                 turn = self.from_client.read(&mut self.client.0), if self.reads_client() => {
-                    if turn.is_err() {
-                        self.left();
+                    match turn {
+                        Ok(()) => Ok(()),
+                        Err(()) => self.left(),
                     }
-                    Ok(())
                 }
                 // Commands are left that had their turn.
                 () = std::future::ready(()), if more => Ok(()),
-                () = self.watch.hung_up(), if asks => {
-                    self.left();
-                    Ok(())
-                }
+                () = self.watch.hung_up(), if asks => self.left(),
                 changed = halts.changed() => self.halted(changed),
                 () = tokio::time::sleep_until(leaves_at), if leaves => {
                     Err(Ended::Gone("the client left"))
@@ -248,7 +280,7 @@ impl<'a> Relay<'a> {
     }
 
     fn reads_client(&self) -> bool {
-        let max = if self.asked.is_some() {
+        let max = if self.waits() {
             HELD_BYTES_MAX
         } else {
             CLIENT_BYTES_MAX
@@ -258,12 +290,26 @@ impl<'a> Relay<'a> {
             && self.to_server.len() < WAITING_BYTES_MAX
     }
 
+    /// Whether policy or a person is waited for.
+    fn waits(&self) -> bool {
+        let last = self.asked.back();
+        last.is_some_and(|asked| asked.awaited.is_later())
+    }
+
     /// Deals with what the client has said, up to the next question that is
     /// not answered at once. Whether there may be more to deal with now.
     fn advance(&mut self) -> Result<bool, Ended> {
         let mut turns = TURN_COMMANDS_MAX;
-        while self.asked.is_none() && self.to_server.len() < WAITING_BYTES_MAX {
-            match self.talk.client(&mut self.from_client.bytes) {
+        while self.to_server.len().saturating_add(self.asked_bytes) < WAITING_BYTES_MAX {
+            let input = &mut self.from_client.bytes;
+            let step = match self.asked.back() {
+                None => self.talk.client(input),
+                Some(last) if self.asked.len() < TURN_COMMANDS_MAX && last.lets_go_on() => {
+                    self.talk.client_ahead(input, self.asked.len())
+                }
+                Some(_) => return Ok(false),
+            };
+            match step {
                 Step::More => return Ok(false),
                 Step::Drop => {}
                 Step::Pass(bytes, passage) => {
@@ -277,79 +323,111 @@ impl<'a> Relay<'a> {
                     self.poison(Poison::unasked(event, why));
                 }
                 Step::Instead(poison) => self.poison(*poison),
-                Step::Ask(ask) => self.ask(*ask)?,
+                Step::Ask(ask) => self.ask(*ask),
             }
             turns = turns.saturating_sub(1);
             if turns == 0 {
-                return Ok(true);
+                return Ok(self.asked.is_empty());
             }
         }
         Ok(false)
     }
 
-    fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
+    fn ask(&mut self, ask: Ask) {
         let now = clock::now();
         let claim = Claim {
             database_hint: self.talk.claims(),
             ..Claim::default()
         };
-        let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
-            let refused = Refused {
-                refusal: Refusal::Unattributed,
-                event: clock::operation_id(now),
-                policy: None,
-                ruling: None,
-            };
-            self.poison(Poison::of(&refused));
-            return Ok(());
-        };
-        self.session = Some(session.clone());
         let Ask {
             described,
             database,
             bytes,
             effect,
+            stands_alone,
         } = ask;
         let unseen_script = described.unseen_script;
         let terms = terms(described.class, self.shared.settings.hold_within);
-        let operation = described.operation(self.upstream, database, &session, now);
-        let held = Held::new(operation.id, bytes);
-        let gate = self.shared.gate.clone();
-        let mut decision: Pin<Box<dyn Future<Output = Decision> + Send>> =
-            Box::pin(async move { gate.admit(operation, session, &terms).await });
-        // A local policy has answered by now, and the next command can be
-        // judged at once: nobody needs to be woken for it.
-        let now = decision
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
-        let asked = Asked {
-            decision,
+        let gate = &self.shared.gate;
+        let id = clock::operation_id(now);
+        let length = bytes.len();
+        let held = Held::new(id, bytes);
+        let awaited = match gate.registry().attribute(&claim, now) {
+            Some(session) => {
+                let operation = described.operation(id, self.upstream, database, &session, now);
+                // All threads count who has it, so it is taken anew only where it changed.
+                if self
+                    .session
+                    .as_ref()
+                    .is_none_or(|known| !known.is(&session))
+                {
+                    self.session = Some(session.clone());
+                }
+                match gate.admit_now(operation, session, &terms) {
+                    Now::InLine(line) => Awaited::InLine(line),
+                    Now::Refused(refused) => Awaited::Refused(refused),
+                    Now::Later(undecided) => Awaited::Later(Box::pin(async move {
+                        gate.admit_later(undecided, &terms).await
+                    })),
+                }
+            }
+            None => Awaited::Refused(Refused {
+                refusal: Refusal::Unattributed,
+                event: id,
+                policy: None,
+                ruling: None,
+            }),
+        };
+        self.asked_bytes = self.asked_bytes.saturating_add(length);
+        self.asked.push_back(Asked {
+            awaited,
             held,
+            bytes: length,
             effect,
             unseen_script,
+            stands_alone,
+        });
+    }
+
+    /// What is first in line is decided. With the write that took its record
+    /// went those of all behind it that wait for nothing else.
+    fn decide(&mut self, first: Option<Decision>) -> Result<(), Ended> {
+        self.had_turn = false;
+        if let Some(decision) = first {
+            self.next_decided(decision)?;
+        }
+        while let Some(asked) = self.asked.pop_front_if(|asked| !asked.awaited.is_later()) {
+            self.asked_bytes = self.asked_bytes.saturating_sub(asked.bytes);
+            let decision = match asked.awaited {
+                Awaited::InLine(line) => line.settle(),
+                Awaited::Refused(refused) => Decision::Refuse(refused),
+                Awaited::Later(_) => return Ok(()),
+            };
+            self.follow(asked.held, asked.effect, asked.unseen_script, decision)?;
+        }
+        Ok(())
+    }
+
+    fn next_decided(&mut self, decision: Decision) -> Result<(), Ended> {
+        let Some(asked) = self.asked.pop_front() else {
+            return Ok(());
         };
-        match now {
-            Poll::Ready(decision) => self.follow(asked, decision),
-            Poll::Pending => {
-                self.asked = Some(asked);
-                Ok(())
-            }
-        }
+        self.asked_bytes = self.asked_bytes.saturating_sub(asked.bytes);
+        self.follow(asked.held, asked.effect, asked.unseen_script, decision)
     }
 
-    fn decide(&mut self, decision: Decision) -> Result<(), Ended> {
-        match self.asked.take() {
-            Some(asked) => self.follow(asked, decision),
-            None => Ok(()),
-        }
-    }
-
-    fn follow(&mut self, asked: Asked, decision: Decision) -> Result<(), Ended> {
+    fn follow(
+        &mut self,
+        held: Held<Bytes>,
+        effect: Effect,
+        unseen_script: bool,
+        decision: Decision,
+    ) -> Result<(), Ended> {
         match decision {
-            Decision::Proceed(permit) => self.proceed(asked.held, asked.effect, permit),
+            Decision::Proceed(permit) => self.proceed(held, effect, permit),
             Decision::Refuse(refused) => {
                 let by_policy = matches!(refused.refusal, Refusal::Blocked(_));
-                self.poison(match asked.unseen_script && by_policy {
+                self.poison(match unseen_script && by_policy {
                     true => Poison::unseen_script(&refused),
                     false => Poison::of(&refused),
                 });
@@ -379,12 +457,17 @@ impl<'a> Relay<'a> {
     }
 
     /// The client says no more. What it asked is still answered, for a while.
-    fn left(&mut self) {
+    fn left(&mut self) -> Result<(), Ended> {
+        // What is decided is done: only its record was waited for.
+        self.decide(None)?;
         // What it said behind what is given up is given up, too.
-        self.talk.closing |= self.asked.take().is_some();
+        self.talk.closing |= !self.asked.is_empty();
+        self.asked.clear();
+        self.asked_bytes = 0;
         let now = Instant::now();
         let at = now.checked_add(LEAVES_WITHIN).unwrap_or(now);
         self.leaves_at.get_or_insert(at);
+        Ok(())
     }
 
     fn answered(&mut self) -> Result<(), Ended> {
@@ -436,9 +519,16 @@ fn terms(class: Class, hold_within: Duration) -> Terms {
     }
 }
 
-async fn decided(asked: &mut Option<Asked>) -> Decision {
-    match asked {
-        Some(asked) => asked.decision.as_mut().await,
+/// The decision that is first in line. `None`: it is made, and its record may
+/// be written now.
+async fn decided(asked: &mut VecDeque<Asked<'_>>, had_turn: &mut bool) -> Option<Decision> {
+    match asked.front_mut().map(|asked| &mut asked.awaited) {
+        Some(Awaited::Later(decision)) => Some(decision.as_mut().await),
+        Some(Awaited::InLine(_)) if !std::mem::replace(had_turn, true) => {
+            journal::one_turn().await;
+            None
+        }
+        Some(Awaited::InLine(_) | Awaited::Refused(_)) => None,
         None => std::future::pending().await,
     }
 }
