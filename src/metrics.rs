@@ -113,16 +113,19 @@ pub enum LimitHit {
     TooLarge,
     /// Requests of SDKs, a second.
     Requests,
+    /// Commands sent ahead of reading replies.
+    Pipelined,
 }
 
 impl LimitHit {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Holds,
         Self::Reports,
         Self::Connections,
         Self::Sessions,
         Self::TooLarge,
         Self::Requests,
+        Self::Pipelined,
     ];
 
     fn as_str(self) -> &'static str {
@@ -133,6 +136,7 @@ impl LimitHit {
             Self::Sessions => "sessions",
             Self::TooLarge => "too_large",
             Self::Requests => "requests",
+            Self::Pipelined => "pipelined",
         }
     }
 }

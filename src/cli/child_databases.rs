@@ -9,9 +9,11 @@ use std::net::SocketAddr;
 
 use super::child_env::{Change, reachable, value_of};
 
-/// A PostgreSQL server that is governed, and where.
+/// A server that is governed, and where.
 #[derive(Clone, Debug)]
 pub struct Database {
+    /// What it speaks.
+    pub system: System,
     /// Where the sidecar listens for it.
     pub listen: SocketAddr,
     /// Its host, as configured.
@@ -20,19 +22,100 @@ pub struct Database {
     pub port: u16,
 }
 
-/// Schemes of PostgreSQL URLs, `jdbc:` in front and `+driver` behind left out.
-const SCHEMES: [&str; 5] = ["postgres", "postgresql", "pgsql", "psql", "postgis"];
+/// What a server speaks, and so how variables name one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis and Valkey.
+    Redis,
+}
 
-/// Variables that name a host and its port in two.
-const PAIRS: [(&str, &str); 5] = [
-    ("POSTGRES_HOST", "POSTGRES_PORT"),
-    ("POSTGRESQL_HOST", "POSTGRESQL_PORT"),
-    ("PG_HOST", "PG_PORT"),
-    ("DB_HOST", "DB_PORT"),
-    ("DATABASE_HOST", "DATABASE_PORT"),
-];
+impl System {
+    const ALL: [Self; 2] = [Self::Postgres, Self::Redis];
 
-/// What a client would prove or demand about the server's TLS: the sidecar does that, by its own settings.
+    /// Schemes of its URLs, `jdbc:` in front and `+driver` behind left out, and what each is called without TLS.
+    fn schemes(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Postgres => &[
+                ("postgres", "postgres"),
+                ("postgresql", "postgresql"),
+                ("pgsql", "pgsql"),
+                ("psql", "psql"),
+                ("postgis", "postgis"),
+            ],
+            Self::Redis => &[
+                ("redis", "redis"),
+                ("rediss", "redis"),
+                ("valkey", "valkey"),
+                ("valkeys", "valkey"),
+            ],
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+            Self::Redis => 6379,
+        }
+    }
+
+    /// Variables that name a host and its port in two.
+    fn pairs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Postgres => &[
+                ("POSTGRES_HOST", "POSTGRES_PORT"),
+                ("POSTGRESQL_HOST", "POSTGRESQL_PORT"),
+                ("PG_HOST", "PG_PORT"),
+                ("DB_HOST", "DB_PORT"),
+                ("DATABASE_HOST", "DATABASE_PORT"),
+            ],
+            Self::Redis => &[
+                ("REDIS_HOST", "REDIS_PORT"),
+                ("REDISHOST", "REDISPORT"),
+                ("VALKEY_HOST", "VALKEY_PORT"),
+                ("CACHE_HOST", "CACHE_PORT"),
+            ],
+        }
+    }
+
+    /// Variables that name host and port in one.
+    fn places(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &[],
+            Self::Redis => &["REDIS_ADDR", "REDIS_ADDRESS", "VALKEY_ADDR"],
+        }
+    }
+
+    /// Variables that ask for TLS to what the others name.
+    fn asks_for_tls(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &[],
+            Self::Redis => &["REDIS_SSL", "REDIS_TLS", "REDIS_USE_SSL", "REDIS_USE_TLS"],
+        }
+    }
+
+    /// Parameters of a URL by which a client would prove or demand something about the server's TLS: the sidecar
+    /// does that, by its own settings.
+    fn about_tls(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &ABOUT_TLS,
+            Self::Redis => &[
+                "ssl",
+                "ssl_ca_certs",
+                "ssl_ca_data",
+                "ssl_ca_path",
+                "ssl_cert_reqs",
+                "ssl_certfile",
+                "ssl_check_hostname",
+                "ssl_keyfile",
+                "ssl_password",
+            ],
+        }
+    }
+}
+
+/// What PostgreSQL's own clients would prove or demand; see [`System::about_tls`].
 const ABOUT_TLS: [&str; 9] = [
     "hostaddr",
     "requiressl",
@@ -44,8 +127,6 @@ const ABOUT_TLS: [&str; 9] = [
     "sslpassword",
     "sslrootcert",
 ];
-
-const PORT: u16 = 5432;
 
 /// The changes that send a child to the relays of `databases`.
 pub(super) fn changes(parent: &[(OsString, OsString)], databases: &[Database]) -> Vec<Change> {
@@ -62,32 +143,83 @@ pub(super) fn changes(parent: &[(OsString, OsString)], databases: &[Database]) -
             });
         }
     }
-    for (host, port) in PAIRS {
+    for system in System::ALL {
+        in_parts(system, parent, databases, &mut changes);
+    }
+    if databases.iter().any(|one| one.system == System::Postgres) {
+        of_libpq(parent, databases, &mut changes);
+    }
+    of_redis(parent, databases, &mut changes);
+    changes
+}
+
+/// Variables that are no URLs.
+fn in_parts(
+    system: System,
+    parent: &[(OsString, OsString)],
+    databases: &[Database],
+    changes: &mut Vec<Change>,
+) {
+    let before = changes.len();
+    for (host, port) in system.pairs() {
         let said = (text_of(parent, host), text_of(parent, port));
         // Without a variable for the port, nobody would look for ours.
         if let (Some(at), Some(number)) = said
-            && let Some(listen) = listener(at, number.parse().ok(), databases)
+            && let Some(listen) = listener(system, at, number.parse().ok(), databases)
         {
-            set(&mut changes, host, &listen.ip().to_string());
-            set(&mut changes, port, &listen.port().to_string());
+            set(changes, host, &listen.ip().to_string());
+            set(changes, port, &listen.port().to_string());
         }
     }
-    of_libpq(parent, databases, &mut changes);
-    changes
+    for name in system.places() {
+        if let Some(place) = text_of(parent, name)
+            && let Some((host, port)) = host_and_port(system, place, &[])
+            && let Some(listen) = listener(system, host, Some(port), databases)
+        {
+            set(changes, name, &listen.to_string());
+        }
+    }
+    if changes.len() > before {
+        for name in system.asks_for_tls() {
+            if text_of(parent, name).is_some() {
+                set(changes, name, "false");
+            }
+        }
+    }
+}
+
+/// `REDIS_URL`, where nothing says which server is meant: the first, then.
+fn of_redis(parent: &[(OsString, OsString)], databases: &[Database], changes: &mut Vec<Change>) {
+    let system = System::Redis;
+    let pairs = system.pairs().iter().map(|(host, _)| host);
+    let mut names = pairs.chain(system.places()).chain(&["REDIS_URL"]);
+    if names.any(|name| value_of(parent, name).is_some()) {
+        return;
+    }
+    let mut all = databases.iter();
+    if let Some(first) = all.find(|database| database.system == system) {
+        let url = format!("redis://{}", reachable(first.listen));
+        set(changes, "REDIS_URL", &url);
+    }
 }
 
 /// The variables that PostgreSQL's own clients read, and many others.
 fn of_libpq(parent: &[(OsString, OsString)], databases: &[Database], changes: &mut Vec<Change>) {
+    let system = System::Postgres;
     let listen = match text_of(parent, "PGHOST") {
         Some(host) => {
-            let port = text_of(parent, "PGPORT").map_or(Some(PORT), |port| port.parse().ok());
-            listener(host, port, databases)
+            let port = text_of(parent, "PGPORT");
+            let port = port.map_or(Some(system.port()), |port| port.parse().ok());
+            listener(system, host, port, databases)
         }
         // Nothing says where else: the first server is the one that is meant.
-        None => match (text_of(parent, "PGSERVICE"), databases.first()) {
-            (None, Some(first)) => Some(reachable(first.listen)),
-            (Some(_), _) | (None, None) => None,
-        },
+        None => {
+            let first = databases.iter().find(|database| database.system == system);
+            let elsewhere = text_of(parent, "PGSERVICE").is_some();
+            first
+                .filter(|_| !elsewhere)
+                .map(|first| reachable(first.listen))
+        }
     };
     let Some(listen) = listen else { return };
     set(changes, "PGHOST", &listen.ip().to_string());
@@ -123,9 +255,14 @@ fn text_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p str
 }
 
 /// Where the server of this host and port is reached through us, if it is one that we govern.
-fn listener(host: &str, port: Option<u16>, databases: &[Database]) -> Option<SocketAddr> {
+fn listener(
+    system: System,
+    host: &str,
+    port: Option<u16>,
+    databases: &[Database],
+) -> Option<SocketAddr> {
     let (host, port) = (canonical(host), port?);
-    let mut all = databases.iter();
+    let mut all = databases.iter().filter(|one| one.system == system);
     let found = all.find(|database| canonical(&database.host) == host && database.port == port);
     found.map(|database| reachable(database.listen))
 }
@@ -146,11 +283,16 @@ fn canonical(host: &str) -> String {
 /// A URL of a governed server, as one of our listener.
 fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
-    let plain = scheme.strip_prefix("jdbc:").unwrap_or(scheme);
-    let base = plain.split('+').next().unwrap_or_default();
-    if !SCHEMES.iter().any(|known| base.eq_ignore_ascii_case(known)) {
-        return None;
-    }
+    let (jdbc, plain) = match scheme.strip_prefix("jdbc:") {
+        Some(plain) => ("jdbc:", plain),
+        None => ("", scheme),
+    };
+    let (base, driver) = plain.split_at(plain.find('+').unwrap_or(plain.len()));
+    let (system, in_clear_base) = System::ALL.iter().find_map(|system| {
+        let mut all = system.schemes().iter();
+        let (_, in_clear) = all.find(|(known, _)| base.eq_ignore_ascii_case(known))?;
+        Some((*system, *in_clear))
+    })?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at_checked(end)?;
     let (user, place) = match authority.rsplit_once('@') {
@@ -167,11 +309,11 @@ fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
         .filter(|pair| !pair.is_empty())
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .collect();
-    let (host, port) = host_and_port(place, &parameters)?;
-    let listen = listener(host, Some(port), databases)?;
+    let (host, port) = host_and_port(system, place, &parameters)?;
+    let listen = listener(system, host, Some(port), databases)?;
     let kept: Vec<_> = parameters
         .iter()
-        .filter(|(name, _)| !["host", "port"].contains(name) && !ABOUT_TLS.contains(name))
+        .filter(|(name, _)| !["host", "port"].contains(name) && !system.about_tls().contains(name))
         .map(|(name, value)| format!("{name}={}", in_clear(name, value)))
         .collect();
     let query = if kept.is_empty() {
@@ -179,11 +321,17 @@ fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
     } else {
         format!("?{}", kept.join("&"))
     };
-    Some(format!("{scheme}://{user}{listen}{path}{query}{fragment}"))
+    Some(format!(
+        "{jdbc}{in_clear_base}{driver}://{user}{listen}{path}{query}{fragment}"
+    ))
 }
 
 /// Those of the parameters win, as with PostgreSQL's own clients.
-fn host_and_port<'u>(place: &'u str, parameters: &[(&'u str, &'u str)]) -> Option<(&'u str, u16)> {
+fn host_and_port<'u>(
+    system: System,
+    place: &'u str,
+    parameters: &[(&'u str, &'u str)],
+) -> Option<(&'u str, u16)> {
     let said = |wanted: &str| {
         let mut all = parameters.iter().rev();
         all.find(|(name, _)| *name == wanted)
@@ -196,7 +344,7 @@ fn host_and_port<'u>(place: &'u str, parameters: &[(&'u str, &'u str)]) -> Optio
     };
     let host = said("host").unwrap_or(host);
     let port = said("port").or(port).filter(|port| !port.is_empty());
-    let port = port.map_or(Some(PORT), |port| port.parse().ok())?;
+    let port = port.map_or(Some(system.port()), |port| port.parse().ok())?;
     Some((host, port))
 }
 
@@ -213,15 +361,18 @@ fn in_clear<'v>(name: &str, value: &'v str) -> &'v str {
 mod tests {
     use super::*;
 
-    fn databases() -> [Database; 2] {
-        let database = |listen: &str, host: &str, port| Database {
+    fn databases() -> [Database; 4] {
+        let database = |system, listen: &str, host: &str, port| Database {
+            system,
             listen: listen.parse().unwrap(),
             host: host.into(),
             port,
         };
         [
-            database("0.0.0.0:7001", "orders-db.internal", 5432),
-            database("127.0.0.1:7002", "localhost", 6000),
+            database(System::Postgres, "0.0.0.0:7001", "orders-db.internal", 5432),
+            database(System::Postgres, "127.0.0.1:7002", "localhost", 6000),
+            database(System::Redis, "0.0.0.0:7003", "cache.internal", 6379),
+            database(System::Redis, "127.0.0.1:7004", "localhost", 6000),
         ]
     }
 
@@ -249,6 +400,18 @@ mod tests {
                 "postgresql:///o?host=orders-db.internal",
                 Some("postgresql://127.0.0.1:7001/o"),
             ),
+            (
+                "redis://:p%40ss@cache.internal/2?protocol=3",
+                Some("redis://:p%40ss@127.0.0.1:7003/2?protocol=3"),
+            ),
+            (
+                "rediss://u:p@Cache.internal:6379?ssl_cert_reqs=none&db=1",
+                Some("redis://u:p@127.0.0.1:7003?db=1"),
+            ),
+            ("valkeys://[::1]:6000/0", Some("valkey://127.0.0.1:7004/0")),
+            ("redis://orders-db.internal:5432", None),
+            ("redis://cache.internal:5432", None),
+            ("redis-sentinel://cache.internal:6379/0", None),
             ("postgres://other.internal/orders", None),
             ("postgres://orders-db.internal:5433/orders", None),
             ("postgres://u@other?host=orders-db.internal&port=x", None),
@@ -262,10 +425,12 @@ mod tests {
         }
     }
 
-    /// What the child has of `pairs` and of what is set.
-    fn child(pairs: &[(&str, &str)]) -> Vec<String> {
+    /// What the child has of `pairs` and of what is set, for servers of `system`.
+    fn child(system: System, pairs: &[(&str, &str)]) -> Vec<String> {
         let parent: Vec<_> = pairs.iter().map(|(n, v)| (n.into(), v.into())).collect();
-        let changes = changes(&parent, &databases());
+        let mut databases = databases().to_vec();
+        databases.retain(|database| database.system == system);
+        let changes = changes(&parent, &databases);
         let text = changes.into_iter().map(|change| {
             let value = change.value.map(|value| value.into_string().unwrap());
             let name = change.name.into_string().unwrap();
@@ -305,8 +470,42 @@ mod tests {
             ),
             (vec![elsewhere, ("DB_HOST", "orders-db.internal")], vec![]),
         ] {
-            assert_eq!(child(&pairs), expected, "{pairs:?}");
+            assert_eq!(child(System::Postgres, &pairs), expected, "{pairs:?}");
         }
         assert!(changes(&[], &[]).is_empty());
+    }
+
+    #[test]
+    fn variables_of_redis_lead_to_the_relay_and_ask_for_no_tls() {
+        for (pairs, expected) in [
+            (vec![], vec!["REDIS_URL=redis://127.0.0.1:7003"]),
+            (vec![("REDIS_URL", "redis://elsewhere")], vec![]),
+            (vec![("REDIS_HOST", "elsewhere")], vec![]),
+            (
+                vec![
+                    ("CELERY_BROKER_URL", "rediss://cache.internal/1"),
+                    ("REDIS_URL", "rediss://cache.internal"),
+                ],
+                vec![
+                    "CELERY_BROKER_URL=redis://127.0.0.1:7003/1",
+                    "REDIS_URL=redis://127.0.0.1:7003",
+                ],
+            ),
+            (
+                vec![
+                    ("REDIS_HOST", "cache.internal"),
+                    ("REDIS_PORT", "6379"),
+                    ("REDIS_SSL", "true"),
+                ],
+                vec!["REDIS_HOST=127.0.0.1", "REDIS_PORT=7003", "REDIS_SSL=false"],
+            ),
+            (
+                vec![("REDIS_ADDR", "cache.internal")],
+                vec!["REDIS_ADDR=127.0.0.1:7003"],
+            ),
+            (vec![("REDIS_ADDR", "x:1"), ("REDIS_SSL", "true")], vec![]),
+        ] {
+            assert_eq!(child(System::Redis, &pairs), expected, "{pairs:?}");
+        }
     }
 }

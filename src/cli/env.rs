@@ -6,7 +6,7 @@ use crate::config::{self, Flags, For, Listener, Source};
 use crate::redact::Secret;
 
 use super::env_text;
-use super::environment::{Environment, database};
+use super::environment::{Environment, databases};
 use super::{Streams, exit, report};
 
 /// Which sidecar.
@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// PostgreSQL server that it governs, as it was told; repeatable [env: OPENBOX_PG; key: postgres.servers]
     #[arg(long, value_name = "LISTEN=URL")]
     pg: Vec<String>,
+    /// Redis or Valkey server that it governs, as it was told; repeatable [env: OPENBOX_REDIS; key: redis.servers]
+    #[arg(long, value_name = "LISTEN=URL")]
+    redis: Vec<String>,
     /// How it is written
     #[arg(long, value_name = "sh|dotenv|json", default_value = "sh")]
     format: env_text::Format,
@@ -46,8 +49,10 @@ impl Args {
                 flags.push(name, value.clone());
             }
         }
-        for server in &self.pg {
-            flags.push("--pg", server.clone());
+        for (name, servers) in [("--pg", &self.pg), ("--redis", &self.redis)] {
+            for server in servers {
+                flags.push(name, server.clone());
+            }
         }
         flags
     }
@@ -77,12 +82,7 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
     let environment = Environment {
         http: address(config.listen.http),
         agent: address(config.listen.agent),
-        databases: config
-            .postgres
-            .upstreams
-            .iter()
-            .filter_map(database)
-            .collect(),
+        databases: databases(&config.postgres.upstreams, &config.redis.upstreams),
         token,
         state_dir: config.state_dir,
     };

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::{BUNDLE, CA, JAVA_STORE};
-use crate::protocols::postgres::Upstream;
+use crate::protocols::{postgres, redis};
 use crate::redact::Secret;
 
-use super::child_databases::Database;
+use super::child_databases::{Database, System};
 use super::child_env::{self, Agent, Change, Given, Proxy};
 
 /// The sidecar as its agent sees it.
@@ -26,14 +26,25 @@ pub(super) struct Environment {
     pub(super) state_dir: PathBuf,
 }
 
-/// What a child is to know of a server, where its listener is known.
-pub(super) fn database(upstream: &Upstream) -> Option<Database> {
-    let known = upstream.listen.port() != 0;
-    known.then(|| Database {
+/// What a child is to know of servers, where their listeners are known.
+pub(super) fn databases(
+    postgres: &[postgres::Upstream],
+    redis: &[redis::Upstream],
+) -> Vec<Database> {
+    let postgres = postgres.iter().map(|upstream| Database {
+        system: System::Postgres,
         listen: upstream.listen,
         host: upstream.host.clone(),
         port: upstream.port,
-    })
+    });
+    let redis = redis.iter().map(|upstream| Database {
+        system: System::Redis,
+        listen: upstream.listen,
+        host: upstream.host.clone(),
+        port: upstream.port,
+    });
+    let known = |database: &Database| database.listen.port() != 0;
+    postgres.chain(redis).filter(known).collect()
 }
 
 impl Environment {

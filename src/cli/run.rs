@@ -9,7 +9,7 @@ use crate::process::{drain, spawn_named};
 
 use super::banner::{Banner, Mode, Summary};
 use super::child::{self, Signals};
-use super::environment::{Environment, database};
+use super::environment::{Environment, databases};
 use super::{Shared, Streams, exit, logs, report, runtime};
 
 /// What `run` is told.
@@ -94,7 +94,7 @@ async fn beside(bound: Bound, args: &Args, signals: &mut Signals) -> Ran {
     let environment = Environment {
         http: view.addresses.http,
         agent: view.addresses.agent,
-        databases: view.postgres.iter().filter_map(database).collect(),
+        databases: databases(&view.postgres, &view.redis),
         token: view.agent_token.clone(),
         state_dir: view.state_dir.clone(),
     };

@@ -286,6 +286,8 @@ pub(super) struct Redis {
     pub(super) connections_max: Option<u64>,
     /// Memory for the texts of scripts, by which `EVALSHA` is understood, bytes, about.
     pub(super) scripts_bytes_max: Option<u64>,
+    /// Memory for commands that clients send ahead of reading replies, all connections together, bytes.
+    pub(super) pipeline_bytes_max: Option<u64>,
     /// How a command is refused: `substitute` sends the server one that cannot exist, `local` answers here, for proxies that end a connection on those.
     #[schemars(extend("enum" = ["substitute", "local"]))]
     pub(super) refusals: Option<String>,

@@ -45,6 +45,7 @@ impl Resolver<'_> {
             hold_within: self.duration("redis.hold_within", raw.hold_within),
             connections_max: self.count("redis.connections_max", raw.connections_max, 1),
             scripts_bytes_max: self.count("redis.scripts_bytes_max", raw.scripts_bytes_max, 0),
+            pipeline_bytes_max: self.count("redis.pipeline_bytes_max", raw.pipeline_bytes_max, 0),
             refusals: self.choice("redis.refusals", raw.refusals, refusals, ""),
             dangerous: self.choice("redis.dangerous", raw.dangerous, dangerous, ""),
         }

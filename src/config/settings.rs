@@ -288,6 +288,7 @@ pub static SETTINGS: &[Setting] = &[
     key("redis.hold_within", "5m"),
     key("redis.connections_max", "10000"),
     key("redis.scripts_bytes_max", "16777216"),
+    key("redis.pipeline_bytes_max", "268435456"),
     key("redis.refusals", "substitute"),
     key("redis.dangerous", "refuse"),
     set(

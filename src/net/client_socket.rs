@@ -5,7 +5,7 @@
 //! so the socket is shared between the one who reads and writes and any number of watchers.
 
 use std::io::{self, IoSlice, Read as _};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,27 +13,28 @@ use std::task::{Context, Poll, ready};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::net::stream::{Detached, Stream};
 
 /// The reading and writing end of an accepted connection. One task owns it.
 #[derive(Debug)]
 pub struct ClientSocket {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
 }
 
 /// Sees the client of a [`ClientSocket`] leave; it neither reads nor writes, and holds the connection open
 /// for as long as it lives.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
 }
 
 impl ClientSocket {
     /// Wraps a connected stream.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: impl Into<Stream>) -> Self {
         Self {
-            stream: Arc::new(stream),
+            stream: Arc::new(stream.into()),
         }
     }
 
@@ -42,9 +43,9 @@ impl ClientSocket {
     /// # Errors
     ///
     /// When a [`Watch`] or another part of it is in use, or the system does not let go of it.
-    pub fn detach(self) -> io::Result<std::net::TcpStream> {
+    pub fn detach(self) -> io::Result<Detached> {
         let stream = Arc::into_inner(self.stream).ok_or(io::ErrorKind::ResourceBusy)?;
-        stream.into_std()
+        stream.detach()
     }
 
     /// Gives a detached connection to the runtime this is called in.
@@ -52,8 +53,8 @@ impl ClientSocket {
     /// # Errors
     ///
     /// When the system does not take it into the event queue.
-    pub fn attach(stream: std::net::TcpStream) -> io::Result<Self> {
-        TcpStream::from_std(stream).map(Self::new)
+    pub fn attach(stream: Detached) -> io::Result<Self> {
+        Stream::attach(stream).map(Self::new)
     }
 
     /// A handle that notices the client leave.
@@ -64,19 +65,23 @@ impl ClientSocket {
         }
     }
 
-    /// The address the client came to.
-    ///
-    /// # Errors
-    ///
-    /// When the connection is already gone.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+    /// The address of ours that the client came to; `None` where it came by a path, or is gone.
+    #[must_use]
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.stream.local_address().map(|address| address.ip())
     }
 
-    /// The stream itself, for options and readiness.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        &self.stream
+    /// The first byte that the client sends, which stays to be read. `None` where it came by a path, or left
+    /// without one.
+    pub async fn peek(&self) -> Option<u8> {
+        let Stream::Tcp(stream) = &*self.stream else {
+            return None;
+        };
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(1) => Some(first[0]),
+            Ok(_) | Err(_) => None,
+        }
     }
 }
 
@@ -88,7 +93,7 @@ impl Watch {
         let drained = async {
             let mut left = bytes_max;
             let mut waste = [0; 4096];
-            while left > 0 && self.stream.readable().await.is_ok() {
+            while left > 0 && self.stream.ready(Interest::READABLE).await.is_ok() {
                 match self.stream.try_read(&mut waste) {
                     Ok(0) => return,
                     Ok(read) => left = left.saturating_sub(read),
@@ -179,7 +184,7 @@ impl ClientSocket {
     fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
+        write: impl Fn(&Stream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(cx))?;
@@ -230,7 +235,10 @@ impl AsyncWrite for ClientSocket {
 mod tests {
     use std::future::Future;
 
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::net::listen;

@@ -1,5 +1,5 @@
-//! TLS to databases, as their clients' `sslmode` means it, and TLS from agents under a certificate that was
-//! configured. Unlike to the web, an operator may ask for encryption without proof of who answers.
+//! TLS to databases, as their clients' `sslmode` means it. Unlike to the web, an operator may ask for encryption
+//! without proof of who answers.
 
 use std::fmt;
 use std::fs;
@@ -334,7 +334,7 @@ fn is_current(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rus
     Err(rustls::Error::InvalidCertificate(problem))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
     let bytes = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|error| of_file(path, &format!("is not PEM: {error}")))?;
@@ -344,7 +344,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError>
     Ok(found)
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, SetupError> {
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, SetupError> {
     let bytes = zeroize::Zeroizing::new(read(path)?);
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
         of_file(
@@ -363,13 +363,13 @@ fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
     fs::read(path).map_err(wrong)
 }
 
-fn of_file(path: &Path, problem: &str) -> SetupError {
+pub(super) fn of_file(path: &Path, problem: &str) -> SetupError {
     SetupError(format!("file \"{}\": {problem}", path.display()))
 }
 
 /// Why TLS with a database cannot be set up: what is wrong with which file.
 #[derive(Debug)]
-pub struct SetupError(String);
+pub struct SetupError(pub(super) String);
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ use crate::net::hello_cap::Capped;
 use crate::net::mint::{Mint, MintError};
 
 /// Longest ClientHello accepted, bytes; one with post-quantum key shares has about 1,500.
-const HELLO_BYTES_MAX: usize = 16 * 1024;
+pub(super) const HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// What is sent before the end to a client that names another host in its hello than in its CONNECT: a fatal
 /// `unrecognized_name` alert, in the clear as nothing else is possible yet.
@@ -94,6 +94,8 @@ pub enum AcceptError {
         /// The host of the CONNECT.
         expected: Box<str>,
     },
+    /// The client began with TLS and did not say for which protocol.
+    NoProtocol,
     /// The client refused our certificate.
     Distrusted {
         /// What it said.
@@ -111,7 +113,7 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    fn of(error: io::Error) -> Self {
+    pub(super) fn of(error: io::Error) -> Self {
         use AlertDescription as A;
         let distrust = [
             A::BadCertificate,
@@ -138,6 +140,9 @@ impl fmt::Display for AcceptError {
             Self::WrongName { named, expected } => write!(
                 f,
                 "the client asked to be connected to \"{expected}\", but its TLS hello names \"{named}\""
+            ),
+            Self::NoProtocol => f.write_str(
+                "the client began with TLS and named no application protocol (ALPN) in it",
             ),
             Self::Distrusted { alert } => write!(
                 f,
@@ -166,7 +171,10 @@ impl std::error::Error for AcceptError {
             Self::Mint(source) => Some(source),
             Self::Protocol(source) => Some(source),
             Self::Io(source) => Some(source),
-            Self::WrongName { .. } | Self::Distrusted { .. } | Self::TimedOut { .. } => None,
+            Self::WrongName { .. }
+            | Self::NoProtocol
+            | Self::Distrusted { .. }
+            | Self::TimedOut { .. } => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::net::client_socket::ClientSocket;
 
 /// Connections the kernel may hold for us before they are accepted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Silence on a connection after which the kernel asks whether the peer still exists.
 pub(super) const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -71,24 +71,40 @@ impl Bound {
     ///
     /// Cancel-safe: no connection is lost.
     pub async fn accept(&self) -> (ClientSocket, SocketAddr) {
-        let mut wait = BACKOFF_MIN;
+        let mut patience = Patience::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => return (ClientSocket::new(stream), peer),
-                Err(error) if is_of_one_connection(&error) => {
-                    tracing::debug!(address = %self.address, %error, "a client left before it was accepted");
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        address = %self.address, %error, wait_ms = wait.as_millis(),
-                        "cannot accept connections for now; raise the limit of open files if this stays"
-                    );
-                    tokio::time::sleep(wait).await;
-                    wait = wait.saturating_mul(2).min(BACKOFF_MAX);
-                }
+                Err(error) => patience.after(&error, &self.address).await,
             }
         }
+    }
+}
+
+/// Waits between two tries to accept a connection, the longer the more have failed.
+#[derive(Debug)]
+pub(super) struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(BACKOFF_MIN)
+    }
+}
+
+impl Patience {
+    /// Waits as `error` asks for; `at` is what is listened on.
+    pub(super) async fn after(&mut self, error: &io::Error, at: &(dyn fmt::Display + Sync)) {
+        if is_of_one_connection(error) {
+            tracing::debug!(%at, %error, "a client left before it was accepted");
+            tokio::task::yield_now().await;
+            return;
+        }
+        tracing::warn!(
+            %at, %error, wait_ms = self.0.as_millis(),
+            "cannot accept connections for now; raise the limit of open files if this stays"
+        );
+        tokio::time::sleep(self.0).await;
+        self.0 = self.0.saturating_mul(2).min(BACKOFF_MAX);
     }
 }
 
@@ -153,6 +169,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::net::stream::Detached;
 
     fn any() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
@@ -171,9 +188,11 @@ mod tests {
         let bound = bind(any()).unwrap();
         let (_client, (socket, _)) =
             tokio::join!(TcpStream::connect(bound.address()), bound.accept());
-        let socket = socket.tcp();
+        let Ok(Detached::Tcp(socket)) = socket.detach() else {
+            panic!("it is of TCP");
+        };
         assert!(socket.nodelay().unwrap(), "TCP_NODELAY is inherited");
-        let socket = socket2::SockRef::from(socket);
+        let socket = socket2::SockRef::from(&socket);
         assert!(socket.keepalive().unwrap(), "SO_KEEPALIVE is inherited");
     }
 

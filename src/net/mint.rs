@@ -61,6 +61,7 @@ pub struct Mint {
 #[derive(Clone)]
 struct Leaf {
     config: Arc<ServerConfig>,
+    certified: Arc<CertifiedKey>,
     renew_at: OffsetDateTime,
 }
 
@@ -109,18 +110,36 @@ impl Mint {
     ///
     /// When the host is neither, or the authority has expired.
     pub fn leaf(&self, host: &str) -> Result<Arc<ServerConfig>, MintError> {
+        self.known_or_made(host).map(|leaf| leaf.config)
+    }
+
+    /// The certificate for one host and its key, made or remembered; for protocols that are not HTTP.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::leaf`].
+    pub(super) fn certified(&self, host: &str) -> Result<Arc<CertifiedKey>, MintError> {
+        self.known_or_made(host).map(|leaf| leaf.certified)
+    }
+
+    /// The cryptography towards clients of this machine.
+    pub(super) fn provider(&self) -> Arc<CryptoProvider> {
+        Arc::clone(&self.provider)
+    }
+
+    fn known_or_made(&self, host: &str) -> Result<Leaf, MintError> {
         let now = OffsetDateTime::now_utc();
         if let Some(leaf) = self.leaves.get(host)
             && now < leaf.renew_at
         {
-            return Ok(leaf.config);
+            return Ok(leaf);
         }
         let name =
             tls::server_name(host).ok_or_else(|| MintError::BadHost { host: host.into() })?;
         let leaf = self.make(&name, now)?;
         // Under the spelling it was asked for: a client repeats its own, and looking up needs no copy.
         self.leaves.insert(host.into(), leaf.clone());
-        Ok(leaf.config)
+        Ok(leaf)
     }
 
     fn make(&self, name: &ServerName<'_>, now: OffsetDateTime) -> Result<Leaf, MintError> {
@@ -151,8 +170,10 @@ impl Mint {
         let renew_at = not_after
             .saturating_sub(RENEWED_BEFORE)
             .max(now.min(not_after));
+        let certified = CertifiedKey::new(chain, Arc::clone(&self.key));
         Ok(Leaf {
-            config: self.server_config(CertifiedKey::new(chain, Arc::clone(&self.key)), name)?,
+            config: self.server_config(certified.clone(), name)?,
+            certified: Arc::new(certified),
             renew_at,
         })
     }

@@ -1,6 +1,7 @@
 //! Sockets, addresses and TLS: everything about a connection except what is said on it and whether it may be said.
 
 pub mod address;
+pub mod agent_tls;
 pub mod authority;
 pub mod client_socket;
 pub mod database_tls;
@@ -9,7 +10,9 @@ mod hello_cap;
 pub mod http1;
 pub mod intercept;
 pub mod listen;
+pub mod listen_at;
 pub mod maybe_tls;
 pub mod mint;
+pub mod stream;
 pub mod tls;
 pub mod trust;

@@ -106,15 +106,26 @@ impl Outbox {
             to.flush().await.map_err(|_| ())?;
             return Ok(0);
         }
+        // Most often there is one of them, and a list costs more to write.
+        let written = match self.pieces.front() {
+            None => to.write(&self.small).await,
+            Some(only) if only.len() == self.bytes => to.write(only).await,
+            Some(_) => to.write_vectored(&self.slices()).await,
+        };
+        match written {
+            Ok(0) | Err(_) => Err(()),
+            Ok(written) => Ok(written),
+        }
+    }
+
+    /// The first of what waits.
+    fn slices(&self) -> Vec<IoSlice<'_>> {
         let pieces = self.pieces.iter().take(SLICES_MAX);
         let mut slices: Vec<_> = pieces.map(|piece| IoSlice::new(piece)).collect();
         if slices.len() < SLICES_MAX && !self.small.is_empty() {
             slices.push(IoSlice::new(&self.small));
         }
-        match to.write_vectored(&slices).await {
-            Ok(0) | Err(_) => Err(()),
-            Ok(written) => Ok(written),
-        }
+        slices
     }
 
     /// So many of them were written.
@@ -165,6 +176,16 @@ impl Default for Inlet {
         Self {
             bytes: BytesMut::new(),
             room: READ_BYTES,
+        }
+    }
+}
+
+impl From<BytesMut> for Inlet {
+    /// What was read already.
+    fn from(bytes: BytesMut) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
         }
     }
 }

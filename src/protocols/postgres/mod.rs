@@ -11,8 +11,9 @@ mod binding;
 mod cancel;
 mod conversation;
 mod describe;
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::protocols) mod laws;
 mod limits;
-mod outbox;
 mod reach;
 mod refuse;
 mod serve;

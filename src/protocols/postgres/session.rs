@@ -5,36 +5,39 @@
 //! still reach the client, and the client is watched for leaving. Nothing it
 //! says is acted on until the decision is made.
 
-use std::pin::Pin;
+mod opening;
+mod question;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use bytes::BytesMut;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::{OperationId, Refusal, TraceId};
-use crate::gate::{Decision, Held, Permit, Refused, Terms};
+use crate::domain::Refusal;
+use crate::gate::Refused;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
-use crate::session::{Claim, Session};
+use crate::protocols::pipe::{Inlet, Outbox};
+use crate::session::Session;
 
+use super::Shared;
 use super::cancel::{Cancellable, Registered};
-use super::conversation::{Ask, Conversation, Kind, Meaning, Step};
-use super::describe::{self, Place};
-use super::limits;
-use super::outbox::Outbox;
-use super::reach::{self, Reached, Way};
+use super::conversation::{Conversation, Step};
+use super::describe::Place;
+use super::reach::{Reached, Way};
 use super::refuse::{self, Poison};
 use super::startup::Start;
-use super::statement::{Reading, Text};
-use super::wire::{WireError, message};
-use super::{Server, Shared, Upstream, serve};
+use super::statement::Reading;
+use super::wire::WireError;
+
+pub(super) use opening::serve;
+use question::{Asked, decided, next_mark};
 
 /// Most bytes that wait for one side before the other is no longer read.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -42,13 +45,6 @@ const WAITING_BYTES_MAX: usize = 256 << 10;
 const CLIENT_BYTES_MAX: usize = 2 << 20;
 /// The same while nothing is dealt with.
 const HELD_BYTES_MAX: usize = 64 << 10;
-/// A buffer's first and largest room for one read, bytes.
-const READ_BYTES: usize = 4 << 10;
-const READ_BYTES_MAX: usize = 64 << 10;
-/// When a client is told that a person is waited for.
-const NOTICE_AFTER: Duration = Duration::from_secs(5);
-/// When answers that are owed are asked for although the client did not.
-const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
 /// Why a session ended early.
 #[derive(Debug)]
@@ -63,169 +59,8 @@ enum Ended {
     Mismatched,
 }
 
-/// Dials the server and relays until one side ends.
-pub(super) async fn serve(
-    shared: &Arc<Shared>,
-    server: &Server,
-    mut client: ToClient,
-    start: Start,
-    input: BytesMut,
-    login_until: Instant,
-    drain: Drain,
-) {
-    let Upstream { host, port, .. } = &server.upstream;
-    let place = Place {
-        host: host.clone(),
-        port: *port,
-        database: start.database().into(),
-    };
-    let told = match may_start(shared, &place, &start, &client.socket().watch()).await {
-        Ok(()) => match reach::reach(&shared.dialer, server).await {
-            Ok(server) => {
-                let session = Relay::new(shared, place, client, server, &start, input);
-                session.run(login_until, drain).await;
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%host, port, "PostgreSQL could not be reached: {error}");
-                refuse::fatal("08001", &error.to_string())
-            }
-        },
-        Err(Some(told)) => told,
-        Err(None) => return,
-    };
-    if let Err(error) = serve::end(&mut client, &told).await {
-        tracing::debug!(%error, "a refused client did not hear why");
-    }
-}
-
-/// Whether a session may start like this. `Err(None)`: the client left.
-async fn may_start(
-    shared: &Shared,
-    place: &Place,
-    start: &Start,
-    watch: &Watch,
-) -> Result<(), Option<Bytes>> {
-    if start.user().is_none() {
-        let text = "no PostgreSQL user name specified in startup packet";
-        return Err(Some(refuse::fatal("28000", text)));
-    }
-    if start.replicates() {
-        let text = "replication is not allowed here";
-        return Err(Some(refuse::fatal("42501", text)));
-    }
-    let now = clock::now();
-    let claim = Claim {
-        database_hint: start.get("application_name"),
-        ..Claim::default()
-    };
-    let Some(session) = shared.gate.registry().attribute(&claim, now) else {
-        let refused = unattributed(clock::operation_id(now));
-        return Err(Some(refuse::refusal(&refused, true)));
-    };
-    if let Some(reason) = session.halted() {
-        let refused = Refused {
-            refusal: Refusal::Halted(reason),
-            event: clock::operation_id(now),
-            policy: None,
-            ruling: None,
-        };
-        return Err(Some(refuse::refusal(&refused, true)));
-    }
-    let mut line = String::new();
-    for (name, value) in start.strict_settings() {
-        describe::setting(&mut line, name, value);
-    }
-    if line.is_empty() {
-        return Ok(());
-    }
-    let operation = describe::settings(line, place, &session, now);
-    let terms = terms(shared.settings.hold_within);
-    let admitted = shared.gate.admit(operation, session, &terms);
-    tokio::select! {
-        biased;
-        decision = admitted => match decision {
-            Decision::Proceed(permit) => {
-                permit.report(crate::domain::Completion {
-                    ended_at: clock::now(),
-                    outcome: crate::domain::Outcome::Answered,
-                    answer: None,
-                    error: None,
-                });
-                Ok(())
-            }
-            Decision::Refuse(refused) => Err(Some(refuse::refusal(&refused, true))),
-            Decision::Replay(_) => Err(None),
-        },
-        () = watch.hung_up() => Err(None),
-    }
-}
-
-fn unattributed(event: OperationId) -> Refused {
-    Refused {
-        refusal: Refusal::Unattributed,
-        event,
-        policy: None,
-        ruling: None,
-    }
-}
-
-fn terms(hold_within: Duration) -> Terms {
-    Terms {
-        hold_within,
-        applies: |_| false,
-        contradicts: |_| false,
-    }
-}
-
-/// A question under way.
-struct Asked {
-    decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
-    kind: Kind,
-    text: Text,
-    digest: Option<[u8; 32]>,
-    any_function: bool,
-    held: Held<Bytes>,
-    event: OperationId,
-    /// The status then, where nothing under way could change it.
-    status: Option<u8>,
-    since: Instant,
-    /// It takes longer than a decision that is made at once.
-    lasts: bool,
-    flushed: bool,
-    noticed: bool,
-}
-
 type ToClient = MaybeTls<ClientSocket>;
 type ToServer = MaybeTls<TcpStream>;
-
-/// What a write to one side has left to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flush {
-    /// Written is sent: the side is in clear.
-    Never,
-    /// Nothing now.
-    Done,
-    /// Some of it may wait inside TLS.
-    Due,
-}
-
-impl Flush {
-    fn of<S>(socket: &MaybeTls<S>) -> Self {
-        if socket.is_tls() {
-            Self::Done
-        } else {
-            Self::Never
-        }
-    }
-
-    /// What [`send`] has done.
-    fn sent(&mut self, bytes: usize) {
-        if *self != Self::Never {
-            *self = if bytes == 0 { Self::Done } else { Self::Due };
-        }
-    }
-}
 
 struct Relay<'a> {
     shared: &'a Shared,
@@ -238,9 +73,7 @@ struct Relay<'a> {
     to_client: Outbox,
     to_server: Outbox,
     client: (ReadHalf<ToClient>, WriteHalf<ToClient>),
-    client_flush: Flush,
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
-    server_flush: Flush,
     way: Way,
     asked: Option<Asked>,
     session: Option<Session>,
@@ -263,12 +96,12 @@ impl<'a> Relay<'a> {
         from_client: BytesMut,
     ) -> Self {
         let (packet, negotiated) = start.forwarded();
-        let mut to_server = Outbox::default();
-        // Judged where it says more than who and where; see `may_start`.
-        to_server.push(packet);
         let reading = Reading::new(shared.known.clone());
         let cancellable = Cancellable::default();
         let Reached { socket, way } = server;
+        let mut to_server = Outbox::of(&socket);
+        // Judged where it says more than who and where; see `opening`.
+        to_server.push(packet);
         let mut talk = Conversation::new(reading, negotiated);
         if socket.is_tls() && !client.is_tls() {
             talk.leave_out_channel_binding();
@@ -279,13 +112,11 @@ impl<'a> Relay<'a> {
             application: start.get("application_name").map(Into::into),
             talk,
             watch: client.socket().watch(),
-            from_client: Inlet::new(from_client),
-            from_server: Inlet::new(BytesMut::new()),
-            to_client: Outbox::default(),
+            from_client: from_client.into(),
+            from_server: Inlet::default(),
+            to_client: Outbox::of(&client),
             to_server,
             way,
-            server_flush: Flush::of(&socket),
-            client_flush: Flush::of(&client),
             client: tokio::io::split(client),
             server: tokio::io::split(socket),
             asked: None,
@@ -322,9 +153,8 @@ impl<'a> Relay<'a> {
             self.to_client.push(last);
         }
         let within = Duration::from_secs(5);
-        let told =
-            tokio::time::timeout(within, drain_into(&mut self.client.1, &mut self.to_client));
-        drop(told.await);
+        let told = self.to_client.drain(&mut self.client.1);
+        drop(tokio::time::timeout(within, told).await);
         if let (true, Some(registered)) = (self.stops, &self.registered) {
             self.shared.cancels.request(registered.key()).await;
         }
@@ -348,7 +178,7 @@ impl<'a> Relay<'a> {
             if let Err(ended) = self.advance() {
                 return ended;
             }
-            if self.leaving && self.to_server.is_empty() && self.server_flush != Flush::Due {
+            if self.leaving && !self.to_server.has_work() {
                 return Ended::Gone("the client left");
             }
             if self.talk.has_ended() {
@@ -359,39 +189,38 @@ impl<'a> Relay<'a> {
             let mark = next_mark(self.asked.as_ref());
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
             let lasts = self.asked.as_ref().is_some_and(|asked| asked.lasts);
+            let reads_client = self.reads_client();
             let turn = tokio::select! {
                 biased;
                 decision = decided(&mut self.asked) => match decision {
                     Some(decision) => self.decide(decision),
                     None => Ok(()),
                 },
-                turn = read(&mut self.server.0, &mut self.from_server), if to_client_takes => {
+                turn = self.from_server.read(&mut self.server.0), if to_client_takes => {
                     match turn {
                         Ok(()) => self.answered(),
                         Err(()) => Err(self.server_left()),
                     }
                 }
-                written = send(&mut self.client.1, &self.to_client), if !self.to_client.is_empty() || self.client_flush == Flush::Due => {
+                written = self.to_client.write(&mut self.client.1), if self.to_client.has_work() => {
                     match written {
                         Ok(bytes) => {
                             self.to_client.written(bytes);
-                            self.client_flush.sent(bytes);
                             Ok(())
                         }
                         Err(()) => Err(Ended::Gone("the client left")),
                     }
                 }
-                written = send(&mut self.server.1, &self.to_server), if !self.to_server.is_empty() || self.server_flush == Flush::Due => {
+                written = self.to_server.write(&mut self.server.1), if self.to_server.has_work() => {
                     match written {
                         Ok(bytes) => {
                             self.to_server.written(bytes);
-                            self.server_flush.sent(bytes);
                             Ok(())
                         }
                         Err(()) => Err(self.server_left()),
                     }
                 }
-                turn = read(&mut self.client.0, &mut self.from_client), if self.reads_client() => {
+                turn = self.from_client.read(&mut self.client.0), if reads_client => {
                     if turn.is_err() {
                         self.left();
                     }
@@ -472,130 +301,6 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    fn ask(&mut self, asked: Ask) {
-        let now = clock::now();
-        let claim = describe::claim(&asked.text, self.application.as_deref());
-        let trace: Option<TraceId> = claim.trace;
-        let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
-            let refused = unattributed(clock::operation_id(now));
-            return self.poison(&asked.kind, Poison::of(&refused));
-        };
-        // All threads count who has it, so it is taken anew only where it changed.
-        if self
-            .session
-            .as_ref()
-            .is_none_or(|known| !known.is(&session))
-        {
-            self.session = Some(session.clone());
-        }
-        let operation = describe::operation(&asked, &self.place, &session, trace, now);
-        let any_function = describe::is_any_function(&asked.kind, asked.function);
-        let event = operation.id;
-        let settings = &self.shared.settings;
-        let hold_within = if self.talk.in_transaction() {
-            settings.hold_in_transaction_within
-        } else {
-            settings.hold_within
-        };
-        let terms = limits::terms(&asked.kind, &asked.text, hold_within);
-        let gate = self.shared.gate.clone();
-        let status = self.talk.settled_status();
-        let Ask {
-            kind,
-            text,
-            digest,
-            bytes,
-            function: _,
-        } = asked;
-        // An earlier cancel request was about an earlier statement.
-        self.cancelled.mark_unchanged();
-        self.cancellable.holding.store(true, Ordering::Release);
-        self.asked = Some(Asked {
-            decision: Box::pin(async move { gate.admit(operation, session, &terms).await }),
-            held: Held::new(event, bytes),
-            kind,
-            text,
-            digest,
-            any_function,
-            event,
-            status,
-            since: Instant::now(),
-            lasts: false,
-            flushed: false,
-            noticed: false,
-        });
-    }
-
-    fn decide(&mut self, decision: Decision) -> Result<(), Ended> {
-        self.cancellable.holding.store(false, Ordering::Release);
-        let Some(asked) = self.asked.take() else {
-            return Ok(());
-        };
-        match decision {
-            Decision::Proceed(permit) => self.proceed(asked, permit),
-            Decision::Refuse(refused) => {
-                self.poison(&asked.kind, Poison::of(&refused));
-                Ok(())
-            }
-            // Answers of databases are never set aside.
-            Decision::Replay(replay) => {
-                let why = "its answer was set aside";
-                self.poison(&asked.kind, Poison::cancelled(replay.event, why));
-                Ok(())
-            }
-        }
-    }
-
-    fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
-        // An earlier statement of its batch has failed meanwhile.
-        if self.talk.is_skipping() {
-            self.talk.overtaken(permit);
-            return Ok(());
-        }
-        if asked.status.is_some() && self.talk.settled_status() != asked.status {
-            drop(permit);
-            let why = "the transaction changed while a person was asked";
-            self.poison(&asked.kind, Poison::cancelled(asked.event, why));
-            return Ok(());
-        }
-        let Some(cleared) = asked.held.release(&permit) else {
-            return Err(Ended::Mismatched);
-        };
-        let names = match asked.kind {
-            Kind::Call if !asked.any_function => Meaning::Stays,
-            Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) => Meaning::MayChange,
-        };
-        let sent = self
-            .talk
-            .granted(asked.kind, asked.text, asked.digest, permit, names, cleared);
-        self.to_server.push(sent);
-        Ok(())
-    }
-
-    fn poison(&mut self, kind: &Kind, poison: Poison) {
-        // The server discards it anyway, and would not answer it.
-        if self.talk.is_skipping() {
-            self.talk.drop_rest();
-            return;
-        }
-        let instead = self.talk.refused(kind, poison);
-        self.to_server.push(instead);
-    }
-
-    /// The client no longer wants what is held.
-    fn void(&mut self, why: &str) {
-        self.cancellable.holding.store(false, Ordering::Release);
-        if let Some(asked) = self.asked.take() {
-            self.poison(&asked.kind, Poison::cancelled(asked.event, why));
-        }
-    }
-
-    /// The client is gone.
-    fn left(&mut self) {
-        self.asked = None;
-        self.leaving = true;
-    }
-
     fn answered(&mut self) -> Result<(), Ended> {
         let answered = self
             .talk
@@ -626,24 +331,6 @@ impl<'a> Relay<'a> {
         Ended::Told
     }
 
-    /// A hold lasts: first what is owed is asked for, then the client is told.
-    fn mark(&mut self) {
-        let owes = self.talk.owes_answers();
-        let between = self.talk.between_replies();
-        let Some(asked) = &mut self.asked else { return };
-        if !asked.flushed {
-            asked.flushed = true;
-            if owes {
-                self.to_server.push(message(b'H', &[]));
-            }
-            return;
-        }
-        if between && !asked.noticed {
-            self.to_client.push(refuse::waiting(asked.event));
-        }
-        asked.noticed = true;
-    }
-
     fn halted(&mut self, changed: Result<(), watch::error::RecvError>) -> Result<(), Ended> {
         if changed.is_err() {
             return Err(self.fatal("57P01", "the sidecar is shutting down"));
@@ -667,113 +354,10 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// The decision, once there is one; `None` the first time that it turns out to
-/// take longer than a turn of this thread. Until then neither timers nor the
-/// client's leaving are worth being registered for.
-async fn decided(asked: &mut Option<Asked>) -> Option<Decision> {
-    let Some(asked) = asked else {
-        return std::future::pending().await;
-    };
-    let mut looked = asked.lasts;
-    std::future::poll_fn(|cx| match asked.decision.as_mut().poll(cx) {
-        Poll::Ready(decision) => Poll::Ready(Some(decision)),
-        Poll::Pending if asked.lasts => Poll::Pending,
-        Poll::Pending if looked => {
-            asked.lasts = true;
-            Poll::Ready(None)
-        }
-        Poll::Pending => {
-            looked = true;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
-}
-
 /// The next change, and what to wait with for the one after.
 async fn changed(
     mut of: watch::Receiver<u64>,
 ) -> (watch::Receiver<u64>, Result<(), watch::error::RecvError>) {
     let result = of.changed().await;
     (of, result)
-}
-
-/// When the next thing is to be said about a hold.
-fn next_mark(asked: Option<&Asked>) -> Instant {
-    let Some(asked) = asked else {
-        return Instant::now();
-    };
-    let after = match (asked.flushed, asked.noticed) {
-        (false, _) => FLUSH_AFTER,
-        (true, false) => NOTICE_AFTER,
-        (true, true) => Duration::from_secs(86_400),
-    };
-    asked.since.checked_add(after).unwrap_or(asked.since)
-}
-
-/// What has come from one side, and how much room the next read gets: more
-/// while much comes, and little on an idle connection.
-struct Inlet {
-    bytes: BytesMut,
-    room: usize,
-}
-
-impl Inlet {
-    fn new(bytes: BytesMut) -> Self {
-        Self {
-            bytes,
-            room: READ_BYTES,
-        }
-    }
-}
-
-/// Reads once.
-async fn read(from: &mut (impl AsyncRead + Unpin), into: &mut Inlet) -> Result<(), ()> {
-    let free = into.bytes.capacity().saturating_sub(into.bytes.len());
-    if free < into.room {
-        into.bytes.reserve(into.room);
-    }
-    match from.read_buf(&mut into.bytes).await {
-        Ok(0) | Err(_) => Err(()),
-        Ok(read) => {
-            into.room = if read >= into.room {
-                into.room.saturating_mul(2).min(READ_BYTES_MAX)
-            } else if read < into.room >> 2 {
-                (into.room >> 1).max(READ_BYTES)
-            } else {
-                into.room
-            };
-            Ok(())
-        }
-    }
-}
-
-async fn write(to: &mut (impl AsyncWrite + Unpin), from: &Outbox) -> Result<usize, ()> {
-    let written = match from.joined() {
-        Some(all) => to.write(&all).await,
-        None => to.write_vectored(&from.slices()).await,
-    };
-    match written {
-        Ok(0) | Err(_) => Err(()),
-        Ok(written) => Ok(written),
-    }
-}
-
-/// Writes once, or, where nothing waits for that, flushes and says 0.
-async fn send(to: &mut (impl AsyncWrite + Unpin), from: &Outbox) -> Result<usize, ()> {
-    if from.is_empty() {
-        to.flush().await.map_err(|_| ())?;
-        return Ok(0);
-    }
-    write(to, from).await
-}
-
-async fn drain_into(to: &mut (impl AsyncWrite + Unpin), from: &mut Outbox) -> Result<(), ()> {
-    while !from.is_empty() {
-        let written = write(to, from).await?;
-        from.written(written);
-    }
-    drop(to.shutdown().await);
-    Ok(())
 }

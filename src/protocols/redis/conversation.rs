@@ -254,6 +254,11 @@ impl Conversation {
         self.owed.is_empty() && self.between_replies() && self.rest.is_over()
     }
 
+    /// Whether what the client says next waits for replies to what it said.
+    pub(super) fn waits(&self) -> bool {
+        self.barriers > 0 || self.owed.len() >= OWED_MAX
+    }
+
     /// Everything that is open ends with the connection to the server.
     pub(super) fn lost(&mut self) {
         let all = self.queued.drain(..).chain(self.owed.drain(..));
@@ -322,7 +327,8 @@ impl Conversation {
                 },
             });
         }
-        if self.barriers > 0 || self.owed.len().saturating_add(before.count()) >= OWED_MAX {
+        let under_way = self.owed.len().saturating_add(before.count());
+        if self.waits() || under_way >= OWED_MAX {
             return Ok(Step::More);
         }
         match self.scan.advance(input)? {

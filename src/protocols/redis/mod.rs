@@ -7,11 +7,14 @@
 //! others, [`conversation`] says what becomes of each, [`sent`] keeps account
 //! of what is owed, [`answers`] of whose reply is whose, [`refuse`] says no.
 
+mod ahead;
 mod answers;
 mod commands;
 mod conversation;
 mod describe;
 mod effect;
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::protocols) mod laws;
 mod reach;
 mod refuse;
 mod reply;
@@ -33,6 +36,7 @@ use crate::net::database_tls;
 use crate::net::dial::Dialer;
 use crate::process::Workers;
 
+use self::ahead::Budget;
 pub use self::reach::Server;
 use self::scripts::Scripts;
 pub use self::treat::Dangerous;
@@ -72,6 +76,9 @@ pub struct Settings {
     pub connections_max: usize,
     /// Memory for the texts of scripts, bytes, about.
     pub scripts_bytes_max: usize,
+    /// Memory for commands that clients send ahead of reading replies, all
+    /// connections together, bytes.
+    pub pipeline_bytes_max: usize,
     /// See [`Refusals`].
     pub refusals: Refusals,
     /// See [`Dangerous`].
@@ -85,6 +92,7 @@ impl Default for Settings {
             hold_within: Duration::from_secs(300),
             connections_max: 10_000,
             scripts_bytes_max: 16 << 20,
+            pipeline_bytes_max: 256 << 20,
             refusals: Refusals::Substitute,
             dangerous: Dangerous::Refuse,
         }
@@ -118,6 +126,7 @@ struct Shared {
     dialer: Dialer,
     workers: Arc<Workers>,
     scripts: Arc<Scripts>,
+    ahead: Arc<Budget>,
     places: Arc<tokio::sync::Semaphore>,
 }
 
@@ -133,6 +142,7 @@ impl RedisRelay {
         Self {
             shared: Arc::new(Shared {
                 scripts: Arc::new(Scripts::new(settings.scripts_bytes_max)),
+                ahead: Arc::new(Budget::new(settings.pipeline_bytes_max)),
                 places: Arc::new(tokio::sync::Semaphore::new(settings.connections_max)),
                 settings,
                 gate,

@@ -25,6 +25,7 @@ use crate::process::{Drain, clock};
 use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::{Claim, Session};
 
+use super::ahead::Ahead;
 use super::commands::Class;
 use super::conversation::{Ask, Conversation, Step};
 use super::effect::Effect;
@@ -154,6 +155,7 @@ struct Relay<'a> {
     asked_bytes: usize,
     /// Others have had their turn to put records in line.
     had_turn: bool,
+    ahead: Ahead,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
     leaves_at: Option<Instant>,
@@ -185,6 +187,7 @@ impl<'a> Relay<'a> {
             asked: VecDeque::new(),
             asked_bytes: 0,
             had_turn: false,
+            ahead: Ahead::new(shared.ahead.clone()),
             session: None,
             leaves_at: None,
         }
@@ -231,6 +234,7 @@ impl<'a> Relay<'a> {
             let idle = self.asked.is_empty() && self.talk.is_idle();
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
             let asks = self.waits();
+            let reads_client = self.reads_client();
             let turn = tokio::select! {
                 biased;
                 decision = decided(&mut self.asked, &mut self.had_turn) => self.decide(decision),
@@ -258,7 +262,7 @@ impl<'a> Relay<'a> {
                         Err(()) => Err(self.server_left()),
                     }
                 }
-                turn = self.from_client.read(&mut self.client.0), if self.reads_client() => {
+                turn = self.from_client.read(&mut self.client.0), if reads_client => {
                     match turn {
                         Ok(()) => Ok(()),
                         Err(()) => self.left(),
@@ -279,15 +283,26 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn reads_client(&self) -> bool {
-        let max = if self.waits() {
-            HELD_BYTES_MAX
-        } else {
-            CLIENT_BYTES_MAX
-        };
-        self.leaves_at.is_none()
-            && self.from_client.bytes.len() < max
-            && self.to_server.len() < WAITING_BYTES_MAX
+    /// A client need not read before it has sent all it has to say; except
+    /// behind what is held, which ends by itself.
+    fn reads_client(&mut self) -> bool {
+        if self.leaves_at.is_some() {
+            return false;
+        }
+        let has = self.from_client.bytes.len();
+        if self.waits() {
+            return has < HELD_BYTES_MAX;
+        }
+        match has.checked_sub(CLIENT_BYTES_MAX) {
+            None => {
+                self.ahead.give_back();
+                self.to_server.len() < WAITING_BYTES_MAX
+            }
+            Some(beyond) => {
+                let metrics = self.shared.gate.metrics();
+                self.talk.waits() && self.ahead.has_room(beyond, metrics)
+            }
+        }
     }
 
     /// Whether policy or a person is waited for.

@@ -3,10 +3,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::domain::Outcome;
+use crate::protocols::pipe::Outbox;
 
 use super::super::binding;
 use super::super::limits::RowLimit;
-use super::super::outbox::Outbox;
 use super::super::wire::{Cursor, Fields, HEAD, WireError, head, message, rows};
 use super::owed::{Executing, Owed, Portal};
 use super::{Conversation, SMALL_BYTES_MAX};

@@ -1,0 +1,134 @@
+//! How a session starts: whether it may at all, and with which settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use crate::domain::{Completion, OperationId, Outcome, Refusal};
+use crate::gate::{Decision, Refused, Terms};
+use crate::net::client_socket::Watch;
+use crate::process::{Drain, clock};
+use crate::protocols::postgres::describe::{self, Place};
+use crate::protocols::postgres::reach;
+use crate::protocols::postgres::startup::Start;
+use crate::protocols::postgres::{Server, Shared, Upstream, refuse, serve as accepting};
+use crate::session::Claim;
+
+use super::{Relay, ToClient};
+
+/// Dials the server and relays until one side ends.
+pub(in crate::protocols::postgres) async fn serve(
+    shared: &Arc<Shared>,
+    server: &Server,
+    mut client: ToClient,
+    start: Start,
+    input: BytesMut,
+    login_until: Instant,
+    drain: Drain,
+) {
+    let Upstream { host, port, .. } = &server.upstream;
+    let place = Place {
+        host: host.clone(),
+        port: *port,
+        database: start.database().into(),
+    };
+    let told = match may_start(shared, &place, &start, &client.socket().watch()).await {
+        Ok(()) => match reach::reach(&shared.dialer, server).await {
+            Ok(server) => {
+                let session = Relay::new(shared, place, client, server, &start, input);
+                session.run(login_until, drain).await;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%host, port, "PostgreSQL could not be reached: {error}");
+                refuse::fatal("08001", &error.to_string())
+            }
+        },
+        Err(Some(told)) => told,
+        Err(None) => return,
+    };
+    if let Err(error) = accepting::end(&mut client, &told).await {
+        tracing::debug!(%error, "a refused client did not hear why");
+    }
+}
+
+/// Whether a session may start like this. `Err(None)`: the client left.
+async fn may_start(
+    shared: &Shared,
+    place: &Place,
+    start: &Start,
+    watch: &Watch,
+) -> Result<(), Option<Bytes>> {
+    if start.user().is_none() {
+        let text = "no PostgreSQL user name specified in startup packet";
+        return Err(Some(refuse::fatal("28000", text)));
+    }
+    if start.replicates() {
+        let text = "replication is not allowed here";
+        return Err(Some(refuse::fatal("42501", text)));
+    }
+    let now = clock::now();
+    let claim = Claim {
+        database_hint: start.get("application_name"),
+        ..Claim::default()
+    };
+    let Some(session) = shared.gate.registry().attribute(&claim, now) else {
+        let refused = unattributed(clock::operation_id(now));
+        return Err(Some(refuse::refusal(&refused, true)));
+    };
+    if let Some(reason) = session.halted() {
+        let refused = Refused {
+            refusal: Refusal::Halted(reason),
+            event: clock::operation_id(now),
+            policy: None,
+            ruling: None,
+        };
+        return Err(Some(refuse::refusal(&refused, true)));
+    }
+    let mut line = String::new();
+    for (name, value) in start.strict_settings() {
+        describe::setting(&mut line, name, value);
+    }
+    if line.is_empty() {
+        return Ok(());
+    }
+    let operation = describe::settings(line, place, &session, now);
+    let terms = terms(shared.settings.hold_within);
+    let admitted = shared.gate.admit(operation, session, &terms);
+    tokio::select! {
+        biased;
+        decision = admitted => match decision {
+            Decision::Proceed(permit) => {
+                permit.report(Completion {
+                    ended_at: clock::now(),
+                    outcome: Outcome::Answered,
+                    answer: None,
+                    error: None,
+                });
+                Ok(())
+            }
+            Decision::Refuse(refused) => Err(Some(refuse::refusal(&refused, true))),
+            Decision::Replay(_) => Err(None),
+        },
+        () = watch.hung_up() => Err(None),
+    }
+}
+
+pub(super) fn unattributed(event: OperationId) -> Refused {
+    Refused {
+        refusal: Refusal::Unattributed,
+        event,
+        policy: None,
+        ruling: None,
+    }
+}
+
+fn terms(hold_within: Duration) -> Terms {
+    Terms {
+        hold_within,
+        applies: |_| false,
+        contradicts: |_| false,
+    }
+}
