@@ -1,6 +1,8 @@
 //! The load benchmarks run: one short burst of a row or two through this build.
 //! What they measure here is not looked at.
 
+#![cfg(test)]
+
 use std::path::Path;
 use std::process::Command;
 

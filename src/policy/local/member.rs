@@ -16,71 +16,107 @@ pub(super) enum Member<'a> {
 /// The member `name` of the `object`, whose text is JSON. Two objects whose
 /// members are the same text have equal members.
 pub(super) fn member<'a>(object: &'a str, name: &str) -> Member<'a> {
-    look(object.trim(), name).unwrap_or(Member::Unclear)
+    let mut cursor = Cursor {
+        text: object,
+        at: 0,
+    };
+    cursor.look(name).unwrap_or(Member::Unclear)
 }
 
-fn look<'a>(object: &'a str, name: &str) -> Option<Member<'a>> {
-    let mut rest = object.strip_prefix('{')?.trim_start();
-    let mut found = Member::Absent;
-    if rest == "}" {
-        return Some(found);
-    }
-    loop {
-        let (key, behind) = string(rest)?;
-        if key.contains('\\') {
-            return None;
+/// A place in a text: what is behind it is read byte by byte, as whatever a JSON
+/// text is divided by is one.
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn look(&mut self, name: &str) -> Option<Member<'a>> {
+        let mut found = Member::Absent;
+        self.take(b'{')?;
+        if self.next()? == b'}' {
+            return self.ends().then_some(found);
         }
-        let value = behind.trim_start().strip_prefix(':')?.trim_start();
-        let (text, behind) = value.split_at_checked(length(value)?)?;
-        if key == name {
-            if found != Member::Absent {
+        loop {
+            let key = self.string()?;
+            if memchr::memchr(b'\\', key.as_bytes()).is_some() {
                 return None;
             }
-            found = Member::Found(text.trim_end());
-        }
-        rest = match behind.strip_prefix(',') {
-            Some(next) => next.trim_start(),
-            None if behind == "}" => return Some(found),
-            None => return None,
-        };
-    }
-}
-
-/// A string without its quotes, and what is behind it.
-fn string(text: &str) -> Option<(&str, &str)> {
-    let inside = text.strip_prefix('"')?;
-    let mut at = 0_usize;
-    loop {
-        let next = memchr::memchr2(b'"', b'\\', inside.as_bytes().get(at..)?)?;
-        at = at.checked_add(next)?;
-        let (before, behind) = inside.split_at_checked(at)?;
-        if let Some(behind) = behind.strip_prefix('"') {
-            return Some((before, behind));
-        }
-        // The escape and what is escaped.
-        at = at.checked_add(2)?;
-    }
-}
-
-/// How long the value at the beginning of `text` is, with the space behind it:
-/// up to the comma or the bracket that is not its own.
-fn length(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    let mut at = 0_usize;
-    loop {
-        let rest = text.get(at..)?;
-        match rest.as_bytes().first()? {
-            b'"' => {
-                let (_, behind) = string(rest)?;
-                at = text.len().checked_sub(behind.len())?;
-                continue;
+            self.take(b':')?;
+            let value = self.value()?;
+            if key == name {
+                if found != Member::Absent {
+                    return None;
+                }
+                found = Member::Found(value);
             }
-            b'{' | b'[' => depth = depth.checked_add(1)?,
-            b'}' | b']' | b',' if depth == 0 => return Some(at),
-            b'}' | b']' => depth = depth.checked_sub(1)?,
-            _ => {}
+            match self.next()? {
+                b',' => self.at = self.at.checked_add(1)?,
+                b'}' => return self.ends().then_some(found),
+                _ => return None,
+            }
         }
-        at = at.checked_add(1)?;
+    }
+
+    /// The next byte that is no space.
+    fn next(&mut self) -> Option<u8> {
+        loop {
+            match self.text.as_bytes().get(self.at)? {
+                b' ' | b'\t' | b'\n' | b'\r' => self.at = self.at.checked_add(1)?,
+                byte => return Some(*byte),
+            }
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.next()? == byte).then_some(())?;
+        self.at = self.at.checked_add(1)?;
+        Some(())
+    }
+
+    /// Whether the bracket here is the last thing.
+    fn ends(&mut self) -> bool {
+        self.at = self.at.saturating_add(1);
+        self.next().is_none()
+    }
+
+    /// A string without its quotes.
+    fn string(&mut self) -> Option<&'a str> {
+        self.take(b'"')?;
+        let from = self.at;
+        loop {
+            let rest = self.text.as_bytes().get(self.at..)?;
+            let next = memchr::memchr2(b'"', b'\\', rest)?;
+            let at = self.at.checked_add(next)?;
+            if rest.get(next) == Some(&b'"') {
+                self.at = at.checked_add(1)?;
+                return self.text.get(from..at);
+            }
+            // The escape and what is escaped.
+            self.at = at.checked_add(2)?;
+        }
+    }
+
+    /// A value, up to the comma or the bracket that is not its own.
+    fn value(&mut self) -> Option<&'a str> {
+        self.next()?;
+        let from = self.at;
+        let mut depth = 0_usize;
+        loop {
+            match self.text.as_bytes().get(self.at)? {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                b'{' | b'[' => depth = depth.checked_add(1)?,
+                b'}' | b']' | b',' if depth == 0 => {
+                    return Some(self.text.get(from..self.at)?.trim_ascii_end());
+                }
+                b'}' | b']' => depth = depth.checked_sub(1)?,
+                _ => {}
+            }
+            self.at = self.at.checked_add(1)?;
+        }
     }
 }
 

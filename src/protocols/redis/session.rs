@@ -122,7 +122,7 @@ impl Asked<'_> {
 /// What has to come before a command may leave.
 enum Awaited<'a> {
     /// The write that takes its record, and those of what came with it.
-    InLine(InLine<'a>),
+    InLine(Box<InLine<'a>>),
     /// It is refused, in its turn.
     Refused(Refused),
     /// Policy, or a person.
@@ -379,7 +379,7 @@ impl<'a> Relay<'a> {
                     self.session = Some(session.clone());
                 }
                 match gate.admit_now(operation, session, &terms) {
-                    Now::InLine(line) => Awaited::InLine(line),
+                    Now::InLine(line) => Awaited::InLine(Box::new(line)),
                     Now::Refused(refused) => Awaited::Refused(refused),
                     Now::Later(undecided) => Awaited::Later(Box::pin(async move {
                         gate.admit_later(undecided, &terms).await
