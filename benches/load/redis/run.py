@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import json
 import re
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -37,17 +35,20 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     attempt,
     await_ready,
     bar,
+    carry_out,
     chosen,
     clean_environment,
+    closing_lines,
     cpu_seconds,
     machine,
     note,
+    ratio,
     repository,
     rotated,
-    rounded,
     sidecar_program,
     stolen_and_total_ticks,
     tail,
+    tell,
 )
 
 # Programs by who needs them, and their packages.
@@ -326,7 +327,7 @@ def summarize(bursts: dict, rows: dict[str, Row]) -> dict:
             "title": rows[name].title,
             "peers": {peer: of_peer(rounds) for peer, rounds in of_row.items()},
             "ratio": {
-                peer: {other: ratio(rounds, of_row[other]) for other in of_row if other != peer}
+                peer: {other: ratio(rounds, of_row[other], "rps") for other in of_row if other != peer}
                 for peer, rounds in of_row.items()
             },
         }
@@ -342,10 +343,6 @@ def of_peer(rounds: list[dict]) -> dict:
         "cpu_s_per_1000": statistics.median(cpu) if cpu else None,
         "errors": sum(burst["errors"] for burst in rounds),
     }
-
-
-def ratio(mine: list[dict], other: list[dict]) -> float:
-    return statistics.median(one["rps"] / two["rps"] for one, two in zip(mine, other))
 
 
 # By how deep the pipeline is: against whom, and at least how many times their commands.
@@ -389,20 +386,7 @@ def markdown(report: dict) -> str:
                 f"| {peer['errors']} | {times} |"
             )
         out.append("")
-    if report["bars"]:
-        out += ["#### Asked and found", "", "| | asked | found | |", "|---|---|---:|---|"]
-        for entry in report["bars"]:
-            met = "met" if entry["met"] else "**missed**"
-            out.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.2f} | {met} |")
-        out.append("")
-    of = report["machine"]
-    out.append(
-        f"{of['cpu']}, {of['cores']} cores, kernel {of['kernel']}; {report['rounds']} rounds of "
-        f"{report['seconds']:g} s; {of['stolen_percent']:.1f} % of the time stolen by other guests; "
-        f"load average before the run {of['load_average_before']:.1f}."
-    )
-    for name, why in report["failed"].items():
-        out += ["", f"**{name} failed:** {why.splitlines()[0]}"]
+    out += closing_lines(report)
     return "\n".join(out)
 
 
@@ -471,31 +455,8 @@ def run(bench: RedisBench, options: argparse.Namespace) -> dict:
 
 def main() -> int:
     options = parse_arguments()
-    # An ended run still ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    bench = None
-    try:
-        bench = RedisBench(options.peers)
-        report = rounded(run(bench, options))
-    except Failed as error:
-        note(f"FAILED: {error}")
-        return 1
-    except KeyboardInterrupt:
-        note("interrupted")
-        return 130
-    finally:
-        if bench is not None:
-            bench.close(options.keep)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    shown = {name: value for name, value in report.items() if name != "bursts"}
-    print(markdown(report) if options.markdown else json.dumps(shown, indent=1))
-    note(f"results in {options.json}")
-    errors = sum(peer["errors"] for row in report["rows"].values() for peer in row["peers"].values())
-    if errors or report["failed"]:
-        note(f"{errors} errors in bursts; failed: {', '.join(report['failed']) or 'none'}")
-        return 1
-    return 0
+    report = carry_out(lambda: RedisBench(options.peers), lambda bench: run(bench, options), options.keep)
+    return report if isinstance(report, int) else tell(report, options, markdown)
 
 
 if __name__ == "__main__":
