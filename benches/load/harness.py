@@ -359,15 +359,36 @@ def ratio(mine: list[dict], other: list[dict], field: str) -> float:
     return statistics.median(one[field] / two[field] for one, two in zip(mine, other))
 
 
+def summarize(bursts: dict, rows: dict, of_peer: Callable[[list[dict]], dict], field: str) -> dict:
+    """What the rounds of each peer come to, and how many times another's `field` its own is."""
+    return {
+        name: {
+            "title": rows[name].title,
+            "peers": {peer: of_peer(rounds) for peer, rounds in of_row.items()},
+            "ratio": {
+                peer: {other: ratio(rounds, of_row[other], field) for other in of_row if other != peer}
+                for peer, rounds in of_row.items()
+            },
+        }
+        for name, of_row in bursts.items()
+        if of_row
+    }
+
+
+def bar_lines(bars: list[dict]) -> list[str]:
+    """A table of what was asked and found, in Markdown."""
+    if not bars:
+        return []
+    out = ["#### Asked and found", "", "| | asked | found | |", "|---|---|---:|---|"]
+    for entry in bars:
+        met = "met" if entry["met"] else "**missed**"
+        out.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.2f} | {met} |")
+    return [*out, ""]
+
+
 def closing_lines(report: dict) -> list[str]:
     """The end of a report in Markdown: what was asked, the machine, what failed."""
-    out = []
-    if report["bars"]:
-        out += ["#### Asked and found", "", "| | asked | found | |", "|---|---|---:|---|"]
-        for entry in report["bars"]:
-            met = "met" if entry["met"] else "**missed**"
-            out.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.2f} | {met} |")
-        out.append("")
+    out = bar_lines(report["bars"])
     of = report["machine"]
     out.append(
         f"{of['cpu']}, {of['cores']} cores, kernel {of['kernel']}; {report['rounds']} rounds of "

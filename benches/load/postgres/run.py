@@ -48,6 +48,7 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     run_checked,
     sidecar_program,
     stolen_and_total_ticks,
+    summarize,
     tail,
     tell,
 )
@@ -364,23 +365,8 @@ def measure_idle(peers: list[Peer], count: int) -> dict[str, float]:
 # --------------------------------------------------------------------------- results
 
 
-def summarize(bursts: dict, rows: dict[str, Row]) -> dict:
-    """Medians over the rounds; ratios are taken within a round, then their median."""
-    return {
-        name: {
-            "title": rows[name].title,
-            "peers": {peer: of_peer(rounds) for peer, rounds in of_row.items()},
-            "ratio": {
-                peer: {other: ratio(rounds, of_row[other], "tps") for other in of_row if other != peer}
-                for peer, rounds in of_row.items()
-            },
-        }
-        for name, of_row in bursts.items()
-        if of_row
-    }
-
-
 def of_peer(rounds: list[dict]) -> dict:
+    """Medians over the rounds."""
     cpu = [burst["cpu_s_per_1000"] for burst in rounds if "cpu_s_per_1000" in burst]
     return {
         "tps": statistics.median(burst["tps"] for burst in rounds),
@@ -542,7 +528,7 @@ def run(bench: PgBench, options: argparse.Namespace) -> dict:
     streamed = attempt("streams", failed, lambda: measure_streams(peers, options)) or {}
     stolen_after, total_after = stolen_and_total_ticks()
     about["stolen_percent"] = (stolen_after - stolen) / max(1, total_after - total) * 100
-    rows, streams = summarize(bursts, options.rows), summarize_streams(streamed, options.streams)
+    rows, streams = summarize(bursts, options.rows, of_peer, "tps"), summarize_streams(streamed, options.streams)
     return {
         "machine": about,
         "rounds": options.rounds,

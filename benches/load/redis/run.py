@@ -42,11 +42,11 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     cpu_seconds,
     machine,
     note,
-    ratio,
     repository,
     rotated,
     sidecar_program,
     stolen_and_total_ticks,
+    summarize,
     tail,
     tell,
 )
@@ -320,23 +320,8 @@ def measure(bench: RedisBench, peers: list[Peer], options: argparse.Namespace) -
 # --------------------------------------------------------------------------- results
 
 
-def summarize(bursts: dict, rows: dict[str, Row]) -> dict:
-    """Medians over the rounds; ratios are taken within a round, then their median."""
-    return {
-        name: {
-            "title": rows[name].title,
-            "peers": {peer: of_peer(rounds) for peer, rounds in of_row.items()},
-            "ratio": {
-                peer: {other: ratio(rounds, of_row[other], "rps") for other in of_row if other != peer}
-                for peer, rounds in of_row.items()
-            },
-        }
-        for name, of_row in bursts.items()
-        if of_row
-    }
-
-
 def of_peer(rounds: list[dict]) -> dict:
+    """Medians over the rounds."""
     cpu = [burst["cpu_s_per_1000"] for burst in rounds if "cpu_s_per_1000" in burst]
     return {
         **{field: statistics.median(burst[field] for burst in rounds) for field in ("rps", "p50_us", "p99_us")},
@@ -440,7 +425,7 @@ def run(bench: RedisBench, options: argparse.Namespace) -> dict:
     bursts = measure(bench, peers, options)
     stolen_after, total_after = stolen_and_total_ticks()
     about["stolen_percent"] = (stolen_after - stolen) / max(1, total_after - total) * 100
-    rows = summarize(bursts, options.rows)
+    rows = summarize(bursts, options.rows, of_peer, "rps")
     return {
         "machine": about,
         "rounds": options.rounds,
