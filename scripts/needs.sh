@@ -84,4 +84,10 @@ if ! { command -v cargo-deny || command -v .tools/bin/cargo-deny; } >/dev/null 2
 	fi
 	rm -rf .tools/target
 fi
+# Debian has it in sid alone. What it tests is named at the end where it is missing.
+if [[ ! -x .tools/valkey/run ]]; then
+	echo "Valkey: from Debian sid, into .tools/valkey"
+	scripts/from-sid.sh "$PWD/.tools/valkey" valkey-server valkey-tools ||
+		echo "no Valkey: its tests will not run" >&2
+fi
 echo "all there"

@@ -4,6 +4,10 @@
 //! port 0, so production wiring is what is tested.
 
 mod apis;
+pub mod child_databases;
+pub mod child_env;
+pub mod env_text;
+pub mod environment;
 mod error;
 mod judge;
 mod state;
@@ -44,6 +48,7 @@ use crate::session::{Registry, Run, RunKey};
 use crate::state::{Change, Restored, Store};
 
 use apis::Apis;
+use environment::Environment;
 pub use error::StartError;
 use judge::Judge;
 pub use judge::prove;
@@ -301,7 +306,15 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         draining: draining.clone(),
         metrics: metrics.clone(),
     });
+    let environment = Environment {
+        http: addresses.http,
+        agent: addresses.agent,
+        databases: environment::databases(&governed, &redis),
+        token: agent_token.clone(),
+        state_dir: config.state_dir.clone(),
+    };
     let apis = Apis {
+        environment,
         gate: &gate,
         addresses: &addresses,
         state_dir: &config.state_dir,
@@ -314,8 +327,8 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             proxy,
             postgres: relay,
             redis: redis_relay,
-            agent: apis.agent(tokens.agent),
             operator: apis.operator(tokens.operator, judge),
+            agent: apis.agent(tokens.agent),
             health,
             metrics,
         },

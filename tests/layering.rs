@@ -60,6 +60,8 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
     ("axum", &["control", "health.rs", "app.rs", "app"]),
+    ("utoipa", &["control"]),
+    ("utoipa_axum", &["control"]),
 ];
 
 /// What the nouns may name besides themselves: nothing but the standard library.

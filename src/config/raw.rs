@@ -294,6 +294,9 @@ pub(super) struct Redis {
     /// `DEBUG`, `MODULE`, `CONFIG SET` of files, `SHUTDOWN` and `REPLICAOF`: `refuse`, or `judge` like any command.
     #[schemars(extend("enum" = ["refuse", "judge"]))]
     pub(super) dangerous: Option<String>,
+    /// Answers of a cluster or of Sentinel that name a server which `servers` does not: `refuse` them, or `open` a listener for it.
+    #[schemars(extend("enum" = ["refuse", "open"]))]
+    pub(super) nodes: Option<String>,
 }
 
 /// The HTTP proxy.

@@ -291,6 +291,7 @@ pub static SETTINGS: &[Setting] = &[
     key("redis.pipeline_bytes_max", "268435456"),
     key("redis.refusals", "substitute"),
     key("redis.dangerous", "refuse"),
+    key("redis.nodes", "refuse"),
     set(
         "upstream.ca",
         "--upstream-ca",

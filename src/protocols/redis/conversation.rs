@@ -19,19 +19,23 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
+use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome, TraceId};
 use crate::gate::Permit;
 use crate::metrics::Passage;
 use crate::process::clock;
+use crate::session::trace_of;
 
 use super::answers::{Said, Unit};
 use super::commands::{self, Arguments};
 use super::describe::{Described, Known};
 use super::effect::{Effect, Silence, Subscribed};
+use super::limits::Limit;
+use super::nodes::Route;
 use super::refuse::{self, Poison, Then};
 use super::request::{self, Progress, RequestError, Rest};
 use super::scripts::Scripts;
 use super::treat::{Dangerous, Standing, Treatment, treatment};
+use super::waiting::Waiting;
 use super::{Refusals, reply};
 
 /// A command beyond this is judged by its beginning, once its keys are there,
@@ -70,25 +74,7 @@ pub(super) struct Ask {
     /// What is forwarded once it is permitted: all of it, or its beginning.
     pub(super) bytes: Bytes,
     pub(super) effect: Effect,
-    /// It is whole, and changes nothing of how what follows is read.
-    pub(super) stands_alone: bool,
-}
-
-/// What is with the commands before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
-    Decided,
-    /// So many are not, and nobody knows yet what they come to.
-    Undecided(usize),
-}
-
-impl Before {
-    fn count(self) -> usize {
-        match self {
-            Self::Decided => 0,
-            Self::Undecided(count) => count,
-        }
-    }
+    pub(super) limit: Option<Limit>,
 }
 
 /// An admitted command, and what is known of how it goes.
@@ -185,6 +171,16 @@ pub(super) struct Conversation {
     pub(super) database: Option<u32>,
     pub(super) user: Option<Box<str>>,
     pub(super) client_name: Option<Box<str>>,
+    /// Where other servers are; `None`: nowhere.
+    pub(super) route: Option<Route>,
+    /// Commands that are held, of all connections.
+    pub(super) waiting: Arc<Waiting>,
+    /// What the server calls this connection.
+    pub(super) id: Option<i64>,
+    /// The client broke the protocol, and nobody has counted it.
+    pub(super) broken: bool,
+    /// Whether the server is a Sentinel.
+    pub(super) of_sentinel: bool,
 }
 
 /// The command at the beginning of a buffer.
@@ -236,12 +232,23 @@ impl Conversation {
             database: Some(0),
             user: None,
             client_name: None,
+            route: None,
+            waiting: Arc::default(),
+            id: None,
+            broken: false,
+            of_sentinel: false,
         }
     }
 
     /// Whom commands claim to be of: a registered context.
     pub(super) fn claims(&self) -> Option<&str> {
         self.client_name.as_deref().or(self.user.as_deref())
+    }
+
+    /// The trace that commands claim to be of: that of a client whose name is
+    /// a `traceparent`.
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        trace_of(self.client_name.as_deref()?)
     }
 
     /// Whether the connection is over once everything has gone out.
@@ -273,19 +280,10 @@ impl Conversation {
             input.clear();
             return Step::More;
         }
-        match self.next(input, Before::Decided) {
+        match self.next(input) {
             Ok(step) => step,
             Err(wrong) => self.wrong(wrong, input),
         }
-    }
-
-    /// As [`Self::client`], while `undecided` commands before are not decided:
-    /// only what is [`Step::Ask`]ed about, whatever becomes of those, and is
-    /// [`Ask::stands_alone`] itself. All else waits.
-    pub(super) fn client_ahead(&mut self, input: &mut BytesMut, undecided: usize) -> Step {
-        // What is wrong is said once they are decided.
-        self.next(input, Before::Undecided(undecided))
-            .unwrap_or(Step::More)
     }
 
     /// As a server does: what was asked before is answered, then this is said,
@@ -293,7 +291,7 @@ impl Conversation {
     fn wrong(&mut self, wrong: RequestError, input: &mut BytesMut) -> Step {
         tracing::info!("a connection for Redis ends: {wrong}");
         input.clear();
-        self.closing = true;
+        (self.closing, self.broken) = (true, true);
         let last = match wrong == RequestError::NotRedis {
             true => Bytes::new(),
             false => refuse::line("ERR", &wrong.to_string()),
@@ -312,7 +310,7 @@ impl Conversation {
         }
     }
 
-    fn next(&mut self, input: &mut BytesMut, before: Before) -> Result<Step, RequestError> {
+    fn next(&mut self, input: &mut BytesMut) -> Result<Step, RequestError> {
         if !self.rest.is_over() {
             let now = self.rest.advance(input)?;
             if now == 0 {
@@ -327,8 +325,7 @@ impl Conversation {
                 },
             });
         }
-        let under_way = self.owed.len().saturating_add(before.count());
-        if self.waits() || under_way >= OWED_MAX {
+        if self.waits() {
             return Ok(Step::More);
         }
         match self.scan.advance(input)? {
@@ -345,8 +342,8 @@ impl Conversation {
                 input.unsplit(rest);
                 Ok(Step::Drop)
             }
-            Progress::Whole(bytes) => Ok(self.command(input, Some(bytes), before)),
-            Progress::More if self.may_begin(input) => Ok(self.command(input, None, before)),
+            Progress::Whole(bytes) => Ok(self.command(input, Some(bytes))),
+            Progress::More if self.may_begin(input) => Ok(self.command(input, None)),
             Progress::More => Ok(Step::More),
         }
     }
@@ -371,7 +368,7 @@ impl Conversation {
     }
 
     /// Decides what becomes of the command, which is `whole` or long.
-    fn command(&mut self, input: &mut BytesMut, whole: Option<usize>, before: Before) -> Step {
+    fn command(&mut self, input: &mut BytesMut, whole: Option<usize>) -> Step {
         let seen = Seen {
             scan: &self.scan,
             input,
@@ -393,19 +390,13 @@ impl Conversation {
             silent: self.silence != Silence::None,
         };
         let mut treatment = treatment(name, &seen, standing);
-        let under_way = self.queued.len().saturating_add(self.owed.len());
-        if self.in_transaction && under_way.saturating_add(before.count()) >= QUEUED_MAX {
+        if self.in_transaction && self.queued.len().saturating_add(self.owed.len()) >= QUEUED_MAX {
             treatment = Treatment::Refuse("too many commands in a transaction");
         }
         let effect = match treatment {
             Treatment::Refuse(_) => Effect::None,
             Treatment::Judge | Treatment::Pass(_) => Effect::of(name, &seen),
         };
-        let stands_alone =
-            treatment == Treatment::Judge && whole.is_some() && matches!(effect, Effect::None);
-        if before != Before::Decided && !stands_alone {
-            return Step::More;
-        }
         let opaque = match self.database {
             Some(_) if !self.elsewhere => None,
             _ => Some("which database it is in is not known"),
@@ -421,11 +412,13 @@ impl Conversation {
                     scripts: &self.scripts,
                     whole: whole.and_then(|bytes| input.get(..bytes)),
                     opaque,
+                    traced: self.trace().is_some(),
                 };
                 Some(Described::of(&seen, known))
             }
             Treatment::Pass(_) | Treatment::Refuse(_) => None,
         };
+        let limit = whole.and_then(|_| Limit::of(name, &seen));
         let bytes = match whole {
             Some(bytes) => {
                 self.scan.clear();
@@ -455,7 +448,7 @@ impl Conversation {
                 database,
                 bytes,
                 effect,
-                stands_alone,
+                limit,
             })),
             (Treatment::Judge, None) => Step::More,
         }

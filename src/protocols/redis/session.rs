@@ -5,9 +5,9 @@
 //! messages and invalidations still reach the client, and the client is
 //! watched for leaving. Nothing it says is acted on until the decision is made.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::Refusal;
-use crate::gate::{Decision, Held, InLine, Now, Permit, Refused, Terms};
-use crate::journal;
+use crate::domain::{Protocol, Refusal};
+use crate::gate::{Decision, Held, Permit, Refused};
+use crate::metrics::Passage;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
@@ -26,11 +26,13 @@ use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::{Claim, Session};
 
 use super::ahead::Ahead;
-use super::commands::Class;
 use super::conversation::{Ask, Conversation, Step};
 use super::effect::Effect;
+use super::limits::{self, Limit};
+use super::nodes::Route;
 use super::refuse::{self, Poison};
 use super::reply::ReplyError;
+use super::waiting::{Unblocked, Wait};
 use super::{Server, Shared, Upstream, reach};
 
 /// Most bytes that wait for one side before the other is no longer read.
@@ -64,7 +66,7 @@ enum Ended {
 /// Dials the server and relays until one side ends.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
-    server: &Server,
+    server: &Arc<Server>,
     mut client: ClientSocket,
     drain: Drain,
 ) {
@@ -78,9 +80,9 @@ pub(super) async fn serve(
     }
     let upstream = &server.upstream;
     match reach::reach(&shared.dialer, server).await {
-        Ok(server) => {
+        Ok(connected) => {
             // Boxed: what dials must not carry what relays.
-            Box::pin(Relay::new(shared, upstream, client, server).run(drain)).await;
+            Box::pin(Relay::new(shared, server, client, connected).run(drain)).await;
         }
         // As a server that is not there: clients know what to do about that.
         Err(error) => {
@@ -102,37 +104,13 @@ fn refused_at_once(shared: &Shared) -> Option<Bytes> {
     }))
 }
 
-/// A command that is not decided, or whose decision is not written yet.
-struct Asked<'a> {
-    awaited: Awaited<'a>,
+/// A question under way.
+struct Asked {
+    decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
     held: Held<Bytes>,
-    bytes: usize,
     effect: Effect,
+    limit: Option<Limit>,
     unseen_script: bool,
-    stands_alone: bool,
-}
-
-impl Asked<'_> {
-    /// Whether what follows can be looked at before this is decided.
-    fn lets_go_on(&self) -> bool {
-        self.stands_alone && !self.awaited.is_later()
-    }
-}
-
-/// What has to come before a command may leave.
-enum Awaited<'a> {
-    /// The write that takes its record, and those of what came with it.
-    InLine(Box<InLine<'a>>),
-    /// It is refused, in its turn.
-    Refused(Refused),
-    /// Policy, or a person.
-    Later(Pin<Box<dyn Future<Output = Decision> + Send + 'a>>),
-}
-
-impl Awaited<'_> {
-    fn is_later(&self) -> bool {
-        matches!(self, Self::Later(_))
-    }
 }
 
 type ToServer = MaybeTls<TcpStream>;
@@ -148,13 +126,9 @@ struct Relay<'a> {
     to_server: Outbox,
     client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
-    /// In order. What follows one that waits for policy or a person is not
-    /// looked at.
-    asked: VecDeque<Asked<'a>>,
-    /// Bytes of those.
-    asked_bytes: usize,
-    /// Others have had their turn to put records in line.
-    had_turn: bool,
+    asked: Option<Asked>,
+    /// Of what is asked, where others can end it.
+    wait: Option<Wait>,
     ahead: Ahead,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
@@ -164,19 +138,26 @@ struct Relay<'a> {
 impl<'a> Relay<'a> {
     fn new(
         shared: &'a Shared,
-        upstream: &'a Upstream,
+        reached: &'a Arc<Server>,
         client: ClientSocket,
         server: ToServer,
     ) -> Self {
         let settings = &shared.settings;
+        let mut talk = Conversation::new(
+            shared.scripts.clone(),
+            settings.refusals,
+            settings.dangerous,
+        );
+        talk.route = Some(Route {
+            nodes: shared.nodes.clone(),
+            server: reached.clone(),
+            at: client.local_ip(),
+        });
+        talk.waiting = shared.waiting.clone();
         Self {
             shared,
-            upstream,
-            talk: Conversation::new(
-                shared.scripts.clone(),
-                settings.refusals,
-                settings.dangerous,
-            ),
+            upstream: reached.upstream(),
+            talk,
             watch: client.watch(),
             from_client: Inlet::default(),
             from_server: Inlet::default(),
@@ -184,9 +165,8 @@ impl<'a> Relay<'a> {
             to_server: Outbox::of(&server),
             client: tokio::io::split(client),
             server: tokio::io::split(server),
-            asked: VecDeque::new(),
-            asked_bytes: 0,
-            had_turn: false,
+            asked: None,
+            wait: None,
             ahead: Ahead::new(shared.ahead.clone()),
             session: None,
             leaves_at: None,
@@ -196,9 +176,10 @@ impl<'a> Relay<'a> {
     async fn run(mut self, drain: Drain) {
         let ended = self.relay(drain).await;
         // What the client no longer waits for is abandoned, not answered.
-        self.asked.clear();
+        self.asked = None;
         match ended {
             Ended::Wire(wrong) => {
+                self.shared.gate.metrics().malformed(Protocol::Redis);
                 tracing::warn!(host = %self.upstream.host, "a connection to Redis ended: {wrong}");
             }
             Ended::Mismatched => {
@@ -222,22 +203,26 @@ impl<'a> Relay<'a> {
                 Err(ended) => return ended,
             };
             self.talk.speak(&mut self.to_client);
+            self.can_be_unblocked();
             if self.talk.has_ended() {
                 return Ended::Told;
             }
             let leaves_at = self.leaves_at.unwrap_or_else(Instant::now);
             let leaves = self.leaves_at.is_some();
-            if leaves && !self.to_server.has_work() && self.talk.is_idle() && self.asked.is_empty()
-            {
+            if leaves && !self.to_server.has_work() && self.talk.is_idle() && self.asked.is_none() {
                 return Ended::Gone("the client left");
             }
-            let idle = self.asked.is_empty() && self.talk.is_idle();
+            let idle = self.asked.is_none() && self.talk.is_idle();
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
-            let asks = self.waits();
+            let asks = self.asked.is_some();
             let reads_client = self.reads_client();
             let turn = tokio::select! {
                 biased;
-                decision = decided(&mut self.asked, &mut self.had_turn) => self.decide(decision),
+                decision = decided(&mut self.asked) => self.decide(decision),
+                how = unblocked(&mut self.wait), if asks => {
+                    self.unblock(how);
+                    Ok(())
+                }
                 turn = self.from_server.read(&mut self.server.0), if to_client_takes => {
                     match turn {
                         Ok(()) => self.answered(),
@@ -263,14 +248,17 @@ impl<'a> Relay<'a> {
                     }
                 }
                 turn = self.from_client.read(&mut self.client.0), if reads_client => {
-                    match turn {
-                        Ok(()) => Ok(()),
-                        Err(()) => self.left(),
+                    if turn.is_err() {
+                        self.left();
                     }
+                    Ok(())
                 }
                 // Commands are left that had their turn.
                 () = std::future::ready(()), if more => Ok(()),
-                () = self.watch.hung_up(), if asks => self.left(),
+                () = self.watch.hung_up(), if asks => {
+                    self.left();
+                    Ok(())
+                }
                 changed = halts.changed() => self.halted(changed),
                 () = tokio::time::sleep_until(leaves_at), if leaves => {
                     Err(Ended::Gone("the client left"))
@@ -290,7 +278,7 @@ impl<'a> Relay<'a> {
             return false;
         }
         let has = self.from_client.bytes.len();
-        if self.waits() {
+        if self.asked.is_some() {
             return has < HELD_BYTES_MAX;
         }
         match has.checked_sub(CLIENT_BYTES_MAX) {
@@ -305,27 +293,18 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Whether policy or a person is waited for.
-    fn waits(&self) -> bool {
-        let last = self.asked.back();
-        last.is_some_and(|asked| asked.awaited.is_later())
-    }
-
     /// Deals with what the client has said, up to the next question that is
     /// not answered at once. Whether there may be more to deal with now.
     fn advance(&mut self) -> Result<bool, Ended> {
         let mut turns = TURN_COMMANDS_MAX;
-        while self.to_server.len().saturating_add(self.asked_bytes) < WAITING_BYTES_MAX {
-            let input = &mut self.from_client.bytes;
-            let step = match self.asked.back() {
-                None => self.talk.client(input),
-                Some(last) if self.asked.len() < TURN_COMMANDS_MAX && last.lets_go_on() => {
-                    self.talk.client_ahead(input, self.asked.len())
+        while self.asked.is_none() && self.to_server.len() < WAITING_BYTES_MAX {
+            match self.talk.client(&mut self.from_client.bytes) {
+                Step::More => {
+                    if std::mem::take(&mut self.talk.broken) {
+                        self.shared.gate.metrics().malformed(Protocol::Redis);
+                    }
+                    return Ok(false);
                 }
-                Some(_) => return Ok(false),
-            };
-            match step {
-                Step::More => return Ok(false),
                 Step::Drop => {}
                 Step::Pass(bytes, passage) => {
                     let passed = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -338,111 +317,121 @@ impl<'a> Relay<'a> {
                     self.poison(Poison::unasked(event, why));
                 }
                 Step::Instead(poison) => self.poison(*poison),
-                Step::Ask(ask) => self.ask(*ask),
+                Step::Ask(ask) => self.ask(*ask)?,
             }
             turns = turns.saturating_sub(1);
             if turns == 0 {
-                return Ok(self.asked.is_empty());
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
         let now = clock::now();
         let claim = Claim {
             database_hint: self.talk.claims(),
+            trace: self.talk.trace(),
             ..Claim::default()
         };
+        let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
+            let refused = Refused {
+                refusal: Refusal::Unattributed,
+                event: clock::operation_id(now),
+                policy: None,
+                ruling: None,
+            };
+            self.poison(Poison::of(&refused));
+            return Ok(());
+        };
+        // All threads count who has it, so it is taken anew only where it changed.
+        if self
+            .session
+            .as_ref()
+            .is_none_or(|known| !known.is(&session))
+        {
+            self.session = Some(session.clone());
+        }
         let Ask {
             described,
             database,
             bytes,
             effect,
-            stands_alone,
+            limit,
         } = ask;
         let unseen_script = described.unseen_script;
-        let terms = terms(described.class, self.shared.settings.hold_within);
-        let gate = &self.shared.gate;
-        let id = clock::operation_id(now);
-        let length = bytes.len();
-        let held = Held::new(id, bytes);
-        let awaited = match gate.registry().attribute(&claim, now) {
-            Some(session) => {
-                let operation = described.operation(id, self.upstream, database, &session, now);
-                // All threads count who has it, so it is taken anew only where it changed.
-                if self
-                    .session
-                    .as_ref()
-                    .is_none_or(|known| !known.is(&session))
-                {
-                    self.session = Some(session.clone());
-                }
-                match gate.admit_now(operation, session, &terms) {
-                    Now::InLine(line) => Awaited::InLine(Box::new(line)),
-                    Now::Refused(refused) => Awaited::Refused(refused),
-                    Now::Later(undecided) => Awaited::Later(Box::pin(async move {
-                        gate.admit_later(undecided, &terms).await
-                    })),
+        let terms = limits::terms(described.class, limit, self.shared.settings.hold_within);
+        let operation =
+            described.operation(self.upstream, database, &session, self.talk.trace(), now);
+        let held = Held::new(operation.id, bytes);
+        let gate = self.shared.gate.clone();
+        let mut decision: Pin<Box<dyn Future<Output = Decision> + Send>> =
+            Box::pin(async move { gate.admit(operation, session, &terms).await });
+        // A local policy has answered by now, and the next command can be
+        // judged at once: nobody needs to be woken for it.
+        let now = decision
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        let asked = Asked {
+            decision,
+            held,
+            effect,
+            limit,
+            unseen_script,
+        };
+        match now {
+            Poll::Ready(decision) => self.follow(asked, decision),
+            Poll::Pending => {
+                self.asked = Some(asked);
+                Ok(())
+            }
+        }
+    }
+
+    /// While something is asked, `CLIENT UNBLOCK` of others can end it, once
+    /// it is known what the server calls this connection.
+    fn can_be_unblocked(&mut self) {
+        if self.asked.is_none() {
+            self.wait = None;
+            return;
+        }
+        match self.talk.id {
+            Some(id) if self.wait.is_none() => {
+                self.wait = Some(self.shared.waiting.begins(self.upstream, id));
+            }
+            Some(_) => {}
+            None => {
+                if let Some(question) = self.talk.asks_own_id() {
+                    let bytes = u64::try_from(question.len()).unwrap_or(u64::MAX);
+                    let metrics = self.shared.gate.metrics();
+                    metrics.passed(Passage::DatabaseFlow, bytes);
+                    self.to_server.push(question);
                 }
             }
-            None => Awaited::Refused(Refused {
-                refusal: Refusal::Unattributed,
-                event: id,
-                policy: None,
-                ruling: None,
-            }),
-        };
-        self.asked_bytes = self.asked_bytes.saturating_add(length);
-        self.asked.push_back(Asked {
-            awaited,
-            held,
-            bytes: length,
-            effect,
-            unseen_script,
-            stands_alone,
-        });
-    }
-
-    /// What is first in line is decided. With the write that took its record
-    /// went those of all behind it that wait for nothing else.
-    fn decide(&mut self, first: Option<Decision>) -> Result<(), Ended> {
-        self.had_turn = false;
-        if let Some(decision) = first {
-            self.next_decided(decision)?;
         }
-        while let Some(asked) = self.asked.pop_front_if(|asked| !asked.awaited.is_later()) {
-            self.asked_bytes = self.asked_bytes.saturating_sub(asked.bytes);
-            let decision = match asked.awaited {
-                Awaited::InLine(line) => line.settle(),
-                Awaited::Refused(refused) => Decision::Refuse(refused),
-                Awaited::Later(_) => return Ok(()),
-            };
-            self.follow(asked.held, asked.effect, asked.unseen_script, decision)?;
+    }
+
+    fn unblock(&mut self, how: Unblocked) {
+        self.wait = None;
+        if self.asked.take().is_some() {
+            let event = clock::operation_id(clock::now());
+            self.poison(Poison::unblocked(event, how));
         }
-        Ok(())
     }
 
-    fn next_decided(&mut self, decision: Decision) -> Result<(), Ended> {
-        let Some(asked) = self.asked.pop_front() else {
-            return Ok(());
-        };
-        self.asked_bytes = self.asked_bytes.saturating_sub(asked.bytes);
-        self.follow(asked.held, asked.effect, asked.unseen_script, decision)
+    fn decide(&mut self, decision: Decision) -> Result<(), Ended> {
+        match self.asked.take() {
+            Some(asked) => self.follow(asked, decision),
+            None => Ok(()),
+        }
     }
 
-    fn follow(
-        &mut self,
-        held: Held<Bytes>,
-        effect: Effect,
-        unseen_script: bool,
-        decision: Decision,
-    ) -> Result<(), Ended> {
+    fn follow(&mut self, asked: Asked, decision: Decision) -> Result<(), Ended> {
         match decision {
-            Decision::Proceed(permit) => self.proceed(held, effect, permit),
+            Decision::Proceed(permit) => self.proceed(asked, permit),
             Decision::Refuse(refused) => {
                 let by_policy = matches!(refused.refusal, Refusal::Blocked(_));
-                self.poison(match unseen_script && by_policy {
+                self.poison(match asked.unseen_script && by_policy {
                     true => Poison::unseen_script(&refused),
                     false => Poison::of(&refused),
                 });
@@ -456,12 +445,17 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn proceed(&mut self, held: Held<Bytes>, effect: Effect, permit: Permit) -> Result<(), Ended> {
-        let Some(cleared) = held.release(&permit) else {
+    fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
+        let Some(cleared) = asked.held.release(&permit) else {
             return Err(Ended::Mismatched);
         };
-        self.to_server.push_cleared(cleared);
-        self.talk.granted(effect, permit);
+        match (asked.limit, limits::rows_of(permit.constraints())) {
+            (Some(limit), Some(rows)) => {
+                self.to_server.push(limit.fit(cleared.into_inner(), rows));
+            }
+            _ => self.to_server.push_cleared(cleared),
+        }
+        self.talk.granted(asked.effect, permit);
         Ok(())
     }
 
@@ -472,17 +466,12 @@ impl<'a> Relay<'a> {
     }
 
     /// The client says no more. What it asked is still answered, for a while.
-    fn left(&mut self) -> Result<(), Ended> {
-        // What is decided is done: only its record was waited for.
-        self.decide(None)?;
+    fn left(&mut self) {
         // What it said behind what is given up is given up, too.
-        self.talk.closing |= !self.asked.is_empty();
-        self.asked.clear();
-        self.asked_bytes = 0;
+        self.talk.closing |= self.asked.take().is_some();
         let now = Instant::now();
         let at = now.checked_add(LEAVES_WITHIN).unwrap_or(now);
         self.leaves_at.get_or_insert(at);
-        Ok(())
     }
 
     fn answered(&mut self) -> Result<(), Ended> {
@@ -517,33 +506,16 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// What Redis brings to a decision about a command of this class.
-fn terms(class: Class, hold_within: Duration) -> Terms {
-    const READ_ONLY: &str = "read_only";
-    match class {
-        Class::Read => Terms {
-            hold_within,
-            applies: |name| name == READ_ONLY,
-            contradicts: |_| false,
-        },
-        Class::Write | Class::Admin | Class::Opaque => Terms {
-            hold_within,
-            applies: |_| false,
-            contradicts: |name| name == READ_ONLY,
-        },
+async fn unblocked(wait: &mut Option<Wait>) -> Unblocked {
+    match wait {
+        Some(wait) => wait.ended().await,
+        None => std::future::pending().await,
     }
 }
 
-/// The decision that is first in line. `None`: it is made, and its record may
-/// be written now.
-async fn decided(asked: &mut VecDeque<Asked<'_>>, had_turn: &mut bool) -> Option<Decision> {
-    match asked.front_mut().map(|asked| &mut asked.awaited) {
-        Some(Awaited::Later(decision)) => Some(decision.as_mut().await),
-        Some(Awaited::InLine(_)) if !std::mem::replace(had_turn, true) => {
-            journal::one_turn().await;
-            None
-        }
-        Some(Awaited::InLine(_) | Awaited::Refused(_)) => None,
+async fn decided(asked: &mut Option<Asked>) -> Decision {
+    match asked {
+        Some(asked) => asked.decision.as_mut().await,
         None => std::future::pending().await,
     }
 }
