@@ -392,7 +392,9 @@ fn c_9_no_more_elements_come_than_a_constraint_allows() {
         assert!(client.ask(line).is_refusal(), "{line}");
     }
     assert_eq!(client.ask("LLEN few"), Reply::Integer(1));
+}
 
+#[test]
 fn rd_2_a_long_pipeline_of_everything_is_answered_and_recorded_in_its_order() {
     let world = World::new();
     let mut lines = Vec::new();
