@@ -50,6 +50,11 @@ pub(super) struct Raw {
     pub(super) upstream: Upstream,
     /// Folder of journal, state, CA and tokens; one sidecar at a time.
     pub(super) state_dir: Option<String>,
+    /// Folder of the certificate authority's key, where it is to be apart from the rest: in memory, say.
+    pub(super) ca_dir: Option<String>,
+    /// Folder that agents in other containers see, for what they need to know and may: certificates and the
+    /// agent API's token, readable by everybody who sees the folder.
+    pub(super) share_dir: Option<String>,
     /// The journal in the state folder.
     pub(super) journal: Journal,
     /// What is written to standard error.
