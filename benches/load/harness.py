@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -351,3 +352,81 @@ def attempt(name: str, failed: dict[str, str], action: Callable[[], object]):
         failed[name] = str(error)
         note(f"FAILED {name}: {error}")
         return None
+
+
+def ratio(mine: list[dict], other: list[dict], field: str) -> float:
+    """How many times the other's it is: taken within a round first, then the median."""
+    return statistics.median(one[field] / two[field] for one, two in zip(mine, other))
+
+
+def summarize(bursts: dict, rows: dict, of_peer: Callable[[list[dict]], dict], field: str) -> dict:
+    """What the rounds of each peer come to, and how many times another's `field` its own is."""
+    return {
+        name: {
+            "title": rows[name].title,
+            "peers": {peer: of_peer(rounds) for peer, rounds in of_row.items()},
+            "ratio": {
+                peer: {other: ratio(rounds, of_row[other], field) for other in of_row if other != peer}
+                for peer, rounds in of_row.items()
+            },
+        }
+        for name, of_row in bursts.items()
+        if of_row
+    }
+
+
+def bar_lines(bars: list[dict]) -> list[str]:
+    """A table of what was asked and found, in Markdown."""
+    if not bars:
+        return []
+    out = ["#### Asked and found", "", "| | asked | found | |", "|---|---|---:|---|"]
+    for entry in bars:
+        met = "met" if entry["met"] else "**missed**"
+        out.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.2f} | {met} |")
+    return [*out, ""]
+
+
+def closing_lines(report: dict) -> list[str]:
+    """The end of a report in Markdown: what was asked, the machine, what failed."""
+    out = bar_lines(report["bars"])
+    of = report["machine"]
+    out.append(
+        f"{of['cpu']}, {of['cores']} cores, kernel {of['kernel']}; {report['rounds']} rounds of "
+        f"{report['seconds']:g} s; {of['stolen_percent']:.1f} % of the time stolen by other guests; "
+        f"load average before the run {of['load_average_before']:.1f}."
+    )
+    for name, why in report["failed"].items():
+        out += ["", f"**{name} failed:** {why.splitlines()[0]}"]
+    return out
+
+
+def carry_out(make: Callable[[], Bench], run: Callable[[Bench], dict], keep: bool) -> dict | int:
+    """The report of a run, or an exit code; ends what the run started, also when it is ended itself."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    bench = None
+    try:
+        bench = make()
+        return rounded(run(bench))
+    except Failed as error:
+        note(f"FAILED: {error}")
+        return 1
+    except KeyboardInterrupt:
+        note("interrupted")
+        return 130
+    finally:
+        if bench is not None:
+            bench.close(keep)
+
+
+def tell(report: dict, options: argparse.Namespace, markdown: Callable[[dict], str]) -> int:
+    """Writes and prints a report, and says whether all went well: an exit code."""
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    shown = {name: value for name, value in report.items() if name not in ("bursts", "streamed")}
+    print(markdown(report) if options.markdown else json.dumps(shown, indent=1))
+    note(f"results in {options.json}")
+    errors = sum(peer["errors"] for row in report["rows"].values() for peer in row["peers"].values())
+    if errors or report["failed"]:
+        note(f"{errors} errors in bursts; failed: {', '.join(report['failed']) or 'none'}")
+        return 1
+    return 0

@@ -15,9 +15,32 @@ use crate::session::Session;
 use super::hold::{Covers, Hold, State};
 use super::join::Twin;
 use super::judge::Judged;
-use super::permit::Permit;
+use super::line::InLine;
 use super::wait::{Waited, Waiter};
-use super::{Decision, FailMode, Gate, Govern, Inner, Refused, Replay, Terms, fingerprint};
+use super::{Decision, FailMode, Gate, Inner, Refused, Replay, Terms, fingerprint};
+
+/// What [`Gate::admit_now`] came to.
+#[derive(Debug)]
+#[must_use = "an undecided operation must not move"]
+pub enum Now<'a> {
+    /// Admitted, once its record is written.
+    InLine(InLine<'a>),
+    /// Tell the agent no.
+    Refused(Refused),
+    /// Policy is a round trip away, or somebody has to agree: see
+    /// [`Gate::admit_later`].
+    Later(Undecided),
+}
+
+/// An operation that is not decided yet, and what is known of it.
+#[derive(Debug)]
+pub struct Undecided {
+    operation: Box<Operation>,
+    session: Session,
+    trail: Trail,
+    /// Policy was asked, and wants a person.
+    asked: Option<Arc<Ruling>>,
+}
 
 /// How a decision came about, gathered along the way.
 #[derive(Debug, Default)]
@@ -57,43 +80,99 @@ impl Gate {
     /// Cancel-safe: dropping the future abandons the question, never the answer.
     pub async fn admit(
         &self,
-        mut operation: Box<Operation>,
+        operation: Box<Operation>,
         session: Session,
         terms: &Terms,
     ) -> Decision {
+        match self.admit_now(operation, session, terms) {
+            Now::InLine(line) => line.written().await,
+            Now::Refused(refused) => Decision::Refuse(refused),
+            // Boxed: most operations wait for nobody, and must not carry its state.
+            Now::Later(undecided) => Box::pin(self.admit_later(undecided, terms)).await,
+        }
+    }
+
+    /// Decides `operation` as far as nobody has to be waited for: for who has
+    /// several to decide, and lets one write take the records of all.
+    pub fn admit_now(&self, operation: Box<Operation>, session: Session, terms: &Terms) -> Now<'_> {
         let inner = &self.inner;
         inner.parts.metrics.attributed(operation.attribution);
+        let mut trail = Trail::default();
         if let Some(refusal) = refused_already(&session) {
-            return inner.refuse(&operation, refusal, Trail::default());
+            return Now::Refused(inner.refuse(&operation, refusal, trail));
+        }
+        let remote = inner.parts.backend.approvals_at() == ApprovalsAt::Core;
+        let judged = match remote || inner.holds.any_joinable() || waits(&session) {
+            true => None,
+            false => inner.judge_now(Question::Started(&operation)),
+        };
+        let next = judged.map(|judged| inner.follow_judged(judged, &session, terms, &mut trail));
+        let asked = match next {
+            Some(Next::Grant) => {
+                return match inner.into_line(operation, session, trail) {
+                    Ok(line) => Now::InLine(line),
+                    Err(refused) => Now::Refused(refused),
+                };
+            }
+            Some(Next::Refuse(refusal)) => {
+                return Now::Refused(inner.refuse(&operation, refusal, trail));
+            }
+            Some(Next::Hold(ruling)) => Some(ruling),
+            None => None,
+        };
+        Now::Later(Undecided {
+            operation,
+            session,
+            trail,
+            asked,
+        })
+    }
+
+    /// Decides what [`Self::admit_now`] could not, waiting for a person if policy
+    /// says so, at most `terms.hold_within`.
+    ///
+    /// Cancel-safe, as [`Self::admit`] is.
+    pub async fn admit_later(&self, undecided: Undecided, terms: &Terms) -> Decision {
+        let inner = &self.inner;
+        let Undecided {
+            mut operation,
+            session,
+            mut trail,
+            asked,
+        } = undecided;
+        if asked.is_some() {
+            return inner
+                .admit_beside_holds(operation, session, terms, trail, asked)
+                .await;
         }
         let remote = inner.parts.backend.approvals_at() == ApprovalsAt::Core;
         if remote && behind(&session) {
-            Box::pin(inner.in_order(&session)).await;
+            inner.in_order(&session).await;
             if let Some(refusal) = refused_already(&session) {
-                return inner.refuse(&operation, refusal, Trail::default());
+                return Decision::Refuse(inner.refuse(&operation, refusal, trail));
             }
         }
         if remote || inner.holds.any_joinable() {
             operation.fingerprint = fingerprint::of_operation(&operation);
         }
-        let mut trail = Trail::default();
         if inner.holds.any_joinable() || waits(&session) {
-            // Boxed: most operations never hold, and must not carry its state.
-            let beside = inner.admit_beside_holds(operation, session, terms, trail, None);
-            return Box::pin(beside).await;
+            return inner
+                .admit_beside_holds(operation, session, terms, trail, None)
+                .await;
         }
         match inner.ask(&operation, &session, terms, &mut trail).await {
             Next::Grant => inner.grant(operation, session, trail).await,
-            Next::Refuse(refusal) => inner.refuse(&operation, refusal, trail),
+            Next::Refuse(refusal) => Decision::Refuse(inner.refuse(&operation, refusal, trail)),
             Next::Hold(ruling) => {
-                let held = inner.admit_beside_holds(operation, session, terms, trail, Some(ruling));
-                Box::pin(held).await
+                inner
+                    .admit_beside_holds(operation, session, terms, trail, Some(ruling))
+                    .await
             }
         }
     }
 }
 
-fn refused_already(session: &Session) -> Option<Refusal> {
+pub(super) fn refused_already(session: &Session) -> Option<Refusal> {
     if let Some(reason) = session.halted() {
         return Some(Refusal::Halted(reason));
     }
@@ -120,11 +199,23 @@ impl Inner {
         terms: &Terms,
         trail: &mut Trail,
     ) -> Next {
+        let judged = self.judge(Question::Started(operation), session).await;
+        self.follow_judged(judged, session, terms, trail)
+    }
+
+    /// Where an answer of policy leads.
+    fn follow_judged(
+        &self,
+        judged: Judged,
+        session: &Session,
+        terms: &Terms,
+        trail: &mut Trail,
+    ) -> Next {
         let Judged {
             answer,
             took,
             joined,
-        } = self.judge(Question::Started(operation), session).await;
+        } = judged;
         trail.policy_took = trail.policy_took.saturating_add(took);
         if let Some(twin) = joined {
             return self.follow_twin(twin, terms, trail);
@@ -233,7 +324,7 @@ impl Inner {
             };
             let (hold, waiter) = match found {
                 Ok(found) => found,
-                Err(refusal) => return self.refuse(&operation, refusal, trail),
+                Err(refusal) => return Decision::Refuse(self.refuse(&operation, refusal, trail)),
             };
             // What the person is asked about is what policy said then, also for
             // a retry that policy was not asked about.
@@ -244,7 +335,9 @@ impl Inner {
             trail.held_for = trail.held_for.saturating_add(began.elapsed());
             trail.decided_by = hold.decided_by.get().cloned();
             match waited {
-                Waited::Ended(refusal) => return self.refuse(&operation, refusal, trail),
+                Waited::Ended(refusal) => {
+                    return Decision::Refuse(self.refuse(&operation, refusal, trail));
+                }
                 Waited::Granted => {
                     let after = self.after_grant(operation, session, terms, trail, &hold);
                     return Box::pin(after).await;
@@ -336,7 +429,7 @@ impl Inner {
     ) -> Decision {
         let still = self.still_allowed(&operation, &session, terms, &mut trail, hold);
         if let Some(refusal) = still.await.or_else(|| refused_already(&session)) {
-            return self.refuse(&operation, refusal, trail);
+            return Decision::Refuse(self.refuse(&operation, refusal, trail));
         }
         match hold.stage {
             Stage::Started => self.grant(operation, session, trail).await,
@@ -369,7 +462,7 @@ impl Inner {
             Some(parked) => {
                 if let Err(error) = self.try_write_decision(operation, "replay", None, &trail) {
                     tracing::error!(%error, "the journal takes no decision: refusing");
-                    return self.refuse(operation, Refusal::NotRecorded, trail);
+                    return Decision::Refuse(self.refuse(operation, Refusal::NotRecorded, trail));
                 }
                 let protocol = operation.protocol();
                 self.count(protocol, Stage::Started, Decided::RequireApproval, &trail);
@@ -380,83 +473,27 @@ impl Inner {
             }
             None => {
                 let refusal = Refusal::ApprovalExpired(hold.id.clone());
-                self.refuse(operation, refusal, trail)
+                Decision::Refuse(self.refuse(operation, refusal, trail))
             }
         }
     }
 
-    /// Looks at the latch last: a halt may have landed while we were asking.
-    ///
     /// Cancel-safe: once the decision is in line to be written, dropping this
     /// completes the operation as abandoned.
     async fn grant(
         self: &Arc<Self>,
-        mut operation: Box<Operation>,
+        operation: Box<Operation>,
         session: Session,
         trail: Trail,
     ) -> Decision {
-        if let Some(refusal) = refused_already(&session) {
-            return self.refuse(&operation, refusal, trail);
+        match self.into_line(operation, session, trail) {
+            Ok(line) => line.written().await,
+            Err(refused) => Decision::Refuse(refused),
         }
-        if let (Some(twin), None) = (&trail.joined, &operation.reported) {
-            // One thing has one span, and the hook's is the agent's own.
-            (operation.span, operation.parent) = (twin.span, twin.parent);
-        }
-        let (decided, word) = match &trail.ruling {
-            Some(ruling) if ruling.verdict == Verdict::Constrain => {
-                (Decided::Constrain, "constrain")
-            }
-            Some(_) | None if trail.approval.is_some() => (Decided::RequireApproval, "allow"),
-            Some(_) | None => (Decided::Allow, "allow"),
-        };
-        let pending = self.parts.journal.append_together(&Record::Decision {
-            at: clock::now(),
-            operation: &operation,
-            decided: trail.as_record(word, None),
-        });
-        let (event, protocol) = (operation.id, operation.protocol());
-        let attribution = operation.attribution;
-        if let (Some(ruling), None) = (&trail.ruling, &trail.joined)
-            && self.parts.settings.govern == Govern::Both
-        {
-            self.joins
-                .admitted(&operation, ruling, trail.approval.as_ref());
-        }
-        if trail.by_fail_mode {
-            tracing::warn!(event_id = %event, "policy gave no answer: passed by the fail mode");
-        }
-        let policy = trail.ruling.as_ref().and_then(|r| r.policy.clone());
-        let permit = Permit::grant(self.clone(), operation, session, trail.ruling.clone());
-        let written = match pending {
-            Ok(pending) => pending.written().await,
-            Err(error) => Err(error),
-        };
-        let refusal = match written {
-            // Others had a turn while this was written.
-            Ok(()) => permit.session().and_then(refused_already),
-            Err(error) => {
-                tracing::error!(%error, "the journal takes no decision: refusing");
-                Some(Refusal::NotRecorded)
-            }
-        };
-        let Some(refusal) = refusal else {
-            self.count(protocol, Stage::Started, decided, &trail);
-            return Decision::Proceed(permit);
-        };
-        self.count(protocol, Stage::Started, counted_as(&refusal), &trail);
-        // Policy has let it begin, so policy hears that it was abandoned.
-        drop(permit);
-        log_refusal(event, attribution, Stage::Started, &refusal);
-        Decision::Refuse(Refused {
-            refusal,
-            event,
-            policy,
-            ruling: None,
-        })
     }
 
     /// Records and renders a refusal at `started`.
-    pub(super) fn refuse(&self, operation: &Operation, refusal: Refusal, trail: Trail) -> Decision {
+    pub(super) fn refuse(&self, operation: &Operation, refusal: Refusal, trail: Trail) -> Refused {
         let reason = refusal.to_string();
         self.write_decision(operation, refusal.code(), Some(&reason), &trail);
         self.count(
@@ -471,12 +508,12 @@ impl Inner {
             Stage::Started,
             &refusal,
         );
-        Decision::Refuse(Refused {
+        Refused {
             refusal,
             event: operation.id,
             policy: trail.ruling.as_ref().and_then(|r| r.policy.clone()),
             ruling: trail.ruling,
-        })
+        }
     }
 
     fn write_decision(

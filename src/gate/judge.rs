@@ -77,6 +77,20 @@ impl Inner {
         Judged::asked(answer, began.elapsed())
     }
 
+    /// The answer of a policy that has one at once; `None`: it has to be waited
+    /// for, and was not asked.
+    pub(super) fn judge_now(&self, question: Question<'_>) -> Option<Judged> {
+        let began = Instant::now();
+        match self.question(question) {
+            Put::Asked(Judging::Now(answer)) => {
+                self.answered(question, &answer);
+                Some(Judged::asked(answer, began.elapsed()))
+            }
+            Put::Joined(twin) => Some(Judged::joined(twin)),
+            Put::Asked(Judging::Later(_)) => None,
+        }
+    }
+
     /// Puts `question` to policy, if it has to be put at all.
     pub(super) fn question<'a>(&'a self, question: Question<'a>) -> Put<'a> {
         let generation = self.parts.backend.generation();

@@ -12,6 +12,7 @@ mod join;
 mod judge;
 mod kept;
 mod late;
+mod line;
 mod note;
 mod operate;
 mod options;
@@ -36,8 +37,10 @@ use crate::policy::{PolicyBackend, Ruling};
 use crate::session::Registry;
 use crate::state::Store;
 
+pub use self::admit::{Now, Undecided};
 use self::hold::{Holds, Parked};
 use self::join::Joins;
+pub use self::line::InLine;
 pub use self::note::Noted;
 pub use self::operate::{DecideError, HoldView, Tally};
 pub use self::options::{Unasked, Unheld};

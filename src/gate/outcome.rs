@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
 use crate::journal::{self, Record};
 use crate::metrics::{Decided, LimitHit};
-use crate::policy::{ApprovalsAt, Judging, PolicyError, Question, Ruling, Untold};
+use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling, Untold};
 use crate::process::clock;
 use crate::session::OnItsWay;
 
 use super::admit::{Trail, counted_as, log_refusal};
 use super::hold::{Covers, Hold, Parked};
-use super::judge::{Judged, Put};
+use super::judge::Judged;
 use super::permit::{Admitted, Permit};
 use super::wait::{RETRY_AFTER, Waited, Waiter};
 use super::{FailMode, Inner, Noted, Refused, Terms, fingerprint};
@@ -67,17 +67,9 @@ pub(super) struct Report {
 impl Report {
     /// The answer of a policy that has one at once.
     fn judge_now(&self) -> Option<Judged> {
-        let began = Instant::now();
         let admitted = self.admitted.as_ref()?;
         let question = Question::Completed(&admitted.operation, &self.completion);
-        match admitted.gate.question(question) {
-            Put::Asked(Judging::Now(answer)) => {
-                admitted.gate.answered(question, &answer);
-                Some(Judged::asked(answer, began.elapsed()))
-            }
-            Put::Joined(twin) => Some(Judged::joined(twin)),
-            Put::Asked(Judging::Later(_)) => None,
-        }
+        admitted.gate.judge_now(question)
     }
 
     fn judged(mut self, judged: Judged) {

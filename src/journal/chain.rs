@@ -35,7 +35,7 @@ impl Link {
         let _infallible = write!(out, "{}", self.next);
         let hash = self.hash_with(out.get(from..).unwrap_or_default());
         out.extend_from_slice(CHAIN);
-        out.extend_from_slice(hex(&hash).as_bytes());
+        hex_into(&hash, out);
         out.extend_from_slice(END);
         out.push(b'\n');
         *self = self.after(hash);
@@ -90,17 +90,24 @@ fn sequence(content: &[u8]) -> Option<u64> {
 
 /// Lower-case hex digits of `bytes`.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(bytes.len().saturating_mul(2));
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            let digit = match nibble {
-                0..=9 => b'0'.saturating_add(nibble),
-                _ => b'a'.saturating_add(nibble.saturating_sub(10)),
-            };
-            digits.push(char::from(digit));
-        }
+    let mut digits = Vec::with_capacity(bytes.len().saturating_mul(2));
+    hex_into(bytes, &mut digits);
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+/// Appends the lower-case hex digits of `bytes`: each record ends in some, and
+/// no text of their own has to be made for them.
+fn hex_into(bytes: &[u8], out: &mut Vec<u8>) {
+    let digit = |nibble: u8| match nibble {
+        0..=9 => b'0'.saturating_add(nibble),
+        _ => b'a'.saturating_add(nibble.saturating_sub(10)),
+    };
+    let digits = bytes
+        .iter()
+        .map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    for pair in digits {
+        out.extend_from_slice(&pair);
     }
-    digits
 }
 
 /// What [`hex`] wrote, if it is `N` bytes.

@@ -299,12 +299,30 @@ impl Pending<'_> {
     /// # Errors
     /// As [`Journal::append`].
     pub async fn written(self) -> io::Result<()> {
-        let Some(ticket) = self.0 else {
-            return Ok(());
-        };
-        OneTurn::default().await;
-        ticket.settle()
+        if self.waits() {
+            one_turn().await;
+        }
+        self.settle()
     }
+
+    /// Whether it has to be written before what it records happens.
+    pub fn waits(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Writes the record and what stands in line before it, unless that was done.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub fn settle(self) -> io::Result<()> {
+        self.0.map_or(Ok(()), Ticket::settle)
+    }
+}
+
+/// Lets the other tasks of this thread that can run have a turn, once: what they
+/// put in line is then written together.
+pub fn one_turn() -> impl Future<Output = ()> {
+    OneTurn::default()
 }
 
 /// Lets the other tasks that can run go first, once. Unlike tokio's own

@@ -377,11 +377,7 @@ fn body<M: SerializeMap>(
     }
     line.serialize_entry(state, body.state.as_str())?;
     line.serialize_entry(bytes, &body.bytes)?;
-    let hex = body.digest.map(|digest| {
-        let (high, low) = digest.split_at(16);
-        let half = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().unwrap_or_default());
-        format!("{:032x}{:032x}", half(high), half(low))
-    });
+    let hex = body.digest.map(|digest| hex(&digest));
     optional(line, sha256, hex)
 }
 

@@ -38,7 +38,8 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub enum Judging<'a> {
     /// Answered already.
     Now(Result<Arc<Ruling>, PolicyError>),
-    /// A round trip away. Dropping it abandons the question.
+    /// A round trip away. Nobody is asked before it is polled, and dropping it
+    /// abandons the question.
     Later(Later<'a, Result<Arc<Ruling>, PolicyError>>),
 }
 

@@ -35,6 +35,19 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether `other` is the same run and activity, by the same evidence.
+    pub fn is(&self, other: &Self) -> bool {
+        let activity = match (&self.activity, &other.activity) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        activity
+            && self.attribution == other.attribution
+            && Arc::ptr_eq(&self.run, &other.run)
+            && Arc::ptr_eq(&self.context, &other.context)
+    }
+
     /// Why nothing of this session may proceed: its run is halted, everything
     /// is, or some run is and nothing says that this operation is not its.
     pub fn halted(&self) -> Option<Reason> {

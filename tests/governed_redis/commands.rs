@@ -393,3 +393,53 @@ fn c_9_no_more_elements_come_than_a_constraint_allows() {
     }
     assert_eq!(client.ask("LLEN few"), Reply::Integer(1));
 }
+
+#[test]
+fn rd_2_a_long_pipeline_of_everything_is_answered_and_recorded_in_its_order() {
+    let world = World::new();
+    let mut lines = Vec::new();
+    let mut expected = Vec::new();
+    for round in 0..60 {
+        let key = format!("k{round}");
+        for (line, reply) in [
+            (format!("SET {key} {round}"), Some(simple("OK"))),
+            (format!("GET {key}"), Some(text(&round.to_string()))),
+            ("SET forbidden 1".to_owned(), None),
+            (format!("INCR {key}"), Some(Reply::Integer(round + 1))),
+            ("PING".to_owned(), Some(simple("PONG"))),
+            ("MULTI".to_owned(), Some(simple("OK"))),
+            (format!("INCR {key}"), Some(simple("QUEUED"))),
+            ("GET forbidden".to_owned(), None),
+            ("EXEC".to_owned(), None),
+            ("NOSUCH x".to_owned(), None),
+            (format!("GET {key}"), Some(text(&(round + 1).to_string()))),
+        ] {
+            lines.push(line);
+            expected.push(reply);
+        }
+    }
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let replies = world.client().all(&lines);
+    for ((line, reply), expected) in lines.iter().zip(&replies).zip(&expected) {
+        match expected {
+            Some(expected) => assert_eq!(reply, expected, "{line}"),
+            None if *line == "EXEC" => assert!(reply.error().starts_with("EXECABORT"), "{reply:?}"),
+            None => assert!(reply.is_refusal(), "{line}: {reply:?}"),
+        }
+    }
+    // Eight of each round are judged, three of them refused.
+    let started = until("the records", || {
+        let told = (world.told("started"), world.told("completed"));
+        (told.0.len() == 8 * 60 && told.1.len() == 5 * 60).then_some(told.0)
+    });
+    let said: Vec<_> = started
+        .iter()
+        .map(|line| line["decision"].clone())
+        .collect();
+    for round in said.chunks(8) {
+        let expected = [
+            "allow", "allow", "blocked", "allow", "allow", "blocked", "blocked", "allow",
+        ];
+        assert_eq!(round, expected);
+    }
+}

@@ -41,6 +41,7 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     attempt,
     await_ready,
     bar,
+    bar_lines,
     cargo_build,
     chosen,
     cpu_seconds,
@@ -748,12 +749,7 @@ def markdown(report: dict) -> str:
                 f"| {cpu} | {peer['errors']} | {times} |"
             )
         lines.append("")
-    if report["bars"]:
-        lines += ["### Asked and found", "", "| | asked | found | |", "|---|---|---:|---|"]
-        for entry in report["bars"]:
-            met = "met" if entry["met"] else "**missed**"
-            lines.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.2f} | {met} |")
-        lines.append("")
+    lines += bar_lines(report["bars"])
     of = report["machine"]
     lines.append(
         f"{of['cpu']}, {of['cores']} cores, kernel {of['kernel']}; {report['rounds']} rounds of "

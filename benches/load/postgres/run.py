@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
 import re
 import resource
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -38,25 +34,30 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     attempt,
     await_ready,
     bar,
+    carry_out,
     chosen,
     clean_environment,
+    closing_lines,
     cpu_seconds,
     machine,
     note,
     peak_kib,
+    ratio,
     resident_kib,
     rotated,
-    rounded,
     run_checked,
     sidecar_program,
     stolen_and_total_ticks,
+    summarize,
     tail,
+    tell,
 )
 
 import server  # noqa: E402  (it lies in this folder)
-from client import Client, WireFailed  # noqa: E402
+from client import Client  # noqa: E402
 from server import as_server, found, found_or_fail  # noqa: E402
 
+# By program; a peer's is called as the peer is.
 PACKAGES = {
     "pgbouncer": "pgbouncer",
     "haproxy": "haproxy",
@@ -133,10 +134,10 @@ class Peer:
 class PgBench(Bench):
     """A bench, and the server that its peers lead to."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Iterable[str]) -> None:
         super().__init__()
         for program, package in PACKAGES.items():
-            if found(program) is None:
+            if program in {"pgbench", *peers} and found(program) is None:
                 apt_install([package])
         self.server_port = self.port()
         self.start_server()
@@ -364,23 +365,8 @@ def measure_idle(peers: list[Peer], count: int) -> dict[str, float]:
 # --------------------------------------------------------------------------- results
 
 
-def summarize(bursts: dict, rows: dict[str, Row]) -> dict:
-    """Medians over the rounds; ratios are taken within a round, then their median."""
-    return {
-        name: {
-            "title": rows[name].title,
-            "peers": {peer: of_peer(rounds) for peer, rounds in of_row.items()},
-            "ratio": {
-                peer: {other: ratio(rounds, of_row[other], "tps") for other in of_row if other != peer}
-                for peer, rounds in of_row.items()
-            },
-        }
-        for name, of_row in bursts.items()
-        if of_row
-    }
-
-
 def of_peer(rounds: list[dict]) -> dict:
+    """Medians over the rounds."""
     cpu = [burst["cpu_s_per_1000"] for burst in rounds if "cpu_s_per_1000" in burst]
     return {
         "tps": statistics.median(burst["tps"] for burst in rounds),
@@ -388,10 +374,6 @@ def of_peer(rounds: list[dict]) -> dict:
         "cpu_s_per_1000": statistics.median(cpu) if cpu else None,
         "errors": sum(burst["errors"] for burst in rounds),
     }
-
-
-def ratio(mine: list[dict], other: list[dict], field: str) -> float:
-    return statistics.median(one[field] / two[field] for one, two in zip(mine, other))
 
 
 def summarize_streams(found_of: dict, streams: dict[str, Stream]) -> dict:
@@ -477,20 +459,7 @@ def markdown(report: dict) -> str:
         out += ["#### An idle connection that has run one statement", "", "| peer | KiB |", "|---|---:|"]
         out += [f"| {name} | {each:.1f} |" for name, each in report["idle_kib"].items()]
         out.append("")
-    if report["bars"]:
-        out += ["#### Asked and found", "", "| | asked | found | |", "|---|---|---:|---|"]
-        for entry in report["bars"]:
-            met = "met" if entry["met"] else "**missed**"
-            out.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.2f} | {met} |")
-        out.append("")
-    of = report["machine"]
-    out.append(
-        f"{of['cpu']}, {of['cores']} cores, kernel {of['kernel']}; {report['rounds']} rounds of "
-        f"{report['seconds']:g} s; {of['stolen_percent']:.1f} % of the time stolen by other guests; "
-        f"load average before the run {of['load_average_before']:.1f}."
-    )
-    for name, why in report["failed"].items():
-        out += ["", f"**{name} failed:** {why.splitlines()[0]}"]
+    out += closing_lines(report)
     return "\n".join(out)
 
 
@@ -559,7 +528,7 @@ def run(bench: PgBench, options: argparse.Namespace) -> dict:
     streamed = attempt("streams", failed, lambda: measure_streams(peers, options)) or {}
     stolen_after, total_after = stolen_and_total_ticks()
     about["stolen_percent"] = (stolen_after - stolen) / max(1, total_after - total) * 100
-    rows, streams = summarize(bursts, options.rows), summarize_streams(streamed, options.streams)
+    rows, streams = summarize(bursts, options.rows, of_peer, "tps"), summarize_streams(streamed, options.streams)
     return {
         "machine": about,
         "rounds": options.rounds,
@@ -577,32 +546,9 @@ def run(bench: PgBench, options: argparse.Namespace) -> dict:
 
 def main() -> int:
     options = parse_arguments()
-    # An ended run still ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     allow_many_files()
-    bench = None
-    try:
-        bench = PgBench()
-        report = rounded(run(bench, options))
-    except (Failed, WireFailed) as error:
-        note(f"FAILED: {error}")
-        return 1
-    except KeyboardInterrupt:
-        note("interrupted")
-        return 130
-    finally:
-        if bench is not None:
-            bench.close(options.keep)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    shown = {name: value for name, value in report.items() if name not in ("bursts", "streamed")}
-    print(markdown(report) if options.markdown else json.dumps(shown, indent=1))
-    note(f"results in {options.json}")
-    errors = sum(peer["errors"] for row in report["rows"].values() for peer in row["peers"].values())
-    if errors or report["failed"]:
-        note(f"{errors} errors in bursts; failed: {', '.join(report['failed']) or 'none'}")
-        return 1
-    return 0
+    report = carry_out(lambda: PgBench(options.peers), lambda bench: run(bench, options), options.keep)
+    return report if isinstance(report, int) else tell(report, options, markdown)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ mod holds;
 mod joins;
 mod late;
 mod laws;
+mod line;
 mod options;
 mod outcomes;
 mod restarts;

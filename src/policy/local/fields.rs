@@ -300,6 +300,11 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// What the sidecar has read of its statement.
+    pub(super) fn reading(&self) -> Option<&'a JsonText> {
+        self.database()?.reading.as_ref()
+    }
+
     fn file(&self) -> Option<&'a FileCall> {
         match &self.operation.action {
             Action::File(call) => Some(call),
@@ -531,7 +536,7 @@ fn read_told<'a>(told: Told, subject: &Subject<'a>) -> Raw<'a> {
         Told::DatabaseName => optional(database.and_then(|call| call.name.as_deref())),
         Told::DatabaseOperation => optional(database.map(|call| &*call.operation)),
         Told::DatabasePort => number(database.and_then(|call| call.server_port.map(u64::from))),
-        Told::DatabaseReading => json(database.and_then(|call| call.reading.as_ref())),
+        Told::DatabaseReading => json(subject.reading()),
         Told::DatabaseSystem => optional(database.map(|call| &*call.system)),
         Told::FileMode => optional(file.and_then(|call| call.mode.as_deref())),
         Told::FileOperation => optional(file.map(|call| &*call.operation)),

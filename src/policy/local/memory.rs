@@ -8,10 +8,11 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::domain::{Headers, Stage};
+use crate::domain::{Headers, JsonText, Stage};
 use crate::policy::Ruling;
 
 use super::fields::{Field, Raw, Subject, Told, read};
+use super::member::{Member, member};
 use super::reads::Reads;
 
 /// Longest key kept, bytes; an operation with a longer one is evaluated.
@@ -76,6 +77,11 @@ impl Memory {
         for field in &self.fields {
             write(*field, &read(*field, subject), key)?;
         }
+        if !self.reads.whole_reading {
+            for name in &self.reads.reading {
+                write_member(subject.reading(), name, key)?;
+            }
+        }
         if let Some(call) = subject.call() {
             for name in &self.reads.request_headers {
                 write_header(&call.headers, name, key);
@@ -135,6 +141,23 @@ fn write_text(text: &str, key: &mut Vec<u8>) {
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     key.extend_from_slice(&length.to_le_bytes());
     key.extend_from_slice(text.as_bytes());
+}
+
+/// A member of the reading of a statement; all of it, where that is not clear.
+fn write_member(reading: Option<&JsonText>, name: &str, key: &mut Vec<u8>) -> Option<()> {
+    match reading.map(|reading| (member(&reading.0, name), reading)) {
+        None => key.push(b'-'),
+        Some((Member::Absent, _)) => key.push(b'n'),
+        Some((Member::Found(text), _)) => {
+            key.push(b'm');
+            write_text(text, key);
+        }
+        Some((Member::Unclear, reading)) => {
+            key.push(b'w');
+            write_text(&reading.0, key);
+        }
+    }
+    (key.len() <= KEY_BYTES_MAX).then_some(())
 }
 
 fn write_header(headers: &Headers, name: &str, key: &mut Vec<u8>) {

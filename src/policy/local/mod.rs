@@ -13,6 +13,7 @@ mod evaluate;
 mod fields;
 mod input;
 mod load;
+mod member;
 mod memory;
 mod reads;
 mod ruled;
@@ -306,7 +307,9 @@ impl Loaded {
         let fields = reads.keyed().into_iter().map(|field| format!("{field:?}"));
         let request = reads.request_headers.iter();
         let response = reads.response_headers.iter();
+        let members = reads.reading.iter().filter(|_| !reads.whole_reading);
         Ok(fields
+            .chain(members.map(|name| format!("db_reading.{name}")))
             .chain(request.map(|name| format!("request header {name}")))
             .chain(response.map(|name| format!("response header {name}")))
             .collect())

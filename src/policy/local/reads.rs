@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Rule, RuleHead, Span};
 
 use super::check::{Callee, Symbols, locals};
-use super::fields::{FIELDS, Field, Keyed, Place, REQUEST_HEADERS, RESPONSE_HEADERS};
+use super::fields::{FIELDS, Field, Keyed, Place, REQUEST_HEADERS, RESPONSE_HEADERS, Told};
 use super::syntax::{
     Scope, head_expressions, inner_query, names, parts, position, reference, static_path, variable,
 };
@@ -24,6 +24,10 @@ use super::syntax::{
 pub(super) struct Reads {
     /// Rows of [`FIELDS`] it depends on.
     pub(super) rows: BTreeSet<usize>,
+    /// Members of `db_reading` it depends on; all else of it does not matter.
+    pub(super) reading: BTreeSet<String>,
+    /// It depends on `db_reading` as a whole.
+    pub(super) whole_reading: bool,
     /// Request headers it depends on, by lower-case name.
     pub(super) request_headers: BTreeSet<String>,
     /// Response headers it depends on, by lower-case name.
@@ -38,9 +42,15 @@ impl Reads {
             .filter_map(|row| FIELDS.get(*row))
             .map(|(_, _, field)| *field)
             .filter(|field| field.keyed() == Keyed::Always)
+            .filter(|field| *field != READING || self.whole_reading)
             .collect()
     }
 }
+
+/// What the sidecar has read of a statement: an object of which policies mostly
+/// look at a member or two, and of which the others differ from one statement
+/// to the next.
+const READING: Field = Field::Told(Told::DatabaseReading);
 
 /// A place in the input document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +64,8 @@ enum Node {
     ResponseHeaders,
     /// A field, or something within one, by its row.
     Leaf(usize, Field),
+    /// A member of [`READING`], or something within it.
+    Member(usize, String),
     RequestHeader(String),
     ResponseHeader(String),
     /// Never there, whatever the operation.
@@ -354,6 +366,7 @@ impl<'a> Reader<'a, '_> {
             Node::Leaf(row, field) => match field.keyed() {
                 Keyed::Never | Keyed::Always => {
                     self.reads.rows.insert(row);
+                    self.reads.whole_reading |= field == READING;
                 }
                 Keyed::Useless => {
                     return Err(format!(
@@ -363,6 +376,10 @@ impl<'a> Reader<'a, '_> {
                     ));
                 }
             },
+            Node::Member(row, name) => {
+                self.reads.rows.insert(row);
+                self.reads.reading.insert(name);
+            }
             Node::RequestHeader(name) => {
                 self.reads.request_headers.insert(name);
             }
@@ -415,9 +432,15 @@ fn step(node: &Node, key: Option<&str>) -> Option<Node> {
         Node::Status => field(Place::Status, key?),
         Node::RequestHeaders => Node::RequestHeader(key?.to_ascii_lowercase()),
         Node::ResponseHeaders => Node::ResponseHeader(key?.to_ascii_lowercase()),
-        Node::Leaf(..) | Node::RequestHeader(_) | Node::ResponseHeader(_) | Node::Nothing => {
-            node.clone()
-        }
+        Node::Leaf(row, READING) => match key {
+            Some(name) => Node::Member(*row, name.to_owned()),
+            None => node.clone(),
+        },
+        Node::Leaf(..)
+        | Node::Member(..)
+        | Node::RequestHeader(_)
+        | Node::ResponseHeader(_)
+        | Node::Nothing => node.clone(),
     })
 }
 
@@ -430,7 +453,11 @@ fn is_container(node: &Node) -> bool {
         | Node::Status
         | Node::RequestHeaders
         | Node::ResponseHeaders => true,
-        Node::Leaf(..) | Node::RequestHeader(_) | Node::ResponseHeader(_) | Node::Nothing => false,
+        Node::Leaf(..)
+        | Node::Member(..)
+        | Node::RequestHeader(_)
+        | Node::ResponseHeader(_)
+        | Node::Nothing => false,
     }
 }
 

@@ -344,7 +344,14 @@ impl<'a> Relay<'a> {
             self.poison(Poison::of(&refused));
             return Ok(());
         };
-        self.session = Some(session.clone());
+        // All threads count who has it, so it is taken anew only where it changed.
+        if self
+            .session
+            .as_ref()
+            .is_none_or(|known| !known.is(&session))
+        {
+            self.session = Some(session.clone());
+        }
         let Ask {
             described,
             database,

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::Headers;
 
 /// Policies whose reads are proved, and what they read.
-const TRACKED: [(&str, &[&str]); 23] = [
+const TRACKED: [(&str, &[&str]); 28] = [
     (
         "result := \"BLOCK\" if input.spans[0].http_method == \"GET\"",
         &["Method"],
@@ -89,6 +89,26 @@ const TRACKED: [(&str, &[&str]); 23] = [
     (
         "result := \"BLOCK\" if input.activity_input[0].id == 1",
         &["ActivityInput"],
+    ),
+    (
+        "result := \"BLOCK\" if input.spans[0].db_reading.class == \"write\"",
+        &["db_reading.class"],
+    ),
+    (
+        "result := \"BLOCK\" if { some f in input.spans[0].db_reading.flags; f == \"no_where\" }",
+        &["db_reading.flags"],
+    ),
+    (
+        "result := \"BLOCK\" if { r := input.spans[0].db_reading.relations; r[0].name == \"a\" }",
+        &["db_reading.relations"],
+    ),
+    (
+        "result := \"BLOCK\" if { r := input.spans[0].db_reading; r[\"class\"] == \"write\" }",
+        &["Told(DatabaseReading)"],
+    ),
+    (
+        "result := \"BLOCK\" if { some k; input.spans[0].db_reading[k] == \"write\" }\nelse := \"HALT\" if input.spans[0].db_reading.class == \"x\"",
+        &["Told(DatabaseReading)"],
     ),
     (
         "result := \"BLOCK\" if { input.event_type == \"ActivityStarted\"; input.operation.type == \"x\"; input.spans[0].stage == \"started\" }",
@@ -315,6 +335,13 @@ fn operations() -> Vec<(Operation, Option<Completion>)> {
             all.push((statement(verb, rest), None));
         }
     }
+    all.extend(readings().map(|reading| {
+        let mut read = statement("UPDATE", "a");
+        if let Action::Database(call) = &mut read.action {
+            call.reading = Some(JsonText(reading.into()));
+        }
+        (read, None)
+    }));
     all.push((function("[1]"), None));
     for attributes in ["{}", r#"{"url.path": "/b"}"#] {
         let mut told = function("[1]");
@@ -322,6 +349,42 @@ fn operations() -> Vec<(Operation, Option<Completion>)> {
         all.push((told, None));
     }
     all
+}
+
+/// What the sidecar may have read of a statement; the last two as nobody writes it.
+fn readings() -> impl Iterator<Item = String> {
+    let mut all = Vec::new();
+    for class in ["read", "write", "schema"] {
+        for relation in ["a", "b", r#"\",\"class\":\"read"#] {
+            for flags in ["", r#""no_where""#, r#""no_where","program""#] {
+                all.push(format!(
+                    r#"{{"class":"{class}","verbs":["UPDATE"],"relations":[{{"name":"{relation}"}}],"functions":[],"flags":[{flags}]}}"#
+                ));
+            }
+        }
+    }
+    all.push(r#"{"cl\u0061ss":"write","flags":[]}"#.to_owned());
+    all.push(r#"{"class":"read","class":"write","flags":[]}"#.to_owned());
+    all.into_iter()
+}
+
+#[test]
+fn statements_alike_in_what_a_policy_reads_of_them_are_evaluated_once() {
+    let policy = policy(&rego(
+        "result := \"BLOCK\" if input.spans[0].db_reading.class == \"write\"",
+    ));
+    let judged = |reading: &str| {
+        let mut read = statement("UPDATE", "a");
+        if let Action::Database(call) = &mut read.action {
+            call.reading = Some(JsonText(reading.into()));
+        }
+        started(&policy, &read).unwrap()
+    };
+    let first = judged(r#"{"class":"write","relations":["a"]}"#);
+    let alike = judged(r#"{"class":"write","relations":["b"]}"#);
+    assert!(Arc::ptr_eq(&first, &alike));
+    let other = judged(r#"{"class":"read","relations":["a"]}"#);
+    assert_ne!(first.verdict, other.verdict);
 }
 
 #[test]

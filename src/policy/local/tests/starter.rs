@@ -118,7 +118,8 @@ fn verdicts_of_the_starter_policy_are_remembered() {
             "Method",
             "ResponseBody",
             "SemanticType",
-            "Told(DatabaseReading)"
+            "db_reading.class",
+            "db_reading.flags"
         ]
     );
     assert!(policy.describe().contains("verdicts remembered"));

@@ -52,7 +52,14 @@ impl Relay<'_> {
             let refused = unattributed(clock::operation_id(now));
             return self.poison(&asked.kind, Poison::of(&refused));
         };
-        self.session = Some(session.clone());
+        // All threads count who has it, so it is taken anew only where it changed.
+        if self
+            .session
+            .as_ref()
+            .is_none_or(|known| !known.is(&session))
+        {
+            self.session = Some(session.clone());
+        }
         let operation = describe::operation(&asked, &self.place, &session, trace, now);
         let any_function = describe::is_any_function(&asked.kind, asked.function);
         let event = operation.id;
