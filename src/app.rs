@@ -52,6 +52,7 @@ use environment::Environment;
 pub use error::StartError;
 use judge::Judge;
 pub use judge::prove;
+pub use state::AGENT_TOKEN;
 use state::{StateFiles, Tokens};
 pub use trust::{BUNDLE, CA, JAVA_STORE};
 
@@ -224,8 +225,13 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let (roots, tls) = trust::upstreams(&config.upstream)?;
     let (sockets, addresses) = listen(&config, &roots)?;
     judge::is_another(&config.policy, &addresses.own())?;
-    let mint = trust::mint(&config.state_dir, purpose)?;
+    state::create_folder(&config.ca_dir)?;
+    let mint = trust::mint(&config.ca_dir, purpose)?;
     trust::publish(&config.state_dir, &roots, &mint)?;
+    if let Some(folder) = &config.share_dir {
+        state::create_shared(folder)?;
+        trust::publish(folder, &roots, &mint)?;
+    }
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
     journal.count_in(metrics.clone());
     let judge = Judge::new(&config.policy, &tls, &metrics).await?;
@@ -261,6 +267,9 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         operator: Token::for_operator(),
     };
     let state = StateFiles::write(&config.state_dir, addresses.operator, &tokens)?;
+    if let Some(folder) = &config.share_dir {
+        state::share_token(folder, &tokens.agent)?;
+    }
     let agent_token = Secret::new(tokens.agent.expose());
     let governed: Vec<_> = sockets
         .postgres

@@ -66,7 +66,7 @@ impl Environment {
         });
         let agent = self.agent.map(|address| Agent {
             address,
-            token: self.token.expose(),
+            token: Some(self.token.expose()),
         });
         child_env::changes(
             parent,
