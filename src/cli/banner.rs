@@ -62,9 +62,18 @@ impl fmt::Display for Banner<'_> {
             let (host, port) = (&upstream.host, upstream.port);
             writeln!(f, "  postgres   {} for {host}:{port}", upstream.listen)?;
         }
+        for upstream in &view.mysql {
+            let (host, port) = (&upstream.host, upstream.port);
+            writeln!(f, "  mysql      {} for {host}:{port}", upstream.listen)?;
+        }
         for upstream in &view.redis {
             let (host, port) = (&upstream.host, upstream.port);
-            writeln!(f, "  redis      {} for {host}:{port}", upstream.listen)?;
+            write!(f, "  redis      {} for {host}", upstream.listen)?;
+            // A path has none.
+            match port {
+                0 => writeln!(f)?,
+                port => writeln!(f, ":{port}")?,
+            }
         }
         if let Some(fingerprint) = &view.ca_fingerprint {
             writeln!(f, "  CA         sha256:{fingerprint}")?;

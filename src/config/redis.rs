@@ -57,12 +57,12 @@ impl Resolver<'_> {
     }
 }
 
-/// `[LISTEN=]redis://HOST[:PORT][/…][?…]`, or `rediss://` for TLS, where
-/// `default` is LISTEN. Who logs in, and which database is used, is the agent's
+/// `[LISTEN=]redis://HOST[:PORT][/…][?…]`, `rediss://` for TLS, or
+/// `redis+unix:///PATH`, where `default` is LISTEN. Who logs in, and which database is used, is the agent's
 /// to say.
 fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
     let wrong = || {
-        let expected = "redis://HOST:PORT, or rediss://HOST:PORT for TLS; in front of it, where agents connect to: ADDRESS:PORT=";
+        let expected = "redis://HOST:PORT, rediss://HOST:PORT for TLS, or redis+unix:///PATH; in front of it, where agents connect to: ADDRESS:PORT=";
         // Not the text itself: it may hold a password.
         let found = "it is not [LISTEN=]URL of a Redis server".to_owned();
         Wrong::new(found, expected, EXAMPLE)
@@ -77,6 +77,19 @@ fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
     let encrypted = match scheme {
         "redis" | "valkey" => false,
         "rediss" | "valkeys" => true,
+        "unix" | "redis+unix" | "valkey+unix" => {
+            let path = rest.split(['?', '#']).next().unwrap_or_default();
+            let path = path.split_once('@').map_or(path, |(_, path)| path);
+            if !path.starts_with('/') {
+                return Err(wrong());
+            }
+            return Ok(Upstream {
+                listen,
+                host: path.into(),
+                port: 0,
+                tls: tls(false, query(rest))?,
+            });
+        }
         _ => return Err(wrong()),
     };
     let (host, port) = place(rest, 6_379).ok_or_else(wrong)?;
@@ -159,6 +172,12 @@ mod tests {
                 "127.0.0.1:7=rediss://a?x=y",
                 Some(("127.0.0.1:7", "a", 6379)),
             ),
+            (
+                "redis+unix:///run/b.sock?db=1",
+                Some(("127.0.0.1:16379", "/run/b.sock", 0)),
+            ),
+            ("unix://u:p@/b", Some(("127.0.0.1:16379", "/b", 0))),
+            ("redis+unix://a", None),
             ("redis://", None),
             ("redis://a,b", None),
             ("redis://a:0", None),

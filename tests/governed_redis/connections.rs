@@ -164,3 +164,27 @@ fn c_12_a_command_joins_the_hook_that_told_of_it_in_the_same_trace() {
         assert_eq!(record["activity_id"], "a1", "{record}");
     }
 }
+
+#[test]
+fn rd_20_a_server_may_be_a_socket_of_this_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.sock").display().to_string();
+    let server = crate::Server::start(&["--unixsocket", &path]);
+    let port = crate::free_port();
+    let setup = crate::Setup::new()
+        .policy(crate::POLICY)
+        .flag("--redis", &format!("127.0.0.1:{port}=redis+unix://{path}"));
+    let _sidecar = setup.start();
+    let mut client = crate::Client::connect(port);
+    let replies = client.all(&["SET a 1", "SET forbidden 1", "INCR a"]);
+    assert_eq!(
+        (&replies[0], &replies[2]),
+        (&simple("OK"), &Reply::Integer(2))
+    );
+    assert!(replies[1].is_refusal());
+    assert_eq!(server.ask("DBSIZE"), Reply::Integer(1));
+    drop(server);
+    assert_eq!(client.next(), Reply::End);
+    // One that is not there is not there.
+    assert_eq!(crate::Client::connect(port).next(), Reply::End);
+}

@@ -53,9 +53,9 @@ use self::waiting::Waiting;
 pub struct Upstream {
     /// Where the sidecar listens for it.
     pub listen: SocketAddr,
-    /// Its host.
+    /// Its host, or the path of its socket.
     pub host: Box<str>,
-    /// Its port.
+    /// Its port; 0 of a path.
     pub port: u16,
     /// How it is connected to.
     pub tls: database_tls::Settings,

@@ -2,14 +2,15 @@
 //! There is no other way to TLS: a connection begins with it or has none.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-
-use tokio::net::TcpStream;
 
 use crate::net::database_tls::{Client, SetupError};
 use crate::net::dial::{DialError, Dialer};
 use crate::net::maybe_tls::MaybeTls;
+use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
 use crate::net::trust::Roots;
 
@@ -78,15 +79,18 @@ impl Server {
 /// # Errors
 ///
 /// When it cannot be reached, or does not prove what it should.
-pub(super) async fn reach(
-    dialer: &Dialer,
-    server: &Server,
-) -> Result<MaybeTls<TcpStream>, Unreached> {
+pub(super) async fn reach(dialer: &Dialer, server: &Server) -> Result<MaybeTls<Stream>, Unreached> {
     let Upstream { host, port, .. } = &server.upstream;
+    if host.starts_with('/') {
+        let socket = Stream::of_path(Path::new(&**host)).await;
+        let wrong = |error| Unreached::Path(host.clone(), error);
+        return socket.map(MaybeTls::Plain).map_err(wrong);
+    }
     let socket = dialer.dial(host, *port).await.map_err(Unreached::Dial)?;
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a connection to Redis keeps Nagle's delay");
     }
+    let socket = Stream::from(socket);
     let Some(tls) = &server.tls else {
         return Ok(MaybeTls::Plain(socket));
     };
@@ -99,6 +103,8 @@ pub(super) async fn reach(
 pub(super) enum Unreached {
     /// There is no connection.
     Dial(DialError),
+    /// Nobody listens at this path, or it may not be used.
+    Path(Box<str>, io::Error),
     /// There is one, and no TLS on it.
     Tls(TlsError),
 }
@@ -107,6 +113,7 @@ impl fmt::Display for Unreached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dial(error) => error.fmt(f),
+            Self::Path(path, error) => write!(f, "{path}: {error}"),
             Self::Tls(error) => write!(
                 f,
                 "{error} (rediss://, ssl_ca_certs, ssl_certfile of --redis)"

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,6 +20,7 @@ use crate::gate::{Decision, Held, Permit, Refused};
 use crate::metrics::Passage;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
+use crate::net::stream::Stream;
 use crate::process::{Drain, clock};
 use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::{Claim, Session};
@@ -113,7 +113,7 @@ struct Asked {
     unseen_script: bool,
 }
 
-type ToServer = MaybeTls<TcpStream>;
+type ToServer = MaybeTls<Stream>;
 
 struct Relay<'a> {
     shared: &'a Shared,
