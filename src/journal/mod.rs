@@ -155,25 +155,30 @@ impl Journal {
         Ok(journal)
     }
 
-    /// A journal whose lines go to `file`, for tests of one that takes none.
-    #[cfg(test)]
-    pub(crate) fn on(file: File, folder: &Path) -> Arc<Self> {
+    /// A journal whose lines go to `file`, which takes none or keeps none; its
+    /// key is in `folder`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn on(file: File, folder: &Path) -> io::Result<Arc<Self>> {
         let start = tail::Start {
             file,
-            key: sign::Key::load_or_make(folder).unwrap(),
+            key: sign::Key::load_or_make(folder)?,
             link: chain::Link::default(),
             segment: 1,
             length: 0,
             unsigned: 0,
             floor: u64::MAX,
         };
-        Arc::new(Self {
+        let settings = Settings {
+            segment_bytes: u64::MAX,
+            ..Settings::new(folder)
+        };
+        Ok(Arc::new(Self {
             folder: folder.to_path_buf(),
             path: PathBuf::new(),
-            tail: Arc::new(Tail::new(&Settings::new(folder), start)),
+            tail: Arc::new(Tail::new(&settings, start)),
             durability: Durability::Batch,
             lock: None,
-        })
+        }))
     }
 
     /// The segment that is written to.

@@ -285,7 +285,7 @@ async fn who_appends_together_and_gives_up_leaves_the_record_and_nothing_else() 
     assert_eq!(runs(folder.path()), ["given up", "waited for"]);
 
     let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
-    let journal = Journal::on(full, folder.path());
+    let journal = Journal::on(full, folder.path()).unwrap();
     let three = ["a", "b", "c"].map(|run| journal.append_together(&resume(run)).unwrap());
     let [a, b, c] = three;
     // Takes all of them, and none is written.

@@ -93,7 +93,7 @@ impl Outbox {
     }
 
     /// All that waits.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn concat(&self) -> Vec<u8> {
         let pieces = self.pieces.iter().map(|piece| &**piece);
         pieces.chain([&*self.small]).collect::<Vec<_>>().concat()

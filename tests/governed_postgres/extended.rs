@@ -48,6 +48,36 @@ fn pg_33_a_refused_execute_takes_its_batch_with_it_and_nothing_else() {
 }
 
 #[test]
+fn pg_36_a_refused_query_behind_a_failed_batch_is_discarded_as_any_would_be() {
+    let world = World::new();
+    let mut client = world.client();
+    let missing = message('D', &[b"Sgone\0"]);
+    let call = message('F', &[&1_234_u32.to_be_bytes(), &[0; 8]]);
+    for refused in [message('Q', &[b"DELETE FROM forbidden\0"]), call] {
+        let batch = [
+            missing.clone(),
+            refused,
+            run("INSERT INTO t VALUES (1)"),
+            sync(),
+        ];
+        client.send(&batch.concat());
+        let answer = client.until_ready();
+        assert_eq!(error(&answer).field('C'), "26000", "{answer:?}");
+        assert_eq!(shape(&answer), ("EZ".into(), 'I'));
+    }
+    // Where nothing has failed it is refused, and ends what came before.
+    let fine = [
+        run("INSERT INTO t VALUES (2)"),
+        message('Q', &[b"DELETE FROM forbidden\0"]),
+        sync(),
+    ];
+    client.send(&fine.concat());
+    assert_eq!(shape(&client.until_ready()), ("12CEZ".into(), 'I'));
+    assert_eq!(shape(&client.until_ready()), ("Z".into(), 'I'));
+    assert_eq!(world.ids(), "");
+}
+
+#[test]
 fn pg_30_a_name_means_what_the_server_takes_it_for() {
     let world = World::new();
     let mut client = world.client();

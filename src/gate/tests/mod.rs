@@ -100,7 +100,7 @@ impl<B: PolicyBackend + 'static> World<B> {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let nothing = (Store::nowhere(), Restored::default());
-        let journal = Journal::on(full.unwrap(), folder.path());
+        let journal = Journal::on(full.unwrap(), folder.path()).unwrap();
         Self::on(journal, nothing, metrics, folder, policy, settings)
     }
 

@@ -7,14 +7,20 @@
 
 #![allow(
     clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
     reason = "a law that is broken panics: that is how it is told"
 )]
 
 mod choices;
+mod relay;
 #[cfg(test)]
 mod tests;
+mod world;
 
 pub(in crate::protocols) use choices::{Choices, pieces};
+pub(in crate::protocols) use relay::{Peer, Relay, move_all};
+pub(in crate::protocols) use world::{FORBIDDEN, World};
 
 use super::{postgres, redis, sql};
 
@@ -38,7 +44,15 @@ pub const ALL: &[Law] = &[
         check: postgres::laws::codec,
     },
     Law {
+        name: "postgres_machine",
+        check: postgres::laws::machine,
+    },
+    Law {
         name: "redis_codec",
         check: redis::laws::codec,
+    },
+    Law {
+        name: "redis_machine",
+        check: redis::laws::machine,
     },
 ];

@@ -55,8 +55,18 @@ fn pg_27_messages_of_postgres_obey_their_laws() {
 }
 
 #[test]
+fn pg_38_a_client_hears_what_a_server_would_tell_it_that_judges_for_itself() {
+    holds("postgres_machine");
+}
+
+#[test]
 fn rd_1_messages_of_redis_obey_their_laws() {
     holds("redis_codec");
+}
+
+#[test]
+fn rd_2_a_client_hears_what_a_server_would_tell_it_that_judges_for_itself() {
+    holds("redis_machine");
 }
 
 #[test]

@@ -110,6 +110,8 @@ pub(super) struct Conversation {
     portals: Names<Portal>,
     /// The server discards what comes before the next `Sync`.
     skipping: bool,
+    /// The answers of a batch that is not ended were asked for.
+    flushed: bool,
     /// The server takes data of a `COPY`.
     copying: bool,
     tail: (usize, Tail),
@@ -139,6 +141,7 @@ impl Conversation {
             statements: Names::default(),
             portals: Names::default(),
             skipping: false,
+            flushed: false,
             copying: false,
             tail: (0, Tail::Drop),
             reply_left: 0,

@@ -417,6 +417,8 @@ impl Conversation {
             (Effect::Discard | Effect::Spoilt(_), Said::Well) => {
                 self.discard("discarded: the client gave the transaction up");
             }
+            // In a transaction that began without an answer: it may change later.
+            (Effect::Select(_), Said::Queued) => self.database = None,
             (_, Said::Error(_) | Said::Null | Said::Queued) => {}
             (Effect::Multi, Said::Well) => self.multi = true,
             (Effect::Select(database), Said::Well) => self.database = *database,

@@ -256,8 +256,18 @@ fn with_other_literals(text: &str, dialect: Dialect) -> Option<String> {
             _ => other += own,
         }
     }
-    let kinds = |text| Lexer::new(text, dialect).map(|token: Token| token.kind);
-    kinds(text).eq(kinds(&other)).then_some(other)
+    // What stands beside a literal may become part of it.
+    skeleton(text, dialect)
+        .eq(skeleton(&other, dialect))
+        .then_some(other)
+}
+
+/// The tokens, and what each says that is no literal.
+fn skeleton(text: &str, dialect: Dialect) -> impl Iterator<Item = (Kind, &str)> {
+    Lexer::new(text, dialect).map(move |token: Token| match token.kind {
+        Kind::Text | Kind::Number => (token.kind, ""),
+        kind => (kind, token.of(text)),
+    })
 }
 
 /// Its prefix, and its quotes, with something else between them.

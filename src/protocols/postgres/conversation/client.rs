@@ -9,7 +9,7 @@ use crate::protocols::sql::TEXT_BYTES_MAX;
 
 use super::super::binding;
 use super::super::statement::Text;
-use super::super::wire::{Cursor, HEAD, WireError, head};
+use super::super::wire::{Cursor, HEAD, WireError, head, message};
 use super::owed::{Executing, Owed, Portal};
 use super::{Ask, Conversation, Kind, SMALL_BYTES_MAX, Step, Tail, Unanswered};
 
@@ -41,6 +41,7 @@ impl Conversation {
         if self.owed.len() >= OWED_MAX {
             return Ok(Step::More);
         }
+        self.flushed &= self.in_batch();
         match tag {
             b'd' | b'c' | b'f' => Ok(self.copy_data(tag, body, input)),
             b'S' => self.sync(body, input),
@@ -56,6 +57,7 @@ impl Conversation {
                 self.tail = (body, Tail::Drop);
                 Ok(Step::Drop)
             }
+            b'Q' | b'F' if self.in_batch() => Ok(self.flush_first()),
             b'Q' => self.query(body, input),
             b'P' => self.parse(body, input),
             b'B' => self.bind(body, input),
@@ -64,6 +66,22 @@ impl Conversation {
             b'F' => self.call(body, input),
             other => Err(WireError::Unexpected("client", other)),
         }
+    }
+
+    /// Whether what the server still answers is of a batch that no `Sync` has
+    /// ended.
+    fn in_batch(&self) -> bool {
+        self.owed.back().is_some_and(|owed| !owed.ends_batch())
+    }
+
+    /// A server that fails in a batch discards what comes before `Sync`, a
+    /// `Query` too; one that is refused would bring a `Sync` of its own, and end
+    /// what the client has not. So what came before is answered first.
+    fn flush_first(&mut self) -> Step {
+        if std::mem::replace(&mut self.flushed, true) {
+            return Step::More;
+        }
+        Step::Pass(message(b'H', &[]), Passage::DatabaseFlow)
     }
 
     fn tail(&mut self, input: &mut BytesMut) -> Option<Step> {

@@ -10,5 +10,9 @@
 )]
 
 mod codec;
+mod machine;
+mod script;
+mod server;
 
 pub(in crate::protocols) use codec::check as codec;
+pub(in crate::protocols) use machine::check as machine;

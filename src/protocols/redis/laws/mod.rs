@@ -10,6 +10,9 @@
 )]
 
 mod codec;
+mod machine;
+mod server;
 mod values;
 
 pub(in crate::protocols) use codec::check as codec;
+pub(in crate::protocols) use machine::check as machine;
