@@ -205,6 +205,16 @@ pub(super) struct Negotiated {
 }
 
 impl Negotiated {
+    /// Of a client that asked for 3.0 and nothing else.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn plain() -> Self {
+        Self {
+            version: 3 << 16,
+            lowered: false,
+            options: Vec::new(),
+        }
+    }
+
     /// What the client is told before anything else, where the server says
     /// `of_server` to what it was asked (the body of its
     /// `NegotiateProtocolVersion`), or nothing. `None`: nothing but that.

@@ -15,10 +15,12 @@ use crate::protocols::laws::{Choices, Peer, Relay, World, move_all};
 use crate::protocols::pipe::Outbox;
 use crate::protocols::sql::Analyses;
 
+use super::super::binding::Channels;
 use super::super::conversation::{Ask, Conversation, Kind, Meaning, Step};
 use super::super::describe::{self, Place};
 use super::super::limits;
 use super::super::refuse::Poison;
+use super::super::startup::Negotiated;
 use super::super::statement::{Reading, Text};
 use super::super::wire::{HEAD, WireError, head, message};
 use super::script::script;
@@ -61,7 +63,7 @@ impl<'a> Between<'a> {
         let reading = Reading::new(Arc::new(Analyses::new(1 << 20)));
         Self {
             world,
-            talk: Conversation::new(reading, None),
+            talk: Conversation::new(reading, Negotiated::plain(), Channels::Same),
             from_client: BytesMut::new(),
             from_server: BytesMut::new(),
             to_server: Vec::new(),
