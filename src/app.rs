@@ -489,7 +489,7 @@ fn mysql_listeners(
     let bind = |upstream: &mysql::Upstream| {
         let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
             flag: "--mysql",
-            error,
+            error: BindError::Address(error),
         })?;
         let listen = bound.address();
         let upstream = upstream.clone();
