@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::net::database_tls::{Mode, NamesHost, Negotiation, Settings, Trust};
-use crate::protocols::postgres::{self, Upstream};
+use crate::protocols::postgres::{self, AskAt, Replication, Upstream};
 
 use super::For;
 use super::database_url::{pem_file, place, query};
@@ -38,8 +38,16 @@ impl Resolver<'_> {
                 ));
             }
         }
+        let execute = ("execute", AskAt::Execute);
+        let earlier = [("bind", AskAt::Bind), ("parse", AskAt::Parse)];
+        let replication = [
+            ("refuse", Replication::Refuse),
+            ("judge", Replication::Judge),
+        ];
         postgres::Settings {
             upstreams,
+            ask_at: self.one_of("postgres.ask_at", raw.ask_at, execute, earlier, ""),
+            replication: self.choice("postgres.replication", raw.replication, replication, ""),
             hold_within: self.duration("postgres.hold_within", raw.hold_within),
             hold_in_transaction_within: self.duration(
                 "postgres.hold_in_transaction_within",

@@ -154,6 +154,7 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_GOVERNANCE_POLICY"],
         Is("open"),
     ),
+    set("fail_closed_for", "", &[], Empty),
     key("constraints", "advisory"),
     set(
         "halt_scope",
@@ -279,6 +280,8 @@ pub static SETTINGS: &[Setting] = &[
     ),
     set("postgres.sslcert", "", &[], Of("none")),
     set("postgres.sslkey", "", &[], Of("none")),
+    key("postgres.ask_at", "execute"),
+    key("postgres.replication", "refuse"),
     key("postgres.hold_within", "5m"),
     key("postgres.hold_in_transaction_within", "30s"),
     key("postgres.login_within", "60s"),

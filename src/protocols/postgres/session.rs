@@ -18,8 +18,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::Refusal;
-use crate::gate::Refused;
+use crate::domain::{Completion, Outcome, Refusal};
+use crate::gate::{Permit, Refused};
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
@@ -76,6 +76,8 @@ struct Relay<'a> {
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     way: Way,
     asked: Option<Asked>,
+    /// By which it replicates.
+    replicates: Option<Permit>,
     session: Option<Session>,
     cancellable: Cancellable,
     cancelled: watch::Receiver<()>,
@@ -102,7 +104,7 @@ impl<'a> Relay<'a> {
         let mut to_server = Outbox::of(&socket);
         // Judged where it says more than who and where; see `opening`.
         to_server.push(packet);
-        let mut talk = Conversation::new(reading, negotiated);
+        let mut talk = Conversation::new(reading, negotiated, shared.settings.ask_at);
         if socket.is_tls() && !client.is_tls() {
             talk.leave_out_channel_binding();
         }
@@ -120,6 +122,7 @@ impl<'a> Relay<'a> {
             client: tokio::io::split(client),
             server: tokio::io::split(socket),
             asked: None,
+            replicates: None,
             session: None,
             cancelled: cancellable.held.subscribe(),
             cancellable,
@@ -129,9 +132,24 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// What follows the login is replication, admitted by `permit`.
+    fn replicates(&mut self, permit: Permit) {
+        self.talk.replicates();
+        self.session = permit.session().cloned();
+        self.replicates = Some(permit);
+    }
+
     async fn run(mut self, login_until: Instant, drain: Drain) {
         let ended = self.relay(login_until, drain).await;
         self.cancellable.holding.store(false, Ordering::Release);
+        if let Some(permit) = self.replicates.take() {
+            permit.report(Completion {
+                ended_at: clock::now(),
+                outcome: Outcome::Answered,
+                answer: None,
+                error: None,
+            });
+        }
         // What the client no longer waits for is abandoned, not answered.
         self.asked = None;
         let last = match ended {

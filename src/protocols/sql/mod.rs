@@ -7,7 +7,7 @@
 //! tokens, [`words`] drops what says nothing, `analysis` cuts it into
 //! statements, `commands` looks at how each begins, `reading` walks over a
 //! query or change, `second` asks another parser, `redaction` and `tags` read
-//! what is left, `told` writes it for policy. `memory` and `shape` spare all that
+//! what is left, `told` writes it for policy, `named` finds what goes by a name. `memory` and `shape` spare all that
 //! for what was seen before.
 
 #![allow(
@@ -22,6 +22,7 @@ mod functions;
 mod keywords;
 mod lexer;
 mod memory;
+pub mod named;
 mod reading;
 mod redaction;
 mod second;
