@@ -57,17 +57,20 @@ pub enum EventKind {
     ActivityStarted,
     /// An activity ended, well or badly.
     ActivityCompleted,
+    /// One agent hands over to another. It is about agents, not about a run.
+    Handoff,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::WorkflowStarted,
         Self::WorkflowCompleted,
         Self::WorkflowFailed,
         Self::SignalReceived,
         Self::ActivityStarted,
         Self::ActivityCompleted,
+        Self::Handoff,
     ];
 
     /// The word of the wire contract.
@@ -79,6 +82,19 @@ impl EventKind {
             Self::SignalReceived => "SignalReceived",
             Self::ActivityStarted => "ActivityStarted",
             Self::ActivityCompleted => "ActivityCompleted",
+            Self::Handoff => "Handoff",
+        }
+    }
+
+    /// Whether it is about one activity of its run.
+    pub fn is_of_activity(self) -> bool {
+        match self {
+            Self::ActivityStarted | Self::ActivityCompleted => true,
+            Self::WorkflowStarted
+            | Self::WorkflowCompleted
+            | Self::WorkflowFailed
+            | Self::SignalReceived
+            | Self::Handoff => false,
         }
     }
 }

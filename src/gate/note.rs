@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Context, Event, EventKind, Refusal, Verdict};
+use crate::domain::{Context, Event, EventKind, Reason, Refusal, Verdict};
 use crate::journal::{self, Record};
 use crate::metrics::LimitHit;
-use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling};
+use crate::policy::{
+    ApprovalsAt, HandedOver, HandingOver, Handoff, Later, PolicyError, Question, Ruling,
+};
 use crate::process::clock;
 use crate::session::{Limit, Session};
 use crate::state::Change;
@@ -55,6 +57,45 @@ impl Gate {
 }
 
 impl Gate {
+    /// What becomes of `handoff`; ask it with [`Gate::hand_over`].
+    pub fn handing_over<'a>(&'a self, handoff: Handoff<'a>) -> HandingOver<'a> {
+        self.inner.parts.backend.hand_over(handoff)
+    }
+
+    /// Hands over as `event` says, unless its run is halted, and records it. The
+    /// fail mode has no say: nobody can take it in the service's place.
+    /// Cancel-safe as [`Gate::admit`].
+    ///
+    /// # Errors
+    /// It was not handed over, or nobody knows, or it could not be recorded.
+    pub async fn hand_over(
+        &self,
+        event: &Event,
+        asked: Later<'_, Result<HandedOver, PolicyError>>,
+    ) -> Result<HandedOver, Refusal> {
+        let session = self.inner.parts.registry.session_of(&event.context);
+        let answer = match session.halted() {
+            Some(reason) => Err(Refusal::Halted(reason)),
+            None => asked.await.map_err(|error| match error {
+                PolicyError::Unavailable(reason) => Refusal::PolicyUnavailable(reason),
+                PolicyError::Unjudgeable(reason) => Refusal::Unjudgeable(reason),
+            }),
+        };
+        let end = match &answer {
+            Ok(handed) if handed.status < 400 => Ok(()),
+            Ok(handed) => {
+                let text = format!("answered HTTP {}", handed.status);
+                Err(Refusal::Unjudgeable(Reason(text.into())))
+            }
+            Err(refusal) => Err(refusal.clone()),
+        };
+        let noted = self.inner.conclude(event, end, Trail::default());
+        match noted.refusal {
+            Some(refusal @ Refusal::NotRecorded) => Err(refusal),
+            Some(_) | None => answer,
+        }
+    }
+
     /// The session of an operation that a hook tells of. Its run and activity are
     /// opened, and remembered, if nothing did before: SDKs can be told to leave
     /// the start events out.
@@ -209,7 +250,7 @@ impl Inner {
                 registry.complete_activity(context);
                 Ok(Some(Change::ActivityClosed(context)))
             }
-            EventKind::SignalReceived => Ok(None),
+            EventKind::SignalReceived | EventKind::Handoff => Ok(None),
         };
         self.opened(opened)
     }
@@ -276,9 +317,10 @@ fn ends_something(kind: EventKind) -> bool {
         EventKind::WorkflowCompleted | EventKind::WorkflowFailed | EventKind::ActivityCompleted => {
             true
         }
-        EventKind::WorkflowStarted | EventKind::ActivityStarted | EventKind::SignalReceived => {
-            false
-        }
+        EventKind::WorkflowStarted
+        | EventKind::ActivityStarted
+        | EventKind::SignalReceived
+        | EventKind::Handoff => false,
     }
 }
 

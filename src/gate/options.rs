@@ -54,6 +54,7 @@ impl Unasked {
                 ),
                 (false, ""),
             ],
+            EventKind::Handoff => [(false, ""), (false, "")],
         };
         rows.into_iter()
             .find_map(|(is_so, setting)| is_so.then_some(setting))

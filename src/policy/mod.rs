@@ -15,7 +15,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::domain::{
-    ApprovalId, Completion, Context, Event, JsonText, Operation, Reason, Timestamp, Verdict,
+    ApprovalId, Completion, Context, Event, JsonText, Operation, OperationId, Reason, Timestamp,
+    Verdict,
 };
 
 /// What is asked.
@@ -174,6 +175,48 @@ pub struct Untold {
     pub text: Box<str>,
 }
 
+/// A handoff to another agent, as its source sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Handoff<'a> {
+    /// Names it.
+    pub id: OperationId,
+    /// What was sent, byte by byte: it may be signed.
+    pub text: &'a [u8],
+    /// The headers that prove its source, if it came with a proof that holds.
+    /// Shown where the sidecar has no identity of its own.
+    pub proof: Option<&'a [(&'static str, Box<str>)]>,
+}
+
+/// What a handoff was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The HTTP status. It was taken if that is below 400.
+    pub status: u16,
+    /// A JSON object, in the service's words.
+    pub text: Vec<u8>,
+}
+
+/// What becomes of a handoff.
+pub enum HandingOver<'a> {
+    /// Nobody but the sidecar keeps handoffs.
+    Here,
+    /// Whoever keeps them takes none without a proof of its source, and there
+    /// is none to show.
+    Unproven,
+    /// The service is asked. Dropping it abandons the question.
+    Later(Later<'a, Result<HandedOver, PolicyError>>),
+}
+
+impl fmt::Debug for HandingOver<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Here => "Here",
+            Self::Unproven => "Unproven",
+            Self::Later(_) => "Later(..)",
+        })
+    }
+}
+
 /// Who keeps approvals and lets people decide them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApprovalsAt {
@@ -213,6 +256,12 @@ pub trait PolicyBackend: Send + Sync + fmt::Debug {
     /// taken.
     fn tell<'a>(&'a self, _untold: &'a Untold) -> Later<'a, Result<Option<Ruling>, PolicyError>> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Passes a handoff on to whoever keeps them. Asked once: nobody can tell
+    /// whether one without an answer was taken.
+    fn hand_over<'a>(&'a self, _handoff: Handoff<'a>) -> HandingOver<'a> {
+        HandingOver::Here
     }
 
     /// One line for banner and logs: who judges, and from where. No secrets.

@@ -2,6 +2,8 @@
 
 mod accept;
 pub mod http;
+#[cfg(any(test, feature = "testing"))]
+pub mod laws;
 mod pipe;
 pub mod postgres;
 pub mod redis;

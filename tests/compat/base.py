@@ -150,6 +150,7 @@ else:
             events.activity_completed(**names("ended"), error="a bare text"),
             events.workflow_completed(**run),
             events.workflow_failed(**run, error="no"),
+            events.handoff(from_agent_did="did:aip:" + "1" * 8, multi_agent_session_id="mas-1"),
         ]:
             result = RUNTIME.evaluate_lifecycle(event)
             assert result.verdict.value == "allow" and not result.fallback_used, result

@@ -19,6 +19,7 @@ from common import check, main
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from openbox_core.client import EvaluationClient
 from openbox_core.identity import AgentIdentity, prepare_signed_request
 from openbox_core.identity_okta import OktaAgentIdentity, prepare_okta_signed_request
@@ -64,6 +65,7 @@ for own in (client(pem), client(pem, workload_private_key=pem)):
     result = own.evaluate(%r)
     assert result.verdict.value == "allow" and not result.fallback_used, result
     own.poll_approval("wf", "run", "none")
+    assert own.emit_handoff("other", "wäit")["multi_agent_session_id"] == "mas-1"
 try:
     raise AssertionError(client(other).evaluate(%r))
 except OpenBoxSigningError as error:
@@ -76,6 +78,23 @@ try:
 except OpenBoxConfigError as error:
     assert "identity_method_mismatch" in str(error), error
 print("taken")
+"""
+
+
+# An agent with a DID hands over, to one that Core knows and to one that it does not.
+HANDS_OVER = """
+import os
+from openbox_core.client import EvaluationClient
+from openbox_core.errors import OpenBoxAuthError
+from openbox_core.identity import AgentIdentity
+identity = AgentIdentity.from_private_key(%r, %r)
+own = EvaluationClient(os.environ["OPENBOX_URL"], os.environ["OPENBOX_API_KEY"], identity=identity)
+assert own.emit_handoff("other", "wäit") == {"status": "ok", "multi_agent_session_id": "mas-1"}
+try:
+    raise AssertionError(own.emit_handoff("nobody"))
+except OpenBoxAuthError as error:
+    assert "did_agent_mismatch" in str(error), error
+print("handed over")
 """
 
 
@@ -110,11 +129,12 @@ class Core(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, key=KEY, workload=True, token=(200, None)):
+    def __init__(self, key=KEY, workload=True, token=(200, None), signed=True):
         super().__init__(("127.0.0.1", 0), Handler)
         self.thumbprint = jwk_thumbprint_sha256(key)
         self.workload = workload
         self.token = token
+        self.signed = signed
         self.sent = []
         self.wrong = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -178,14 +198,20 @@ class Core(http.server.ThreadingHTTPServer):
             assert parse_qs(urlsplit(path).query) == {"transition_id": [TRANSITION]}, path
             return 200, self.transition()
         assert headers["authorization"] == f"Bearer {API_KEY}", headers
-        if route.startswith("/api/v1/"):
+        if route.startswith("/api/v1/") and (self.signed or route.endswith("handoffs")):
             self.check_did(method, route, headers, body)
         elif route.startswith("/api/v2/"):
             self.check_assertion(method, route, headers, body)
+        elif route.startswith("/api/v1/"):
+            assert "x-openbox-agent-did" not in headers, headers
         elif route == "/api/v3/auth/workload-transition/proof":
             self.check_proof(body)
         else:
             assert headers["x-openbox-workload-token"] == "eyJ.fake.token", headers
+        if route.endswith("handoffs"):
+            if json.loads(body)["target_agent_id"] == "nobody":
+                return 403, {"code": 403, "reason_code": "did_agent_mismatch", "message": "no such agent"}
+            return 200, {"status": "ok", "multi_agent_session_id": "mas-1"}
         if "proof" in route:
             return 200, {"status": "proved"}
         if route.endswith("validate"):
@@ -392,6 +418,32 @@ def an_agent_may_assert_itself_to_the_sidecar():
         command = ["--", sys.executable, "-c", script, *paths]
         ended = sidecar(core, ["run"], command, OKTA | NAMES)
         assert (ended.returncode, ended.stdout.strip()) == (0, "taken"), ended
+
+
+@check
+def an_agent_hands_over_under_the_sidecars_identity():
+    core = Core(workload=False)
+    did = {"OPENBOX_AGENT_DID": DID, "OPENBOX_AGENT_PRIVATE_KEY": SEED}
+    ended = sidecar(core, ["run"], ["--", sys.executable, "-c", HANDS_OVER % (DID, SEED)], did)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "handed over"), ended
+    assert sum(path == "/api/v1/handoffs" for _, path, _, _ in core.sent) == 2, core.sent
+
+
+@check
+def an_agent_hands_over_under_its_own_identity_where_the_sidecar_has_none():
+    core, other = Core(workload=False, signed=False), Core(workload=False, signed=False)
+    public = Ed25519PrivateKey.from_private_bytes(base64.b64decode(SEED)).public_key().public_bytes_raw()
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(f"sdk:\n  agent_did: {DID}\n  agent_public_key: {base64.b64encode(public).decode()}\n")
+        file.flush()
+        command = ["--config", file.name, "--", sys.executable, "-c", HANDS_OVER % (DID, SEED)]
+        ended = sidecar(core, ["run"], command, {})
+    assert (ended.returncode, ended.stdout.strip()) == (0, "handed over"), ended
+    identity = AgentIdentity.from_private_key(DID, SEED)
+    assert EvaluationClient(other.url, API_KEY, identity=identity).emit_handoff("other", "wäit")
+    handed = [sent for sent in core.sent if sent[1] == "/api/v1/handoffs"]
+    assert [sent[3] for sent in handed[:1]] == [sent[3] for sent in other.sent], (handed, other.sent)
+    same(handed, other.sent)
 
 
 @check

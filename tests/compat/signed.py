@@ -11,7 +11,8 @@ from common import KEY, ORIGIN, URL, check, main
 
 import httpx
 import requests
-from openbox_core.client import APPROVAL_PATH, AUTH_VALIDATE_PATH, EVALUATE_PATH, EvaluationClient
+from openbox_core.client import APPROVAL_PATH, AUTH_VALIDATE_PATH, EVALUATE_PATH, HANDOFF_PATH
+from openbox_core.client import EvaluationClient
 from openbox_core.config import OpenBoxConfig
 from openbox_core.context import activity_scope
 from openbox_core.contracts.context import ActivityContext
@@ -70,6 +71,11 @@ if "unknown" in sys.argv[1:]:
         assert rejected(client(IDENTITY).validate_api_key) == code
         assert rejected(client(IDENTITY).evaluate, EVENT) == code
         assert client(None).validate_api_key()
+        # Nobody can say who hands over.
+        headers, body = prepare_signed_request(
+            "POST", HANDOFF_PATH, {"target_agent_id": "x"}, api_key=KEY, identity=None
+        )
+        assert sent(headers, body, HANDOFF_PATH) == (401, "signature_invalid")
 
 else:
 
@@ -80,6 +86,20 @@ else:
         result = signing.evaluate(EVENT)
         assert result.verdict.value == "allow" and not result.fallback_used, result
         assert signing.poll_approval(*POLL.values()) is None
+
+    @check
+    def a_signed_handoff_is_taken_and_finds_the_same_session_again():
+        handed = [client(IDENTITY).emit_handoff("another-agent", reason) for reason in (None, "ä")]
+        assert handed[0]["status"] == "ok" and handed[0]["multi_agent_session_id"], handed
+        assert handed[0] == handed[1], handed
+        headers, body = prepare_signed_request(
+            "POST", HANDOFF_PATH, {"reason": "no target"}, api_key=KEY, identity=IDENTITY
+        )
+        assert sent(headers, body, HANDOFF_PATH) == (400, "missing_field")
+        headers, body = prepare_signed_request(
+            "POST", HANDOFF_PATH, {"target_agent_id": "x"}, api_key=KEY, identity=None
+        )
+        assert sent(headers, body, HANDOFF_PATH) == (401, "signature_invalid")
 
     @check
     def hooks_are_signed_too():

@@ -1,21 +1,7 @@
-#!/usr/bin/env python3
-"""Breaks the gate on purpose, one way at a time, and says which test noticed.
+"""Ways to break the gate. Data of `run.py`."""
 
-Not run by `make test`. Works on a copy, with a target folder of its own: cargo
-tells a copy from the original by nothing but the age of files.
-    python3 tests/mutate/gate.py [words of the mutants to run]
-Exit code 1 if a mutant survives, does not compile, or no longer applies.
-"""
+TESTS = [["--lib", "--", "gate::", "session::"]]
 
-import os
-import pathlib
-import shutil
-import subprocess
-import sys
-import tempfile
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TARGET = str(ROOT / "target" / "mutate")
 GATE = "src/gate/"
 
 # what is broken, file, text that is there once, text that takes its place
@@ -125,55 +111,3 @@ MUTANTS = [
     ("the same attempt clears its refusals", "src/session/run.rs", ".is_some_and(|known| known.attempt() == activity.attempt())", ".is_some_and(|known| known.attempt() == activity.attempt() && false)"),
     ("a halt elsewhere passes the unattributed", "src/session/mod.rs", "(unattributed && self.registry.runs() > 0).then(", "(unattributed && false).then("),
 ]
-
-
-def run(folder):
-    """What the tests say: 'survived', 'does not compile: …' or 'caught by …'."""
-    command = ["cargo", "test", "--lib", "--", "gate::", "session::"]
-    env = dict(os.environ, CARGO_TARGET_DIR=TARGET, RUST_BACKTRACE="0")
-    try:
-        done = subprocess.run(command, cwd=folder, env=env, timeout=120,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    except subprocess.TimeoutExpired:
-        return "caught by never ending"
-    if "could not compile" in done.stdout:
-        errors = [line for line in done.stdout.splitlines() if line.startswith("error")]
-        return "DOES NOT COMPILE: " + " ".join(errors[:1])
-    failed = [line.split()[1] for line in done.stdout.splitlines()
-              if line.startswith("test ") and line.endswith("FAILED")]
-    if failed:
-        names = sorted(name.split("::")[-1] for name in failed)
-        return f"caught by {len(names)}: {names[0]}"
-    return "SURVIVED" if done.returncode == 0 else "caught by a crash"
-
-
-def main():
-    words = sys.argv[1:]
-    bad = 0
-    with tempfile.TemporaryDirectory(prefix="mutate-gate-") as folder:
-        copy = pathlib.Path(folder) / "copy"
-        ignored = shutil.ignore_patterns("target", ".git", "__pycache__")
-        # Newer than anything compiled before.
-        shutil.copytree(ROOT, copy, ignore=ignored, copy_function=shutil.copyfile)
-        before = run(copy)
-        if before != "SURVIVED":
-            sys.exit(f"the tests fail as they are: {before}")
-        for name, path, old, new in MUTANTS:
-            if words and not any(word in name for word in words):
-                continue
-            file = copy / path
-            text = file.read_text()
-            if text.count(old) != 1:
-                found = f"NO LONGER APPLIES: found {text.count(old)} times"
-            else:
-                file.write_text(text.replace(old, new))
-                found = run(copy)
-                file.write_text(text)
-            bad += not found.startswith("caught")
-            print(f"{name:55} {found}", flush=True)
-    print(f"{bad} to look at" if bad else "all caught")
-    sys.exit(1 if bad else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,13 @@
-#!/usr/bin/env python3
-"""Breaks the PostgreSQL relay on purpose, one way at a time, and says which test noticed.
+"""Ways to break the PostgreSQL relay. Data of `run.py`.
 
-Not run by `make test`; like `gate.py`, on a copy with a target folder of its own.
-Needs what the tests of the relay need: a PostgreSQL, and OPENBOX_TEST_PYTHON is
-not asked for, as the tests with drivers are left out.
-    python3 tests/mutate/postgres.py [words of the mutants to run]
-Exit code 1 if a mutant survives, does not compile, or no longer applies.
+The tests with drivers are left out: they see what the others see, and take longer.
 """
 
-import os
-import pathlib
-import shutil
-import subprocess
-import sys
-import tempfile
+TESTS = [
+    ["--lib", "--", "protocols::postgres::", "protocols::laws::"],
+    ["--test", "governed_postgres", "--", "--skip", "clients::"],
+]
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TARGET = str(ROOT / "target" / "mutate")
 RELAY = "src/protocols/postgres/"
 TALK = RELAY + "conversation.rs"
 CLIENT = RELAY + "conversation/client.rs"
@@ -85,58 +76,3 @@ MUTANTS = [
     ("read_only lets changes pass", LIMITS, "if class > Class::Read {", "if class > Class::Opaque {"),
     ("a query is said to be limited", LIMITS, "matches!(kind, Kind::Execute(_))\n        && ", "matches!(kind, Kind::Execute(_) | Kind::Query)\n        && "),
 ]
-
-
-def run(folder):
-    """What the tests say: 'survived', 'does not compile: …' or 'caught by …'."""
-    env = dict(os.environ, CARGO_TARGET_DIR=TARGET, RUST_BACKTRACE="0")
-    names = []
-    for which in (["--lib", "--", "postgres::"], ["--test", "governed_postgres", "--", "--skip", "clients::"]):
-        command = ["cargo", "test", "--features", "testing", *which]
-        try:
-            done = subprocess.run(command, cwd=folder, env=env, timeout=400,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        except subprocess.TimeoutExpired:
-            return "caught by never ending"
-        if "could not compile" in done.stdout:
-            errors = [line for line in done.stdout.splitlines() if line.startswith("error")]
-            return "DOES NOT COMPILE: " + " ".join(errors[:1])
-        names += [line.split()[1].split("::")[-1] for line in done.stdout.splitlines()
-                  if line.startswith("test ") and line.endswith("FAILED")]
-        if done.returncode != 0 and not names:
-            return "caught by a crash"
-        if names:
-            break
-    return f"caught by {len(names)}: {sorted(names)[0]}" if names else "SURVIVED"
-
-
-def main():
-    words = sys.argv[1:]
-    bad = 0
-    with tempfile.TemporaryDirectory(prefix="mutate-postgres-") as folder:
-        copy = pathlib.Path(folder) / "copy"
-        ignored = shutil.ignore_patterns("target", ".git", ".venv", "__pycache__")
-        # Newer than anything compiled before.
-        shutil.copytree(ROOT, copy, ignore=ignored, copy_function=shutil.copyfile)
-        before = run(copy)
-        if before != "SURVIVED":
-            sys.exit(f"the tests fail as they are: {before}")
-        for name, path, old, new in MUTANTS:
-            if words and not any(word in name for word in words):
-                continue
-            file = copy / path
-            text = file.read_text()
-            if text.count(old) != 1:
-                found = f"NO LONGER APPLIES: found {text.count(old)} times"
-            else:
-                file.write_text(text.replace(old, new))
-                found = run(copy)
-                file.write_text(text)
-            bad += not found.startswith("caught")
-            print(f"{name:60} {found}", flush=True)
-    print(f"{bad} to look at" if bad else "all caught")
-    sys.exit(1 if bad else 0)
-
-
-if __name__ == "__main__":
-    main()

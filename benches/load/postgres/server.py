@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 from harness import HOST_ADDRESS, Bench, Failed, apt_install, run_checked
 
 UNPRIVILEGED = "postgres"  # who runs the server and pgbouncer where root starts them
+READY_WITHIN_S = 30
 
 
 def found(program: str) -> str | None:
@@ -61,3 +64,10 @@ def start(bench: Bench, port: int, settings: dict[str, object], name: str = "ser
     for key, value in all_settings.items():
         argv += ["-c", f"{key}={value}"]
     bench.start(name, as_server(argv), port)
+    # Its port is open before it lets anybody in.
+    ready = [str(bin_folder / "pg_isready"), "-q", "-t", str(READY_WITHIN_S), "-h", HOST_ADDRESS, "-p", str(port)]
+    until = time.monotonic() + READY_WITHIN_S
+    while subprocess.run(ready, check=False).returncode != 0:
+        if time.monotonic() > until:
+            raise Failed(f"the server lets nobody in after {READY_WITHIN_S} s")
+        time.sleep(0.05)

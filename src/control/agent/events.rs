@@ -39,6 +39,7 @@ pub(super) struct Whole {
     error: Option<Box<RawValue>>,
     workflow_output: Option<Box<RawValue>>,
     signal_name: Option<String>,
+    from_agent_did: Option<String>,
     signal_args: Option<Box<RawValue>>,
     hook_trigger: Option<bool>,
 }
@@ -56,10 +57,16 @@ pub(super) async fn take(
         return Err(Problem::new(StatusCode::BAD_REQUEST, "hook_event", detail));
     }
     let kind = whole.kind()?;
+    if kind == EventKind::Handoff {
+        // Between agents: it is the session of this sidecar's own that hands over.
+        let context = api.api.gate.registry().own().context.clone();
+        let (event, noted) = api.note(kind, context, whole.handoff()?, within).await;
+        return Ok(answer::answer(&api.api.gate, &event, &noted, None));
+    }
     let workflow_id = required("workflow_id", whole.workflow_id.as_deref())?;
     let run_id = required("run_id", whole.run_id.as_deref())?;
     match kind {
-        EventKind::WorkflowStarted => {}
+        EventKind::WorkflowStarted | EventKind::Handoff => {}
         EventKind::ActivityStarted => {
             let context = inside(&whole.run(&api, workflow_id, run_id)?, whole.activity()?);
             let fields = whole.extra();
@@ -159,9 +166,23 @@ impl Whole {
                 all.push(("signal_args", fields::array(self.signal_args.as_deref())));
                 all.push(("signal_name", fields::string(&name)));
             }
-            EventKind::ActivityStarted | EventKind::ActivityCompleted => {}
+            EventKind::ActivityStarted | EventKind::ActivityCompleted | EventKind::Handoff => {}
         }
         Ok(all)
+    }
+
+    fn handoff(&self) -> Result<Vec<(&'static str, JsonText)>, Problem> {
+        let from = required("from_agent_did", self.from_agent_did.as_deref())?;
+        let session = self.multi_agent_session_id.as_deref();
+        let session: Option<String> = session
+            .map(|session| serde_json::from_str(session.get()))
+            .transpose()
+            .map_err(|_| Problem::invalid_field("`multi_agent_session_id` must be a text"))?;
+        let session = required("multi_agent_session_id", session.as_deref())?;
+        Ok(vec![
+            ("from_agent_did", fields::string(&from)),
+            ("multi_agent_session_id", fields::string(&session)),
+        ])
     }
 
     /// What any event may carry.

@@ -126,6 +126,10 @@ async fn every_event_reaches_policy_in_the_words_of_the_contract() {
          "ActivityStarted w3/r3 own-type own-queue k#1 a [] | "),
         ("/v1/events", r#"{"event_type":"WorkflowCompleted","workflow_id":"w3","run_id":"r3","workflow_output":{"r":1}}"#,
          r#"WorkflowCompleted w3/r3 own-type own-queue | workflow_output={"r":1}"#),
+        ("/v1/events", r#"{"event_type":"Handoff","from_agent_did":"did:aip:1","multi_agent_session_id":"m"}"#,
+         r#"Handoff own-workflow/own-run own-type own-queue | from_agent_did="did:aip:1" multi_agent_session_id="m""#),
+        ("/api/v1/governance/evaluate", r#"{"event_type":"Handoff","from_agent_did":"did:aip:1","multi_agent_session_id":"m"}"#,
+         r#"Handoff own-workflow/own-run own-type own-queue | from_agent_did="did:aip:1" multi_agent_session_id="m""#),
     ];
     for (path, body, shown) in table {
         let answer = world.agent.post(path, body).await;
@@ -183,7 +187,9 @@ async fn a_bad_request_says_what_is_wrong() {
         ("POST", "/v1/activities", r#"{"workflow_id":"w","run_id":"r","activity_type":"k","traceparent":"00-1"}"#, 400, "invalid_field", "W3C"),
         ("POST", "/v1/activities/x/complete", "{}", 404, "unknown_activity", "\"x\""),
         ("POST", "/v1/events", "{}", 400, "missing_field", "`event_type`"),
-        ("POST", "/v1/events", r#"{"event_type":"Handoff"}"#, 400, "unknown_event_type", "WorkflowStarted, "),
+        ("POST", "/v1/events", r#"{"event_type":"Waved"}"#, 400, "unknown_event_type", "WorkflowStarted, "),
+        ("POST", "/v1/events", r#"{"event_type":"Handoff","multi_agent_session_id":"m"}"#, 400, "missing_field", "`from_agent_did`"),
+        ("POST", "/v1/events", r#"{"event_type":"Handoff","from_agent_did":"did:aip:x","multi_agent_session_id":7}"#, 400, "invalid_field", "`multi_agent_session_id` must be a text"),
         ("POST", "/v1/events", r#"{"event_type":"ActivityStarted","hook_trigger":true}"#, 400, "hook_event", "evaluate"),
         ("POST", "/v1/events", r#"{"event_type":"ActivityCompleted","workflow_id":"w","run_id":"r","activity_id":"x"}"#, 404, "unknown_activity", "\"x\""),
         ("POST", "/v1/events", r#"{"event_type":"SignalReceived","workflow_id":"w","run_id":"x","signal_name":"s"}"#, 404, "unknown_run", "\"x\""),

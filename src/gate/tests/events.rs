@@ -302,3 +302,47 @@ async fn what_an_event_says_is_in_the_journal_by_length_and_digest_alone() {
     );
     assert!(!record.to_string().contains("\"abc\""), "{record}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handoff_is_refused_by_a_halt_and_taken_by_no_fail_mode() {
+    use crate::policy::HandedOver;
+    let taken = |status| {
+        Ok(HandedOver {
+            status,
+            text: b"{}".to_vec(),
+        })
+    };
+    let gone = || Err(PolicyError::Unavailable(Reason::from("gone")));
+    #[rustfmt::skip]
+    let table = [
+        // halted, answer,     what the agent gets,             recorded
+        (false, taken(200),    Ok(200),                         "allow"),
+        (false, taken(403),    Ok(403),                         "not_judgeable"),
+        (false, gone(),        Err("policy_unavailable"),       "policy_unavailable"),
+        (true,  taken(200),    Err("halted"),                   "halted"),
+    ];
+    for (halted, answer, expected, recorded) in table {
+        let settings = Settings {
+            fail_mode: FailMode::Open,
+            ..settings()
+        };
+        let world = World::new(Scripted::always(Verdict::Allow), settings);
+        let own = world.gate.registry().own().context.clone();
+        if halted {
+            let run = &world.gate.registry().own().run;
+            world.gate.halt(run, &Reason::from("stop"), "test");
+        }
+        let event = event(EventKind::Handoff, &own);
+        let got = world
+            .gate
+            .hand_over(&event, Box::pin(async { answer }))
+            .await;
+        let got = got
+            .map(|handed| handed.status)
+            .map_err(|refusal| refusal.code());
+        assert_eq!(got, expected, "{recorded}");
+        let lines = world.records("event");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["decision"], recorded);
+    }
+}

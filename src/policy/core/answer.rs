@@ -232,7 +232,7 @@ fn redacted(guardrails: &Guardrails, input: Option<&JsonText>) -> Option<JsonTex
 }
 
 /// What a status other than 200 means.
-fn refused(answered: &Answered) -> PolicyError {
+pub(super) fn refused(answered: &Answered) -> PolicyError {
     let status = answered.status;
     let complaint = complaint(answered);
     let is_too_large = answered.is_too_large();

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::domain::{JsonText, Reason, Stage};
 use crate::policy::{PolicyError, Question, Ruling, Untold};
 
-use super::client::{Answered, NoAnswer, Route};
+use super::client::{Answered, Call, NoAnswer, Route};
 use super::compact::{self, Size};
 use super::{CoreClient, answer, input_of, retry, wire};
 
@@ -107,14 +107,16 @@ impl CoreClient {
     }
 
     async fn once(&self, asked: &Asked, deadline: Instant) -> Result<Answered, NoAnswer> {
+        let call = Call::new(Route::Evaluate, asked.text.clone()).named(asked.key.clone());
+        self.called(call, deadline).await
+    }
+
+    /// Calls Core, unless it is being left alone.
+    pub(super) async fn called(&self, call: Call, deadline: Instant) -> Result<Answered, NoAnswer> {
         let now = Instant::now();
         let leave = self.breaker.enter(now).map_err(NoAnswer::Resting)?;
         let within = deadline.saturating_duration_since(now);
-        let (text, key) = (asked.text.clone(), asked.key.clone());
-        let outcome = self
-            .client
-            .call(Route::Evaluate, text, Some(key), within)
-            .await;
+        let outcome = self.client.call(call, within).await;
         if retry::is_absent(&outcome) {
             leave.failed(Instant::now());
         } else if let Err(NoAnswer::Queued(_) | NoAnswer::Unproven(_)) = outcome {

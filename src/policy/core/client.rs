@@ -61,15 +61,21 @@ pub(super) enum Route {
     Validate,
     Evaluate,
     Approval,
+    Handoff,
 }
 
 impl Route {
-    pub(super) const ALL: [Self; 3] = [Self::Validate, Self::Evaluate, Self::Approval];
+    pub(super) const ALL: [Self; 4] = [
+        Self::Validate,
+        Self::Evaluate,
+        Self::Approval,
+        Self::Handoff,
+    ];
 
     pub(super) fn method(self) -> Method {
         match self {
             Self::Validate => Method::GET,
-            Self::Evaluate | Self::Approval => Method::POST,
+            Self::Evaluate | Self::Approval | Self::Handoff => Method::POST,
         }
     }
 
@@ -85,6 +91,39 @@ impl Route {
             (Self::Approval, Version::V1) => "/api/v1/governance/approval",
             (Self::Approval, Version::V2) => "/api/v2/governance/approval",
             (Self::Approval, Version::V3) => "/api/v3/governance/approval",
+            (Self::Handoff, Version::V1) => "/api/v1/handoffs",
+            (Self::Handoff, Version::V2) => "/api/v2/handoffs",
+            (Self::Handoff, Version::V3) => "/api/v3/handoffs",
+        }
+    }
+}
+
+/// One request, before anybody has said who sends it.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) route: Route,
+    pub(super) body: Bytes,
+    /// Names what is asked over all retries.
+    pub(super) key: Option<HeaderValue>,
+    /// The agent's own proof, where we have none.
+    pub(super) proof: HeaderMap,
+}
+
+impl Call {
+    pub(super) fn new(route: Route, body: impl Into<Bytes>) -> Self {
+        Self {
+            route,
+            body: body.into(),
+            key: None,
+            proof: HeaderMap::new(),
+        }
+    }
+
+    /// Under the `key` that all its retries have.
+    pub(super) fn named(self, key: HeaderValue) -> Self {
+        Self {
+            key: Some(key),
+            ..self
         }
     }
 }
@@ -196,16 +235,14 @@ impl Client {
         self.pool.sweep(now);
     }
 
+    /// Whether requests show an identity beside the API key.
+    pub(super) fn has_identity(&self) -> bool {
+        self.prover.has_identity()
+    }
+
     /// Asks, `within` so long: waiting for a slot, dialing, sending and reading
-    /// together. `key` names what is asked over all retries. Cancel-safe:
-    /// dropping it closes the connection.
-    pub(super) async fn call(
-        &self,
-        route: Route,
-        body: Bytes,
-        key: Option<HeaderValue>,
-        within: Duration,
-    ) -> Result<Answered, NoAnswer> {
+    /// together. Cancel-safe: dropping it closes the connection.
+    pub(super) async fn call(&self, call: Call, within: Duration) -> Result<Answered, NoAnswer> {
         let begun = Instant::now();
         let queued = || NoAnswer::Queued(self.settings.in_flight_max);
         let (slot, late) = match self.slots.try_acquire() {
@@ -229,7 +266,7 @@ impl Client {
             Err(Unproven::absent(why))
         });
         let shown = shown.map_err(NoAnswer::Unproven)?;
-        let answered = timeout(left(), self.exchange(route, body, key, &shown)).await;
+        let answered = timeout(left(), self.exchange(call, &shown)).await;
         drop(slot);
         let answered = answered.unwrap_or(Err(late))?;
         if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answered.status) {
@@ -238,19 +275,10 @@ impl Client {
         Ok(answered)
     }
 
-    async fn exchange(
-        &self,
-        route: Route,
-        body: Bytes,
-        key: Option<HeaderValue>,
-        shown: &Shown,
-    ) -> Result<Answered, NoAnswer> {
+    async fn exchange(&self, call: Call, shown: &Shown) -> Result<Answered, NoAnswer> {
         let max = self.settings.answer_bytes_max;
         if let Some(kept) = self.pool.take(&workers::current()) {
-            match kept
-                .send(self.request(route, body.clone(), key.clone(), shown))
-                .await
-            {
+            match kept.send(self.request(call.clone(), shown)).await {
                 Ok(response) => return read(response, max).await,
                 // Core may close a kept connection just when it is used again:
                 // that says nothing about Core, so a fresh one is asked once.
@@ -271,19 +299,19 @@ impl Client {
             .await
             .map_err(NoAnswer::BrokeOff)?;
         let fresh = self.pool.adopt(workers::current(), fresh);
-        match fresh.send(self.request(route, body, key, shown)).await {
+        match fresh.send(self.request(call, shown)).await {
             Ok(response) => read(response, max).await,
             Err(error) => Err(lost(error)),
         }
     }
 
-    fn request(
-        &self,
-        route: Route,
-        body: Bytes,
-        key: Option<HeaderValue>,
-        shown: &Shown,
-    ) -> Request<Asked> {
+    fn request(&self, call: Call, shown: &Shown) -> Request<Asked> {
+        let Call {
+            route,
+            body,
+            key,
+            proof,
+        } = call;
         let (method, path) = (route.method(), route.path(shown.version()));
         let base = self.settings.url.base();
         let uri = if base.is_empty() {
@@ -304,6 +332,7 @@ impl Client {
         };
         let headers = request.headers_mut();
         self.prover.show(shown, headers, asserted, super::now());
+        request.headers_mut().extend(proof);
         if let Some(key) = key {
             request.headers_mut().insert(IDEMPOTENCY_KEY, key);
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{
-    Action, ActivityRef, Answer, Capture, Captured, Completion, Context, Event, Headers, JsonText,
-    Operation, Reported,
+    Action, ActivityRef, Answer, Capture, Captured, Completion, Context, Event, EventKind, Headers,
+    JsonText, Operation, Reported,
 };
 
 /// How much of a question is said.
@@ -116,6 +116,10 @@ pub(super) fn completion(completion: &Completion, size: Size) -> Completion {
 /// `event`, as much of it as `size` says.
 pub(super) fn event(event: &Event, size: Size) -> Event {
     let mut short = event.clone();
+    if event.kind == EventKind::Handoff {
+        // Nothing but names.
+        return short;
+    }
     short.context = context(&event.context, size);
     for (name, said) in &mut short.fields {
         *said = if is_list(name) {

@@ -9,6 +9,7 @@ mod client;
 mod compact;
 mod errand;
 mod flight;
+mod handoff;
 mod head;
 mod identity;
 mod json;
@@ -38,13 +39,14 @@ use tokio::time::Instant;
 use crate::domain::{ActivityRef, Context, JsonText, Operation, Reason, Timestamp};
 
 use super::{
-    ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Ruling,
-    Untold,
+    ApprovalState, ApprovalsAt, HandingOver, Handoff, Judging, Later, PolicyBackend, PolicyError,
+    Question, Ruling, Untold,
 };
 pub use asserted::Flaw;
 use breaker::Breaker;
-use client::{Answered, Client, NoAnswer, Route};
+use client::{Answered, Call, Client, NoAnswer, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
+pub use handoff::PROOF;
 pub use identity::{AgentDid, Identity, SigningKey};
 pub use okta::{Okta, OktaNames};
 use proof::Unproven;
@@ -55,7 +57,7 @@ pub use rsa::RsaKey;
 pub(crate) use rsa::tests::pem as rsa_pem;
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
 pub use transition::{Prepared, prove};
-pub use verify::{Known, Rejection, Signed, Signer, Unsigned, Verifier};
+pub use verify::{Checked, Known, Rejection, Signed, Signer, Unsigned, Verifier};
 pub use wire::{served, told};
 
 /// Asks OpenBox Core.
@@ -90,7 +92,7 @@ impl CoreClient {
         let url = self.client.url().to_string();
         match self
             .client
-            .call(Route::Validate, Bytes::new(), None, self.answer_within)
+            .call(Call::new(Route::Validate, Bytes::new()), self.answer_within)
             .await
         {
             Err(NoAnswer::Unproven(Unproven::Rejected(why))) => Err(StartError::Unproven {
@@ -137,7 +139,7 @@ impl PolicyBackend for CoreClient {
         Box::pin(async move {
             let answered = self
                 .client
-                .call(Route::Approval, question.into(), None, self.answer_within)
+                .call(Call::new(Route::Approval, question), self.answer_within)
                 .await?;
             approvals::state(&answered, now())
         })
@@ -154,6 +156,13 @@ impl PolicyBackend for CoreClient {
 
     fn tell<'a>(&'a self, untold: &'a Untold) -> Later<'a, Result<Option<Ruling>, PolicyError>> {
         Box::pin(self.tell_later(untold))
+    }
+
+    fn hand_over<'a>(&'a self, handoff: Handoff<'a>) -> HandingOver<'a> {
+        if handoff.proof.is_none() && !self.client.has_identity() {
+            return HandingOver::Unproven;
+        }
+        HandingOver::Later(Box::pin(self.handed_over(handoff)))
     }
 
     fn generation(&self) -> u64 {

@@ -93,6 +93,8 @@ mod tests {
             ("GET",  host,           443,  "/base/api/v1/auth/validate",       "",     true),
             ("POST", host,           443,  "/base/api/v2/governance/evaluate", "",     true),
             ("POST", host,           443,  "/base/api/v3/governance/approval", "",     true),
+            ("POST", host,           443,  "/base/api/v1/handoffs",            "",     true),
+            ("GET",  host,           443,  "/base/api/v1/handoffs",            "",     false),
             ("GET",  host,           443,  "/base/api/v2/auth/bootstrap",      "",     true),
             ("GET",  host,           443,  "/base/api/v3/auth/bootstrap",      "",     true),
             ("POST", host,           443,  "/base/api/v3/auth/bootstrap",      "",     false),

@@ -221,6 +221,11 @@ impl Prover {
         }
     }
 
+    /// Whether there is anything to show.
+    pub(super) fn has_identity(&self) -> bool {
+        self.identities.workload.is_some() || !matches!(self.identities.own, Own::Unsigned)
+    }
+
     /// Adds what `shown` shows to one request, sent at `at`.
     pub(super) fn show(
         &self,

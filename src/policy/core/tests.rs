@@ -4,6 +4,7 @@
 mod answers;
 mod contract;
 mod failing;
+mod handoffs;
 pub(super) mod identities;
 mod identity_failing;
 mod server;

@@ -151,6 +151,15 @@ impl fmt::Display for Rejection {
     }
 }
 
+/// What was found of a request that may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// The agent sent it: it is signed, and the signature holds.
+    Signed,
+    /// It is not signed, and need not be.
+    Unsigned,
+}
+
 /// What is signed, as it came.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
@@ -194,12 +203,12 @@ impl Verifier {
     /// # Errors
     ///
     /// It is not signed by the agent, or was taken before.
-    pub fn check(&self, signed: Signed<'_>, now: Timestamp) -> Result<(), Rejection> {
+    pub fn check(&self, signed: Signed<'_>, now: Timestamp) -> Result<Checked, Rejection> {
         if signed.path.starts_with("/api/v3/") || signed.headers.contains_key(workload::TOKEN) {
             return Err(Rejection::Workload);
         }
         if signed.path.starts_with("/api/v2/") || signed.headers.contains_key(ASSERTION) {
-            return self.check_assertion(signed, now);
+            return self.check_assertion(signed, now).map(|()| Checked::Signed);
         }
         self.check_signature(signed, now)
     }
@@ -213,7 +222,7 @@ impl Verifier {
             .map_err(|_| Rejection::Assertion(Flaw::Replayed))
     }
 
-    fn check_signature(&self, signed: Signed<'_>, now: Timestamp) -> Result<(), Rejection> {
+    fn check_signature(&self, signed: Signed<'_>, now: Timestamp) -> Result<Checked, Rejection> {
         let header = |name: &'static str| {
             let value = signed.headers.get(name)?.to_str().ok();
             value.filter(|value| !value.is_empty())
@@ -223,8 +232,8 @@ impl Verifier {
             .any(|name| signed.headers.contains_key(*name));
         let signer = match &self.known {
             None | Some((Known::Okta { .. }, _)) if is_signed => return Err(Rejection::NoVerifier),
-            None => return Ok(()),
-            Some((_, Unsigned::Taken)) if !is_signed => return Ok(()),
+            None => return Ok(Checked::Unsigned),
+            Some((_, Unsigned::Taken)) if !is_signed => return Ok(Checked::Unsigned),
             Some((Known::Okta { .. }, _)) => return Err(Rejection::Assertion(Flaw::Missing)),
             Some((Known::Did(signer), Unsigned::Taken | Unsigned::Rejected)) => signer,
         };
@@ -253,7 +262,7 @@ impl Verifier {
             .verify(text.as_bytes(), &signature)
             .map_err(|_| Rejection::SignatureWrong)?;
         // Last: nobody else can use up the nonces of an agent.
-        self.first(nonce, at)
+        self.first(nonce, at).map(|()| Checked::Signed)
     }
 
     fn first(&self, nonce: &str, at: Timestamp) -> Result<(), Rejection> {
@@ -313,9 +322,9 @@ mod tests {
         let Verifier { known, .. } = verifier();
         let (known, _) = known.unwrap();
         let lenient = Verifier::new(Some((known, Unsigned::Taken)));
-        assert_eq!(check(&lenient, &HeaderMap::new()), Ok(()));
+        assert_eq!(check(&lenient, &HeaderMap::new()), Ok(Checked::Unsigned));
         let mut headers = signed_at(now());
-        assert_eq!(check(&lenient, &headers), Ok(()));
+        assert_eq!(check(&lenient, &headers), Ok(Checked::Signed));
         headers.remove(identity::SIGNATURE);
         let half = check(&lenient, &headers);
         assert_eq!(half, Err(Rejection::Missing(identity::SIGNATURE)));
@@ -332,7 +341,7 @@ mod tests {
         headers
     }
 
-    fn check(verifier: &Verifier, headers: &HeaderMap) -> Result<(), Rejection> {
+    fn check(verifier: &Verifier, headers: &HeaderMap) -> Result<Checked, Rejection> {
         let signed = Signed {
             method: "POST",
             path: PATH,
@@ -365,7 +374,7 @@ mod tests {
             };
             let at = time::read(text("timestamp")).unwrap();
             let taken = verifier().check(signed, at);
-            assert_eq!(taken, Ok(()), "{case}");
+            assert_eq!(taken, Ok(Checked::Signed), "{case}");
             let late = at.after(WINDOW + Duration::from_secs(1));
             let taken = verifier().check(signed, late);
             assert_eq!(taken, Err(Rejection::OutsideWindow), "{case}");
@@ -419,7 +428,8 @@ mod tests {
             check(&Verifier::new(None), &headers),
             Err(Rejection::NoVerifier)
         );
-        assert_eq!(check(&Verifier::new(None), &HeaderMap::new()), Ok(()));
+        let taken = check(&Verifier::new(None), &HeaderMap::new());
+        assert_eq!(taken, Ok(Checked::Unsigned));
     }
 
     #[test]
@@ -443,7 +453,7 @@ mod tests {
         let mut forged = headers.clone();
         forged.insert(identity::SIGNATURE, "AAAA".parse().unwrap());
         assert!(check(&verifier, &forged).is_err());
-        assert_eq!(check(&verifier, &headers), Ok(()));
+        assert_eq!(check(&verifier, &headers), Ok(Checked::Signed));
         assert_eq!(check(&verifier, &headers), Err(Rejection::Replayed));
     }
 
@@ -452,12 +462,12 @@ mod tests {
         let verifier = verifier();
         let at = |n: u64| Timestamp(now().0 - (10 - n) * 1_000_000_000);
         let first = signed_at(at(0));
-        assert_eq!(check(&verifier, &first), Ok(()));
+        assert_eq!(check(&verifier, &first), Ok(Checked::Signed));
         for n in 1..=3 {
-            assert_eq!(check(&verifier, &signed_at(at(n))), Ok(()));
+            assert_eq!(check(&verifier, &signed_at(at(n))), Ok(Checked::Signed));
         }
         assert_eq!(check(&verifier, &first), Err(Rejection::Replayed));
-        assert_eq!(check(&verifier, &signed_at(at(4))), Ok(()));
+        assert_eq!(check(&verifier, &signed_at(at(4))), Ok(Checked::Signed));
     }
 
     #[test]

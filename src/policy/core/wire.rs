@@ -43,16 +43,13 @@ pub(super) fn event(event: &Event) -> Vec<u8> {
     let payload: usize = event.fields.iter().map(|(_, json)| json.0.len()).sum();
     let mut json = Json::with_capacity(payload.saturating_add(ENVELOPE_BYTES));
     json.open(Bracket::Object);
-    envelope(&mut json, event.kind, &event.context);
-    let activity = match event.kind {
-        EventKind::ActivityStarted | EventKind::ActivityCompleted => {
-            event.context.activity.as_ref()
-        }
-        EventKind::WorkflowStarted
-        | EventKind::WorkflowCompleted
-        | EventKind::WorkflowFailed
-        | EventKind::SignalReceived => None,
-    };
+    source(&mut json, event.kind);
+    // A handoff is between agents: it names no run.
+    if event.kind != EventKind::Handoff {
+        run(&mut json, &event.context);
+    }
+    let activity = event.context.activity.as_ref();
+    let activity = activity.filter(|_| event.kind.is_of_activity());
     let has_input = event.fields.iter().any(|(name, _)| *name == INPUT);
     if let Some(activity) = activity
         && event.kind == EventKind::ActivityStarted
@@ -92,7 +89,8 @@ pub(super) fn operation(operation: &Operation, completion: Option<&Completion>) 
         Json::with_capacity(ENVELOPE_BYTES.saturating_add(span::payload(operation, completion)));
     let context = subject(operation);
     json.open(Bracket::Object);
-    envelope(&mut json, HOOK_EVENT, &context);
+    source(&mut json, HOOK_EVENT);
+    run(&mut json, &context);
     if let Some(activity) = &context.activity {
         json.name("activity_id");
         json.string(&activity.id);
@@ -140,11 +138,14 @@ pub(super) fn approval(context: &Context) -> Option<Vec<u8>> {
     Some(json.into_bytes())
 }
 
-fn envelope(json: &mut Json, kind: EventKind, context: &Context) {
+fn source(json: &mut Json, kind: EventKind) {
     json.name("source");
     json.string(SOURCE);
     json.name("event_type");
     json.string(kind.as_str());
+}
+
+fn run(json: &mut Json, context: &Context) {
     json.name("workflow_id");
     json.string(&context.workflow_id);
     json.name("run_id");

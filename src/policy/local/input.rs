@@ -241,7 +241,7 @@ fn event_document(event: &Event, facts: &Facts) -> Result<Value, String> {
     if has_task_queue(event.kind) {
         put("task_queue", Value::from(&*context.task_queue));
     }
-    if is_of_activity(event.kind)
+    if event.kind.is_of_activity()
         && let Some(activity) = &context.activity
     {
         put("activity_id", Value::from(&*activity.id));
@@ -271,16 +271,6 @@ fn has_task_queue(kind: EventKind) -> bool {
         | EventKind::SignalReceived
         | EventKind::ActivityStarted
         | EventKind::ActivityCompleted => true,
-        EventKind::WorkflowCompleted | EventKind::WorkflowFailed => false,
-    }
-}
-
-fn is_of_activity(kind: EventKind) -> bool {
-    match kind {
-        EventKind::ActivityStarted | EventKind::ActivityCompleted => true,
-        EventKind::WorkflowStarted
-        | EventKind::WorkflowCompleted
-        | EventKind::WorkflowFailed
-        | EventKind::SignalReceived => false,
+        EventKind::WorkflowCompleted | EventKind::WorkflowFailed | EventKind::Handoff => false,
     }
 }

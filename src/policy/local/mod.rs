@@ -35,7 +35,7 @@ use arc_swap::ArcSwap;
 use regorus::Engine;
 use tokio::time::Instant;
 
-use crate::domain::{Context, Reason};
+use crate::domain::{Context, EventKind, Reason, Verdict};
 use crate::policy::{
     ApprovalState, ApprovalsAt, Judging, Later, PolicyBackend, PolicyError, Question, Ruling,
 };
@@ -224,6 +224,12 @@ impl LocalPolicy {
 
     fn answer(&self, question: Question<'_>) -> Result<Arc<Ruling>, PolicyError> {
         let loaded = self.current.load();
+        if let Question::Event(event) = question
+            && event.kind == EventKind::Handoff
+        {
+            // As in Core (contract §8.1): it is noted, and no policy sees it.
+            return Ok(Arc::new(Ruling::new(Verdict::Allow, loaded.generation)));
+        }
         let said = self.said_by_rego(question, &loaded);
         match &loaded.further {
             None => said,

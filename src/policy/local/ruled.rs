@@ -190,7 +190,8 @@ fn side_of(event: &Event) -> Option<Side> {
         EventKind::WorkflowStarted
         | EventKind::WorkflowCompleted
         | EventKind::WorkflowFailed
-        | EventKind::SignalReceived => None,
+        | EventKind::SignalReceived
+        | EventKind::Handoff => None,
     }
 }
 
@@ -209,7 +210,8 @@ fn payload(question: Question<'_>, said: &Ruling) -> Result<Option<Value>, Strin
                 | EventKind::WorkflowStarted
                 | EventKind::WorkflowCompleted
                 | EventKind::WorkflowFailed
-                | EventKind::SignalReceived => event
+                | EventKind::SignalReceived
+                | EventKind::Handoff => event
                     .context
                     .activity
                     .as_ref()

@@ -11,6 +11,8 @@ mod binding;
 mod cancel;
 mod conversation;
 mod describe;
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::protocols) mod laws;
 mod limits;
 mod reach;
 mod refuse;

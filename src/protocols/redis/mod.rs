@@ -13,6 +13,8 @@ mod commands;
 mod conversation;
 mod describe;
 mod effect;
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::protocols) mod laws;
 mod reach;
 mod refuse;
 mod reply;

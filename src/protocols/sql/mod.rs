@@ -20,6 +20,8 @@ mod commands;
 mod dialect;
 mod functions;
 mod keywords;
+#[cfg(any(test, feature = "testing"))]
+pub mod laws;
 mod lexer;
 mod memory;
 pub mod named;

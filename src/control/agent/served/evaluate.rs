@@ -10,7 +10,7 @@ use http::StatusCode;
 use crate::domain::{ActivityRef, Context, EventKind, Refusal, Verdict};
 use crate::gate::{Gate, Noted};
 use crate::policy::core::served::{Evaluated, Guarded, raw};
-use crate::policy::core::told::{self, Told, ToldActivity, What};
+use crate::policy::core::told::{self, Told, ToldActivity, ToldRun, What};
 use crate::policy::{Ruling, Side};
 use crate::session::RunKey;
 
@@ -35,7 +35,8 @@ pub(super) async fn evaluate(
                 EventKind::WorkflowStarted
                 | EventKind::WorkflowFailed
                 | EventKind::SignalReceived
-                | EventKind::ActivityStarted => Side::Input,
+                | EventKind::ActivityStarted
+                | EventKind::Handoff => Side::Input,
             };
             let mut said = Said::noted(event.id.to_string(), noted);
             if said.is_stopped_by_guardrails() {
@@ -64,9 +65,17 @@ pub(super) async fn evaluate(
 /// as our own.
 fn context(api: &Shared, told: &Told) -> Arc<Context> {
     let registry = api.api.gate.registry();
+    let Some(ToldRun {
+        workflow_id,
+        run_id,
+    }) = told.run.clone()
+    else {
+        // A handoff, which is the agent's and not one run's.
+        return registry.own().context.clone();
+    };
     let run = registry.run(&RunKey {
-        workflow_id: told.workflow_id.clone(),
-        run_id: told.run_id.clone(),
+        workflow_id: workflow_id.clone(),
+        run_id: run_id.clone(),
     });
     let known = run
         .as_ref()
@@ -93,8 +102,8 @@ fn context(api: &Shared, told: &Told) -> Arc<Context> {
         }
     });
     Arc::new(Context {
-        workflow_id: told.workflow_id.clone(),
-        run_id: told.run_id.clone(),
+        workflow_id,
+        run_id,
         workflow_type: told
             .workflow_type
             .clone()

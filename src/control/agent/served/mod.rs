@@ -1,6 +1,7 @@
 //! OpenBox Core's own routes, so that any OpenBox SDK works with the sidecar as
 //! its Core: `/`, `/api/v1/auth/validate`, `/api/v1/governance/evaluate` and
-//! `/api/v1/governance/approval`, and the same in v2 for an Okta AI agent.
+//! `/api/v1/governance/approval`, `/api/v1/handoffs`, and the same in v2 for an
+//! Okta AI agent.
 //! v3 is Core's alone: nobody else can check a workload's token.
 //!
 //! What an SDK tells goes through the gate like everything else. It is answered
@@ -8,6 +9,7 @@
 
 mod approval;
 mod evaluate;
+mod handoffs;
 mod hooks;
 mod open;
 mod rate;
@@ -20,12 +22,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::metrics::LimitHit;
 use crate::policy::core::served::{Complained, Validated, environment_of};
 use crate::policy::core::told::Unfit;
-use crate::policy::core::{Rejection, Signed, Verifier};
+use crate::policy::core::{Checked, Rejection, Signed, Verifier};
 use crate::process::clock;
 
 use super::super::auth::{Guard, admitted};
@@ -89,14 +92,17 @@ pub(super) fn routes(state: Arc<Shared>) -> Router {
         .route("/api/v1/auth/validate", get(validate))
         .route("/api/v1/governance/evaluate", post(evaluate::evaluate))
         .route("/api/v1/governance/approval", post(approval::poll))
+        .route("/api/v1/handoffs", post(handoffs::hand_over))
         .route("/api/v2/auth/validate", get(validate))
         .route("/api/v2/governance/evaluate", post(evaluate::evaluate))
         .route("/api/v2/governance/approval", post(approval::poll))
+        .route("/api/v2/handoffs", post(handoffs::hand_over))
         .route("/api/v2/auth/bootstrap", get(no_okta_bootstrap))
         .route("/api/v3/auth/bootstrap", get(no_workload))
         .route("/api/v3/auth/validate", get(unverified))
         .route("/api/v3/governance/evaluate", post(unverified))
         .route("/api/v3/governance/approval", post(unverified))
+        .route("/api/v3/handoffs", post(unverified))
         .method_not_allowed_fallback(unknown_method)
         .with_state(state)
 }
@@ -166,9 +172,21 @@ async fn unknown_method(method: Method, uri: Uri) -> Complaint {
     )
 }
 
+/// A request that may be answered.
+struct Taken {
+    head: Parts,
+    text: Bytes,
+    checked: Checked,
+}
+
 impl Shared {
     /// The whole body of a request that may be answered.
     async fn taken(&self, request: Request) -> Result<Bytes, Complaint> {
+        self.taken_whole(request).await.map(|taken| taken.text)
+    }
+
+    /// The same, with its head and what was found of its signature.
+    async fn taken_whole(&self, request: Request) -> Result<Taken, Complaint> {
         let (settings, metrics) = (&self.api.settings.served, self.api.gate.metrics());
         admitted(&self.served.guard, &request)?;
         if self.served.rate.turn().await.is_err() {
@@ -194,11 +212,15 @@ impl Shared {
             headers: &head.headers,
             body: &text,
         };
-        self.served.verifier.check(signed, clock::now())?;
+        let checked = self.served.verifier.check(signed, clock::now())?;
         if !text.is_empty() {
             body::check(&text, settings.event_depth_max)?;
         }
-        Ok(text)
+        Ok(Taken {
+            head,
+            text,
+            checked,
+        })
     }
 }
 

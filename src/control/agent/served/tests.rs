@@ -29,7 +29,8 @@ fn say(verdict: Verdict) -> Result<Ruling, PolicyError> {
 fn event(kind: &str) -> String {
     json!({"source": "workflow-telemetry", "event_type": kind, "workflow_id": "w", "run_id": "r",
         "workflow_type": "t", "task_queue": "q", "activity_id": "a", "activity_type": "refund",
-        "attempt": 1, "activity_input": [5], "signal_name": "s", "timestamp": "2026-11-20T20:12:13.820Z"})
+        "attempt": 1, "activity_input": [5], "signal_name": "s",
+        "from_agent_did": "did:aip:1", "multi_agent_session_id": "m", "timestamp": "2026-11-20T20:12:13.820Z"})
     .to_string()
 }
 
@@ -167,7 +168,7 @@ async fn identities_that_cannot_be_checked_are_turned_away_loudly() {
     for version in ["v2", "v3"] {
         let path = |route: &str| format!("/api/{version}/{route}");
         let event = event("WorkflowStarted");
-        for route in ["governance/evaluate", "governance/approval"] {
+        for route in ["governance/evaluate", "governance/approval", "handoffs"] {
             let answer = world.agent.post(&path(route), &event).await;
             assert_eq!(complaint(&answer), unchecked, "{version} {route}");
         }

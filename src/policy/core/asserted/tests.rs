@@ -10,7 +10,7 @@ use crate::policy::core::okta::Asserted;
 use crate::policy::core::rsa::tests::{another_pem, key};
 use crate::policy::core::rsa::{Claim, RsaKey};
 use crate::policy::core::tests::identities::names;
-use crate::policy::core::{ApiKey, Known, Rejection, Unsigned, Verifier};
+use crate::policy::core::{ApiKey, Checked, Known, Rejection, Unsigned, Verifier};
 use crate::redact::Secret;
 
 const VECTOR: &str = include_str!("../golden/okta_v2_assertion.json");
@@ -139,10 +139,11 @@ fn an_assertion_is_taken_once_and_only_over_its_request() {
     none.remove(ASSERTION);
     assert_eq!(flaw(post(&none)), Flaw::Missing);
     // None of these used it up.
-    assert_eq!(verifier.check(request, now()), Ok(()));
+    assert_eq!(verifier.check(request, now()), Ok(Checked::Signed));
     assert_eq!(flaw(request), Flaw::Replayed);
     let again = asserted(&key, &names(), now());
-    assert_eq!(verifier.check(post(&again), now()), Ok(()));
+    let taken = verifier.check(post(&again), now());
+    assert_eq!(taken, Ok(Checked::Signed));
 }
 
 #[test]
@@ -260,10 +261,10 @@ fn who_knows_no_agent_of_okta_takes_no_assertion_and_nobody_takes_a_token() {
         headers: &bare,
         ..v1
     };
-    assert_eq!(nobody.check(v1, now()), Ok(()));
+    assert_eq!(nobody.check(v1, now()), Ok(Checked::Unsigned));
     assert_eq!(
         verifier(&key).check(v1, now()),
-        Ok(()),
+        Ok(Checked::Unsigned),
         "the sidecar signs for it"
     );
     let mut token = HeaderMap::new();

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::*;
 use crate::domain::{Completion, Event, EventKind, Outcome, Stage};
-use crate::policy::core::told::{Hook, Told, What, told};
+use crate::policy::core::told::{Hook, Told, ToldRun, What, told};
 use crate::policy::core::wire;
 
 /// What Core keeps of an event (contract §2.1), and what is not made anew.
-const KEPT: [&str; 22] = [
+const KEPT: [&str; 23] = [
     "source",
     "event_type",
     "workflow_id",
@@ -34,6 +34,7 @@ const KEPT: [&str; 22] = [
     "hook_trigger",
     "metadata",
     "multi_agent_session_id",
+    "from_agent_did",
     "workflow_output",
 ];
 
@@ -92,9 +93,13 @@ fn requests(sdk: &str) -> Vec<(String, String)> {
 }
 
 fn context_of(told: &Told) -> Arc<Context> {
+    let run = told.run.clone().unwrap_or_else(|| ToldRun {
+        workflow_id: "own".into(),
+        run_id: "own".into(),
+    });
     Arc::new(Context {
-        workflow_id: told.workflow_id.clone(),
-        run_id: told.run_id.clone(),
+        workflow_id: run.workflow_id,
+        run_id: run.run_id,
         workflow_type: told.workflow_type.clone().unwrap_or_default(),
         task_queue: told.task_queue.clone().unwrap_or_default(),
         activity: told.activity.as_ref().map(|named| ActivityRef {
@@ -107,8 +112,12 @@ fn context_of(told: &Told) -> Arc<Context> {
 }
 
 fn told_on(told: Told) -> Value {
+    serde_json::from_slice(&written_on(told)).unwrap()
+}
+
+fn written_on(told: Told) -> Vec<u8> {
     let context = context_of(&told);
-    let written = match told.what {
+    match told.what {
         What::Lifecycle(kind, fields) => wire::event(&Event {
             id: OperationId::new(0, 0),
             kind,
@@ -117,8 +126,7 @@ fn told_on(told: Told) -> Value {
             fields,
         }),
         What::Hook(hook) => operation_of(context, *hook),
-    };
-    serde_json::from_slice(&written).unwrap()
+    }
 }
 
 fn operation_of(context: Arc<Context>, hook: Hook) -> Vec<u8> {
@@ -158,14 +166,6 @@ fn everything_that_sdks_tell_is_told_on_and_nothing_of_it_is_lost() {
         for (scenario, line) in requests(sdk) {
             let row = format!("{sdk}/{scenario}: {line:.300}");
             let given: Value = serde_json::from_str(&line).unwrap();
-            if given["event_type"] == "Handoff" {
-                // Not taken: it names no run, and there is no place for that here.
-                assert_eq!(
-                    told(line.as_bytes()).unwrap_err().code,
-                    "unknown_event_type"
-                );
-                continue;
-            }
             let read = told(line.as_bytes()).unwrap_or_else(|why| panic!("{row}: {why:?}"));
             let written = told_on(read);
             for name in KEPT {
@@ -178,7 +178,8 @@ fn everything_that_sdks_tell_is_told_on_and_nothing_of_it_is_lost() {
                 }
             }
             if given["hook_trigger"] != true {
-                kinds.insert(given["event_type"].as_str().unwrap().to_owned());
+                let kind = given["event_type"].as_str().unwrap();
+                kinds.insert(kind.to_owned());
                 continue;
             }
             let (from, to) = (&given["spans"][0], &written["spans"][0]);
@@ -196,4 +197,36 @@ fn everything_that_sdks_tell_is_told_on_and_nothing_of_it_is_lost() {
     }
     assert_eq!(kinds.len(), EventKind::ALL.len(), "{kinds:?}");
     assert_eq!(hooks.len(), 8, "four families at two stages: {hooks:?}");
+}
+
+/// Between agents: it names no run, and must not be given one on its way.
+#[test]
+fn a_handoff_is_told_on_field_for_field() {
+    let requests = requests("base-1.4.0");
+    let handoffs: Vec<_> = requests
+        .iter()
+        .filter(|(_, line)| line.contains("\"Handoff\""))
+        .collect();
+    assert_eq!(handoffs.len(), 1);
+    for (_, line) in handoffs {
+        let given: Value = serde_json::from_str(line).unwrap();
+        let at = given["timestamp"].as_str().unwrap();
+        let expected = line.replace(at, "1970-01-01T00:00:00.000Z");
+        let read = told(line.as_bytes()).unwrap();
+        assert!(read.run.is_none());
+        assert_eq!(String::from_utf8(written_on(read)).unwrap(), expected);
+        // With a run, it counts for that; what Core is told is the same.
+        let inside = line.replacen('{', r#"{"workflow_id":"w","run_id":"r","#, 1);
+        let read = told(inside.as_bytes()).unwrap();
+        assert_eq!(&*read.run.as_ref().unwrap().run_id, "r");
+        assert_eq!(String::from_utf8(written_on(read)).unwrap(), expected);
+        for name in ["from_agent_did", "multi_agent_session_id"] {
+            for bad in [Value::Null, Value::from(""), Value::from(7)] {
+                let mut lacks = given.clone();
+                lacks[name] = bad.clone();
+                let why = told(lacks.to_string().as_bytes()).unwrap_err();
+                assert!(why.message.contains(name), "{bad}: {why:?}");
+            }
+        }
+    }
 }

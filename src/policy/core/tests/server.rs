@@ -23,7 +23,7 @@ use crate::policy::{
 use crate::process::spawn_named;
 
 /// What a server does with one request.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Act {
     /// Writes this and keeps the connection.
     Say(String),

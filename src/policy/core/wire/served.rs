@@ -135,6 +135,17 @@ pub struct PolledAnswer<'a> {
     pub expired: bool,
 }
 
+/// The answer to a handoff.
+#[derive(Debug, Serialize)]
+pub struct Handed<'a> {
+    /// Always `ok`: a handoff that is not is answered with an error.
+    pub status: &'static str,
+    /// The session that hands over.
+    pub session_id: &'a str,
+    /// The session that both agents share from now on.
+    pub multi_agent_session_id: String,
+}
+
 /// The answer to a key.
 #[derive(Debug, Serialize)]
 pub struct Validated<'a> {

@@ -20,10 +20,8 @@ const ID_CHARS_MAX: usize = 1_024;
 /// One event, as an SDK tells it.
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// `workflow_id`.
-    pub workflow_id: Arc<str>,
-    /// `run_id`.
-    pub run_id: Arc<str>,
+    /// Whose it is; a handoff need not say.
+    pub run: Option<ToldRun>,
     /// `workflow_type`, which some events leave out.
     pub workflow_type: Option<Arc<str>>,
     /// `task_queue`, which some events leave out.
@@ -32,6 +30,15 @@ pub struct Told {
     pub activity: Option<ToldActivity>,
     /// What happened.
     pub what: What,
+}
+
+/// A run, as an SDK names it.
+#[derive(Clone, Debug)]
+pub struct ToldRun {
+    /// `workflow_id`.
+    pub workflow_id: Arc<str>,
+    /// `run_id`.
+    pub run_id: Arc<str>,
 }
 
 /// An activity, as an SDK tells it.
@@ -127,6 +134,7 @@ struct Whole {
     attempt: Option<Value>,
     hook_trigger: Option<Value>,
     signal_name: Option<Value>,
+    from_agent_did: Option<Value>,
     parent_workflow_id: Option<Box<RawValue>>,
     multi_agent_session_id: Option<Box<RawValue>>,
     metadata: Option<Box<RawValue>>,
@@ -162,19 +170,11 @@ pub fn told(text: &[u8]) -> Result<Told, Unfit> {
             return Err(Unfit::field("`hook_trigger` is neither true nor false"));
         }
     };
-    let of_activity = match kind {
-        EventKind::ActivityStarted | EventKind::ActivityCompleted => true,
-        EventKind::WorkflowStarted
-        | EventKind::WorkflowCompleted
-        | EventKind::WorkflowFailed
-        | EventKind::SignalReceived => false,
-    };
     Ok(Told {
-        workflow_id: required("workflow_id", &whole.workflow_id)?,
-        run_id: required("run_id", &whole.run_id)?,
+        run: whole.run(kind)?,
         workflow_type: optional("workflow_type", &whole.workflow_type)?,
         task_queue: optional("task_queue", &whole.task_queue)?,
-        activity: if of_activity {
+        activity: if kind.is_of_activity() {
             Some(whole.activity()?)
         } else {
             None
@@ -203,6 +203,28 @@ pub fn polled(text: &[u8]) -> Result<Polled, Unfit> {
     })
 }
 
+/// Reads a handoff whose source is whoever sends it: its fields, in wire order.
+///
+/// # Errors
+/// It is no JSON object, names no agent, or gives a reason that is no text.
+pub fn handoff(text: &[u8]) -> Result<Vec<(&'static str, JsonText)>, Unfit> {
+    let handoff: Target = object(text).map_err(|why| Unfit::new("malformed_json", why))?;
+    let target = required("target_agent_id", &handoff.target_agent_id)?;
+    let mut fields = vec![("target_agent_id", string(&target))];
+    match handoff.reason {
+        None | Some(Value::Null) => {}
+        Some(Value::String(reason)) => fields.push(("reason", string(&reason))),
+        Some(_) => return Err(Unfit::field("`reason` is not a text")),
+    }
+    Ok(fields)
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    target_agent_id: Option<Value>,
+    reason: Option<Value>,
+}
+
 impl Whole {
     fn kind(&self) -> Result<EventKind, Unfit> {
         let word = required("event_type", &self.event_type)?;
@@ -212,6 +234,23 @@ impl Whole {
             let message = format!("`event_type` is \"{word}\"; expected one of {all}");
             Unfit::new("unknown_event_type", message)
         })
+    }
+
+    fn run(&self, kind: EventKind) -> Result<Option<ToldRun>, Unfit> {
+        if kind == EventKind::Handoff {
+            let workflow_id = optional("workflow_id", &self.workflow_id)?;
+            let run_id = optional("run_id", &self.run_id)?;
+            return Ok(workflow_id
+                .zip(run_id)
+                .map(|(workflow_id, run_id)| ToldRun {
+                    workflow_id,
+                    run_id,
+                }));
+        }
+        Ok(Some(ToldRun {
+            workflow_id: required("workflow_id", &self.workflow_id)?,
+            run_id: required("run_id", &self.run_id)?,
+        }))
     }
 
     fn activity(&self) -> Result<ToldActivity, Unfit> {
@@ -257,6 +296,9 @@ impl Whole {
     }
 
     fn fields(&self, kind: EventKind) -> Result<Vec<(&'static str, JsonText)>, Unfit> {
+        if kind == EventKind::Handoff {
+            return self.handoff();
+        }
         let mut all = Vec::new();
         let mut put = |name: &'static str, value: Option<&RawValue>| {
             all.extend(value.map(|value| (name, as_told(value))));
@@ -276,7 +318,7 @@ impl Whole {
                         .map(|input| ("activity_input", array(Some(input)))),
                 );
             }
-            EventKind::ActivityStarted => {}
+            EventKind::ActivityStarted | EventKind::Handoff => {}
             EventKind::WorkflowCompleted => {
                 all.push(("workflow_output", or_null(self.workflow_output.as_deref())));
                 self.spans_of(&mut all);
@@ -287,13 +329,33 @@ impl Whole {
             EventKind::SignalReceived => {
                 let name = required("signal_name", &self.signal_name)?;
                 all.push(("signal_args", array(self.signal_args.as_deref())));
-                let name = Value::from(&*name).to_string();
-                all.push(("signal_name", JsonText(name.into())));
+                all.push(("signal_name", string(&name)));
                 self.spans_of(&mut all);
             }
             EventKind::ActivityCompleted => self.completion(&mut all),
         }
         Ok(all)
+    }
+
+    /// Between two agents: who hands over, in which session.
+    fn handoff(&self) -> Result<Vec<(&'static str, JsonText)>, Unfit> {
+        let from = required("from_agent_did", &self.from_agent_did)?;
+        let session = required("multi_agent_session_id", &self.session()?)?;
+        let mut all = vec![
+            ("from_agent_did", string(&from)),
+            ("multi_agent_session_id", string(&session)),
+        ];
+        let metadata = self.metadata.as_deref();
+        all.extend(metadata.map(|metadata| ("metadata", as_told(metadata))));
+        Ok(all)
+    }
+
+    fn session(&self) -> Result<Option<Value>, Unfit> {
+        let session = self.multi_agent_session_id.as_deref();
+        session
+            .map(|session| serde_json::from_str(session.get()))
+            .transpose()
+            .map_err(|why| Unfit::new("malformed_json", why.to_string()))
     }
 
     fn completion(&self, all: &mut Vec<(&'static str, JsonText)>) {
@@ -369,6 +431,10 @@ fn attempt(value: &Option<Value>) -> Result<u32, Unfit> {
 
 fn as_told(value: &RawValue) -> JsonText {
     JsonText(value.get().into())
+}
+
+fn string(text: &str) -> JsonText {
+    JsonText(Value::from(text).to_string().into())
 }
 
 fn or_null(value: Option<&RawValue>) -> JsonText {

@@ -186,3 +186,18 @@ fn an_event_whose_payload_is_not_json_cannot_be_judged() {
         )))
     );
 }
+
+/// As in Core, where handoffs bypass policy: one that blocks everything else
+/// does not see them.
+#[test]
+fn a_handoff_passes_whatever_the_policy_says() {
+    let policy = policy("package openbox\ndefault result := {\"decision\": \"BLOCK\"}\n");
+    for (kind, verdict) in [
+        (EventKind::Handoff, Verdict::Allow),
+        (EventKind::SignalReceived, Verdict::Block),
+    ] {
+        let event = event(kind, context(None), Vec::new());
+        let ruling = judge(&policy, Question::Event(&event)).unwrap();
+        assert_eq!(ruling.verdict, verdict, "{kind:?}");
+    }
+}

@@ -1,0 +1,57 @@
+"""Ways to break the Redis relay. Data of `run.py`.
+
+The tests with clients of other languages are left out: they see what the others see, and take longer.
+"""
+
+TESTS = [
+    ["--lib", "--", "protocols::redis::", "protocols::laws::"],
+    ["--test", "governed_redis", "--", "--skip", "clients::"],
+]
+
+RELAY = "src/protocols/redis/"
+TALK = RELAY + "conversation.rs"
+SENT = RELAY + "sent.rs"
+ANSWERS = RELAY + "answers.rs"
+TREAT = RELAY + "treat.rs"
+SESSION = RELAY + "session.rs"
+REQUEST = RELAY + "request.rs"
+REPLY = RELAY + "reply.rs"
+
+# what is broken, file, text that is there once, text that takes its place
+MUTANTS = [
+    # What is asked about.
+    ("what has no row is passed", TREAT, "passes(name).map_or(Treatment::Judge, Treatment::Pass)", "passes(name).map_or(Treatment::Pass(Passage::DatabaseFlow), Treatment::Pass)"),
+    ("MONITOR is relayed", TREAT, '        "MONITOR" => Some("MONITOR shows what others do, and is not relayed"),\n', ""),
+    ("what is dangerous is judged like the rest", TREAT, "let dangerous = at.dangerous == Dangerous::Refuse;", "let dangerous = at.dangerous == Dangerous::Judge;"),
+    ("subscriptions go on inside a transaction", TREAT, "if at.in_transaction || at.silent =>", "if at.silent =>"),
+    ("scripts are not remembered", TALK, "                    self.scripts.seen(text);\n", "                    let _ = text;\n"),
+    ("a database nobody knows is the last one", TALK, "Some(_) if !self.elsewhere => None,", "_ if !self.elsewhere => None,"),
+    ("SELECT in a transaction goes unseen", SENT, "Effect::Select(_) => self.elsewhere |= self.in_transaction,", "Effect::Select(_) => {}"),
+    ("nothing waits for what changes the reading", SENT, "let barrier = unsettled || effect.is_barrier() && !self.in_transaction;", "let barrier = unsettled && effect.is_barrier();"),
+    # Refusing.
+    ("the server's error is not rewritten", ANSWERS, "Effect::Poisoned(poison) if head.kind == b'-' && poison.is_meant(head.text) => {", "Effect::Poisoned(poison) if head.kind == b'-' && poison.is_meant(head.text) && false => {"),
+    ("any error is rewritten", ANSWERS, "&& poison.is_meant(head.text) =>", "&& (poison.is_meant(head.text) || true) =>"),
+    ("the rest of what is refused passes", SENT, "self.tail = Tail::Drop(Some(Box::new(poison)));", "let _ = poison;\n            self.tail = Tail::Pass;"),
+    ("a spoilt transaction happens", SENT, "|| !std::mem::take(&mut self.spoilt) {", "|| !std::mem::take(&mut self.spoilt) || true {"),
+    ("a redirection leads around the sidecar", ANSWERS, "| Effect::Local(..) => redirected()?,", "| Effect::Local(..) => redirected().filter(|_| false)?,"),
+    ("a halt does not end the connection", RELAY + "refuse.rs", "then: if ends { Then::End } else { Then::GoOn },", "then: if ends && false { Then::End } else { Then::GoOn },"),
+    ("a script refused unseen is refused for good", SESSION, "true => Poison::unseen_script(&refused),", "true => Poison::of(&refused),"),
+    ("read_only lets changes pass", SESSION, "            applies: |_| false,\n            contradicts: |name| name == READ_ONLY,", "            applies: |_| false,\n            contradicts: |_| false,"),
+    ("a client that left is not noticed", SESSION, "() = self.watch.hung_up(), if asks => {", "() = self.watch.hung_up(), if asks && false => {"),
+    ("a halt leaves what is idle", SESSION, "let Some(reason) = session.halted() else {\n            return Ok(());", "let Some(reason) = session.halted().filter(|_| false) else {\n            return Ok(());"),
+    # Whose reply is whose.
+    ("what is not answered is owed", SENT, "        if silent {\n", "        if silent && false {\n"),
+    ("a push counts as a reply", ANSWERS, "            None if push => Some(Some(Unit::Aside)),\n", "            None if push => None,\n"),
+    ("what is queued counts as done", ANSWERS, "if self.multi && said == Said::Queued {", "if self.multi && said == Said::Queued && false {"),
+    ("an aborted transaction leaves its commands open", ANSWERS, '(Effect::Exec, Said::Error(text)) if text.starts_with("EXECABORT") => {', '(Effect::Exec, Said::Error(text)) if text.starts_with("EXECABORT") && false => {'),
+    ("a changed key leaves its commands open", ANSWERS, '(Effect::Exec, Said::Null) => self.discard("discarded: a watched key has changed"),', "(Effect::Exec, Said::Null) => {}"),
+    ("a reset leaves the database", ANSWERS, "(self.resp3, self.database) = (false, Some(0));", "self.resp3 = false;"),
+    ("errors are told whole", ANSWERS, "let code = text.split(|byte| *byte == b' ').next().unwrap_or_default();", "let code = text;"),
+    # The codec.
+    ("an argument may be longer than it says", REQUEST, "                Some(_) => return Err(RequestError::Terminator),\n", "                Some(_) => {}\n"),
+    ("HTTP is answered", REQUEST, 'if first.eq_ignore_ascii_case(b"post")', 'if false && first.eq_ignore_ascii_case(b"post")'),
+    ("counts have no limit", REQUEST, "if count > ARGUMENTS_MAX {", "if count > ARGUMENTS_MAX * 2 {"),
+    ("a map has as many elements as it says", REPLY, "b'%' => length.saturating_mul(2),", "b'%' => length,"),
+    ("an attribute stands for itself", REPLY, "b'|' => length.saturating_mul(2).saturating_add(1),", "b'|' => length.saturating_mul(2),"),
+    ("elements have no limit", REPLY, "if self.pending > ELEMENTS_MAX || self.skip > ELEMENTS_MAX {", "if self.skip > ELEMENTS_MAX {"),
+]
