@@ -118,7 +118,9 @@ fn pg_26_what_runs_by_its_name_is_judged_as_the_statement_behind_it() {
     assert_eq!(refused(&client.query("EXECUTE x; EXECUTE nobody")), OPAQUE);
     client.query("DO $$ BEGIN EXECUTE 'PREPARE z AS SELECT 1'; /* trusted */ END $$");
     assert_eq!(refused(&client.query("EXECUTE r")), OPAQUE);
-    client.query("DEALLOCATE r; PREPARE r AS SELECT 'kept'; DISCARD ALL");
+    client.query("DEALLOCATE r; PREPARE r AS SELECT 'kept'");
+    assert_eq!(tags(&client.query("EXECUTE r")), "TDCZ");
+    client.query("DISCARD ALL");
     assert_eq!(refused(&client.query("EXECUTE r")), OPAQUE);
 }
 
