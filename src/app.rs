@@ -4,6 +4,10 @@
 //! port 0, so production wiring is what is tested.
 
 mod apis;
+pub mod child_databases;
+pub mod child_env;
+pub mod env_text;
+pub mod environment;
 mod error;
 mod judge;
 mod state;
@@ -44,9 +48,11 @@ use crate::session::{Registry, Run, RunKey};
 use crate::state::{Change, Restored, Store};
 
 use apis::Apis;
+use environment::Environment;
 pub use error::StartError;
 use judge::Judge;
 pub use judge::prove;
+pub use state::AGENT_TOKEN;
 use state::{StateFiles, Tokens};
 pub use trust::{BUNDLE, CA, JAVA_STORE};
 
@@ -219,8 +225,13 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let (roots, tls) = trust::upstreams(&config.upstream)?;
     let (sockets, addresses) = listen(&config, &roots)?;
     judge::is_another(&config.policy, &addresses.own())?;
-    let mint = trust::mint(&config.state_dir, purpose)?;
+    state::create_folder(&config.ca_dir)?;
+    let mint = trust::mint(&config.ca_dir, purpose)?;
     trust::publish(&config.state_dir, &roots, &mint)?;
+    if let Some(folder) = &config.share_dir {
+        state::create_shared(folder)?;
+        trust::publish(folder, &roots, &mint)?;
+    }
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
     journal.count_in(metrics.clone());
     let judge = Judge::new(&config.policy, &tls, &metrics).await?;
@@ -256,6 +267,9 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         operator: Token::for_operator(),
     };
     let state = StateFiles::write(&config.state_dir, addresses.operator, &tokens)?;
+    if let Some(folder) = &config.share_dir {
+        state::share_token(folder, &tokens.agent)?;
+    }
     let agent_token = Secret::new(tokens.agent.expose());
     let governed: Vec<_> = sockets
         .postgres
@@ -301,7 +315,15 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         draining: draining.clone(),
         metrics: metrics.clone(),
     });
+    let environment = Environment {
+        http: addresses.http,
+        agent: addresses.agent,
+        databases: environment::databases(&governed, &redis),
+        token: agent_token.clone(),
+        state_dir: config.state_dir.clone(),
+    };
     let apis = Apis {
+        environment,
         gate: &gate,
         addresses: &addresses,
         state_dir: &config.state_dir,
@@ -314,8 +336,8 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             proxy,
             postgres: relay,
             redis: redis_relay,
-            agent: apis.agent(tokens.agent),
             operator: apis.operator(tokens.operator, judge),
+            agent: apis.agent(tokens.agent),
             health,
             metrics,
         },

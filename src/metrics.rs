@@ -182,6 +182,7 @@ pub struct Metrics {
     attributions: Vec<IntCounter>,
     passages: Vec<IntCounter>,
     limits: Vec<IntCounter>,
+    malformed: Vec<IntCounter>,
     fail_mode: [IntCounter; 2],
     holds_open: IntGauge,
     connections_open: IntGauge,
@@ -225,6 +226,12 @@ impl Metrics {
             "openbox_limit_hits_total",
             "Bounds that were hit.",
             &["limit"],
+        )?;
+        let malformed = counters(
+            &registry,
+            "openbox_malformed_total",
+            "Connections that ended because one side broke the protocol.",
+            &["protocol"],
         )?;
         let fail_mode = counters(
             &registry,
@@ -273,6 +280,10 @@ impl Metrics {
             limits: LimitHit::ALL
                 .iter()
                 .map(|l| limits.with_label_values(&[l.as_str()]))
+                .collect(),
+            malformed: Protocol::ALL
+                .iter()
+                .map(|p| malformed.with_label_values(&[p.as_str()]))
                 .collect(),
             fail_mode: ["open", "closed"].map(|mode| fail_mode.with_label_values(&[mode])),
             holds_open: gauge(
@@ -345,6 +356,11 @@ impl Metrics {
     /// A bound was hit.
     pub fn limit_hit(&self, limit: LimitHit) {
         increase(&self.limits, index(&LimitHit::ALL, &limit), 1);
+    }
+
+    /// A connection ends because one side broke the protocol.
+    pub fn malformed(&self, protocol: Protocol) {
+        increase(&self.malformed, index(&Protocol::ALL, &protocol), 1);
     }
 
     /// The fail mode let an operation pass.

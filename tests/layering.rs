@@ -52,7 +52,8 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["net", "protocols/http"]),
     ("socket2", &["net"]),
     ("sqlparser", &["protocols/sql"]),
-    ("serde_norway", &["config", "policy/local"]),
+    ("json_patch", &["cli/k8s"]),
+    ("serde_norway", &["config", "policy/local", "cli/k8s"]),
     ("regex", &["policy/local/rules"]),
     ("schemars", &["config"]),
     ("clap", &["cli", "main.rs"]),
@@ -60,6 +61,8 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
     ("axum", &["control", "health.rs", "app.rs", "app"]),
+    ("utoipa", &["control"]),
+    ("utoipa_axum", &["control"]),
 ];
 
 /// What the nouns may name besides themselves: nothing but the standard library.

@@ -12,11 +12,14 @@ use crate::control::operator::{self, OperatorApi};
 use crate::gate::Gate;
 use crate::net::mint::Mint;
 
+use super::environment::Environment;
 use super::judge::Judge;
-use super::{Addresses, trust};
+use super::{Addresses, env_text, trust};
 
 /// What both APIs are about.
 pub(super) struct Apis<'a> {
+    /// What a program needs to go through this sidecar.
+    pub(super) environment: Environment,
     pub(super) gate: &'a Gate,
     pub(super) addresses: &'a Addresses,
     pub(super) state_dir: &'a Path,
@@ -26,7 +29,7 @@ pub(super) struct Apis<'a> {
 
 impl Apis<'_> {
     /// The agent's; routes nobody reaches where it is off.
-    pub(super) fn agent(&self, token: Token) -> Router {
+    pub(super) fn agent(self, token: Token) -> Router {
         let Some(address) = self.addresses.agent else {
             return Router::new();
         };
@@ -42,6 +45,7 @@ impl Apis<'_> {
             proxy_url: self.addresses.http.map(|at| format!("http://{at}").into()),
             ca_path: Some(self.state_dir.join(trust::CA)),
             ca_pem: Some(self.mint.authority().pem().into()),
+            environment: written(self.environment),
         })
     }
 
@@ -60,4 +64,17 @@ impl Apis<'_> {
             describe: Arc::new(move || described.backend.describe()),
         })
     }
+}
+
+/// Says nothing of our own environment: what that holds is the sidecar's.
+fn written(environment: Environment) -> agent::Environment {
+    agent::Environment(Arc::new(move |format| {
+        let format = match format {
+            agent::Format::Sh => env_text::Format::Sh,
+            agent::Format::Dotenv => env_text::Format::Dotenv,
+            agent::Format::Json => env_text::Format::Json,
+        };
+        let changes = environment.changes_of(&[]);
+        env_text::render(&changes, format).map_err(|error| error.to_string())
+    }))
 }

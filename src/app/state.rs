@@ -7,18 +7,34 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::control::auth::{Token, write_private};
+use crate::net::trust::write_atomically;
 
 use super::StartError;
 
 /// How the command line finds the operator API: url, token, process id.
 pub(super) const OPERATOR: &str = "operator.json";
 /// What opens the agent API.
-const AGENT_TOKEN: &str = "agent-token";
+pub const AGENT_TOKEN: &str = "agent-token";
+/// Whoever sees the shared folder is the agent.
+const SHARED: u32 = 0o644;
 
 /// Makes the folder, for its owner alone, unless it is there.
 pub(super) fn create_folder(folder: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(failed(folder))
+}
+
+/// Makes the folder that agents see, unless it is there.
+pub(super) fn create_shared(folder: &Path) -> Result<(), StartError> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    made.map_err(failed(folder))
+}
+
+/// Writes the agent's token where agents under another user read it. Last of the shared files: who waits for
+/// it finds the others.
+pub(super) fn share_token(folder: &Path, token: &Token) -> Result<(), StartError> {
+    let path = folder.join(AGENT_TOKEN);
+    write_atomically(&path, token.expose().as_bytes(), SHARED).map_err(failed(&path))
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> StartError {

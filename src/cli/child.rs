@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::child_env::Change;
+use crate::app::child_env::Change;
 
 /// How long a halted command may take to end by itself.
 const KILL_AFTER: Duration = Duration::from_secs(5);

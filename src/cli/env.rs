@@ -2,11 +2,11 @@
 
 use std::io;
 
+use crate::app::env_text;
+use crate::app::environment::{Environment, databases};
 use crate::config::{self, Flags, For, Listener, Source};
 use crate::redact::Secret;
 
-use super::env_text;
-use super::environment::{Environment, databases};
 use super::{Streams, exit, report};
 
 /// Which sidecar.

@@ -11,13 +11,10 @@ mod banner;
 mod ca;
 mod check;
 mod child;
-pub mod child_databases;
-pub mod child_env;
 mod env;
-pub mod env_text;
-mod environment;
 mod health;
 mod identity;
+mod k8s;
 mod logs;
 mod operator_client;
 mod policy;
@@ -96,6 +93,11 @@ enum Verb {
     /// The journal of a sidecar, offline
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Pods with a sidecar
+    #[command(subcommand)]
+    K8s(k8s::Verb),
+    /// Serve the admission webhook that puts sidecars into pods
+    Injector(k8s::InjectorArgs),
 }
 
 /// Where a verb writes.
@@ -131,6 +133,8 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Runs(verb) => runs::runs(&verb, env, streams),
         Verb::Identity(verb) => identity::identity(&verb, env, streams),
         Verb::Audit(verb) => audit::audit(&verb, env, streams),
+        Verb::K8s(verb) => k8s::k8s(&verb, streams),
+        Verb::Injector(args) => k8s::injector(&args, streams),
     }
 }
 

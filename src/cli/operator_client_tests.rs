@@ -100,6 +100,7 @@ impl Sidecar {
             proxy_url: None,
             ca_path: None,
             ca_pem: None,
+            environment: agent::Environment(Arc::new(|_| Err("none".to_owned()))),
         });
         let operator_router = operator::router(OperatorApi {
             gate: gate.clone(),

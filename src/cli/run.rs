@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::io;
 
+use crate::app::environment::{Environment, databases};
 use crate::app::{self, Bound, StartError};
 use crate::config::{self, Config, For, Source};
 use crate::process::{drain, spawn_named};
 
 use super::banner::{Banner, Mode, Summary};
 use super::child::{self, Signals};
-use super::environment::{Environment, databases};
 use super::{Shared, Streams, exit, logs, report, runtime};
 
 /// What `run` is told.

@@ -94,6 +94,8 @@ impl Resolver<'_> {
         };
         let sdk = self.sdk(raw.sdk, own);
         let state_dir = self.state_dir(raw.state_dir);
+        let ca_dir = PathBuf::from(self.text("ca_dir", raw.ca_dir, &state_dir.to_string_lossy()));
+        let share_dir = self.share_dir(raw.share_dir, &[&state_dir, &ca_dir]);
         let session = self.session(raw.session);
         let config = Config {
             own_run_is_new: *session.own.run_id == *self.env.run_id(),
@@ -131,6 +133,8 @@ impl Resolver<'_> {
             listen: self.listen(raw.listen, purpose),
             upstream: self.upstream(raw.upstream),
             state_dir,
+            ca_dir,
+            share_dir,
             log: self.log(raw.log, purpose),
             drain_within: self.duration("drain_within", raw.drain_within),
             workers: self.workers(raw.workers),

@@ -77,6 +77,10 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     /// Folder of journal, state, CA and tokens.
     pub state_dir: PathBuf,
+    /// Folder of the authority and its key.
+    pub ca_dir: PathBuf,
+    /// Where agents that do not see the state folder find what they need: certificates and their token.
+    pub share_dir: Option<PathBuf>,
     /// What is written to standard error.
     pub log: LogConfig,
     /// How long open connections may finish when told to stop.

@@ -53,6 +53,11 @@ pub(super) struct Raw {
     pub(super) upstream: Upstream,
     /// Folder of journal, state, CA and tokens; one sidecar at a time.
     pub(super) state_dir: Option<String>,
+    /// Folder of the certificate authority's key, where it is to be apart from the rest: in memory, say.
+    pub(super) ca_dir: Option<String>,
+    /// Folder that agents in other containers see, for what they need to know and may: certificates and the
+    /// agent API's token, readable by everybody who sees the folder.
+    pub(super) share_dir: Option<String>,
     /// The journal in the state folder.
     pub(super) journal: Journal,
     /// What is written to standard error.
@@ -303,6 +308,9 @@ pub(super) struct Redis {
     /// `DEBUG`, `MODULE`, `CONFIG SET` of files, `SHUTDOWN` and `REPLICAOF`: `refuse`, or `judge` like any command.
     #[schemars(extend("enum" = ["refuse", "judge"]))]
     pub(super) dangerous: Option<String>,
+    /// Answers of a cluster or of Sentinel that name a server which `servers` does not: `refuse` them, or `open` a listener for it.
+    #[schemars(extend("enum" = ["refuse", "open"]))]
+    pub(super) nodes: Option<String>,
 }
 
 /// The HTTP proxy.

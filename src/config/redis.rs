@@ -40,6 +40,10 @@ impl Resolver<'_> {
             ("refuse", redis::Dangerous::Refuse),
             ("judge", redis::Dangerous::Judge),
         ];
+        let nodes = [
+            ("refuse", redis::Unlisted::Refuse),
+            ("open", redis::Unlisted::Open),
+        ];
         redis::Settings {
             upstreams,
             hold_within: self.duration("redis.hold_within", raw.hold_within),
@@ -48,6 +52,7 @@ impl Resolver<'_> {
             pipeline_bytes_max: self.count("redis.pipeline_bytes_max", raw.pipeline_bytes_max, 0),
             refusals: self.choice("redis.refusals", raw.refusals, refusals, ""),
             dangerous: self.choice("redis.dangerous", raw.dangerous, dangerous, ""),
+            nodes: self.choice("redis.nodes", raw.nodes, nodes, ""),
         }
     }
 }

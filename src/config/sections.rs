@@ -266,6 +266,23 @@ impl Resolver<'_> {
         PathBuf::from(self.text("state_dir", said, &default.to_string_lossy()))
     }
 
+    /// Apart from the `private` folders, neither inside nor around them: whoever sees it must not see the
+    /// authority's key.
+    pub(super) fn share_dir(&mut self, said: Option<String>, private: &[&Path]) -> Option<PathBuf> {
+        let given = self.given("share_dir", said)?;
+        let folder = PathBuf::from(&given.text);
+        let meets = |other: &&Path| folder.starts_with(other) || other.starts_with(&folder);
+        let met = private.iter().copied().find(meets);
+        if met.is_some() || !folder.is_absolute() {
+            let beside = met.map(|other| format!(" with {}", other.display()));
+            let found = format!("{}{}", given.text, beside.unwrap_or_default());
+            let expected = "an absolute path, apart from state_dir and ca_dir: agents see it";
+            self.tell(&given.at, Wrong::new(found, expected, "/openbox"));
+            return None;
+        }
+        Some(folder)
+    }
+
     pub(super) fn log(&mut self, raw: raw::Log, purpose: For) -> LogConfig {
         let format = self.choice(
             "log.format",

@@ -294,6 +294,7 @@ pub static SETTINGS: &[Setting] = &[
     key("redis.pipeline_bytes_max", "268435456"),
     key("redis.refusals", "substitute"),
     key("redis.dangerous", "refuse"),
+    key("redis.nodes", "refuse"),
     set(
         "upstream.ca",
         "--upstream-ca",
@@ -317,6 +318,8 @@ pub static SETTINGS: &[Setting] = &[
             "`$XDG_STATE_HOME/openbox-sidecar`, else `~/.local/state/openbox-sidecar`, else `/var/lib/openbox-sidecar`",
         ),
     ),
+    set("ca_dir", "", &["OPENBOX_CA_DIR"], Of("the state folder")),
+    set("share_dir", "", &["OPENBOX_SHARE_DIR"], Of("none")),
     key("journal.durability", "batch"),
     key("journal.sync_within", "50ms"),
     key("journal.segment_bytes", "67108864"),

@@ -611,6 +611,17 @@ fn the_state_folder_is_found_without_being_told() {
 }
 
 #[test]
+fn what_agents_see_is_apart_from_the_state_folder() {
+    let config = serve([("--state-dir", "/s")], &[("OPENBOX_SHARE_DIR", "/shared")]).unwrap();
+    assert_eq!(config.share_dir, Some(PathBuf::from("/shared")));
+    assert_eq!(serve([], &[]).unwrap().share_dir, None);
+    for wrong in ["/s", "/s/inside", "/", "relative"] {
+        let told = serve([("--state-dir", "/s")], &[("OPENBOX_SHARE_DIR", wrong)]);
+        assert_eq!(places(told), ["OPENBOX_SHARE_DIR"], "{wrong}");
+    }
+}
+
+#[test]
 fn two_listeners_do_not_share_an_address() {
     let told = places(serve([("--agent-listen", "127.0.0.1:15801")], &[]));
     assert_eq!(told, ["listen.agent"]);

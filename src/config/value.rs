@@ -1,6 +1,6 @@
 //! Texts as the values they stand for: durations, listeners, networks, overrides, hosts, URLs, keys.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -126,7 +126,14 @@ pub(super) fn listener(text: &str) -> Result<Listener, Wrong> {
     if text == "off" {
         return Ok(Listener::Off);
     }
-    let address: Result<SocketAddr, _> = text.parse();
+    // Kubernetes tells a pod's address without its kind: brackets are for both.
+    let in_brackets = text
+        .strip_prefix('[')
+        .and_then(|text| text.split_once("]:"));
+    let address: Result<SocketAddr, _> = match in_brackets {
+        Some((ip, port)) if ip.parse::<Ipv4Addr>().is_ok() => format!("{ip}:{port}").parse(),
+        Some(_) | None => text.parse(),
+    };
     address.map(Listener::At).map_err(|_| {
         let expected = "an IP address and a port, where port 0 takes a free one; or off";
         Wrong::is_not(text, "address:port", expected, "127.0.0.1:15801")
@@ -235,6 +242,8 @@ mod tests {
         for (text, good) in [
             ("127.0.0.1:0", true),
             ("[::1]:15801", true),
+            ("[10.0.0.1]:15820", true),
+            ("[10.0.0.1:15820", false),
             ("off", true),
             ("15801", false),
             (":15801", false),

@@ -17,9 +17,11 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, StatusCode};
 use subtle::ConstantTimeEq;
 
+use crate::metrics::{LimitHit, Metrics};
 use crate::redact::Secret;
 
 use super::problem::Problem;
+use super::rate::Rate;
 
 /// Longest token, bytes.
 const TOKEN_BYTES_MAX: u64 = 512;
@@ -166,9 +168,28 @@ pub struct Guard {
     pub address: SocketAddr,
 }
 
-/// Puts `guard` in front of every route of `router`.
-pub(in crate::control) fn guarded(router: Router, guard: Guard) -> Router {
-    router.layer(middleware::from_fn_with_state(Arc::new(guard), check))
+/// Puts `guard` in front of every route of `router`, and behind it a turn of
+/// `rate`: who has not the token takes none.
+pub(in crate::control) fn guarded(router: Router, guard: Guard, turns: Turns) -> Router {
+    router
+        .layer(middleware::from_fn_with_state(turns, wait_for_turn))
+        .layer(middleware::from_fn_with_state(Arc::new(guard), check))
+}
+
+/// How fast requests are taken.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Turns {
+    pub(in crate::control) rate: Arc<Rate>,
+    pub(in crate::control) metrics: Arc<Metrics>,
+}
+
+async fn wait_for_turn(State(turns): State<Turns>, request: Request, next: Next) -> Response {
+    if turns.rate.turn().await.is_ok() {
+        return next.run(request).await;
+    }
+    turns.metrics.limit_hit(LimitHit::Requests);
+    let detail = "more requests a second than this sidecar takes; try again";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).into_response()
 }
 
 /// The same for what answers in words of its own: `Ok` if the request may pass.

@@ -1,7 +1,8 @@
 //! Reading a request: a bounded body of bounded JSON, and path and query, with
 //! problems that say where and what.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use super::problem::Problem;
 
 /// Longest body, bytes, of everything but what SDKs send to the served routes.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(in crate::control) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most arrays and objects inside each other, likewise.
 const DEPTH_MAX: usize = 64;
@@ -147,23 +148,30 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 /// Reads everything once, for raw values are otherwise only skipped over: what
 /// we would take and policy could not read must not get that far.
 pub(in crate::control) fn check(text: &[u8], depth_max: usize) -> Result<(), Problem> {
-    let too_deep = Cell::new(false);
+    let fault = RefCell::new(None);
     let nested = Nested {
         levels: depth_max,
-        too_deep: &too_deep,
+        fault: &fault,
     };
     let mut json = serde_json::Deserializer::from_slice(text);
     nested
         .deserialize(&mut json)
         .and_then(|()| json.end())
-        .map_err(|error| {
-            if too_deep.get() {
+        .map_err(|error| match fault.borrow_mut().take() {
+            Some(Fault::TooDeep) => {
                 let detail = format!(
                     "the JSON has more than {depth_max} arrays and objects inside each other"
                 );
-                return Problem::new(StatusCode::BAD_REQUEST, "too_deep", detail);
+                Problem::new(StatusCode::BAD_REQUEST, "too_deep", detail)
             }
-            malformed(&error)
+            Some(Fault::Twice(name)) => {
+                let shown: String = name.escape_debug().take(100).collect();
+                let detail = format!(
+                    "an object has \"{shown}\" twice, and readers disagree about which counts: {error}"
+                );
+                Problem::new(StatusCode::BAD_REQUEST, "duplicate_key", detail)
+            }
+            None => malformed(&error),
         })
 }
 
@@ -179,11 +187,18 @@ fn malformed(error: &serde_json::Error) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, code, detail)
 }
 
-/// Any value, at most `levels` deep, and nothing kept of it.
+/// What is wrong with a JSON text that is one.
+enum Fault {
+    TooDeep,
+    /// An object has this key twice.
+    Twice(String),
+}
+
+/// Any value, at most `levels` deep, no key twice, and nothing kept of it.
 #[derive(Clone, Copy)]
 struct Nested<'a> {
     levels: usize,
-    too_deep: &'a Cell<bool>,
+    fault: &'a RefCell<Option<Fault>>,
 }
 
 impl Nested<'_> {
@@ -191,7 +206,7 @@ impl Nested<'_> {
         match self.levels.checked_sub(1) {
             Some(levels) => Ok(Self { levels, ..self }),
             None => {
-                self.too_deep.set(true);
+                self.fault.replace(Some(Fault::TooDeep));
                 Err(E::custom("nested too deep"))
             }
         }
@@ -245,7 +260,13 @@ impl<'de> Visitor<'de> for Nested<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let inner = self.deeper()?;
-        while map.next_key_seed(inner)?.is_some() {
+        let mut known = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if known.contains(&key) {
+                self.fault.replace(Some(Fault::Twice(key)));
+                return Err(serde::de::Error::custom("found here for the second time"));
+            }
+            known.insert(key);
             map.next_value_seed(inner)?;
         }
         Ok(())
@@ -287,7 +308,8 @@ mod tests {
             ("{} {}",                   "line 1 column 4"),
             (r#"{"nam": "x"}"#,         "unknown field `nam`"),
             (r#"{"name": 5}"#,          "expected a string"),
-            (r#"{"name": "a", "name": "b"}"#, "duplicate field `name`"),
+            (r#"{"name": "a", "name": "b"}"#, "duplicate_key"),
+            (r#"{"input": {"a": 1, "b": [{"x": 1, "\u0078": 2}]}}"#, "duplicate_key"),
             (r#"{"input": "\ud800"}"#,  "line 1"),
             (r#"{"input": 1e999}"#,     "out of range"),
             ("[null, \"x\"]",           "not a JSON object"),

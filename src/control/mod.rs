@@ -4,8 +4,11 @@
 pub mod agent;
 pub mod auth;
 mod body;
+mod idempotency;
+mod openapi;
 pub mod operator;
 mod problem;
+mod rate;
 pub mod serve;
 #[cfg(test)]
 mod testing;

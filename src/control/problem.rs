@@ -5,6 +5,9 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::process::clock;
 
 /// What went wrong with a request, for programs and for people.
 #[derive(Debug)]
@@ -12,19 +15,44 @@ pub(in crate::control) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    retryable: bool,
     approval: Option<Value>,
 }
 
-#[derive(Serialize)]
-struct Shown<'a> {
+/// Problem details (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(in crate::control) struct Shown<'a> {
+    /// Always `about:blank`: `code` says what it is.
     r#type: &'static str,
+    /// The words of the status.
     title: &'a str,
+    /// The status.
     status: u16,
+    /// What went wrong, for programs; stays.
     code: &'static str,
+    /// What went wrong and what to do, for people; may change.
     detail: &'a str,
+    /// Whether the identical request may succeed later.
     retryable: bool,
+    /// Names this answer in the sidecar's log.
+    event_id: String,
+    /// The approval it is about, as it is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     approval: Option<&'a Value>,
+}
+
+/// What any request may be answered with instead.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described")]
+pub(in crate::control) enum Problems {
+    /// The request cannot be taken as it is.
+    #[response(status = "4XX", content_type = "application/problem+json")]
+    Client(#[to_schema] Shown<'static>),
+    /// Not now.
+    #[response(status = "5XX", content_type = "application/problem+json")]
+    Server(#[to_schema] Shown<'static>),
 }
 
 impl Problem {
@@ -38,6 +66,12 @@ impl Problem {
             status,
             code,
             detail: detail.into(),
+            retryable: [
+                StatusCode::REQUEST_TIMEOUT,
+                StatusCode::TOO_MANY_REQUESTS,
+                StatusCode::SERVICE_UNAVAILABLE,
+            ]
+            .contains(&status),
             approval: None,
         }
     }
@@ -66,25 +100,31 @@ impl Problem {
         self
     }
 
+    /// Says that the identical request may succeed later.
+    #[must_use]
+    pub(in crate::control) fn for_now(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+
     /// How people are told what went wrong.
     pub(in crate::control) fn into_parts(self) -> (StatusCode, &'static str, String) {
         (self.status, self.code, self.detail)
-    }
-
-    fn is_retryable(&self) -> bool {
-        [StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let event = clock::operation_id(clock::now());
+        tracing::debug!(event_id = %event, code = self.code, status = self.status.as_u16(), "a request was refused: {}", self.detail);
         let shown = Shown {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             code: self.code,
             detail: &self.detail,
-            retryable: self.is_retryable(),
+            retryable: self.retryable,
+            event_id: event.to_string(),
             approval: self.approval.as_ref(),
         };
         let mut response = json(self.status, &shown);
@@ -94,7 +134,7 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.is_retryable() {
+        if self.retryable {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -91,6 +91,7 @@ impl World {
             proxy_url: Some("http://127.0.0.1:15801".into()),
             ca_path: Some("/state/ca.pem".into()),
             ca_pem: Some("-----BEGIN CERTIFICATE-----\n".into()),
+            environment: agent::Environment(Arc::new(|format| Ok(format!("{format:?}")))),
         });
         let reload_fails = Arc::new(AtomicBool::new(false));
         let fails = reload_fails.clone();

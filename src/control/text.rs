@@ -54,6 +54,16 @@ pub(in crate::control) fn wait(
     otherwise: Duration,
     at_most: Duration,
 ) -> Result<Duration, Problem> {
+    duration("wait", text, otherwise, at_most)
+}
+
+/// A duration called `name`: `25s`, `500ms`, `1m`, `2h`, or plain seconds.
+pub(in crate::control) fn duration(
+    name: &str,
+    text: Option<&str>,
+    otherwise: Duration,
+    at_most: Duration,
+) -> Result<Duration, Problem> {
     let Some(text) = text else {
         return Ok(otherwise);
     };
@@ -63,13 +73,14 @@ pub(in crate::control) fn wait(
         (Ok(ms), "ms") => Some(Duration::from_millis(ms)),
         (Ok(seconds), "s" | "") => Some(Duration::from_secs(seconds)),
         (Ok(minutes), "m") => minutes.checked_mul(60).map(Duration::from_secs),
+        (Ok(hours), "h") => hours.checked_mul(3_600).map(Duration::from_secs),
         (Ok(_) | Err(_), _) => None,
     };
     taken.filter(|taken| *taken <= at_most).ok_or_else(|| {
         let most = at_most.as_secs();
         let shown: String = text.escape_debug().take(40).collect();
         Problem::invalid_field(format!(
-            "`wait` is \"{shown}\"; expected a duration of at most {most}s, for example wait=25s"
+            "`{name}` is \"{shown}\"; expected a duration of at most {most}s, for example 25s"
         ))
     })
 }

@@ -70,6 +70,20 @@ pub struct DatabaseCall {
     /// What its text does, where the sidecar has read it: a JSON object with
     /// `class`, `verbs`, `relations`, `functions` and `flags`.
     pub reading: Option<JsonText>,
+    /// How an SDK's hook tells the same.
+    pub told: Told,
+}
+
+/// How an SDK's hook tells a statement that the wire shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// As the statement is.
+    #[default]
+    AsItIs,
+    /// As a text with this SHA-256: the statement shows less.
+    Digest([u8; 32]),
+    /// Nobody can say.
+    Unknown,
 }
 
 impl DatabaseCall {

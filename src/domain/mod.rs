@@ -15,7 +15,9 @@ pub mod refusal;
 pub mod timestamp;
 pub mod verdict;
 
-pub use action::{Action, DatabaseCall, FileCall, FunctionCall, HttpCall, Reported, ToolCall};
+pub use action::{
+    Action, DatabaseCall, FileCall, FunctionCall, HttpCall, Reported, Told, ToolCall,
+};
 pub use capture::{Capture, Captured};
 pub use completion::{
     Answer, Completion, DatabaseAnswer, FileAnswer, FunctionAnswer, HttpAnswer, Outcome,

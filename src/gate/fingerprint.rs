@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{
     Action, Capture, Captured, Context, DatabaseCall, Event, FileCall, Fingerprint, FunctionCall,
-    HttpCall, Operation, Stage,
+    HttpCall, Operation, Stage, Told,
 };
 
 /// The fingerprint of `operation`; `None` when its body was not seen whole, for
@@ -72,7 +72,15 @@ pub(super) fn of_twin(operation: &Operation, stage: Stage) -> Option<Fingerprint
             }
             part(&mut hash, b"database");
             part(&mut hash, call.system.as_bytes());
-            part(&mut hash, call.statement.text.as_deref()?.as_bytes());
+            let text = call.statement.text.as_deref()?;
+            part(
+                &mut hash,
+                &match call.told {
+                    Told::AsItIs => Sha256::digest(text).into(),
+                    Told::Digest(digest) => digest,
+                    Told::Unknown => return None,
+                },
+            );
         }
         Action::File(_) | Action::Function(_) => return None,
     }
@@ -312,6 +320,7 @@ mod tests {
             server_address: None,
             server_port: None,
             reading: None,
+            told: Told::AsItIs,
         })
     }
 

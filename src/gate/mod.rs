@@ -17,6 +17,7 @@ mod operate;
 mod options;
 mod outcome;
 mod permit;
+mod preview;
 #[cfg(test)]
 mod tests;
 mod wait;

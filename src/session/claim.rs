@@ -4,6 +4,17 @@
 
 use crate::domain::TraceId;
 
+/// The trace id of a W3C `traceparent`.
+#[must_use]
+pub fn trace_of(traceparent: &str) -> Option<TraceId> {
+    let hex = traceparent.split('-').nth(1)?;
+    if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let id = u128::from_str_radix(hex, 16).ok()?;
+    (id != 0).then_some(TraceId(id))
+}
+
 /// Evidence, borrowed from a request. All of it is optional.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Claim<'a> {

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use crate::domain::{Attribution, Context, Reason};
 
 pub use activity::Activity;
-pub use claim::Claim;
+pub use claim::{Claim, trace_of};
 pub use latch::Latch;
-pub use registry::{Limit, Registry, RunKey, Settings};
+pub use registry::{Limit, Registry, RunKey, Settings, Signs};
 pub use run::Run;
 pub use untold::{OnItsWay, Untold};
 

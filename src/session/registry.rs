@@ -1,6 +1,7 @@
 //! All runs of this sidecar, and the rules that say whose an operation is.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -103,6 +104,19 @@ struct Registered {
     run: Arc<Run>,
     activity: Option<Arc<str>>,
     until: Timestamp,
+    /// What else was registered under its name.
+    signs: Signs,
+}
+
+/// What may stand for a run or activity beside a name.
+#[derive(Clone, Debug, Default)]
+pub struct Signs {
+    /// A trace.
+    pub trace: Option<TraceId>,
+    /// The name of a database session.
+    pub application: Option<Arc<str>>,
+    /// A process, by its id.
+    pub process: Option<u32>,
 }
 
 impl Registered {
@@ -121,6 +135,7 @@ pub struct Registry {
     runs: DashMap<RunKey, Arc<Run>>,
     by_trace: Mutex<HashMap<TraceId, Registered>>,
     by_name: Mutex<HashMap<Arc<str>, Registered>>,
+    by_process: Mutex<HashMap<u32, Registered>>,
     /// Contexts registered, so that a claim costs nothing where none is.
     contexts: AtomicUsize,
     /// Rule 5, recomputed when an event changes it.
@@ -153,6 +168,7 @@ impl Registry {
             runs: DashMap::new(),
             by_trace: Mutex::default(),
             by_name: Mutex::default(),
+            by_process: Mutex::default(),
             contexts: AtomicUsize::new(0),
             only: ArcSwapOption::empty(),
             recomputing: Mutex::new(()),
@@ -177,6 +193,11 @@ impl Registry {
                 Unattributed::Session => Some(self.own.clone()),
                 Unattributed::Refuse => None,
             })
+    }
+
+    /// Whose an operation is by the ids that `claim` names alone (rule 1).
+    pub fn named(&self, claim: &Claim<'_>) -> Option<Session> {
+        self.by_headers(claim)
     }
 
     fn by_headers(&self, claim: &Claim<'_>) -> Option<Session> {
@@ -385,7 +406,12 @@ impl Registry {
         context: &Context,
         now: Timestamp,
     ) -> Result<bool, Limit> {
-        self.register(&self.by_trace, trace, context, now)
+        let lives = self.settings.context_lives;
+        let Some(registered) = self.registered(context, now, lives) else {
+            return Ok(false);
+        };
+        self.put(&self.by_trace, trace, registered, now)
+            .map(|()| true)
     }
 
     /// Lets the proxy user `name` name the run and activity of `context` (rule 3).
@@ -398,36 +424,107 @@ impl Registry {
         context: &Context,
         now: Timestamp,
     ) -> Result<bool, Limit> {
-        self.register(&self.by_name, name.into(), context, now)
+        let lives = self.settings.context_lives;
+        self.register(name, &Signs::default(), context, now, lives)
     }
 
-    /// Forgets what the proxy user `name` stood for.
+    /// Longest time that a registered context lives.
+    pub fn context_lives(&self) -> Duration {
+        self.settings.context_lives
+    }
+
+    /// Lets `name` and `signs` stand for the run and activity of `context`, for
+    /// `lives` at most. What the name stood for before, it stands for no more.
+    ///
+    /// # Errors
+    /// The bound of registered contexts is reached; then none of them stands
+    /// for it.
+    pub fn register(
+        &self,
+        name: &str,
+        signs: &Signs,
+        context: &Context,
+        now: Timestamp,
+        lives: Duration,
+    ) -> Result<bool, Limit> {
+        self.forget_name(name);
+        let Some(mut registered) = self.registered(context, now, lives) else {
+            return Ok(false);
+        };
+        let done = self.put_signs(signs, &registered, now).and_then(|()| {
+            registered.signs = signs.clone();
+            self.put(&self.by_name, name.into(), registered.clone(), now)
+        });
+        if done.is_err() {
+            self.forget_signs(signs, &registered.run);
+        }
+        done.map(|()| true)
+    }
+
+    fn put_signs(&self, signs: &Signs, to: &Registered, now: Timestamp) -> Result<(), Limit> {
+        if let Some(trace) = signs.trace {
+            self.put(&self.by_trace, trace, to.clone(), now)?;
+        }
+        if let Some(application) = &signs.application {
+            self.put(&self.by_name, application.clone(), to.clone(), now)?;
+        }
+        if let Some(process) = signs.process {
+            self.put(&self.by_process, process, to.clone(), now)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what the context `name` stood for, and what was registered with it.
     pub fn forget_name(&self, name: &str) -> bool {
-        let known = lock(&self.by_name).remove(name).is_some();
-        if known {
+        let Some(known) = lock(&self.by_name).remove(name) else {
+            return false;
+        };
+        self.contexts.fetch_sub(1, Ordering::AcqRel);
+        self.forget_signs(&known.signs, &known.run);
+        true
+    }
+
+    /// Forgets `signs`, unless they stand for another run than `of` by now.
+    fn forget_signs(&self, signs: &Signs, of: &Arc<Run>) {
+        if let Some(trace) = signs.trace {
+            self.take(&self.by_trace, &trace, of);
+        }
+        if let Some(application) = &signs.application {
+            self.take(&self.by_name, application, of);
+        }
+        if let Some(process) = signs.process {
+            self.take(&self.by_process, &process, of);
+        }
+    }
+
+    fn take<K: Hash + Eq>(&self, names: &Mutex<HashMap<K, Registered>>, name: &K, of: &Arc<Run>) {
+        let mut names = lock(names);
+        if names.get(name).is_some_and(|r| Arc::ptr_eq(&r.run, of)) {
+            names.remove(name);
             self.contexts.fetch_sub(1, Ordering::AcqRel);
         }
-        known
     }
 
-    /// `false` if `context` names no open run or activity.
-    fn register<K: std::hash::Hash + Eq>(
+    /// `None` if `context` names no open run or activity.
+    fn registered(&self, context: &Context, now: Timestamp, lives: Duration) -> Option<Registered> {
+        let run = self.run(&RunKey::of(context)).filter(|r| !r.is_closed())?;
+        let activity = context.activity.as_ref().map(|a| a.id.clone());
+        let registered = Registered {
+            run,
+            activity,
+            until: now.after(lives.min(self.settings.context_lives)),
+            signs: Signs::default(),
+        };
+        registered.is_open().then_some(registered)
+    }
+
+    fn put<K: Hash + Eq>(
         &self,
         names: &Mutex<HashMap<K, Registered>>,
         name: K,
-        context: &Context,
+        registered: Registered,
         now: Timestamp,
-    ) -> Result<bool, Limit> {
-        let Some(run) = self.run(&RunKey::of(context)).filter(|r| !r.is_closed()) else {
-            return Ok(false);
-        };
-        let activity = context.activity.as_ref().map(|a| a.id.clone());
-        if activity
-            .as_ref()
-            .is_some_and(|id| run.activity(id).is_none())
-        {
-            return Ok(false);
-        }
+    ) -> Result<(), Limit> {
         let mut names = lock(names);
         if names.len() >= self.settings.contexts_max {
             let before = names.len();
@@ -438,16 +535,10 @@ impl Registry {
         if names.len() >= self.settings.contexts_max {
             return Err(Limit("registered contexts"));
         }
-        let until = now.after(self.settings.context_lives);
-        let registered = Registered {
-            run,
-            activity,
-            until,
-        };
         if names.insert(name, registered).is_none() {
             self.contexts.fetch_add(1, Ordering::AcqRel);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Halts `run`, and with it whatever is open under its name. Returns

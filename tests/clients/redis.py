@@ -1,6 +1,6 @@
 """What agents written for Redis do, with redis-py, through the sidecar.
 
-    redis.py sync2|sync3|asyncio
+    redis.py sync2|sync3|hiredis2|hiredis3|asyncio
 
 Policy blocks what names "forbidden". Says what it has seen, or fails.
 """
@@ -13,6 +13,7 @@ import sys
 sys.path.pop(0)
 
 import redis
+import redis._parsers
 import redis.asyncio
 
 PORT = int(os.environ["REDIS_PORT"])
@@ -27,8 +28,11 @@ def refused(call):
         raise AssertionError("it was not refused")
 
 
-def sync(protocol):
-    r = redis.Redis(port=PORT, protocol=protocol, client_name="agent", decode_responses=True)
+def sync(protocol, parser):
+    pool = redis.ConnectionPool(
+        port=PORT, protocol=protocol, client_name="agent", decode_responses=True, parser_class=parser
+    )
+    r = redis.Redis(connection_pool=pool)
     assert r.set("k", "v") is True and r.get("k") == "v"
     refused(lambda: r.set("forbidden", "v"))
     r.hset("h", mapping={"a": "1", "b": "2"})
@@ -99,8 +103,14 @@ async def on_asyncio():
 
 
 what = sys.argv[1]
+PARSERS = {
+    "sync2": redis._parsers._RESP2Parser,
+    "sync3": redis._parsers._RESP3Parser,
+    "hiredis2": redis._parsers._HiredisParser,
+    "hiredis3": redis._parsers._HiredisParser,
+}
 if what == "asyncio":
     asyncio.run(on_asyncio())
 else:
-    sync(int(what[-1]))
+    sync(int(what[-1]), PARSERS[what])
 print(what, "saw all")

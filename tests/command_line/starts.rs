@@ -356,3 +356,29 @@ fn the_small_verbs_answer() {
         path.err
     );
 }
+
+#[test]
+fn what_agents_in_other_containers_need_is_shared_and_nothing_else() {
+    let shared = tempfile::tempdir().unwrap();
+    let folder = shared.path().join("openbox");
+    let keys = shared.path().join("keys");
+    let sidecar = Setup::new()
+        .policy(ALLOW)
+        .env("OPENBOX_SHARE_DIR", folder.to_str().unwrap())
+        .env("OPENBOX_CA_DIR", keys.to_str().unwrap())
+        .start();
+    let mut names: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["agent-token", "bundle.jks", "bundle.pem", "ca.pem"]);
+    for name in names {
+        let mode = std::fs::metadata(folder.join(&name)).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o644, "{name}");
+    }
+    let token = |folder: &std::path::Path| std::fs::read(folder.join("agent-token")).unwrap();
+    assert_eq!(token(&folder), token(&sidecar.state));
+    assert!(keys.join("ca.key").exists());
+    assert!(!sidecar.state.join("ca.key").exists());
+}

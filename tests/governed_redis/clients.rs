@@ -3,6 +3,9 @@
 use std::process::Command;
 
 use crate::World;
+use crate::support::free_port;
+use crate::support::redis::{Client, Server, command};
+use crate::support::sidecar::Setup;
 
 #[test]
 fn redis_cli_shows_results_and_refusals() {
@@ -24,7 +27,10 @@ fn redis_cli_shows_results_and_refusals() {
 
 /// Each of these programs checks itself, and says what it has seen.
 fn checks(program: &mut Command, expected: &str) {
-    let world = World::new();
+    checks_in(&World::new(), program, expected);
+}
+
+fn checks_in(world: &World, program: &mut Command, expected: &str) {
     let ran = program
         .env("REDIS_PORT", world.port.to_string())
         .output()
@@ -37,11 +43,16 @@ fn checks(program: &mut Command, expected: &str) {
 }
 
 fn python(script: &str, expected: &str) {
+    python_in(&World::new(), script, expected);
+}
+
+pub(crate) fn python_in(world: &World, script: &str, expected: &str) {
     let python = std::env::vars_os()
         .find(|(name, _)| name == "OPENBOX_TEST_PYTHON")
         .expect("OPENBOX_TEST_PYTHON names the Python of .venv; scripts/test.sh sets it")
         .1;
-    checks(
+    checks_in(
+        world,
         Command::new(python).args(["tests/clients/redis.py", script]),
         expected,
     );
@@ -55,6 +66,12 @@ fn redis_py_with_pipelines_transactions_scripts_and_messages() {
 #[test]
 fn redis_py_in_resp3() {
     python("sync3", "sync3 saw all");
+}
+
+#[test]
+fn redis_py_that_parses_with_hiredis() {
+    python("hiredis2", "hiredis2 saw all");
+    python("hiredis3", "hiredis3 saw all");
 }
 
 #[test]
@@ -76,4 +93,128 @@ fn node_redis_in_resp3() {
         Command::new("node").args(["tests/clients/redis.mjs", "node-redis"]),
         "node-redis saw all",
     );
+}
+
+#[test]
+fn redis_benchmark_sees_no_error() {
+    // Not what is slow here is to be seen.
+    let world = World::with(&[], |setup| {
+        setup.config("policy:\n  evaluate_within: 20s\n")
+    });
+    let ran = Command::new("redis-benchmark")
+        .args([
+            "-p",
+            &world.port.to_string(),
+            "-n",
+            "300",
+            "-c",
+            "5",
+            "-P",
+            "16",
+            "-q",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    assert!(!said.to_lowercase().contains("error"), "{said}");
+    assert!(said.contains("MSET (10 keys)"), "{said}");
+}
+
+/// Commands whose replies are the same wherever they are sent.
+const EVERYTHING: &[&str] = &[
+    "SET s value",
+    "GET s",
+    "GET none",
+    "APPEND s x",
+    "STRLEN s",
+    "INCRBYFLOAT f 1.5",
+    "MSET a 1 b 2",
+    "MGET a none b",
+    "INCR s",
+    "HSET h f v g w",
+    "HGETALL h",
+    "HMGET h f none",
+    "RPUSH l a b c",
+    "LRANGE l 0 -1",
+    "LPOP l 2",
+    "LPOS l c",
+    "SADD set a",
+    "SMEMBERS set",
+    "SMISMEMBER set a b",
+    "ZADD z 1 a 2.5 b",
+    "ZRANGE z 0 -1 WITHSCORES",
+    "ZSCORE z b",
+    "ZRANGEBYSCORE z (1 +inf",
+    "XADD x 1-1 f v",
+    "XRANGE x - +",
+    "XREAD COUNT 1 STREAMS x 0",
+    "GEOADD geo 13.361389 38.115556 Palermo",
+    "GEOPOS geo Palermo none",
+    "SETBIT bits 7 1",
+    "BITFIELD bits GET u8 0",
+    "PFADD hll a b",
+    "PFCOUNT hll",
+    "OBJECT ENCODING s",
+    "TYPE z",
+    "EXPIRE s 1000",
+    "PERSIST s",
+    "SCAN 0 COUNT 1000 MATCH nothing*",
+    "COMMAND INFO GET SET",
+    "COMMAND COUNT",
+    "ECHO x",
+    "PING",
+    "PING x",
+    "TYPE",
+    "NOSUCHCOMMAND x",
+    "EVAL return(redis.status_reply('fine')) 0",
+    "EVAL return{1,{2,'x'},false} 0",
+    "EVAL return(redis.error_reply('BAD')) 0",
+    "EVAL return(nothere) 0",
+    "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0",
+    "CONFIG GET maxmemory",
+    "ACL WHOAMI",
+    "WATCH a",
+    "MULTI",
+    "INCR a",
+    "LRANGE s 0 -1",
+    "EXEC",
+    "EXEC",
+    "MULTI",
+    "DISCARD",
+    "SELECT 1",
+    "DBSIZE",
+    "SELECT 999",
+    "SUBSCRIBE ch",
+    "UNSUBSCRIBE ch",
+    "RESET",
+    "CLUSTER SLOTS",
+    "CLUSTER INFO",
+    "SENTINEL MASTERS",
+    "FLUSHALL",
+    "QUIT",
+];
+
+#[test]
+fn where_everything_is_allowed_every_reply_is_the_servers() {
+    let allow = "package test\n\ndefault result := {\"decision\": \"ALLOW\"}\n";
+    for version in ["HELLO 2", "HELLO 3"] {
+        let (governed, direct) = (Server::start(&[]), Server::start(&[]));
+        let port = free_port();
+        let url = format!("127.0.0.1:{port}=redis://localhost:{}", governed.port);
+        let setup = Setup::new().policy(allow).flag("--redis", &url);
+        let _sidecar = setup.start();
+        let lines = EVERYTHING.iter().map(|line| command(line));
+        let said: Vec<u8> = lines.collect::<Vec<_>>().concat();
+        let [through, direct] = [port, direct.port].map(|port| {
+            let mut client = Client::connect(port);
+            client.ask(version);
+            client.send(&said);
+            client.rest()
+        });
+        assert!(
+            through == direct,
+            "{version}:\n{through}\n--- direct\n{direct}"
+        );
+    }
 }

@@ -59,9 +59,59 @@ fn rd_1_what_is_no_command_is_answered_as_the_server_answers_and_ends() {
         assert_eq!(client.next(), direct.next(), "{bad:?}");
         assert_eq!((client.next(), direct.next()), (Reply::End, Reply::End));
     }
+    let malformed = || {
+        world
+            .sidecar
+            .metric("openbox_malformed_total{protocol=\"redis\"}")
+    };
+    assert_eq!(malformed(), 6);
     let mut client = world.client();
     client.send("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(client.next(), Reply::End);
+    // Its first line is a command, to a server as well.
+    let mut client = world.client();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(client.next().error().starts_with("ERR wrong number"));
+    assert_eq!(client.next(), Reply::End);
+    assert_eq!(malformed(), 8);
+}
+
+#[test]
+fn rd_1_lengths_counts_and_nesting_beyond_what_a_server_takes_are_answered_as_it_does() {
+    let world = World::new();
+    let before = world.sidecar.peak_kib();
+    let endless = format!("*1\r\n${}", "1".repeat(70_000));
+    for bad in [
+        "*1\r\n$-2\r\n",
+        "*1\r\n*1\r\n$4\r\nPING\r\n",
+        "*1\r\n$99999999999999999999\r\n",
+        "*1\r\n$4294967296\r\n",
+        "*2\r\n$3\r\nGET\r\n%1\r\n",
+        &"*1\r\n".repeat(50_000),
+        &"a".repeat(70_000),
+        &endless,
+    ] {
+        let mut direct = crate::Client::connect(world.server.port);
+        let mut client = world.client();
+        for one in [&mut direct, &mut client] {
+            one.try_send(bad.as_bytes());
+        }
+        let (said, expected) = (client.next(), direct.next());
+        let error = said.error();
+        assert!(error.starts_with("ERR Protocol error: "), "{error}");
+        assert_eq!(said, expected, "{:?}", &bad[..bad.len().min(40)]);
+        assert_eq!(client.next(), Reply::End);
+    }
+    // More arguments than older servers take.
+    let mut client = world.client();
+    client.send("*1048577\r\n");
+    let error = client.next();
+    assert_eq!(
+        error.error(),
+        "ERR Protocol error: invalid multibulk length"
+    );
+    let grown = world.sidecar.peak_kib() - before;
+    assert!(grown < 20 << 10, "{grown} KiB");
 }
 
 #[test]
@@ -197,8 +247,9 @@ fn rd_15_rd_16_rd_9_rd_13_what_cannot_be_governed_is_refused_and_says_why() {
         "SHUTDOWN NOSAVE",
         "REPLICAOF localhost 1",
         "SLAVEOF localhost 1",
-        "CLUSTER SLOTS",
-        "SENTINEL MASTERS",
+        "SENTINEL SET a b c",
+        "SENTINEL INFO-CACHE a",
+        "CLUSTER SYNCSLOTS a",
     ] {
         let reply = client.ask(line);
         assert!(
@@ -317,4 +368,28 @@ fn rd_18_keys_are_where_the_server_says_they_are() {
             assert_eq!(words.contains(&key), is, "{line}: {key} in {reply:?}");
         }
     }
+}
+
+#[test]
+fn c_9_no_more_elements_come_than_a_constraint_allows() {
+    let world = World::with(&[], |setup| setup.config("constraints: enforce\n"));
+    let three = |one: &str| world.server.ask(&format!("{one} few a b c"));
+    three("RPUSH");
+    world.server.ask("SADD fewer a b c");
+    world.server.ask("ZADD fewest 1 a 2 b 3 c");
+    world.server.ask("XADD fewx 1-0 f v");
+    let mut client = world.client();
+    let some = |words: &[&str]| Reply::Many(words.iter().map(|word| text(word)).collect());
+    assert_eq!(client.ask("LRANGE few 0 -1"), some(&["a", "b"]));
+    assert_eq!(client.ask("LRANGE few 1 -1"), some(&["b", "c"]));
+    assert_eq!(client.ask("ZRANGEBYSCORE fewest 1 3"), some(&["a", "b"]));
+    assert_eq!(client.ask("ZRANGE fewest 0 -1 REV"), some(&["c", "b"]));
+    assert!(matches!(client.ask("SRANDMEMBER fewer 3"), Reply::Many(some) if some.len() == 2));
+    assert!(matches!(client.ask("XRANGE fewx - +"), Reply::Many(all) if all.len() == 1));
+    assert!(matches!(client.ask("LPOP few 3"), Reply::Many(some) if some.len() == 2));
+    // What cannot be limited is not let through.
+    for line in ["SMEMBERS fewer", "LRANGE few -2 -1", "ZRANGE fewest 0 -2"] {
+        assert!(client.ask(line).is_refusal(), "{line}");
+    }
+    assert_eq!(client.ask("LLEN few"), Reply::Integer(1));
 }

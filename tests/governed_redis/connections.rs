@@ -98,3 +98,69 @@ fn c_11_a_server_that_goes_away_ends_connections_and_completes_what_was_open() {
     // And one that is not there is not there.
     assert_eq!(world.client().next(), Reply::End);
 }
+
+/// What an SDK tells of a command before it is sent.
+fn hook(trace: &str, statement: &str) -> String {
+    let span = json!({
+        "span_id": "a9e7a0932bce22bd",
+        "trace_id": trace,
+        "name": "SET",
+        "kind": "CLIENT",
+        "stage": "started",
+        "start_time": 1_795_205_241_017_898_422_u64,
+        "attributes": {},
+        "hook_type": "db_query",
+        "db_system": "redis",
+        "db_name": "0",
+        "db_operation": "SET",
+        "db_statement": statement,
+    });
+    json!({
+        "source": "workflow-telemetry",
+        "event_type": "ActivityStarted",
+        "workflow_id": "w",
+        "run_id": "r",
+        "workflow_type": "t",
+        "activity_id": "a1",
+        "activity_type": "t",
+        "task_queue": "q",
+        "attempt": 1,
+        "spans": [span],
+        "span_count": 1,
+        "hook_trigger": true,
+        "timestamp": "2026-11-20T20:07:21.017Z",
+    })
+    .to_string()
+}
+
+#[test]
+fn c_12_a_command_joins_the_hook_that_told_of_it_in_the_same_trace() {
+    let world = World::new();
+    let sidecar = &world.sidecar;
+    let run = json!({ "workflow_id": "w", "run_id": "r", "workflow_type": "t" });
+    sidecar.event("/v1/workflows", &run);
+    let activity =
+        json!({ "workflow_id": "w", "run_id": "r", "activity_id": "a1", "activity_type": "t" });
+    sidecar.event("/v1/activities", &activity);
+    let trace = "3800f20a02299f916864a33ba8b78231";
+    let mut client = world.client();
+    client.ask(&format!("CLIENT SETNAME 00-{trace}-5590c32ca679fc4e-01"));
+    for (told, words, joins) in [
+        ("SET k v", &["SET", "k", "v"][..], true),
+        ("SET k a b", &["SET", "k", "a b"], true),
+        ("SET k v", &["SET", "k", "w"], false),
+        ("SET k x y", &["SET", "k x", "y"], false),
+        ("SET l ?", &["SET", "l", "v"], false),
+    ] {
+        let hook = hook(trace, told);
+        let (status, said) = sidecar.agent("POST", "/api/v1/governance/evaluate", &hook);
+        assert_eq!(status, 200, "{said}");
+        let before = world.told("started").len();
+        let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();
+        client.send(crate::support::redis::array(&words));
+        assert_eq!(client.next(), simple("OK"));
+        let record = until("the record", || world.told("started").get(before).cloned());
+        assert_eq!(record["joined"].is_string(), joins, "{told}: {record}");
+        assert_eq!(record["activity_id"], "a1", "{record}");
+    }
+}

@@ -82,6 +82,42 @@ fn rd_10_a_client_that_is_killed_while_it_waits_is_gone() {
 }
 
 #[test]
+fn rd_10_a_command_that_is_held_can_be_unblocked_by_another_connection() {
+    let world = World::new();
+    let mut client = world.client();
+    let mut other = world.client();
+    let Reply::Integer(id) = client.ask("CLIENT ID") else {
+        panic!()
+    };
+    for (how, code) in [
+        ("", "NOPERM "),
+        (" ERROR", "UNBLOCKED "),
+        (" TIMEOUT", "NOPERM "),
+    ] {
+        client.say(&["INCR held", "PING"]);
+        until("the wait to be known", || {
+            let reply = other.ask(&format!("CLIENT UNBLOCK {id}{how}"));
+            (reply == Reply::Integer(1)).then_some(())
+        });
+        let error = client.next();
+        assert!(error.error().starts_with(code), "{how}: {error:?}");
+        assert_eq!(client.next(), simple("PONG"));
+    }
+    // And one that waits there, by the server itself.
+    client.say(&["BLPOP list 0"]);
+    until("the client to block", || {
+        let reply = other.ask(&format!("CLIENT UNBLOCK {id}"));
+        (reply == Reply::Integer(1)).then_some(())
+    });
+    assert_eq!(client.next(), Reply::Null);
+    assert_eq!(
+        other.ask(&format!("CLIENT UNBLOCK {id}")),
+        Reply::Integer(0)
+    );
+    assert_eq!(world.server.ask("EXISTS held"), Reply::Integer(0));
+}
+
+#[test]
 fn rd_10_what_blocks_waits_as_long_as_it_said_and_completes_when_it_is_answered() {
     let world = World::new();
     let mut client = world.client();

@@ -19,7 +19,9 @@ mod holds;
 mod pipelines;
 mod pubsub;
 mod tls;
+mod topology;
 mod transactions;
+mod valkey;
 
 use support::free_port;
 use support::redis::{Client, Server};
@@ -53,6 +55,9 @@ result := {"decision": "HALT", "reason": "the test says halt"} if {
 } else := {"decision": "CONSTRAIN", "reason": "the test says read", "constraints": ["read_only"]} if {
 	started
 	contains(span.db_statement, "limited")
+} else := {"decision": "CONSTRAIN", "reason": "the test says few", "constraints": ["max_rows:2"]} if {
+	started
+	contains(span.db_statement, "few")
 } else := {"decision": "BLOCK", "reason": span.db_statement} if {
 	started
 	span.db_name == "6"
@@ -75,7 +80,10 @@ impl World {
     }
 
     fn with(server: &[&str], more: impl FnOnce(Setup) -> Setup) -> Self {
-        let server = Server::start(server);
+        Self::before(Server::start(server), more)
+    }
+
+    fn before(server: Server, more: impl FnOnce(Setup) -> Setup) -> Self {
         let port = free_port();
         let url = format!("127.0.0.1:{port}=redis://localhost:{}", server.port);
         let setup = Setup::new().policy(POLICY).flag("--redis", &url);

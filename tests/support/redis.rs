@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::{PATIENCE, free_port, until};
@@ -17,13 +18,36 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one that keeps nothing and knows nobody, with these arguments.
     pub(crate) fn start(more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        let mut command = Command::new("redis-server");
+        command
             .args(["--save", "", "--appendonly", "no"])
+            .args(more);
+        Self::begin(command, tempfile::tempdir().unwrap())
+    }
+
+    /// Starts a Valkey, where `scripts/needs.sh` found one.
+    pub(crate) fn start_valkey() -> Option<Self> {
+        let run = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/valkey/run");
+        if !Path::new(run).exists() {
+            return None;
+        }
+        let mut command = Command::new(run);
+        command.args(["valkey-server", "--save", "", "--appendonly", "no"]);
+        Some(Self::begin(command, tempfile::tempdir().unwrap()))
+    }
+
+    /// Starts a Sentinel that keeps its configuration in this folder's `file`.
+    pub(crate) fn start_sentinel(file: &Path, folder: tempfile::TempDir) -> Self {
+        let mut command = Command::new("redis-server");
+        command.arg(file).arg("--sentinel");
+        Self::begin(command, folder)
+    }
+
+    fn begin(mut command: Command, folder: tempfile::TempDir) -> Self {
+        let port = free_port();
+        let child = command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--dir", &folder.path().display().to_string()])
-            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -139,6 +163,13 @@ impl Client {
     pub(crate) fn all(&mut self, lines: &[&str]) -> Vec<Reply> {
         self.say(lines);
         lines.iter().map(|_| self.next()).collect()
+    }
+
+    /// Everything until the connection ends, as it came.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        self.socket.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     pub(crate) fn next(&mut self) -> Reply {

@@ -7,32 +7,45 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::domain::{ActivityRef, Context, EventKind, JsonText, Refusal, TraceId};
 use crate::process::clock;
 
 use super::super::body::{InPath, InQuery, Json};
-use super::super::problem::Problem;
+use super::super::problem::{Problem, Problems};
 use super::super::text::{id, optional, required};
+use super::answer::Verdicts;
 use super::ended::Known;
 use super::subject::inside;
 use super::{Shared, Wait, answer, contexts, fields};
 
-#[derive(Deserialize)]
+/// An activity that starts.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = StartActivity)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
+    /// Must be said.
     workflow_id: Option<String>,
+    /// Must be said.
     run_id: Option<String>,
+    /// Made up if left out.
     activity_id: Option<String>,
+    /// Must be said.
     activity_type: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
+    /// From 1.
+    #[schema(minimum = 1)]
     attempt: Option<u32>,
     traceparent: Option<String>,
     context: Option<String>,
 }
 
-/// `POST /v1/activities`. `traceparent` and `context` (a proxy user name) name
-/// the activity once it is allowed.
+/// Starts an activity. `traceparent` and `context` (a proxy user name) name it
+/// once it is allowed.
+#[utoipa::path(post, path = "/v1/activities", tag = "activities", params(Wait), request_body = Start,
+    responses(Verdicts, Problems))]
 pub(super) async fn start(
     State(api): State<Arc<Shared>>,
     InQuery(wait): InQuery<Wait>,
@@ -106,17 +119,25 @@ fn register(api: &Shared, context: &Context, names: &Names) -> Option<bool> {
     outcomes.iter().any(Option::is_some).then_some(all)
 }
 
-#[derive(Deserialize)]
+/// How an activity ended.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CompleteActivity)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Complete {
     workflow_id: Option<String>,
     run_id: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     output: Option<Box<RawValue>>,
+    /// A text, or an object with a text as `message`.
+    #[schema(value_type = Option<serde_json::Value>)]
     error: Option<Box<RawValue>>,
+    /// `completed` or `failed`; by default as the error says.
     status: Option<String>,
 }
 
-/// `POST /v1/activities/{activity_id}/complete`.
+/// Ends an activity, with its output or its error.
+#[utoipa::path(post, path = "/v1/activities/{activity_id}/complete", tag = "activities", params(("activity_id" = String, Path,), Wait), request_body = Complete,
+    responses(Verdicts, Problems))]
 pub(super) async fn complete(
     State(api): State<Arc<Shared>>,
     InPath(activity_id): InPath<String>,

@@ -7,19 +7,23 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::ApprovalId;
 use crate::gate::hold;
 
 use super::super::body::{InPath, InQuery};
-use super::super::problem::{Problem, json};
+use super::super::problem::{Problem, Problems, json};
 use super::super::text::{self, rfc3339};
 use super::{Shared, Wait};
 
-/// The agent sees where it stands, and nothing of what the person sees.
-#[derive(Serialize)]
-struct Shown<'a> {
+/// Where an approval stands: the agent sees this, and nothing of what the
+/// person sees.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Approval)]
+pub(super) struct Shown<'a> {
     approval_id: &'a str,
+    /// `pending`, `granted`, `consumed`, `rejected`, `expired` or `cancelled`.
     state: &'static str,
     expires_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,7 +35,9 @@ struct Shown<'a> {
 /// What an agent is told to wait before it asks again.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// `GET /v1/approvals/{id}`: answers when it is decided, or after `?wait=`.
+/// Where an approval stands: answers when it is decided, or after `?wait=`.
+#[utoipa::path(get, path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path,), Wait),
+    responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn show(
     State(api): State<Arc<Shared>>,
     InPath(id): InPath<String>,

@@ -7,29 +7,47 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::domain::{ActivityRef, JsonText, TraceId};
+use crate::domain::{ActivityRef, JsonText, SpanId, TraceId};
 use crate::process::clock;
-use crate::session::Limit;
+use crate::session::{Limit, Signs};
 
 use super::super::body::{InPath, Json};
-use super::super::problem::{Problem, json};
-use super::super::text::{id, optional, required};
+use super::super::problem::{Problem, Problems, json};
+use super::super::text::{self, id, optional, required};
 use super::Shared;
 use super::subject::inside;
 
-#[derive(Deserialize)]
+/// What a context stands for, and what else stands for it.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Register {
+    /// Must be said.
     workflow_id: Option<String>,
+    /// Must be said.
     run_id: Option<String>,
+    /// Without one it stands for the run.
     activity_id: Option<String>,
+    /// A trace whose requests are its.
     trace_id: Option<String>,
+    /// The same, as W3C trace context; one of the two.
     traceparent: Option<String>,
+    /// What its database sessions call themselves, where that is not `name`.
+    application_name: Option<String>,
+    /// A process whose connections are its, and those of the processes that it
+    /// starts; needs `session.by_process`.
+    #[schema(minimum = 1)]
+    pid: Option<u32>,
+    /// How long it stands for that: `10m`; at most, and by default,
+    /// `session.context_lives`.
+    expires_in: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Registered<'a> {
+/// What stands for what now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Registered<'a> {
+    /// The user name of proxy credentials, and the name of database sessions.
     proxy_user: &'a str,
     workflow_id: &'a str,
     run_id: &'a str,
@@ -37,15 +55,31 @@ struct Registered<'a> {
     activity_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    expires_at: String,
 }
 
-/// `PUT /v1/contexts/{name}`.
+/// Lets a name, and what else is said, stand for a run or activity, until that
+/// ends or the name expires.
+#[utoipa::path(put, path = "/v1/contexts/{name}", tag = "contexts", params(("name" = String, Path,)),
+    request_body = Register, responses((status = 200, body = Registered<'static>), Problems))]
 pub(super) async fn register(
     State(api): State<Arc<Shared>>,
     InPath(name): InPath<String>,
     Json(register): Json<Register>,
 ) -> Result<Response, Problem> {
     let name = id("name", &name)?;
+    let registry = api.api.gate.registry();
+    let lives_at_most = registry.context_lives();
+    let lives = text::duration(
+        "expires_in",
+        register.expires_in.as_deref(),
+        lives_at_most,
+        lives_at_most,
+    )?;
     let workflow_id = required("workflow_id", register.workflow_id.as_deref())?;
     let run_id = required("run_id", register.run_id.as_deref())?;
     let activity_id = optional("activity_id", register.activity_id.as_deref())?;
@@ -72,23 +106,26 @@ pub(super) async fn register(
             },
         ),
     };
-    let (registry, now) = (api.api.gate.registry(), clock::now());
+    let application = optional("application_name", register.application_name.as_deref())?;
+    let signs = Signs {
+        trace,
+        application: application.clone(),
+        process: register.pid.filter(|pid| *pid > 0),
+    };
+    let now = clock::now();
     accepted(
-        registry.register_name(&name, &context, now),
+        registry.register(&name, &signs, &context, now, lives),
         activity_id.as_deref(),
     )?;
-    if let Some(trace) = trace {
-        accepted(
-            registry.register_trace(trace, &context, now),
-            activity_id.as_deref(),
-        )?;
-    }
     let registered = Registered {
         proxy_user: &name,
         workflow_id: &workflow_id,
         run_id: &run_id,
         activity_id: activity_id.as_deref(),
         trace_id: trace.map(|trace| trace.to_string()),
+        application_name: application.as_deref(),
+        pid: signs.process,
+        expires_at: text::rfc3339(now.after(lives)),
     };
     Ok(json(StatusCode::OK, &registered))
 }
@@ -107,8 +144,9 @@ fn accepted(outcome: Result<bool, Limit>, activity_id: Option<&str>) -> Result<(
     }
 }
 
-/// `DELETE /v1/contexts/{name}`. A trace id registered with it lives until it
-/// expires or its run ends.
+/// Forgets a context, and what was registered with it.
+#[utoipa::path(delete, path = "/v1/contexts/{name}", tag = "contexts", params(("name" = String, Path,)),
+    responses((status = 204, description = "It is forgotten"), Problems))]
 pub(super) async fn forget(
     State(api): State<Arc<Shared>>,
     InPath(name): InPath<String>,
@@ -136,15 +174,21 @@ fn trace_id(text: &str) -> Result<TraceId, Problem> {
         })
 }
 
-/// The trace id of a `traceparent` (W3C Trace Context §3.2). Versions to come
-/// may add fields behind the four known ones.
+/// The trace id of a `traceparent`.
 pub(super) fn traceparent(text: &str) -> Result<TraceId, Problem> {
+    traceparent_and_span(text).map(|(trace, _)| trace)
+}
+
+/// The trace and span of a `traceparent` (W3C Trace Context §3.2). Versions to
+/// come may add fields behind the four known ones.
+pub(super) fn traceparent_and_span(text: &str) -> Result<(TraceId, Option<SpanId>), Problem> {
     let mut parts = text.split('-');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(version), Some(trace), Some(span), Some(flags))
             if version.len() == 2 && version != "ff" && span.len() == 16 && flags.len() == 2 =>
         {
-            trace_id(trace)
+            let span = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0);
+            Ok((trace_id(trace)?, span.map(SpanId)))
         }
         _ => Err(Problem::invalid_field(
             "`traceparent` is not a W3C trace context; expected, for example, 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",

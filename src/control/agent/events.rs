@@ -7,45 +7,60 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::domain::{ActivityRef, Context, EventKind, JsonText};
 use crate::session::RunKey;
 
 use super::super::body::{InQuery, Json};
-use super::super::problem::Problem;
+use super::super::problem::{Problem, Problems};
 use super::super::text::{optional, required};
 use super::activities::{self, Ending, Names};
+use super::answer::Verdicts;
 use super::subject::inside;
 use super::{Shared, Wait, answer, fields};
 
-/// Fields nobody knows are ignored, as Core ignores them.
-#[derive(Deserialize)]
+/// A whole event. Fields nobody knows are ignored, as Core ignores them.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Event)]
 pub(super) struct Whole {
     event_type: Option<String>,
     workflow_id: Option<String>,
     run_id: Option<String>,
     workflow_type: Option<String>,
     task_queue: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     parent_workflow_id: Option<Box<RawValue>>,
+    #[schema(value_type = Option<serde_json::Value>)]
     multi_agent_session_id: Option<Box<RawValue>>,
+    #[schema(value_type = Option<serde_json::Value>)]
     metadata: Option<Box<RawValue>>,
     activity_id: Option<String>,
     activity_type: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     activity_input: Option<Box<RawValue>>,
+    #[schema(value_type = Option<serde_json::Value>)]
     activity_output: Option<Box<RawValue>>,
+    #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
     attempt: Option<u32>,
     status: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     error: Option<Box<RawValue>>,
+    #[schema(value_type = Option<serde_json::Value>)]
     workflow_output: Option<Box<RawValue>>,
     signal_name: Option<String>,
     from_agent_did: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     signal_args: Option<Box<RawValue>>,
     hook_trigger: Option<bool>,
 }
 
-/// `POST /v1/events`. An ActivityStarted opens the run it names if nothing did
+/// Takes a whole event, in the field names of the wire contract. An
+/// ActivityStarted opens the run it names if nothing did
 /// before, for SDKs can be told to leave WorkflowStarted out.
+#[utoipa::path(post, path = "/v1/events", tag = "runs", params(Wait), request_body = Whole,
+    responses(Verdicts, Problems))]
 pub(super) async fn take(
     State(api): State<Arc<Shared>>,
     InQuery(wait): InQuery<Wait>,
@@ -66,7 +81,8 @@ pub(super) async fn take(
     let workflow_id = required("workflow_id", whole.workflow_id.as_deref())?;
     let run_id = required("run_id", whole.run_id.as_deref())?;
     match kind {
-        EventKind::WorkflowStarted | EventKind::Handoff => {}
+        EventKind::WorkflowStarted => api.not_started(&workflow_id, &run_id)?,
+        EventKind::Handoff => {}
         EventKind::ActivityStarted => {
             let context = inside(&whole.run(&api, workflow_id, run_id)?, whole.activity()?);
             let fields = whole.extra();

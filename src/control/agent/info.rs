@@ -6,13 +6,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::super::problem::{Problem, json};
-use super::Shared;
+use super::super::body::InQuery;
+use super::super::problem::{Problem, Problems, json};
+use super::{Format, Shared};
 
-#[derive(Serialize)]
-struct Session<'a> {
+/// The sidecar's own session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Session<'a> {
     version: &'static str,
     workflow_id: &'a str,
     run_id: &'a str,
@@ -26,7 +29,8 @@ struct Session<'a> {
     halted: Option<String>,
 }
 
-/// `GET /v1/session`.
+/// The sidecar's own session.
+#[utoipa::path(get, path = "/v1/session", tag = "sidecar", responses((status = 200, body = Session<'static>), Problems))]
 pub(super) async fn session(State(api): State<Arc<Shared>>) -> Response {
     let own = api.api.gate.registry().own();
     let session = Session {
@@ -46,7 +50,35 @@ pub(super) async fn session(State(api): State<Arc<Shared>>) -> Response {
     json(StatusCode::OK, &session)
 }
 
-/// `GET /v1/ca.pem`.
+/// Asked of `/v1/env`.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Written {
+    /// How it is written; `sh` if left out.
+    format: Option<Format>,
+}
+
+/// The environment that sends a program through this sidecar.
+#[utoipa::path(get, path = "/v1/env", tag = "sidecar", params(Written),
+    responses((status = 200, body = String, content_type = "text/plain"), Problems))]
+pub(super) async fn environment(
+    State(api): State<Arc<Shared>>,
+    InQuery(written): InQuery<Written>,
+) -> Result<Response, Problem> {
+    let format = written.format.unwrap_or(Format::Sh);
+    let kind = HeaderValue::from_static(match format {
+        Format::Json => "application/json",
+        Format::Sh | Format::Dotenv => "text/plain; charset=utf-8",
+    });
+    match (api.api.environment.0)(format) {
+        Ok(text) => Ok(([(CONTENT_TYPE, kind)], text).into_response()),
+        Err(why) => Err(Problem::new(StatusCode::CONFLICT, "no_environment", why)),
+    }
+}
+
+/// The certificate of the authority that this sidecar intercepts TLS with.
+#[utoipa::path(get, path = "/v1/ca.pem", tag = "sidecar",
+    responses((status = 200, body = String, content_type = "application/x-pem-file"), Problems))]
 pub(super) async fn ca(State(api): State<Arc<Shared>>) -> Result<Response, Problem> {
     let kind = HeaderValue::from_static("application/x-pem-file");
     match &api.api.ca_pem {

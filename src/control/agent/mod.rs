@@ -10,21 +10,29 @@ mod answer;
 mod approvals;
 mod contexts;
 mod ended;
+mod evaluate;
 mod events;
 mod fields;
 mod info;
+mod open;
 pub mod served;
+mod spans;
 mod subject;
+mod tools;
+mod whose;
 mod workflows;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::{get, post, put};
+use axum::{Router, middleware};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::domain::{Context, Event, EventKind, JsonText};
 use crate::gate::{Gate, Noted};
@@ -32,10 +40,12 @@ use crate::policy::core::{Known, Unsigned};
 use crate::process::clock;
 
 use self::ended::Ended;
+use self::open::Operations;
 use self::served::Served;
-use super::auth::{Guard, Token, guarded};
+use super::auth::{Guard, Token, Turns, guarded};
 use super::problem::{Problem, unknown_method, unknown_route};
-use super::text;
+use super::rate::Rate;
+use super::{idempotency, openapi, text};
 
 /// How long the agent's requests may wait, and how large they may be. Built by `config`.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +87,31 @@ pub struct AgentApi {
     pub ca_path: Option<PathBuf>,
     /// The public CA itself.
     pub ca_pem: Option<Arc<str>>,
+    /// What sends a program through this sidecar.
+    pub environment: Environment,
+}
+
+/// The environment of a program that is to go through the sidecar, in a format
+/// (`sh`, `dotenv`, `json`); the message says why there is none.
+#[derive(Clone)]
+pub struct Environment(pub Arc<dyn Fn(Format) -> Result<String, String> + Send + Sync>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+/// How an environment is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For every POSIX shell.
+    Sh,
+    /// For readers of dotenv files.
+    Dotenv,
+    /// One object; what is to be taken out is `null`.
+    Json,
 }
 
 /// The routes of the agent's API, behind its guard.
@@ -85,40 +120,47 @@ pub fn router(api: AgentApi) -> Router {
         token: api.token.clone(),
         address: api.address,
     };
+    let per_second = api.settings.served.requests_per_second_max;
+    let turns = Turns {
+        rate: Arc::new(Rate::new(per_second)),
+        metrics: api.gate.metrics().clone(),
+    };
     let state = Arc::new(Shared {
-        served: Served::new(&api),
+        served: Served::new(&api, turns.rate.clone()),
         api,
         ended: Ended::default(),
+        operations: Operations::default(),
     });
     let served = served::routes(state.clone());
-    let routes = Router::new()
-        .route("/v1/workflows", post(workflows::start))
-        .route(
-            "/v1/workflows/{workflow_id}/runs/{run_id}/complete",
-            post(workflows::complete),
-        )
-        .route(
-            "/v1/workflows/{workflow_id}/runs/{run_id}/fail",
-            post(workflows::fail),
-        )
-        .route("/v1/signals", post(workflows::signal))
-        .route("/v1/activities", post(activities::start))
-        .route(
-            "/v1/activities/{activity_id}/complete",
-            post(activities::complete),
-        )
-        .route("/v1/events", post(events::take))
-        .route(
-            "/v1/contexts/{name}",
-            put(contexts::register).delete(contexts::forget),
-        )
-        .route("/v1/approvals/{id}", get(approvals::show))
-        .route("/v1/session", get(info::session))
-        .route("/v1/ca.pem", get(info::ca))
+    let (routes, document) = OpenApiRouter::with_openapi(openapi::document("agent"))
+        .routes(routes!(workflows::start))
+        .routes(routes!(workflows::complete))
+        .routes(routes!(workflows::fail))
+        .routes(routes!(workflows::signal))
+        .routes(routes!(activities::start))
+        .routes(routes!(activities::complete))
+        .routes(routes!(events::take))
+        .routes(routes!(evaluate::evaluate))
+        .routes(routes!(evaluate::batch))
+        .routes(routes!(tools::check))
+        .routes(routes!(tools::submit))
+        .routes(routes!(tools::complete))
+        .routes(routes!(contexts::register, contexts::forget))
+        .routes(routes!(approvals::show))
+        .routes(routes!(info::session))
+        .routes(routes!(info::environment))
+        .routes(routes!(info::ca))
+        .split_for_parts();
+    let routes = routes
+        .route("/openapi.json", openapi::serve(&document))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
-        .with_state(state);
-    guarded(routes, guard).merge(served)
+        .with_state(state)
+        .layer(middleware::from_fn_with_state(
+            idempotency::Answers::default(),
+            idempotency::once,
+        ));
+    guarded(routes, guard, turns).merge(served)
 }
 
 /// What every route shares.
@@ -126,12 +168,15 @@ pub fn router(api: AgentApi) -> Router {
 struct Shared {
     api: AgentApi,
     ended: Ended,
+    operations: Operations,
     served: Served,
 }
 
-/// `?wait=`.
-#[derive(Debug, Deserialize)]
+/// How long to wait for a person.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Wait {
+    /// `25s`, `500ms`, `1m`, or plain seconds; at most 60 s.
     wait: Option<String>,
 }
 
@@ -167,5 +212,7 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+mod hooks_tests;
 #[cfg(test)]
 mod tests;

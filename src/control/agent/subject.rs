@@ -37,6 +37,24 @@ impl Shared {
         Ok(run)
     }
 
+    /// Refuses to start what has been started and has not ended.
+    pub(super) fn not_started(&self, workflow_id: &str, run_id: &str) -> Result<(), Problem> {
+        let open = self
+            .run(workflow_id, run_id)
+            .is_ok_and(|run| !run.is_closed() && run.latch.reason().is_none());
+        if !open {
+            return Ok(());
+        }
+        let detail = format!(
+            "run \"{run_id}\" of workflow \"{workflow_id}\" was started before and is open; a run needs an id of its own"
+        );
+        Err(Problem::new(
+            StatusCode::CONFLICT,
+            "run_already_started",
+            detail,
+        ))
+    }
+
     /// The open activity of these ids, or one whose completion waits for a
     /// person. Its own id is enough where only one run has it.
     pub(super) fn activity(
@@ -78,7 +96,7 @@ impl Shared {
             let detail = format!(
                 "no activity \"{activity_id}\" is open; POST /v1/activities opens one, if policy allows it"
             );
-            Problem::new(StatusCode::NOT_FOUND, "unknown_activity", detail)
+            Problem::new(StatusCode::NOT_FOUND, "completion_without_start", detail)
         })
     }
 }

@@ -178,20 +178,20 @@ async fn a_bad_request_says_what_is_wrong() {
         ("POST", "/v1/workflows", &long, 400, "invalid_field", "257 characters"),
         ("POST", "/v1/workflows", r#"{"run_id":"a\nb"}"#, 400, "invalid_field", "`run_id` has a control character"),
         ("POST", "/v1/workflows", r#"{"run_id":""}"#, 400, "invalid_field", "`run_id` is empty"),
-        ("POST", "/v1/workflows?wait=2h", "{}", 400, "invalid_field", "wait=25s"),
+        ("POST", "/v1/workflows?wait=2h", "{}", 400, "invalid_field", "25s"),
         ("POST", "/v1/workflows?wait=61", "{}", 400, "invalid_field", "at most 60s"),
         ("POST", "/v1/activities", "{}", 400, "missing_field", "`workflow_id` is missing"),
         ("POST", "/v1/activities", r#"{"workflow_id":"w","run_id":"r"}"#, 400, "missing_field", "`activity_type`"),
         ("POST", "/v1/activities", r#"{"workflow_id":"w","run_id":"x","activity_type":"k"}"#, 404, "unknown_run", "\"x\""),
         ("POST", "/v1/activities", r#"{"workflow_id":"w","run_id":"r","activity_type":"k","attempt":0}"#, 400, "invalid_field", "counts from 1"),
         ("POST", "/v1/activities", r#"{"workflow_id":"w","run_id":"r","activity_type":"k","traceparent":"00-1"}"#, 400, "invalid_field", "W3C"),
-        ("POST", "/v1/activities/x/complete", "{}", 404, "unknown_activity", "\"x\""),
+        ("POST", "/v1/activities/x/complete", "{}", 404, "completion_without_start", "\"x\""),
         ("POST", "/v1/events", "{}", 400, "missing_field", "`event_type`"),
         ("POST", "/v1/events", r#"{"event_type":"Waved"}"#, 400, "unknown_event_type", "WorkflowStarted, "),
         ("POST", "/v1/events", r#"{"event_type":"Handoff","multi_agent_session_id":"m"}"#, 400, "missing_field", "`from_agent_did`"),
         ("POST", "/v1/events", r#"{"event_type":"Handoff","from_agent_did":"did:aip:x","multi_agent_session_id":7}"#, 400, "invalid_field", "`multi_agent_session_id` must be a text"),
         ("POST", "/v1/events", r#"{"event_type":"ActivityStarted","hook_trigger":true}"#, 400, "hook_event", "evaluate"),
-        ("POST", "/v1/events", r#"{"event_type":"ActivityCompleted","workflow_id":"w","run_id":"r","activity_id":"x"}"#, 404, "unknown_activity", "\"x\""),
+        ("POST", "/v1/events", r#"{"event_type":"ActivityCompleted","workflow_id":"w","run_id":"r","activity_id":"x"}"#, 404, "completion_without_start", "\"x\""),
         ("POST", "/v1/events", r#"{"event_type":"SignalReceived","workflow_id":"w","run_id":"x","signal_name":"s"}"#, 404, "unknown_run", "\"x\""),
         ("POST", "/v1/events", r#"{"event_type":"WorkflowFailed","workflow_id":"w","run_id":"r"}"#, 400, "missing_field", "`error`"),
         ("POST", "/v1/signals", r#"{"workflow_id":"w","run_id":"r"}"#, 400, "missing_field", "`signal_name`"),
@@ -488,7 +488,14 @@ async fn an_approval_lets_the_waiting_event_go_once() {
     assert!(world.journal().contains(r#""by":"ann""#));
     // The grant is used; the next one asks again.
     let again = world.agent.post("/v1/activities?wait=0", ACTIVITY).await;
-    assert_eq!(again.json()["verdict"], "require_approval");
+    let json = again.json();
+    assert_eq!(json["verdict"], "require_approval");
+    let place = format!(
+        "location: /v1/approvals/{}",
+        json["approval_id"].as_str().unwrap()
+    );
+    assert!(again.head.contains(&place), "{again:?}");
+    assert!(again.head.contains("retry-after: 5"), "{again:?}");
 }
 
 #[tokio::test]
@@ -519,6 +526,7 @@ fn pending_of(answer: &Answer) -> String {
         ["require_approval", "approval_pending"]
     );
     assert_eq!(json["retry_after"], 5, "{json}");
+    assert_eq!(answer.status, 202);
     assert!(
         json["reason"]
             .as_str()
@@ -583,7 +591,7 @@ async fn a_completion_that_waits_for_a_person_is_found_by_its_retry() {
     let last = world.agent.direct("POST", path, "{}").await;
     assert_eq!(last.json()["verdict"], "allow", "{last:?}");
     let over = world.agent.direct("POST", path, "{}").await;
-    assert_eq!(over.problem().1, "unknown_activity");
+    assert_eq!(over.problem().1, "completion_without_start");
 }
 
 #[tokio::test(start_paused = true)]

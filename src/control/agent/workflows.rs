@@ -6,27 +6,34 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::domain::{Context, EventKind, JsonText};
 use crate::process::clock;
 
 use super::super::body::{InPath, InQuery, Json};
-use super::super::problem::Problem;
+use super::super::problem::{Problem, Problems};
 use super::super::text::{optional, required};
+use super::answer::Verdicts;
 use super::{Shared, Wait, answer, fields};
 
-#[derive(Deserialize)]
+/// A run that starts.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = StartRun)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
     workflow_id: Option<String>,
     run_id: Option<String>,
     workflow_type: Option<String>,
     task_queue: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
 }
 
-/// `POST /v1/workflows`. Ids left out are made up and returned; a start that
-/// waits for a person is tried again with the ids that were returned.
+/// Starts a run. Ids left out are made up and returned; a start that waits for
+/// a person is tried again with the ids that were returned.
+#[utoipa::path(post, path = "/v1/workflows", tag = "runs", params(Wait), request_body = Start,
+    responses(Verdicts, Problems))]
 pub(super) async fn start(
     State(api): State<Arc<Shared>>,
     InQuery(wait): InQuery<Wait>,
@@ -43,6 +50,7 @@ pub(super) async fn start(
             .unwrap_or_else(|| own.task_queue.clone()),
         activity: None,
     };
+    api.not_started(&context.workflow_id, &context.run_id)?;
     let input = start.input.as_deref();
     let fields = input.map(|input| ("activity_input", fields::array(Some(input))));
     let fields = fields.into_iter().collect();
@@ -56,19 +64,25 @@ pub(super) async fn start(
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
 pub(super) struct RunInPath {
     workflow_id: String,
     run_id: String,
 }
 
-#[derive(Deserialize)]
+/// What came of a run.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = CompleteRun)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Complete {
+    #[schema(value_type = Option<serde_json::Value>)]
     output: Option<Box<RawValue>>,
 }
 
-/// `POST /v1/workflows/{workflow_id}/runs/{run_id}/complete`.
+/// Ends a run well.
+#[utoipa::path(post, path = "/v1/workflows/{workflow_id}/runs/{run_id}/complete", tag = "runs", params(RunInPath, Wait), request_body = Complete,
+    responses(Verdicts, Problems))]
 pub(super) async fn complete(
     State(api): State<Arc<Shared>>,
     InPath(path): InPath<RunInPath>,
@@ -88,13 +102,19 @@ pub(super) async fn complete(
     .await
 }
 
-#[derive(Deserialize)]
+/// Why a run failed.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = FailRun)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fail {
+    /// Must be said: a text, or an object with a text as `message`.
+    #[schema(value_type = Option<serde_json::Value>)]
     error: Option<Box<RawValue>>,
 }
 
-/// `POST /v1/workflows/{workflow_id}/runs/{run_id}/fail`.
+/// Ends a run that failed.
+#[utoipa::path(post, path = "/v1/workflows/{workflow_id}/runs/{run_id}/fail", tag = "runs", params(RunInPath, Wait), request_body = Fail,
+    responses(Verdicts, Problems))]
 pub(super) async fn fail(
     State(api): State<Arc<Shared>>,
     InPath(path): InPath<RunInPath>,
@@ -117,16 +137,23 @@ pub(super) async fn fail(
     .await
 }
 
-#[derive(Deserialize)]
+/// A signal: `user_input`, `agent_output`, `resume`, or another.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Signal {
+    /// Must be said.
     workflow_id: Option<String>,
+    /// Must be said.
     run_id: Option<String>,
+    /// Must be said.
     signal_name: Option<String>,
+    #[schema(value_type = Option<serde_json::Value>)]
     signal_args: Option<Box<RawValue>>,
 }
 
-/// `POST /v1/signals`.
+/// Tells what a run was told.
+#[utoipa::path(post, path = "/v1/signals", tag = "runs", params(Wait), request_body = Signal,
+    responses(Verdicts, Problems))]
 pub(super) async fn signal(
     State(api): State<Arc<Shared>>,
     InQuery(wait): InQuery<Wait>,

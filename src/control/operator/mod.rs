@@ -15,9 +15,13 @@ use axum::routing::{get, post};
 use crate::domain::Reason;
 use crate::gate::Gate;
 
-use super::auth::{Guard, Token, guarded};
+use super::auth::{Guard, Token, Turns, guarded};
 use super::problem::{Problem, unknown_method, unknown_route};
+use super::rate::Rate;
 use super::text::id;
+
+/// Most requests a second.
+const REQUESTS_PER_SECOND_MAX: usize = 1_000;
 
 /// Loads the policy again. Answers with one line about what is live now, or why
 /// the last good policy stayed.
@@ -55,6 +59,10 @@ pub fn router(api: OperatorApi) -> Router {
         token: api.token.clone(),
         address: api.address,
     };
+    let turns = Turns {
+        rate: Arc::new(Rate::new(REQUESTS_PER_SECOND_MAX)),
+        metrics: api.gate.metrics().clone(),
+    };
     let routes = Router::new()
         .route("/v1/approvals", get(approvals::list))
         .route("/v1/approvals/{id}", get(approvals::show))
@@ -68,7 +76,7 @@ pub fn router(api: OperatorApi) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(Arc::new(api));
-    guarded(routes, guard)
+    guarded(routes, guard, turns)
 }
 
 /// Who decided, for the journal.

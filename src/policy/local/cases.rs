@@ -446,6 +446,7 @@ fn statement(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<Data
         server_port: None,
         // See [`Reads`].
         reading: None,
+        told: crate::domain::Told::AsItIs,
     })
 }
 

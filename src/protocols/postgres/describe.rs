@@ -8,7 +8,7 @@ use crate::domain::{
 use crate::process::clock;
 use crate::protocols::sql::told::{self, Said};
 use crate::protocols::sql::{Analysis, Class, Dialect, Flags};
-use crate::session::{Claim, Session};
+use crate::session::{Claim, Session, trace_of};
 
 use super::conversation::Ask;
 use super::statement::Text;
@@ -29,23 +29,13 @@ pub(super) fn claim<'a>(text: &Text, application: Option<&'a str>) -> Claim<'a> 
     let tags = text.analysis.as_ref().map(|analysis| &analysis.tags);
     let trace = tags.and_then(|tags| {
         let (_, value) = tags.iter().find(|(name, _)| &**name == "traceparent")?;
-        trace_id(value)
+        trace_of(value)
     });
     Claim {
         trace,
         database_hint: application,
         ..Claim::default()
     }
-}
-
-/// The trace id of a `traceparent`.
-fn trace_id(value: &str) -> Option<TraceId> {
-    let hex = value.split('-').nth(1)?;
-    if hex.len() != 32 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let id = u128::from_str_radix(hex, 16).ok()?;
-    (id != 0).then_some(TraceId(id))
 }
 
 /// The operation that `asked` is.
@@ -75,6 +65,7 @@ pub(super) fn operation(
         server_address: Some(place.host.clone()),
         server_port: Some(place.port),
         reading: Some(reading),
+        told: crate::domain::Told::AsItIs,
     };
     envelope(call, session, trace, started_at)
 }
@@ -97,6 +88,7 @@ pub(super) fn session(
         server_address: Some(place.host.clone()),
         server_port: Some(place.port),
         reading: Some(reading),
+        told: crate::domain::Told::AsItIs,
     };
     envelope(call, session, None, started_at)
 }

@@ -7,8 +7,10 @@ use crate::protocols::pipe::Outbox;
 
 use super::conversation::{Conversation, Owed};
 use super::effect::{Effect, Kind, Subscribed};
+use super::nodes::Route;
 use super::refuse::{self, Then};
 use super::reply::{self, Head, ReplyError, first_word};
+use super::topology::{self, Answer};
 
 /// What the server is in the middle of saying.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,8 @@ enum Begun {
     Forward(Unit, Said),
     /// All of it is replaced.
     Instead(Bytes, Then),
+    /// So many bytes, which are all of it, are replaced.
+    Rewritten(Bytes, usize),
     /// The head of the reply to `EXEC`.
     Transaction(u64),
 }
@@ -86,7 +90,7 @@ impl Conversation {
                 continue;
             }
             let behind = rest.get(head.bytes..).unwrap_or_default();
-            let Some(begun) = self.begin(&head, behind)? else {
+            let Some(begun) = self.begin(&head, behind, rest)? else {
                 break;
             };
             let bytes = head.bytes;
@@ -104,6 +108,12 @@ impl Conversation {
                     input.advance(bytes.min(input.len()));
                     out.push(instead);
                     self.ended |= then == Then::End;
+                }
+                Begun::Rewritten(instead, bytes) => {
+                    out.push(input.split_to(run).freeze());
+                    run = 0;
+                    input.advance(bytes.min(input.len()));
+                    out.push(instead);
                 }
                 Begun::Transaction(elements) => {
                     run = run.saturating_add(bytes);
@@ -145,8 +155,16 @@ impl Conversation {
     }
 
     /// Whose it is what begins; `None` until more is there.
-    fn begin(&mut self, head: &Head<'_>, behind: &[u8]) -> Result<Option<Begun>, ReplyError> {
+    fn begin(
+        &mut self,
+        head: &Head<'_>,
+        behind: &[u8],
+        all: &[u8],
+    ) -> Result<Option<Begun>, ReplyError> {
         if let Some(unit) = self.unasked(head, behind)? {
+            if self.of_sentinel && unit == Some(Unit::Aside) {
+                return self.led(Answer::Message, all);
+            }
             return Ok(unit.map(|unit| Begun::Forward(unit, Said::Well)));
         }
         if self.exec_left.is_some() {
@@ -162,10 +180,40 @@ impl Conversation {
         if let (Effect::Exec, b'*', Some(elements)) = (&owed.effect, head.kind, head.length) {
             return Ok(Some(Begun::Transaction(elements)));
         }
+        if let (&Effect::Topology(answer), false) = (&owed.effect, head.is_error()) {
+            // Where it is queued, it was refused.
+            return self.led(answer, all);
+        }
         if let (true, Some(instead)) = (head.whole, self.instead(head)) {
             return Ok(Some(instead));
         }
         Ok(Some(Begun::Forward(Unit::Reply, said(head))))
+    }
+
+    /// What names other servers, with where they are reached from here.
+    fn led(&mut self, answer: Answer, all: &[u8]) -> Result<Option<Begun>, ReplyError> {
+        let Some(bytes) = topology::whole(all)? else {
+            return Ok(None);
+        };
+        let reply = all.get(..bytes).unwrap_or_default();
+        let rewritten = match &self.route {
+            Some(route) => topology::rewritten(answer, reply, route),
+            None => Err(topology::Nowhere::any()),
+        };
+        if answer == Answer::Message {
+            // What leads nowhere is left out.
+            let instead = rewritten.unwrap_or_default();
+            return Ok(Some(Begun::Rewritten(instead.into(), bytes)));
+        }
+        self.of_sentinel |= answer.is_of_sentinel();
+        let instead = match rewritten {
+            Ok(instead) => instead.into(),
+            Err(nowhere) => refuse::line("NOPERM", &nowhere.told()),
+        };
+        if let Some(owed) = self.owed.pop_front() {
+            self.replied(owed, Said::Well);
+        }
+        Ok(Some(Begun::Rewritten(instead, bytes)))
     }
 
     /// What is no reply. `Some(None)`: not clear yet; `None`: it is one.
@@ -209,7 +257,10 @@ impl Conversation {
     /// What the client gets instead of a reply that is one line.
     fn instead(&mut self, head: &Head<'_>) -> Option<Begun> {
         let owed = self.owed.front()?;
-        let redirected = || redirected(head).map(|error| Begun::Instead(error, Then::GoOn));
+        let redirected = || {
+            let error = redirected(head, self.route.as_ref());
+            error.map(|error| Begun::Instead(error, Then::GoOn))
+        };
         let instead = match &owed.effect {
             Effect::Poisoned(poison) if head.kind == b'-' && poison.is_meant(head.text) => {
                 Begun::Instead(poison.error(), poison.then)
@@ -219,6 +270,19 @@ impl Conversation {
                 return None;
             }
             Effect::Spoilt(error) if head.kind == b'+' => Begun::Instead(error.clone(), Then::GoOn),
+            Effect::OwnId => {
+                self.id = match head.kind {
+                    b':' => reply::integer(head.text),
+                    _ => None,
+                };
+                Begun::Instead(Bytes::new(), Then::GoOn)
+            }
+            Effect::Unblock(asked) if head.kind == b':' && head.text == b"0" => {
+                let upstream = self.route.as_ref().map(|route| route.server.upstream())?;
+                let ended = self.waiting.ends(upstream, *asked);
+                let instead = ended.then(|| Bytes::from_static(b":1\r\n"))?;
+                Begun::Instead(instead, Then::GoOn)
+            }
             Effect::None
             | Effect::Multi
             | Effect::Exec
@@ -229,6 +293,8 @@ impl Conversation {
             | Effect::Name(_)
             | Effect::Reset
             | Effect::Reply(_)
+            | Effect::Topology(_)
+            | Effect::Unblock(_)
             | Effect::Subscribe(..)
             | Effect::Unsubscribe(..)
             | Effect::Poisoned(_)
@@ -382,6 +448,9 @@ impl Conversation {
                 | Effect::Subscribe(..)
                 | Effect::Unsubscribe(..)
                 | Effect::Poisoned(_)
+                | Effect::Topology(_)
+                | Effect::Unblock(_)
+                | Effect::OwnId
                 | Effect::Local(..),
                 Said::Well,
             ) => {}
@@ -426,16 +495,19 @@ fn error_text(text: &[u8]) -> Box<str> {
 }
 
 /// What is said instead of an error that would lead around the sidecar.
-fn redirected(head: &Head<'_>) -> Option<Bytes> {
-    let text = head.text;
-    let leads = text.starts_with(b"MOVED ") || text.starts_with(b"ASK ");
+fn redirected(head: &Head<'_>, route: Option<&Route>) -> Option<Bytes> {
+    let leads = ["MOVED ", "ASK ", "REDIRECT "];
+    let leads = leads
+        .iter()
+        .any(|word| head.text.starts_with(word.as_bytes()));
     if head.kind != b'-' || !leads {
         return None;
     }
-    let place = text.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
-    let place = String::from_utf8_lossy(place);
-    let text = format!(
-        "openbox-sidecar: this key is on another node, {place}, and the answer would lead around the sidecar: give that node a --redis of its own and connect to it there"
-    );
-    Some(refuse::line("ERR", &text))
+    let redirect = route.map(|route| topology::redirect(head.text, route));
+    Some(
+        match redirect.unwrap_or_else(|| Err(topology::Nowhere::any())) {
+            Ok(error) => error.into(),
+            Err(nowhere) => refuse::line("ERR", &nowhere.told()),
+        },
+    )
 }

@@ -1,7 +1,8 @@
 //! What commands are: which of their arguments are keys, and whether they
-//! read, write or administer. `commands.txt` is what Redis 7.0.15 answers to
-//! `COMMAND`, one line a command or subcommand: name, arity, flags, and where
-//! its keys are (access, where to begin, which from there).
+//! read, write or administer. `commands.txt` is what Sentinel and Redis 7.0.15
+//! and Valkey 9.1.2 answer to `COMMAND` (`scripts/redis-commands.py` asks them),
+//! one line a command or subcommand: name, arity, flags, and where its keys are
+//! (access, where to begin, which from there).
 //!
 //! What it does not list is opaque, and has no keys that could be known.
 
@@ -143,7 +144,22 @@ fn row(line: &'static str) -> Option<(&'static str, Row)> {
     let mut columns = line.split(' ');
     let (name, _arity, flags) = (columns.next()?, columns.next()?, columns.next()?);
     let has = |flag: &str| flags.split(',').any(|one| one == flag);
-    let class = match (has("admin"), has("write"), has("readonly")) {
+    let asks_sentinel = matches!(
+        name,
+        "SENTINEL|GET-MASTER-ADDR-BY-NAME"
+            | "SENTINEL|MASTER"
+            | "SENTINEL|MASTERS"
+            | "SENTINEL|REPLICAS"
+            | "SENTINEL|SLAVES"
+            | "SENTINEL|SENTINELS"
+            | "SENTINEL|MYID"
+            | "SENTINEL|CKQUORUM"
+    );
+    let class = match (
+        has("admin") && !asks_sentinel,
+        has("write"),
+        has("readonly"),
+    ) {
         (true, _, _) => Class::Admin,
         (false, true, _) => Class::Write,
         (false, false, true) => Class::Read,

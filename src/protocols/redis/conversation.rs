@@ -19,19 +19,23 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
+use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome, TraceId};
 use crate::gate::Permit;
 use crate::metrics::Passage;
 use crate::process::clock;
+use crate::session::trace_of;
 
 use super::answers::{Said, Unit};
 use super::commands::{self, Arguments};
 use super::describe::{Described, Known};
 use super::effect::{Effect, Silence, Subscribed};
+use super::limits::Limit;
+use super::nodes::Route;
 use super::refuse::{self, Poison, Then};
 use super::request::{self, Progress, RequestError, Rest};
 use super::scripts::Scripts;
 use super::treat::{Dangerous, Standing, Treatment, treatment};
+use super::waiting::Waiting;
 use super::{Refusals, reply};
 
 /// A command beyond this is judged by its beginning, once its keys are there,
@@ -70,6 +74,7 @@ pub(super) struct Ask {
     /// What is forwarded once it is permitted: all of it, or its beginning.
     pub(super) bytes: Bytes,
     pub(super) effect: Effect,
+    pub(super) limit: Option<Limit>,
 }
 
 /// An admitted command, and what is known of how it goes.
@@ -166,6 +171,16 @@ pub(super) struct Conversation {
     pub(super) database: Option<u32>,
     pub(super) user: Option<Box<str>>,
     pub(super) client_name: Option<Box<str>>,
+    /// Where other servers are; `None`: nowhere.
+    pub(super) route: Option<Route>,
+    /// Commands that are held, of all connections.
+    pub(super) waiting: Arc<Waiting>,
+    /// What the server calls this connection.
+    pub(super) id: Option<i64>,
+    /// The client broke the protocol, and nobody has counted it.
+    pub(super) broken: bool,
+    /// Whether the server is a Sentinel.
+    pub(super) of_sentinel: bool,
 }
 
 /// The command at the beginning of a buffer.
@@ -217,12 +232,23 @@ impl Conversation {
             database: Some(0),
             user: None,
             client_name: None,
+            route: None,
+            waiting: Arc::default(),
+            id: None,
+            broken: false,
+            of_sentinel: false,
         }
     }
 
     /// Whom commands claim to be of: a registered context.
     pub(super) fn claims(&self) -> Option<&str> {
         self.client_name.as_deref().or(self.user.as_deref())
+    }
+
+    /// The trace that commands claim to be of: that of a client whose name is
+    /// a `traceparent`.
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        trace_of(self.client_name.as_deref()?)
     }
 
     /// Whether the connection is over once everything has gone out.
@@ -265,7 +291,7 @@ impl Conversation {
     fn wrong(&mut self, wrong: RequestError, input: &mut BytesMut) -> Step {
         tracing::info!("a connection for Redis ends: {wrong}");
         input.clear();
-        self.closing = true;
+        (self.closing, self.broken) = (true, true);
         let last = match wrong == RequestError::NotRedis {
             true => Bytes::new(),
             false => refuse::line("ERR", &wrong.to_string()),
@@ -386,11 +412,13 @@ impl Conversation {
                     scripts: &self.scripts,
                     whole: whole.and_then(|bytes| input.get(..bytes)),
                     opaque,
+                    traced: self.trace().is_some(),
                 };
                 Some(Described::of(&seen, known))
             }
             Treatment::Pass(_) | Treatment::Refuse(_) => None,
         };
+        let limit = whole.and_then(|_| Limit::of(name, &seen));
         let bytes = match whole {
             Some(bytes) => {
                 self.scan.clear();
@@ -420,6 +448,7 @@ impl Conversation {
                 database,
                 bytes,
                 effect,
+                limit,
             })),
             (Treatment::Judge, None) => Step::More,
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp};
+use crate::domain::{
+    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, Told, TraceId,
+};
 use crate::process::clock;
 use crate::session::Session;
 
@@ -112,6 +114,7 @@ pub(super) struct Described {
     state: Captured,
     digest: Option<[u8; 32]>,
     reading: JsonText,
+    told: Told,
 }
 
 /// What is known of a command besides its arguments.
@@ -123,6 +126,8 @@ pub(super) struct Known<'a> {
     pub(super) whole: Option<&'a [u8]>,
     /// Why nobody can say what it does, besides what is seen here.
     pub(super) opaque: Option<&'static str>,
+    /// Whether an SDK's hook may tell the same, in the same trace.
+    pub(super) traced: bool,
 }
 
 impl Described {
@@ -173,6 +178,10 @@ impl Described {
             row: known.row,
             opaque,
         });
+        let told = match known.traced && known.whole.is_some() {
+            true => told(arguments, &name, shown),
+            false => Told::Unknown,
+        };
         let (statement, whole) = statement(arguments, &name, shown, script.as_deref());
         Self {
             class,
@@ -184,6 +193,7 @@ impl Described {
             statement,
             digest: known.whole.map(|bytes| Sha256::digest(bytes).into()),
             reading,
+            told,
             name,
         }
     }
@@ -194,6 +204,7 @@ impl Described {
         upstream: &Upstream,
         database: Option<u32>,
         session: &Session,
+        trace: Option<TraceId>,
         started_at: Timestamp,
     ) -> Box<Operation> {
         let call = DatabaseCall {
@@ -209,10 +220,11 @@ impl Described {
             server_address: Some(upstream.host.clone()),
             server_port: Some(upstream.port),
             reading: Some(self.reading),
+            told: self.told,
         };
         Box::new(Operation {
             id: clock::operation_id(started_at),
-            trace: clock::trace_id(),
+            trace: trace.unwrap_or_else(clock::trace_id),
             span: clock::span_id(),
             parent: None,
             started_at,
@@ -237,6 +249,26 @@ fn name(arguments: &impl Arguments, row: Option<&'static Row>) -> Box<str> {
         1..=40 if first.iter().all(plain) => text.to_ascii_uppercase().into(),
         _ => "UNKNOWN".into(),
     }
+}
+
+/// How an SDK's hook tells it: all words behind one another, values as they
+/// are. Where a name holds a space nobody can say where it ends there.
+fn told(arguments: &impl Arguments, name: &str, keys: &[(usize, Access)]) -> Told {
+    let mut hash = Sha256::new();
+    for at in 0..arguments.count() {
+        let Some(argument) = arguments.argument(at) else {
+            return Told::Unknown;
+        };
+        let is_key = keys.iter().any(|(key, _)| *key == at);
+        if (at == 0 || is_key || is_named(name, at)) && argument.contains(&b' ') {
+            return Told::Unknown;
+        }
+        if at > 0 {
+            hash.update(b" ");
+        }
+        hash.update(argument);
+    }
+    Told::Digest(hash.finalize().into())
 }
 
 enum Script {
@@ -450,6 +482,7 @@ mod tests {
             scripts: &scripts,
             whole: Some(b"all of it"),
             opaque: None,
+            traced: false,
         };
         Described::of(&words, known)
     }

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use super::commands::Arguments;
 use super::refuse::{Poison, Then};
 use super::reply;
+use super::topology::Answer;
+use super::waiting::Unblock;
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +30,12 @@ pub(super) enum Effect {
     Poisoned(Box<Poison>),
     /// Replaced by a `DISCARD`, whose reply becomes this error.
     Spoilt(Bytes),
+    /// Its reply names other servers.
+    Topology(Answer),
+    /// `CLIENT UNBLOCK`.
+    Unblock(Unblock),
+    /// Asked by the relay: what the server calls the connection.
+    OwnId,
     /// Nothing of the server: said here, in its turn.
     Local(Bytes, Then),
 }
@@ -77,7 +85,11 @@ impl Effect {
             let argument = arguments.argument(at)?;
             Some(std::str::from_utf8(argument).ok()?.into())
         };
+        if let Some(answer) = Answer::of(name) {
+            return Self::Topology(answer);
+        }
         match name {
+            "CLIENT UNBLOCK" => Unblock::of(arguments).map_or(Self::None, Self::Unblock),
             "MULTI" if exactly(1) => Self::Multi,
             "EXEC" if exactly(1) => Self::Exec,
             "DISCARD" if exactly(1) => Self::Discard,

@@ -15,6 +15,8 @@ mod describe;
 mod effect;
 #[cfg(any(test, feature = "testing"))]
 pub(in crate::protocols) mod laws;
+mod limits;
+mod nodes;
 mod reach;
 mod refuse;
 mod reply;
@@ -25,7 +27,9 @@ mod serve;
 mod session;
 #[cfg(test)]
 mod tests;
+mod topology;
 mod treat;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,9 +41,12 @@ use crate::net::dial::Dialer;
 use crate::process::Workers;
 
 use self::ahead::Budget;
+use self::nodes::Nodes;
+pub use self::nodes::Unlisted;
 pub use self::reach::Server;
 use self::scripts::Scripts;
 pub use self::treat::Dangerous;
+use self::waiting::Waiting;
 
 /// A server that is governed, and where agents reach it through the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +90,8 @@ pub struct Settings {
     pub refusals: Refusals,
     /// See [`Dangerous`].
     pub dangerous: Dangerous,
+    /// See [`Unlisted`].
+    pub nodes: Unlisted,
 }
 
 impl Default for Settings {
@@ -95,6 +104,7 @@ impl Default for Settings {
             pipeline_bytes_max: 256 << 20,
             refusals: Refusals::Substitute,
             dangerous: Dangerous::Refuse,
+            nodes: Unlisted::Refuse,
         }
     }
 }
@@ -127,6 +137,8 @@ struct Shared {
     workers: Arc<Workers>,
     scripts: Arc<Scripts>,
     ahead: Arc<Budget>,
+    nodes: Arc<Nodes>,
+    waiting: Arc<Waiting>,
     places: Arc<tokio::sync::Semaphore>,
 }
 
@@ -143,6 +155,8 @@ impl RedisRelay {
             shared: Arc::new(Shared {
                 scripts: Arc::new(Scripts::new(settings.scripts_bytes_max)),
                 ahead: Arc::new(Budget::new(settings.pipeline_bytes_max)),
+                nodes: Arc::new(Nodes::new(settings.nodes)),
+                waiting: Arc::default(),
                 places: Arc::new(tokio::sync::Semaphore::new(settings.connections_max)),
                 settings,
                 gate,

@@ -2,6 +2,8 @@
 //! There is no other way to TLS: a connection begins with it or has none.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
@@ -21,6 +23,8 @@ const ALPN: &[u8] = b"redis";
 pub struct Server {
     pub(super) upstream: Upstream,
     tls: Option<Client>,
+    /// Trusted where the settings name nobody else.
+    roots: Arc<Roots>,
 }
 
 impl Server {
@@ -31,7 +35,35 @@ impl Server {
     /// When a file that the settings name cannot be used.
     pub fn new(upstream: Upstream, roots: &Roots) -> Result<Self, SetupError> {
         let tls = Client::new(&upstream.host, &upstream.tls, roots, ALPN)?;
-        Ok(Self { upstream, tls })
+        let roots = match tls {
+            Some(_) => Arc::new(roots.clone()),
+            None => Arc::default(),
+        };
+        Ok(Self {
+            upstream,
+            tls,
+            roots,
+        })
+    }
+
+    /// Another server that is connected to in the same way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub(super) fn like(
+        &self,
+        host: &str,
+        port: u16,
+        listen: SocketAddr,
+    ) -> Result<Self, SetupError> {
+        let upstream = Upstream {
+            listen,
+            host: host.into(),
+            port,
+            tls: self.upstream.tls.clone(),
+        };
+        Self::new(upstream, &self.roots)
     }
 
     /// As it was configured.

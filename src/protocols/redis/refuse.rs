@@ -7,6 +7,7 @@ use crate::domain::{OperationId, Refusal};
 use crate::gate::Refused;
 
 use super::request;
+use super::waiting::Unblocked;
 
 /// Whether the connection ends with a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,19 @@ impl Poison {
         Self {
             error: line("NOSCRIPT", &text),
             ..Self::of(refused)
+        }
+    }
+
+    /// For what `CLIENT UNBLOCK` of another connection ended the wait of.
+    pub(super) fn unblocked(event: OperationId, how: Unblocked) -> Self {
+        match how {
+            Unblocked::TimedOut => {
+                Self::unasked(event, "CLIENT UNBLOCK ended its wait for a person")
+            }
+            Unblocked::WithError => Self {
+                error: line("UNBLOCKED", "client unblocked via CLIENT UNBLOCK"),
+                ..Self::unasked(event, "")
+            },
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) enum ReplyError {
     Number,
     /// More elements than a reply can have.
     Elements,
+    /// One that has to be read whole, and is too long for that.
+    TooLong,
     /// A bulk string is longer than it said.
     Terminator,
     /// A reply that no command asked for.
@@ -31,6 +33,9 @@ impl std::fmt::Display for ReplyError {
                 write!(f, "a reply of type {found:#04x}, which RESP does not have")
             }
             Self::Number => f.write_str("a reply with a length that is no number"),
+            Self::TooLong => {
+                f.write_str("an answer about other servers that is too long to be read")
+            }
             Self::Elements => f.write_str("a reply with more elements than there can be"),
             Self::Terminator => f.write_str("a bulk string without its end"),
             Self::Unasked => f.write_str("a reply that no command asked for"),

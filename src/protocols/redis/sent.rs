@@ -53,6 +53,20 @@ impl Conversation {
         Some(request::array(&["DISCARD"]).freeze())
     }
 
+    /// Asks the server what it calls this connection, where that can be asked.
+    pub(super) fn asks_own_id(&mut self) -> Option<Bytes> {
+        let cannot = self.in_transaction || self.silence != Silence::None || !self.rest.is_over();
+        let asks = self
+            .owed
+            .iter()
+            .any(|owed| matches!(owed.effect, Effect::OwnId));
+        if self.id.is_some() || cannot || asks || self.refusals == Refusals::Local {
+            return None;
+        }
+        self.sent(None, Effect::OwnId);
+        Some(request::array(&["CLIENT", "ID"]).freeze())
+    }
+
     /// Keeps account of what the server has been sent.
     pub(super) fn sent(&mut self, running: Option<Running>, effect: Effect) {
         // A transaction that changed the database ends: what follows waits.
@@ -79,6 +93,9 @@ impl Conversation {
             | Effect::Subscribe(..)
             | Effect::Unsubscribe(..)
             | Effect::Poisoned(_)
+            | Effect::Topology(_)
+            | Effect::Unblock(_)
+            | Effect::OwnId
             | Effect::Local(..) => {}
         }
         let silent = self.silence != Silence::None;

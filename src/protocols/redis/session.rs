@@ -16,8 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::Refusal;
-use crate::gate::{Decision, Held, Permit, Refused, Terms};
+use crate::domain::{Protocol, Refusal};
+use crate::gate::{Decision, Held, Permit, Refused};
+use crate::metrics::Passage;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
@@ -25,11 +26,13 @@ use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::{Claim, Session};
 
 use super::ahead::Ahead;
-use super::commands::Class;
 use super::conversation::{Ask, Conversation, Step};
 use super::effect::Effect;
+use super::limits::{self, Limit};
+use super::nodes::Route;
 use super::refuse::{self, Poison};
 use super::reply::ReplyError;
+use super::waiting::{Unblocked, Wait};
 use super::{Server, Shared, Upstream, reach};
 
 /// Most bytes that wait for one side before the other is no longer read.
@@ -63,7 +66,7 @@ enum Ended {
 /// Dials the server and relays until one side ends.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
-    server: &Server,
+    server: &Arc<Server>,
     mut client: ClientSocket,
     drain: Drain,
 ) {
@@ -77,9 +80,9 @@ pub(super) async fn serve(
     }
     let upstream = &server.upstream;
     match reach::reach(&shared.dialer, server).await {
-        Ok(server) => {
+        Ok(connected) => {
             // Boxed: what dials must not carry what relays.
-            Box::pin(Relay::new(shared, upstream, client, server).run(drain)).await;
+            Box::pin(Relay::new(shared, server, client, connected).run(drain)).await;
         }
         // As a server that is not there: clients know what to do about that.
         Err(error) => {
@@ -106,6 +109,7 @@ struct Asked {
     decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
     held: Held<Bytes>,
     effect: Effect,
+    limit: Option<Limit>,
     unseen_script: bool,
 }
 
@@ -123,6 +127,8 @@ struct Relay<'a> {
     client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     asked: Option<Asked>,
+    /// Of what is asked, where others can end it.
+    wait: Option<Wait>,
     ahead: Ahead,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
@@ -132,19 +138,26 @@ struct Relay<'a> {
 impl<'a> Relay<'a> {
     fn new(
         shared: &'a Shared,
-        upstream: &'a Upstream,
+        reached: &'a Arc<Server>,
         client: ClientSocket,
         server: ToServer,
     ) -> Self {
         let settings = &shared.settings;
+        let mut talk = Conversation::new(
+            shared.scripts.clone(),
+            settings.refusals,
+            settings.dangerous,
+        );
+        talk.route = Some(Route {
+            nodes: shared.nodes.clone(),
+            server: reached.clone(),
+            at: client.local_ip(),
+        });
+        talk.waiting = shared.waiting.clone();
         Self {
             shared,
-            upstream,
-            talk: Conversation::new(
-                shared.scripts.clone(),
-                settings.refusals,
-                settings.dangerous,
-            ),
+            upstream: reached.upstream(),
+            talk,
             watch: client.watch(),
             from_client: Inlet::default(),
             from_server: Inlet::default(),
@@ -153,6 +166,7 @@ impl<'a> Relay<'a> {
             client: tokio::io::split(client),
             server: tokio::io::split(server),
             asked: None,
+            wait: None,
             ahead: Ahead::new(shared.ahead.clone()),
             session: None,
             leaves_at: None,
@@ -165,6 +179,7 @@ impl<'a> Relay<'a> {
         self.asked = None;
         match ended {
             Ended::Wire(wrong) => {
+                self.shared.gate.metrics().malformed(Protocol::Redis);
                 tracing::warn!(host = %self.upstream.host, "a connection to Redis ended: {wrong}");
             }
             Ended::Mismatched => {
@@ -188,6 +203,7 @@ impl<'a> Relay<'a> {
                 Err(ended) => return ended,
             };
             self.talk.speak(&mut self.to_client);
+            self.can_be_unblocked();
             if self.talk.has_ended() {
                 return Ended::Told;
             }
@@ -203,6 +219,10 @@ impl<'a> Relay<'a> {
             let turn = tokio::select! {
                 biased;
                 decision = decided(&mut self.asked) => self.decide(decision),
+                how = unblocked(&mut self.wait), if asks => {
+                    self.unblock(how);
+                    Ok(())
+                }
                 turn = self.from_server.read(&mut self.server.0), if to_client_takes => {
                     match turn {
                         Ok(()) => self.answered(),
@@ -279,7 +299,12 @@ impl<'a> Relay<'a> {
         let mut turns = TURN_COMMANDS_MAX;
         while self.asked.is_none() && self.to_server.len() < WAITING_BYTES_MAX {
             match self.talk.client(&mut self.from_client.bytes) {
-                Step::More => return Ok(false),
+                Step::More => {
+                    if std::mem::take(&mut self.talk.broken) {
+                        self.shared.gate.metrics().malformed(Protocol::Redis);
+                    }
+                    return Ok(false);
+                }
                 Step::Drop => {}
                 Step::Pass(bytes, passage) => {
                     let passed = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -306,6 +331,7 @@ impl<'a> Relay<'a> {
         let now = clock::now();
         let claim = Claim {
             database_hint: self.talk.claims(),
+            trace: self.talk.trace(),
             ..Claim::default()
         };
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
@@ -324,10 +350,12 @@ impl<'a> Relay<'a> {
             database,
             bytes,
             effect,
+            limit,
         } = ask;
         let unseen_script = described.unseen_script;
-        let terms = terms(described.class, self.shared.settings.hold_within);
-        let operation = described.operation(self.upstream, database, &session, now);
+        let terms = limits::terms(described.class, limit, self.shared.settings.hold_within);
+        let operation =
+            described.operation(self.upstream, database, &session, self.talk.trace(), now);
         let held = Held::new(operation.id, bytes);
         let gate = self.shared.gate.clone();
         let mut decision: Pin<Box<dyn Future<Output = Decision> + Send>> =
@@ -341,6 +369,7 @@ impl<'a> Relay<'a> {
             decision,
             held,
             effect,
+            limit,
             unseen_script,
         };
         match now {
@@ -349,6 +378,37 @@ impl<'a> Relay<'a> {
                 self.asked = Some(asked);
                 Ok(())
             }
+        }
+    }
+
+    /// While something is asked, `CLIENT UNBLOCK` of others can end it, once
+    /// it is known what the server calls this connection.
+    fn can_be_unblocked(&mut self) {
+        if self.asked.is_none() {
+            self.wait = None;
+            return;
+        }
+        match self.talk.id {
+            Some(id) if self.wait.is_none() => {
+                self.wait = Some(self.shared.waiting.begins(self.upstream, id));
+            }
+            Some(_) => {}
+            None => {
+                if let Some(question) = self.talk.asks_own_id() {
+                    let bytes = u64::try_from(question.len()).unwrap_or(u64::MAX);
+                    let metrics = self.shared.gate.metrics();
+                    metrics.passed(Passage::DatabaseFlow, bytes);
+                    self.to_server.push(question);
+                }
+            }
+        }
+    }
+
+    fn unblock(&mut self, how: Unblocked) {
+        self.wait = None;
+        if self.asked.take().is_some() {
+            let event = clock::operation_id(clock::now());
+            self.poison(Poison::unblocked(event, how));
         }
     }
 
@@ -361,7 +421,7 @@ impl<'a> Relay<'a> {
 
     fn follow(&mut self, asked: Asked, decision: Decision) -> Result<(), Ended> {
         match decision {
-            Decision::Proceed(permit) => self.proceed(asked.held, asked.effect, permit),
+            Decision::Proceed(permit) => self.proceed(asked, permit),
             Decision::Refuse(refused) => {
                 let by_policy = matches!(refused.refusal, Refusal::Blocked(_));
                 self.poison(match asked.unseen_script && by_policy {
@@ -378,12 +438,17 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn proceed(&mut self, held: Held<Bytes>, effect: Effect, permit: Permit) -> Result<(), Ended> {
-        let Some(cleared) = held.release(&permit) else {
+    fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
+        let Some(cleared) = asked.held.release(&permit) else {
             return Err(Ended::Mismatched);
         };
-        self.to_server.push_cleared(cleared);
-        self.talk.granted(effect, permit);
+        match (asked.limit, limits::rows_of(permit.constraints())) {
+            (Some(limit), Some(rows)) => {
+                self.to_server.push(limit.fit(cleared.into_inner(), rows));
+            }
+            _ => self.to_server.push_cleared(cleared),
+        }
+        self.talk.granted(asked.effect, permit);
         Ok(())
     }
 
@@ -434,20 +499,10 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// What Redis brings to a decision about a command of this class.
-fn terms(class: Class, hold_within: Duration) -> Terms {
-    const READ_ONLY: &str = "read_only";
-    match class {
-        Class::Read => Terms {
-            hold_within,
-            applies: |name| name == READ_ONLY,
-            contradicts: |_| false,
-        },
-        Class::Write | Class::Admin | Class::Opaque => Terms {
-            hold_within,
-            applies: |_| false,
-            contradicts: |name| name == READ_ONLY,
-        },
+async fn unblocked(wait: &mut Option<Wait>) -> Unblocked {
+    match wait {
+        Some(wait) => wait.ended().await,
+        None => std::future::pending().await,
     }
 }
 

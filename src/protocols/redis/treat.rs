@@ -5,6 +5,7 @@
 use crate::metrics::Passage;
 
 use super::commands::Arguments;
+use super::topology::Answer;
 
 /// See [`treatment`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ fn passes(name: &str) -> Option<Passage> {
         | "ASKING"
         | "CLIENT SETNAME"
         | "CLIENT SETINFO"
+        | "CLIENT CAPA"
         | "CLIENT GETNAME"
         | "CLIENT ID"
         | "CLIENT REPLY"
@@ -86,16 +88,26 @@ fn refused(name: &str, arguments: &impl Arguments, at: Standing) -> Option<&'sta
     match name {
         "MONITOR" => Some("MONITOR shows what others do, and is not relayed"),
         "SYNC" | "PSYNC" | "REPLCONF" => Some("replication is not relayed"),
-        "CLUSTER SLOTS" | "CLUSTER SHARDS" | "CLUSTER NODES" | "CLUSTER REPLICAS"
-        | "CLUSTER SLAVES" | "CLUSTER LINKS" => Some(
-            "the answer would lead around the sidecar: connect without cluster mode, one --redis for each node",
+        "CLUSTER SYNCSLOTS" => Some("replication is not relayed"),
+        _ if at.in_transaction && Answer::of(name).is_some() => {
+            Some("what names other servers is not relayed inside a transaction")
+        }
+        "SENTINEL INFO-CACHE" | "SENTINEL IS-MASTER-DOWN-BY-ADDR" => Some(
+            "the answer would lead around the sidecar, which rewrites only what names servers one by one",
         ),
-        "SENTINEL" => Some(
-            "the answer would lead around the sidecar: connect to the --redis address of the server instead",
-        ),
-        _ if name.starts_with("SENTINEL ") => Some(
-            "the answer would lead around the sidecar: connect to the --redis address of the server instead",
-        ),
+        "SENTINEL CONFIG"
+        | "SENTINEL DEBUG"
+        | "SENTINEL FAILOVER"
+        | "SENTINEL FLUSHCONFIG"
+        | "SENTINEL MONITOR"
+        | "SENTINEL REMOVE"
+        | "SENTINEL RESET"
+        | "SENTINEL SET"
+        | "SENTINEL SIMULATE-FAILURE"
+            if dangerous =>
+        {
+            Some("it is dangerous, and refused while redis.dangerous is refuse")
+        }
         "DEBUG" | "SHUTDOWN" | "REPLICAOF" | "SLAVEOF" | "FAILOVER" | "CONFIG REWRITE"
             if dangerous =>
         {

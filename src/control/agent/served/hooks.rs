@@ -146,7 +146,8 @@ fn operation(context: Arc<Context>, hook: Hook) -> Box<Operation> {
     })
 }
 
-fn completion(hook: &Hook) -> Completion {
+/// How what a hook tells of ended.
+pub(in crate::control::agent) fn completion(hook: &Hook) -> Completion {
     let outcome = match (&hook.answer, &hook.error) {
         (Some(_), None) => Outcome::Answered,
         // An error status is an answer too.

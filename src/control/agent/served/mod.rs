@@ -10,9 +10,8 @@
 mod approval;
 mod evaluate;
 mod handoffs;
-mod hooks;
+pub(super) mod hooks;
 mod open;
-mod rate;
 
 use std::sync::Arc;
 
@@ -34,10 +33,10 @@ use crate::process::clock;
 use super::super::auth::{Guard, admitted};
 use super::super::body;
 use super::super::problem::{Problem, json};
+use super::super::rate::Rate;
 use super::{AgentApi, Shared};
 
 use open::Spans;
-use rate::Rate;
 
 /// Bounds on what SDKs send. Built by `config`.
 #[derive(Clone, Copy, Debug)]
@@ -65,20 +64,20 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(super) struct Served {
     guard: Guard,
-    rate: Rate,
+    rate: Arc<Rate>,
     verifier: Verifier,
     /// Operations between their two hooks.
     spans: Spans,
 }
 
 impl Served {
-    pub(super) fn new(api: &AgentApi) -> Self {
+    pub(super) fn new(api: &AgentApi, rate: Arc<Rate>) -> Self {
         Self {
             guard: Guard {
                 token: api.token.clone(),
                 address: api.address,
             },
-            rate: Rate::new(api.settings.served.requests_per_second_max),
+            rate,
             verifier: Verifier::new(api.signer.clone()),
             spans: Spans::default(),
         }

@@ -407,6 +407,7 @@ fn statements_are_told_with_every_field_of_their_family() {
         server_address: Some("127.0.0.1".into()),
         server_port: Some(15499),
         reading: None,
+        told: crate::domain::Told::AsItIs,
     };
     operation.action = Action::Database(call.clone());
     let mut expected = serde_json::json!({
@@ -433,6 +434,7 @@ fn statements_are_told_with_every_field_of_their_family() {
         server_address: None,
         server_port: None,
         reading: None,
+        told: crate::domain::Told::AsItIs,
     });
     let seen = family(&span(&operation, None));
     assert_eq!(seen["name"], "SET");

@@ -190,6 +190,15 @@ pub fn told(text: &[u8]) -> Result<Told, Unfit> {
     })
 }
 
+/// Reads one span of a hook.
+///
+/// # Errors
+/// It is no JSON object, or lacks what its family has.
+pub fn hook(text: &[u8]) -> Result<Hook, Unfit> {
+    let span: Span = object(text).map_err(|why| Unfit::new("malformed_json", why))?;
+    told_span::hook(span)
+}
+
 /// Reads whose approval is asked for.
 ///
 /// # Errors

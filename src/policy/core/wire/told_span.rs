@@ -199,6 +199,7 @@ impl Span {
                 .map(Into::into),
             server_port: number(&self.server_port).and_then(|port| u16::try_from(port).ok()),
             reading: None,
+            told: crate::domain::Told::AsItIs,
         }
     }
 

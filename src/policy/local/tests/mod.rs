@@ -167,6 +167,7 @@ fn statement(verb: &str, rest: &str) -> Operation {
         server_address: Some("db.internal".into()),
         server_port: Some(5432),
         reading: None,
+        told: crate::domain::Told::AsItIs,
     }))
 }
 

@@ -117,8 +117,9 @@ pub struct Proxy<'a> {
 pub struct Agent<'a> {
     /// Where the agent API listens.
     pub address: SocketAddr,
-    /// What opens it; shaped like an API key, so that SDKs accept it.
-    pub token: &'a str,
+    /// What opens it; shaped like an API key, so that SDKs accept it. None where the program finds it in a
+    /// file.
+    pub token: Option<&'a str>,
 }
 
 /// One variable to set, or with no value to take out. Has no debug form, as it may hold a token.
@@ -149,8 +150,10 @@ pub fn changes(parent: &[(OsString, OsString)], given: &Given<'_>) -> Vec<Change
         for name in ["OPENBOX_URL", "OPENBOX_API_URL", "OPENBOX_SIDECAR_URL"] {
             changes.set(name, &url);
         }
-        for name in ["OPENBOX_API_KEY", "OPENBOX_SIDECAR_TOKEN"] {
-            changes.set(name, agent.token);
+        if let Some(token) = agent.token {
+            for name in ["OPENBOX_API_KEY", "OPENBOX_SIDECAR_TOKEN"] {
+                changes.set(name, token);
+            }
         }
     }
     for change in child_databases::changes(parent, given.databases) {
@@ -296,9 +299,8 @@ fn has_secret_word(name: &str) -> bool {
 
 /// The JVM reads none of the variables above, but every JVM reads this one. Ours come last: the last wins.
 fn java_options(parent: &[(OsString, OsString)], proxy: &Proxy<'_>, bypass: &[String]) -> OsString {
-    let mut options = value_of(parent, "JAVA_TOOL_OPTIONS")
-        .unwrap_or_default()
-        .to_owned();
+    let theirs = value_of(parent, "JAVA_TOOL_OPTIONS").unwrap_or_default();
+    let mut options = OsString::new();
     let reached = reachable(proxy.address);
     let host = reached.ip().to_string();
     let port = reached.port().to_string();
@@ -326,7 +328,18 @@ fn java_options(parent: &[(OsString, OsString)], proxy: &Proxy<'_>, bypass: &[St
             "".as_ref(),
         );
     }
-    options
+    if theirs.is_empty() {
+        return options;
+    }
+    // Given once already: a pod that was injected is injected again.
+    let (has, ours) = (theirs.as_encoded_bytes(), options.as_encoded_bytes());
+    if has.ends_with(ours) {
+        return theirs.to_owned();
+    }
+    let mut all = theirs.to_owned();
+    all.push(" ");
+    all.push(options);
+    all
 }
 
 /// Adds one option; the JVM splits at white space outside quotes.
@@ -387,7 +400,7 @@ mod tests {
             }),
             agent: Some(Agent {
                 address: SocketAddr::from(([127, 0, 0, 1], 41214)),
-                token: "obx_test_token",
+                token: Some("obx_test_token"),
             }),
             databases: &[],
         }
@@ -614,6 +627,14 @@ mod tests {
             &given(),
         );
         assert_eq!(env["JAVA_TOOL_OPTIONS"], format!("-Xmx1g {ours}"));
+        let again = [
+            ("JAVA_TOOL_OPTIONS", env["JAVA_TOOL_OPTIONS"].as_str()),
+            ("NO_PROXY", ".corp,10.0.0.0/8"),
+        ];
+        assert_eq!(
+            child(&again, &given())["JAVA_TOOL_OPTIONS"],
+            env["JAVA_TOOL_OPTIONS"]
+        );
 
         let mut spaced = given();
         spaced.proxy = spaced.proxy.map(|proxy| Proxy {

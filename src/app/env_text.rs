@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cli::child_env::Change;
+use super::child_env::Change;
 
 /// How the environment is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::app::{BUNDLE, CA, JAVA_STORE};
+use super::{BUNDLE, CA, JAVA_STORE};
 use crate::protocols::{postgres, redis};
 use crate::redact::Secret;
 
@@ -13,24 +13,21 @@ use super::child_env::{self, Agent, Change, Given, Proxy};
 
 /// The sidecar as its agent sees it.
 #[derive(Debug)]
-pub(super) struct Environment {
+pub struct Environment {
     /// Where the HTTP proxy listens.
-    pub(super) http: Option<SocketAddr>,
+    pub http: Option<SocketAddr>,
     /// Where the agent API listens.
-    pub(super) agent: Option<SocketAddr>,
+    pub agent: Option<SocketAddr>,
     /// The database servers that are governed.
-    pub(super) databases: Vec<Database>,
+    pub databases: Vec<Database>,
     /// What opens the agent API.
-    pub(super) token: Secret,
+    pub token: Secret,
     /// Where the certificates are.
-    pub(super) state_dir: PathBuf,
+    pub state_dir: PathBuf,
 }
 
 /// What a child is to know of servers, where their listeners are known.
-pub(super) fn databases(
-    postgres: &[postgres::Upstream],
-    redis: &[redis::Upstream],
-) -> Vec<Database> {
+pub fn databases(postgres: &[postgres::Upstream], redis: &[redis::Upstream]) -> Vec<Database> {
     let postgres = postgres.iter().map(|upstream| Database {
         system: System::Postgres,
         listen: upstream.listen,
@@ -49,13 +46,18 @@ pub(super) fn databases(
 
 impl Environment {
     /// The changes to our own environment, each variable once.
-    pub(super) fn changes(&self) -> Vec<Change> {
+    pub fn changes(&self) -> Vec<Change> {
+        let parent: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        self.changes_of(&parent)
+    }
+
+    /// The changes to the environment `parent`, each variable once.
+    pub fn changes_of(&self, parent: &[(OsString, OsString)]) -> Vec<Change> {
         // Other programs may run elsewhere: they need whole paths.
         let folder = std::path::absolute(&self.state_dir);
         let folder = folder.unwrap_or_else(|_| self.state_dir.clone());
         let files = [CA, BUNDLE, JAVA_STORE].map(|name| folder.join(name));
         let [ca, bundle, java_store] = &files;
-        let parent: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let proxy = self.http.map(|address| Proxy {
             address,
             ca,
@@ -64,10 +66,10 @@ impl Environment {
         });
         let agent = self.agent.map(|address| Agent {
             address,
-            token: self.token.expose(),
+            token: Some(self.token.expose()),
         });
         child_env::changes(
-            &parent,
+            parent,
             &Given {
                 proxy,
                 agent,

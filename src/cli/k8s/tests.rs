@@ -1,0 +1,339 @@
+//! What pods become, and what stands in the way.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use super::annotations::Refused;
+use super::pod::{Asked, Done, Injection, inject};
+use super::review;
+
+fn pod(spec: Value, annotations: Value) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "agent", "labels": {"openbox.ai/inject": "enabled"}, "annotations": annotations},
+        "spec": spec,
+    })
+}
+
+fn app() -> Value {
+    json!({"containers": [{"name": "app", "image": "app:1"}]})
+}
+
+fn injected(mut pod: Value) -> (Value, Vec<String>) {
+    match inject(&mut pod, &Injection::default(), Asked::ByLabel).unwrap() {
+        Done::Injected(warnings) => (pod, warnings),
+        Done::Left(why) => panic!("left: {why}"),
+    }
+}
+
+fn refused(pod: Value) -> String {
+    let mut pod = pod;
+    let refused = inject(&mut pod, &Injection::default(), Asked::ByLabel);
+    refused.expect_err("it is taken").to_string()
+}
+
+fn variable<'p>(pod: &'p Value, container: &str, name: &str) -> Option<&'p Value> {
+    let mut all = pod.pointer(container)?.get("env")?.as_array()?.iter();
+    all.find(|entry| entry["name"] == name)
+}
+
+#[test]
+fn the_sidecar_is_the_first_container_and_stays() {
+    let spec = json!({
+        "initContainers": [{"name": "migrate", "image": "m"}],
+        "containers": [{"name": "app", "image": "app:1"}],
+    });
+    let (pod, warnings) = injected(pod(spec, json!({})));
+    let first = &pod["spec"]["initContainers"][0];
+    assert_eq!(
+        (&first["name"], &first["restartPolicy"]),
+        (&json!("openbox-sidecar"), &json!("Always"))
+    );
+    assert_eq!(first["startupProbe"]["httpGet"]["path"], "/readyz");
+    assert_eq!(first["securityContext"]["runAsUser"], 1580);
+    assert_eq!(pod["spec"]["initContainers"][1]["name"], "migrate");
+    assert_eq!(
+        pod["metadata"]["annotations"]["openbox.ai/injected"],
+        env!("CARGO_PKG_VERSION")
+    );
+    // What is before the app goes through the sidecar like the app.
+    for container in ["/spec/initContainers/1", "/spec/containers/0"] {
+        let proxy = variable(&pod, container, "HTTPS_PROXY").unwrap();
+        assert_eq!(proxy["value"], "http://127.0.0.1:15801", "{container}");
+        let ca = variable(&pod, container, "SSL_CERT_FILE").unwrap();
+        assert_eq!(ca["value"], "/openbox/bundle.pem", "{container}");
+        let mount = &pod.pointer(container).unwrap()["volumeMounts"][0];
+        assert_eq!(
+            (&mount["mountPath"], &mount["readOnly"]),
+            (&json!("/openbox"), &json!(true))
+        );
+    }
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_authoritys_key_is_seen_by_the_sidecar_alone() {
+    let (pod, _) = injected(pod(app(), json!({})));
+    let mounts = |pointer: &str| -> Vec<String> {
+        let all = pod.pointer(pointer).unwrap()["volumeMounts"]
+            .as_array()
+            .unwrap()
+            .iter();
+        all.map(|mount| mount["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(mounts("/spec/containers/0"), ["openbox-share"]);
+    assert_eq!(
+        mounts("/spec/initContainers/0"),
+        ["openbox-share", "openbox-state", "openbox-keys"]
+    );
+    let ca = variable(&pod, "/spec/initContainers/0", "OPENBOX_CA_DIR").unwrap();
+    assert_eq!(ca["value"], "/run/openbox-sidecar/ca");
+}
+
+#[test]
+fn injected_again_it_is_the_same_and_what_came_later_is_sent_through_too() {
+    let annotations = json!({
+        "openbox.ai/pg": "postgres://orders-db:5432",
+        "openbox.ai/core-url": "https://core.test",
+        "openbox.ai/api-key-secret": "core/key",
+        "openbox.ai/journal-claim": "journal",
+    });
+    let (once, _) = injected(pod(app(), annotations));
+    let (twice, _) = injected(once.clone());
+    assert_eq!(once, twice);
+    let mut with_another = once;
+    let containers = with_another["spec"]["containers"].as_array_mut().unwrap();
+    containers.push(json!({"name": "late", "image": "late:1"}));
+    let (pod, _) = injected(with_another);
+    assert!(variable(&pod, "/spec/containers/1", "HTTP_PROXY").is_some());
+    assert_eq!(pod["spec"]["initContainers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_apps_databases_lead_to_the_sidecar_and_what_cannot_be_read_is_told() {
+    let from_secret = json!({"secretKeyRef": {"name": "db", "key": "host"}});
+    let spec = json!({"containers": [{"name": "app", "image": "app:1", "env": [
+        {"name": "DATABASE_URL", "value": "postgres://me:$(PASSWORD)@orders-db:5432/orders?sslmode=require"},
+        {"name": "PGHOST", "valueFrom": from_secret},
+        {"name": "OTHER", "value": "$(DATABASE_URL)"},
+    ]}]});
+    let (pod, warnings) = injected(pod(
+        spec,
+        json!({"openbox.ai/pg": "postgres://orders-db:5432"}),
+    ));
+    let of_app = |name: &str| variable(&pod, "/spec/containers/0", name).unwrap();
+    assert_eq!(
+        of_app("DATABASE_URL")["value"],
+        "postgres://me:$(PASSWORD)@127.0.0.1:15432/orders?sslmode=disable"
+    );
+    assert_eq!(of_app("PGHOST")["valueFrom"], from_secret);
+    assert_eq!(of_app("OTHER")["value"], "$(DATABASE_URL)");
+    assert!(
+        warnings[0].contains("container app: PGHOST comes from a Secret"),
+        "{warnings:?}"
+    );
+    let sidecar = variable(&pod, "/spec/initContainers/0", "OPENBOX_PG").unwrap();
+    assert_eq!(sidecar["value"], "postgres://orders-db:5432");
+}
+
+#[test]
+fn cores_key_goes_to_the_sidecar_and_not_to_the_app() {
+    let spec = json!({"containers": [{"name": "app", "image": "app:1", "env": [
+        {"name": "OPENBOX_API_KEY", "valueFrom": {"secretKeyRef": {"name": "core", "key": "key"}}},
+    ]}]});
+    let annotations = json!({"openbox.ai/core-url": "https://core.test", "openbox.ai/api-key-secret": "core/key"});
+    let (pod, _) = injected(pod(spec, annotations));
+    assert_eq!(
+        variable(&pod, "/spec/containers/0", "OPENBOX_API_KEY"),
+        None
+    );
+    let token = variable(&pod, "/spec/containers/0", "OPENBOX_SIDECAR_TOKEN_FILE").unwrap();
+    assert_eq!(token["value"], "/openbox/agent-token");
+    let file = variable(&pod, "/spec/initContainers/0", "OPENBOX_API_KEY_FILE").unwrap();
+    assert_eq!(file["value"], "/etc/openbox/api-key/api-key");
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let secret = volumes
+        .iter()
+        .find(|volume| volume["name"] == "openbox-api-key")
+        .unwrap();
+    assert_eq!(secret["secret"]["secretName"], "core");
+    assert_eq!(
+        secret["secret"]["items"],
+        json!([{"key": "key", "path": "api-key"}])
+    );
+}
+
+#[test]
+fn only_the_containers_that_are_named_are_sent_through() {
+    let spec = json!({"containers": [{"name": "app"}, {"name": "metrics"}]});
+    let (both, _) = injected(pod(spec.clone(), json!({"openbox.ai/containers": "app"})));
+    assert!(variable(&both, "/spec/containers/0", "HTTP_PROXY").is_some());
+    assert_eq!(both["spec"]["containers"][1], json!({"name": "metrics"}));
+    let told = refused(pod(spec, json!({"openbox.ai/containers": "app, web"})));
+    assert!(
+        told.contains("annotation openbox.ai/containers names \"web\"; the pod has app, metrics"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_pod_that_cannot_be_governed_is_refused_with_what_stands_in_the_way() {
+    let with = |change: Value| {
+        let mut spec = app();
+        let (spec_map, change) = (spec.as_object_mut().unwrap(), change);
+        spec_map.extend(change.as_object().unwrap().clone());
+        pod(spec, json!({}))
+    };
+    for (change, told) in [
+        (json!({"hostNetwork": true}), "spec.hostNetwork is true"),
+        (
+            json!({"securityContext": {"runAsUser": 1580}}),
+            "spec.securityContext.runAsUser is 1580",
+        ),
+        (
+            json!({"containers": [{"name": "app", "securityContext": {"runAsUser": 1580}}]}),
+            "container app: securityContext.runAsUser is 1580",
+        ),
+        (
+            json!({"containers": [{"name": "app", "ports": [{"containerPort": 15801}]}]}),
+            "container app has port 15801",
+        ),
+        (
+            json!({"initContainers": [{"name": "openbox-sidecar"}]}),
+            "there is a container openbox-sidecar already",
+        ),
+        (
+            json!({"volumes": [{"name": "openbox-share"}]}),
+            "there is a volume openbox-share already",
+        ),
+        (
+            json!({"containers": "app"}),
+            "spec.containers is no list of containers",
+        ),
+        (
+            json!({"containers": [{"name": "app", "env": {"A": "b"}}]}),
+            "spec.containers.0.env is no list",
+        ),
+        (json!({"volumes": [1]}), "spec.volumes is no list"),
+    ] {
+        let found = refused(with(change));
+        assert!(found.contains(told), "{told}: {found}");
+    }
+    let mut labelled = pod(app(), json!({}));
+    labelled["metadata"]["labels"]["openbox.ai/inject"] = json!("perhaps");
+    assert!(refused(labelled).contains("label openbox.ai/inject is \"perhaps\""));
+}
+
+#[test]
+fn a_process_namespace_that_is_shared_is_told() {
+    let mut spec = app();
+    spec["shareProcessNamespace"] = json!(true);
+    let (_, warnings) = injected(pod(spec, json!({})));
+    assert!(
+        warnings[0].contains("spec.shareProcessNamespace"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn who_does_not_ask_gets_none() {
+    for (labels, asked, got) in [
+        (json!({}), Asked::ByLabel, false),
+        (
+            json!({"openbox.ai/inject": "disabled"}),
+            Asked::ByLabel,
+            false,
+        ),
+        (
+            json!({"openbox.ai/inject": "disabled"}),
+            Asked::ByHand,
+            false,
+        ),
+        (
+            json!({"openbox.ai/inject": "enabled"}),
+            Asked::ByLabel,
+            true,
+        ),
+        (json!({}), Asked::ByHand, true),
+    ] {
+        let before = json!({"metadata": {"labels": labels}, "spec": app()});
+        let mut pod = before.clone();
+        let done = inject(&mut pod, &Injection::default(), asked);
+        assert_eq!(
+            matches!(done, Ok(Done::Injected(_))),
+            got,
+            "{labels} {asked:?}"
+        );
+        assert_eq!(pod != before, got, "{labels} {asked:?}");
+    }
+}
+
+fn review_of(object: &Value) -> Value {
+    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u-1", "object": object}})
+}
+
+#[test]
+fn a_review_is_answered_with_the_patch_that_injects() {
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "agent"},
+        "spec": {"template": pod(app(), json!({"openbox.ai/pg": "postgres://db"}))},
+    });
+    for object in [
+        pod(app(), json!({"openbox.ai/pg": "postgres://db"})),
+        deployment,
+    ] {
+        let answer = review::answer(&review_of(&object), &Injection::default()).unwrap();
+        let response = &answer["response"];
+        assert_eq!(
+            (&response["uid"], &response["allowed"]),
+            (&json!("u-1"), &json!(true))
+        );
+        assert_eq!(response["patchType"], "JSONPatch");
+        let patch = BASE64_STANDARD
+            .decode(response["patch"].as_str().unwrap())
+            .unwrap();
+        let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+        let mut patched = object.clone();
+        json_patch::patch(&mut patched, &patch).unwrap();
+        let template = patched.pointer("/spec/template").unwrap_or(&patched);
+        let (expected, _) = injected(pod(app(), json!({"openbox.ai/pg": "postgres://db"})));
+        assert_eq!(*template, expected);
+        // Asked again about the result, there is nothing to do.
+        let again = review::answer(&review_of(&patched), &Injection::default()).unwrap();
+        assert_eq!(again["response"], json!({"uid": "u-1", "allowed": true}));
+    }
+}
+
+#[test]
+fn a_review_that_cannot_be_heeded_is_denied_with_the_reason() {
+    let object = pod(app(), json!({"openbox.ai/pg": "mongodb://db"}));
+    let answer = review::answer(&review_of(&object), &Injection::default()).unwrap();
+    assert_eq!(answer["response"]["allowed"], false);
+    let message = answer["response"]["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("openbox-sidecar: annotation openbox.ai/pg: "),
+        "{message}"
+    );
+    let deleted = review::answer(&review_of(&Value::Null), &Injection::default()).unwrap();
+    assert_eq!(deleted["response"]["allowed"], true);
+    for wrong in [
+        json!(1),
+        json!({"kind": "Pod"}),
+        json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1"}),
+    ] {
+        assert!(
+            review::answer(&wrong, &Injection::default()).is_err(),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn refusals_are_told_together() {
+    assert_eq!(Refused(vec!["a".into(), "b".into()]).to_string(), "a; b");
+}

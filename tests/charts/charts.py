@@ -1,0 +1,308 @@
+"""The chart, rendered by real Helm 4 and held against Kubernetes' own schemas; manifests patched by the real binary, too.
+
+    .venv-charts/bin/python tests/charts/charts.py target/debug/openbox-sidecar
+
+Helm talks to a cluster of one process, which takes what it is given. Custom resources have no schema here: they are
+listed, so that nobody takes them for checked.
+"""
+
+import asyncio
+import base64
+import http.server
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+
+import helm_sdkpy as helm
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts/openbox-sidecar"
+VERSIONS = ["1.29", "1.33", "1.36"]
+# Of operators, whose schemas are not Kubernetes' own.
+CUSTOM = {"PodMonitor", "PrometheusRule", "Certificate", "Issuer"}
+
+
+class Cluster(http.server.BaseHTTPRequestHandler):
+    """An API server of which `helm install` asks no more than this."""
+
+    protocol_version = "HTTP/1.1"
+    kept = {}
+    groups = {
+        "/api/v1": ["Secret", "ConfigMap", "Service", "ServiceAccount", "Namespace"],
+        "/apis/apps/v1": ["Deployment"],
+        "/apis/policy/v1": ["PodDisruptionBudget"],
+        "/apis/networking.k8s.io/v1": ["NetworkPolicy"],
+        "/apis/admissionregistration.k8s.io/v1": ["MutatingWebhookConfiguration"],
+        "/apis/monitoring.coreos.com/v1": ["PodMonitor", "PrometheusRule"],
+        "/apis/cert-manager.io/v1": ["Certificate", "Issuer"],
+    }
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, value, status=200):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        if path == "/version":
+            return self.answer({"major": "1", "minor": "33", "gitVersion": "v1.33.0"})
+        if path == "/api":
+            return self.answer({"kind": "APIVersions", "versions": ["v1"]})
+        if path == "/apis":
+            names = [group.split("/")[2:] for group in self.groups if group.startswith("/apis")]
+            versions = [({"groupVersion": f"{name}/{version}", "version": version}, name) for name, version in names]
+            groups = [{"name": name, "versions": [version], "preferredVersion": version} for version, name in versions]
+            return self.answer({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+        if path in self.groups:
+            group = path.removeprefix("/apis/").removeprefix("/api/")
+            resources = [self.resource(kind) for kind in self.groups[path]]
+            return self.answer({"kind": "APIResourceList", "groupVersion": group, "resources": resources})
+        if path in self.kept:
+            return self.answer(self.kept[path])
+        if path.endswith("/secrets"):
+            items = [kept for name, kept in self.kept.items() if name.startswith(path + "/")]
+            return self.answer({"kind": "SecretList", "apiVersion": "v1", "metadata": {}, "items": items})
+        missing = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+        return self.answer(missing, 404)
+
+    def resource(self, kind):
+        plural = kind.lower() + "s" if not kind.endswith("y") else kind.lower()[:-1] + "ies"
+        namespaced = kind not in ("Namespace", "MutatingWebhookConfiguration")
+        verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+        return {"name": plural, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs}
+
+    def take(self, status, name=None):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = self.path.split("?")[0]
+        if body[:4] == b"k8s\0":
+            # Helm's own record of the release, in Protobuf: given back as it is.
+            self.send_response(status)
+            self.send_header("Content-Type", self.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            return self.wfile.write(body)
+        value = json.loads(body or b"{}")
+        self.kept[path + (f"/{value['metadata']['name']}" if name is None else "")] = value
+        return self.answer(value, status)
+
+    def do_POST(self):
+        self.take(201)
+
+    def do_PUT(self):
+        self.take(200, "")
+
+    do_PATCH = do_PUT
+
+    def do_DELETE(self):
+        self.kept.pop(self.path.split("?")[0], None)
+        self.answer({"kind": "Status", "status": "Success"})
+
+
+class Checks:
+    def __init__(self):
+        self.failed = []
+        self.passed = 0
+
+    def that(self, what, holds, shown=""):
+        if holds:
+            self.passed += 1
+        else:
+            self.failed.append(what)
+            print(f"FAILED: {what}\n{shown}")
+
+
+def documents(text):
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(manifest, kind):
+    return [document for document in manifest if document["kind"] == kind]
+
+
+def validated(checks, what, manifest):
+    for document in manifest:
+        if document["kind"] in CUSTOM:
+            continue
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+                checks.that(what, True)
+            except kubernetes_validate.ValidationError as error:
+                checks.that(f"{what}: {document['kind']} is valid in {version}", False, error)
+
+
+class Charts:
+    def __init__(self, checks, kubeconfig):
+        self.checks = checks
+        self.configuration = helm.Configuration(namespace="openbox", kubeconfig=kubeconfig)
+        self.number = 0
+
+    def render(self, values):
+        self.number += 1
+        install = helm.Install(self.configuration)
+        done = asyncio.run(install.run(f"r{self.number}", str(CHART), values=values, wait=False))
+        return documents(done["manifest"])
+
+    def refused(self, values):
+        try:
+            self.render(values)
+        except helm.HelmError as error:
+            return str(error)
+        return ""
+
+
+def the_chart(checks, charts):
+    lint = asyncio.run(helm.Lint(charts.configuration).run(str(CHART)))
+    checks.that("helm lint finds nothing", not lint.get("Errors"), lint)
+    matrix = [
+        {},
+        {"injector": {"replicas": 1}},
+        {"certificate": {"existingSecret": "tls"}},
+        {"certificate": {"certManager": {"enabled": True}}},
+        {"certificate": {"certManager": {"enabled": True, "issuerRef": {"name": "ca", "kind": "ClusterIssuer"}}}},
+        {"injection": {"defaults": {"core-url": "https://core.test", "api-key-secret": "k"}, "failurePolicy": "Ignore"}},
+        {"metrics": {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}},
+        {"injector": {"networkPolicy": {"enabled": False}, "podAnnotations": {"a": "b"}, "nodeSelector": {"a": "b"}}},
+        {"imagePullSecrets": [{"name": "pull"}], "image": {"tag": "2", "pullPolicy": "Always"}},
+    ]
+    for values in matrix:
+        validated(checks, f"rendered with {values}", charts.render(values))
+    for values, told in [
+        ({"injection": {"failurePolicy": "Perhaps"}}, "failurePolicy"),
+        ({"injektion": {}}, "injektion"),
+        ({"injector": {"replicas": 0}}, "replicas"),
+        ({"injection": {"defaults": {"Core_URL": "x"}}}, "Core_URL"),
+        ({"injection": {"timeoutSeconds": 31}}, "timeoutSeconds"),
+    ]:
+        said = charts.refused(values)
+        checks.that(f"{values} is refused by the schema", told in said and "schema" in said.lower(), said)
+
+
+def what_is_rendered(checks, charts):
+    manifest = charts.render({"injection": {"defaults": {"pg": "postgres://db"}}, "image": {"tag": "9"}})
+    (webhook,) = of_kind(manifest, "MutatingWebhookConfiguration")[0]["webhooks"]
+    (secret,) = of_kind(manifest, "Secret")
+    checks.that("the webhook trusts the certificate that is made", webhook["clientConfig"]["caBundle"] == secret["data"]["ca.crt"])
+    pem = base64.b64decode(secret["data"]["tls.crt"])
+    name = subprocess.run(["openssl", "x509", "-noout", "-ext", "subjectAltName"], input=pem, capture_output=True).stdout.decode()
+    service = webhook["clientConfig"]["service"]
+    checks.that("it is for the service", f"{service['name']}.{service['namespace']}.svc" in name, name)
+    excluded = webhook["namespaceSelector"]["matchExpressions"][0]["values"]
+    checks.that("its own namespace is excluded", excluded == ["kube-system", "openbox"], excluded)
+    (deployment,) = of_kind(manifest, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    checks.that("the injector gets no sidecar", labels["openbox.ai/inject"] == "disabled", labels)
+    alone = charts.render({"injector": {"replicas": 1}})
+    checks.that("one replica has no disruption budget", not of_kind(alone, "PodDisruptionBudget"))
+    injection = yaml.safe_load(of_kind(manifest, "ConfigMap")[0]["data"]["injection.yaml"])
+    expected = {"image": "ghcr.io/openbox-ai/openbox-sidecar:9", "image_pull_policy": "IfNotPresent"}
+    checks.that("the injector is told what to inject", expected.items() <= injection.items(), injection)
+    return injection
+
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "agent", "annotations": {"openbox.ai/pg": "postgres://orders-db:5432"}},
+    "spec": {"containers": [{"name": "app", "image": "app:1"}], "initContainers": [{"name": "first", "image": "i"}]},
+}
+
+
+def workloads():
+    template = {key: POD[key] for key in ("metadata", "spec")}
+    template = {"metadata": {"labels": {"app": "a"}, "annotations": POD["metadata"]["annotations"]}, "spec": dict(POD["spec"])}
+    once = {"metadata": template["metadata"], "spec": template["spec"] | {"restartPolicy": "Never"}}
+    selector = {"matchLabels": {"app": "a"}}
+    yield POD
+    yield {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"selector": selector, "template": template}}
+    yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"template": once}}
+    jobs = {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": once}}}
+    yield {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"}, "spec": jobs}
+
+
+def patched(binary, folder, manifest, *arguments):
+    path = pathlib.Path(folder) / "manifest.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    command = [binary, "k8s", "patch", "-f", str(path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def what_is_injected(checks, binary, folder, injection):
+    path = pathlib.Path(folder) / "injection.yaml"
+    path.write_text(yaml.safe_dump(injection))
+    everything = ["-a", "core-url=https://core.test", "-a", "api-key-secret=k", "-a", "journal-claim=j", "-a", "config-configmap=c"]
+    for workload in workloads():
+        for arguments in ([], ["--injection", str(path)], everything):
+            out = documents(patched(binary, folder, workload, *arguments))
+            checks.that(f"{workload['kind']} is injected", "restartPolicy: Always" in yaml.safe_dump(out))
+            validated(checks, f"{workload['kind']} patched with {arguments}", out)
+    kustomized(checks, binary, folder)
+
+
+def kustomized(checks, binary, folder):
+    *_, cron_job = workloads()
+    base = pathlib.Path(folder) / "kustomize"
+    (base / "openbox").mkdir(parents=True)
+    (base / "job.yaml").write_text(yaml.safe_dump(cron_job))
+    (base / "kustomization.yaml").write_text("resources: [job.yaml]\ncomponents: [openbox]\n")
+    component = patched(binary, folder, cron_job, "--emit", "kustomize")
+    (base / "openbox/kustomization.yaml").write_text(component)
+    built = subprocess.run(["kubectl", "kustomize", str(base)], capture_output=True, text=True)
+    same = built.returncode == 0 and documents(built.stdout) == documents(patched(binary, folder, cron_job))
+    checks.that("kustomize makes of it what `k8s patch` prints", same, built.stderr or built.stdout)
+
+
+def the_readme(checks):
+    """Every value, with its comment and default, stands in the chart's README."""
+    rows, path, comment = [], [], ""
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        if said := re.match(r"\s*# -- (.*)", line):
+            comment = said[1]
+        elif comment and (more := re.match(r"\s*# (.*)", line)):
+            comment += f" {more[1]}"
+        elif found := re.match(r"(\s*)(\w+):\s*(.*)", line):
+            depth = len(found[1]) // 2
+            path = path[:depth] + [found[2]]
+            if comment:
+                rows.append(f"| `{'.'.join(path)}` | {comment} |")
+            comment = ""
+    readme = (CHART / "README.md").read_text()
+    for row in rows:
+        checks.that("the chart's README has the row", row in readme, row)
+    checks.that("values are documented", len(rows) > 20, len(rows))
+
+
+def main():
+    binary = sys.argv[1]
+    checks = Checks()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cluster)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory() as folder:
+        kubeconfig = pathlib.Path(folder) / "kubeconfig"
+        cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+        user = {"name": "u", "user": {}}
+        config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"}
+        kubeconfig.write_text(yaml.safe_dump(config))
+        charts = Charts(checks, str(kubeconfig))
+        the_chart(checks, charts)
+        injection = what_is_rendered(checks, charts)
+        what_is_injected(checks, binary, folder, injection)
+    the_readme(checks)
+    print(f"{checks.passed} checks passed, {len(checks.failed)} failed (custom resources have no schema here: {', '.join(sorted(CUSTOM))})")
+    sys.exit(1 if checks.failed else 0)
+
+
+main()

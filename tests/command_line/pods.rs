@@ -1,0 +1,231 @@
+//! Into the pod: manifests patched by the real binary, and its admission webhook asked over TLS.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::authority::{Authority, Dates};
+use crate::support::free_port;
+use crate::support::process::{self, Ended};
+use crate::support::sidecar::BINARY;
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: agent, namespace: shop}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata:
+      labels: {app: agent, openbox.ai/inject: enabled}
+      annotations: {openbox.ai/pg: 'postgres://orders-db:5432'}
+    spec:
+      containers:
+      - {name: app, image: 'app:1'}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: agent}
+spec: {ports: [{port: 80}]}
+";
+
+fn patch(manifest: &str, arguments: &[&str]) -> Ended {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(manifest.as_bytes()).unwrap();
+    let mut command = Command::new(BINARY);
+    command
+        .args(["k8s", "patch", "-f"])
+        .arg(file.path())
+        .args(arguments);
+    process::run(&mut command)
+}
+
+#[test]
+fn a_manifest_is_printed_with_the_sidecar_in_it() {
+    let once = patch(DEPLOYMENT, &["--image", "registry.test/sidecar:2"]);
+    assert!(once.status.success(), "{}", once.err);
+    assert_eq!(once.out.matches("restartPolicy: Always").count(), 1);
+    assert!(
+        once.out.contains("image: registry.test/sidecar:2"),
+        "{}",
+        once.out
+    );
+    assert!(once.out.contains("kind: Service"));
+    let twice = patch(&once.out, &["--image", "registry.test/sidecar:2"]);
+    assert_eq!(twice.out, once.out);
+}
+
+#[test]
+fn a_patch_is_for_one_object_and_kustomize_for_many() {
+    let one = patch(DEPLOYMENT, &["--emit", "patch"]);
+    let operations: Vec<Value> = serde_json::from_str(&one.out).unwrap();
+    assert!(
+        operations
+            .iter()
+            .any(|op| op["path"] == "/spec/template/spec/initContainers"),
+        "{}",
+        one.out
+    );
+    let two = DEPLOYMENT.replace(
+        "---",
+        &format!(
+            "---{}---",
+            DEPLOYMENT
+                .replace("---", "")
+                .split("apiVersion: v1")
+                .next()
+                .unwrap()
+        ),
+    );
+    let refused = patch(&two, &["--emit", "patch"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.err.contains("--emit kustomize"), "{}", refused.err);
+    let kustomize = patch(&two, &["--emit", "kustomize"]);
+    assert_eq!(
+        kustomize.out.matches("namespace: shop").count(),
+        2,
+        "{}",
+        kustomize.out
+    );
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_with_object_and_annotation() {
+    let wrong = DEPLOYMENT.replace("postgres://", "mongodb://");
+    for (manifest, arguments, told) in [
+        (
+            wrong.as_str(),
+            &[][..],
+            "Deployment/agent: annotation openbox.ai/pg: ",
+        ),
+        ("kind: Service", &[][..], "no pod in it"),
+        ("a: [", &[][..], "document 1 is no manifest"),
+        (
+            DEPLOYMENT,
+            &["-a", "pg"][..],
+            "--annotation pg: it is not NAME=VALUE",
+        ),
+        (
+            DEPLOYMENT,
+            &["--injection", "/nonexistent.yaml"][..],
+            "/nonexistent.yaml: ",
+        ),
+    ] {
+        let ended = patch(manifest, arguments);
+        assert_eq!(
+            (ended.status.code(), ended.out.as_str()),
+            (Some(1), ""),
+            "{told}"
+        );
+        assert!(ended.err.contains(told), "{told}: {}", ended.err);
+    }
+}
+
+struct Injector(Child);
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn the_webhook_answers_reviews_over_tls_and_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let authority = Authority::new();
+    let (chain, key) = authority.pair("localhost", Dates::Current);
+    std::fs::write(path("tls.crt"), chain).unwrap();
+    std::fs::write(path("tls.key"), key).unwrap();
+    std::fs::write(path("ca.crt"), &authority.pem).unwrap();
+    std::fs::write(
+        path("injection.yaml"),
+        "image: registry.test/sidecar:3\ndefaults: {fail-mode: closed}\n",
+    )
+    .unwrap();
+    let port = free_port();
+    let child = Command::new(BINARY)
+        .args([
+            "injector",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--cert",
+        ])
+        .arg(path("tls.crt"))
+        .arg("--key")
+        .arg(path("tls.key"))
+        .arg("--injection")
+        .arg(path("injection.yaml"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut injector = Injector(child);
+    let curl = |target: &str, body: Option<&str>| {
+        let mut command = Command::new("curl");
+        command
+            .args(["-s", "--max-time", "10", "-w", "\n%{http_code}", "--cacert"])
+            .arg(path("ca.crt"));
+        if let Some(body) = body {
+            command.args([
+                "--data-binary",
+                body,
+                "-H",
+                "content-type: application/json",
+            ]);
+        }
+        process::run(command.arg(format!("https://localhost:{port}{target}")))
+    };
+    let ready = (0..400).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        curl("/readyz", None).out.ends_with("200")
+    });
+    assert!(ready, "it is not ready");
+    let pod = json!({
+        "metadata": {"generateName": "agent-", "labels": {"openbox.ai/inject": "enabled"}},
+        "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+    });
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {"uid": "705ab4f5", "namespace": "shop", "operation": "CREATE", "object": pod},
+    });
+    let answered = curl("/mutate", Some(&review.to_string()));
+    let (body, status) = answered.out.rsplit_once('\n').unwrap();
+    assert_eq!(status, "200", "{}", answered.out);
+    let answer: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(answer["response"]["uid"], "705ab4f5");
+    assert_eq!(answer["response"]["patchType"], "JSONPatch");
+    for (target, body, status) in [
+        ("/mutate", Some("{"), "400"),
+        ("/mutate", Some("{}"), "400"),
+        ("/mutate", None, "404"),
+        ("/other", None, "404"),
+    ] {
+        let answered = curl(target, body);
+        assert!(
+            answered.out.ends_with(status),
+            "{target} {body:?}: {}",
+            answered.out
+        );
+    }
+    assert!(injector.0.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn an_injector_without_its_certificate_does_not_start() {
+    let mut command = Command::new(BINARY);
+    let ended = process::run(command.args([
+        "injector",
+        "--listen",
+        "127.0.0.1:0",
+        "--cert",
+        "/nonexistent.crt",
+        "--key",
+        "/nonexistent.key",
+    ]));
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.err.contains("/nonexistent"), "{}", ended.err);
+}
