@@ -2,7 +2,7 @@
 //! never twice.
 
 use super::*;
-use crate::domain::DatabaseCall;
+use crate::domain::{DatabaseCall, Told};
 use crate::policy::{ApprovalState, ApprovalsAt, Judging, Later, Question};
 
 #[tokio::test(start_paused = true)]
@@ -207,6 +207,7 @@ async fn c_4_without_an_answer_classes_of_statements_may_fail_closed_on_their_ow
             server_address: None,
             server_port: None,
             reading: reading.clone().map(|text| JsonText(text.into())),
+            told: Told::default(),
         });
         let decision = world.gate.admit(operation, session, &TERMS).await;
         let found = matches!(decision, Decision::Refuse(_));

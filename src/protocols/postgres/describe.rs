@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::domain::{
-    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, TraceId,
+    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, Told, TraceId,
 };
 use crate::process::clock;
 use crate::protocols::sql::told::{self, Said};
@@ -65,7 +65,11 @@ pub(super) fn operation(
         server_address: Some(place.host.clone()),
         server_port: Some(place.port),
         reading: Some(reading),
-        told: crate::domain::Told::AsItIs,
+        // A hook tells the name, and this shows what stands behind it.
+        told: match asked.text.goes_by_name() {
+            true => Told::Unknown,
+            false => Told::AsItIs,
+        },
     };
     envelope(call, session, trace, started_at)
 }
@@ -88,7 +92,7 @@ pub(super) fn session(
         server_address: Some(place.host.clone()),
         server_port: Some(place.port),
         reading: Some(reading),
-        told: crate::domain::Told::AsItIs,
+        told: Told::AsItIs,
     };
     envelope(call, session, None, started_at)
 }
