@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::cli::child_databases::Database;
-use crate::cli::environment::databases;
+use crate::app::child_databases::Database;
+use crate::app::environment::databases;
 use crate::config::{self, Config, Flags, For, SETTINGS, Setting, Source};
 
 /// What our annotations and labels begin with.

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::child_databases::Database;
-use crate::cli::child_env::{self, Agent, Change, Given, Proxy};
+use crate::app::child_databases::Database;
+use crate::app::child_env::{self, Agent, Change, Given, Proxy};
 use crate::config::{Config, Listener};
 
 use super::annotations::Wanted;
