@@ -24,7 +24,7 @@ pub(in crate::protocols::postgres) enum Changes {
     /// Nothing.
     None,
     /// This, in order.
-    Known(Box<VecDeque<Change>>),
+    Known(VecDeque<Change>),
     /// Anything: afterwards no name is certain.
     Unknown,
 }
@@ -195,7 +195,7 @@ impl Conversation {
         let changes = match (text.is_opaque(), all.changes.is_empty()) {
             (true, _) => Changes::Unknown,
             (false, true) => Changes::None,
-            (false, false) => Changes::Known(Box::new(all.changes)),
+            (false, false) => Changes::Known(all.changes),
         };
         Ok((text, changes))
     }
@@ -223,11 +223,10 @@ impl Conversation {
 
     /// The server says that it has done what this `tag` says.
     pub(super) fn changed(&mut self, tag: &[u8]) {
-        let running = match self.owed.front_mut() {
-            Some(Owed::Query(Some(running)) | Owed::Execute(_, Executing::Running(running))) => {
-                running
-            }
-            _ => return,
+        let Some(Owed::Query(Some(running)) | Owed::Execute(_, Executing::Running(running))) =
+            self.owed.front_mut()
+        else {
+            return;
         };
         let Some(changes) = &mut running.changes else {
             return;

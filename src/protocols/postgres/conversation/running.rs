@@ -21,7 +21,7 @@ pub(super) struct Running {
     /// Its data has ended already, with so many `Sync`s sent before.
     pub(super) data_ended: Option<usize>,
     /// What it does to names, as far as the server has not done it.
-    pub(super) changes: Option<Box<VecDeque<Change>>>,
+    pub(super) changes: Option<VecDeque<Change>>,
 }
 
 impl Running {
