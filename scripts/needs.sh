@@ -21,6 +21,9 @@ need mount mount
 # Its programs are on no PATH.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 need psql postgresql-client
+need mariadbd mariadb-server-core
+need mariadb-install-db mariadb-server-core
+need mariadb mariadb-client-core
 need redis-server redis-server
 need redis-cli redis-tools
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then

@@ -41,6 +41,7 @@ use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
 use crate::protocols::http::{self, HttpProxy};
+use crate::protocols::mysql::{self, MysqlRelay};
 use crate::protocols::postgres::{self, PostgresRelay};
 use crate::protocols::redis::{self, RedisRelay};
 use crate::redact::Secret;
@@ -113,6 +114,8 @@ pub struct View {
     pub addresses: Addresses,
     /// The PostgreSQL servers that it governs, each with where it listens.
     pub postgres: Vec<postgres::Upstream>,
+    /// The same of MySQL.
+    pub mysql: Vec<mysql::Upstream>,
     /// The same of Redis.
     pub redis: Vec<redis::Upstream>,
     /// One line: who judges, and from where.
@@ -183,6 +186,7 @@ struct Serving {
     sockets: Sockets,
     proxy: HttpProxy,
     postgres: Option<PostgresRelay>,
+    mysql: Option<MysqlRelay>,
     redis: Option<RedisRelay>,
     agent: Router,
     operator: Router,
@@ -197,6 +201,7 @@ struct Sockets {
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(net::listen::Bound, postgres::Server)>,
+    mysql: Vec<(net::listen::Bound, mysql::Server)>,
     redis: Vec<(net::listen::Bound, redis::Server)>,
 }
 
@@ -276,10 +281,13 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         .iter()
         .map(|(_, server)| server.upstream().clone())
         .collect();
+    let mysql = sockets.mysql.iter();
+    let mysql: Vec<_> = mysql.map(|(_, server)| server.upstream().clone()).collect();
     let redis = sockets.redis.iter();
     let redis: Vec<_> = redis.map(|(_, server)| server.upstream().clone()).collect();
     let mut own = addresses.own();
     own.extend(governed.iter().map(|upstream| upstream.listen));
+    own.extend(mysql.iter().map(|upstream| upstream.listen));
     own.extend(redis.iter().map(|upstream| upstream.listen));
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
@@ -296,6 +304,14 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let relay = (!config.postgres.upstreams.is_empty()).then(|| {
         PostgresRelay::new(postgres::Parts {
             settings: config.postgres,
+            gate: gate.clone(),
+            dialer: databases.clone(),
+            workers: workers.clone(),
+        })
+    });
+    let mysql_relay = (!config.mysql.upstreams.is_empty()).then(|| {
+        MysqlRelay::new(mysql::Parts {
+            settings: config.mysql,
             gate: gate.clone(),
             dialer: databases.clone(),
             workers: workers.clone(),
@@ -335,6 +351,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             sockets,
             proxy,
             postgres: relay,
+            mysql: mysql_relay,
             redis: redis_relay,
             operator: apis.operator(tokens.operator, judge),
             agent: apis.agent(tokens.agent),
@@ -346,6 +363,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             gate,
             addresses,
             postgres: governed,
+            mysql,
             redis,
             policy,
             fail_mode: match config.gate.fail_mode {
@@ -403,6 +421,7 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
         operator: listener("--operator-listen", listen.operator)?,
         health: listener("--health-listen", listen.health)?,
         postgres: postgres_listeners(&config.postgres, roots)?,
+        mysql: mysql_listeners(&config.mysql, roots)?,
         redis: redis_listeners(&config.redis, roots)?,
     };
     let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
@@ -433,6 +452,28 @@ fn postgres_listeners(
             StartError::trust(format!(
                 "TLS to PostgreSQL at {host}:{port}: {error} (--pg)"
             ))
+        })?;
+        Ok((bound, server))
+    };
+    settings.upstreams.iter().map(bind).collect()
+}
+
+/// The same for MySQL.
+fn mysql_listeners(
+    settings: &mysql::Settings,
+    roots: &Roots,
+) -> Result<Vec<(net::listen::Bound, mysql::Server)>, StartError> {
+    let bind = |upstream: &mysql::Upstream| {
+        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+            flag: "--mysql",
+            error,
+        })?;
+        let listen = bound.address();
+        let upstream = upstream.clone();
+        let (host, port) = (upstream.host.clone(), upstream.port);
+        let server = mysql::Server::new(mysql::Upstream { listen, ..upstream }, roots);
+        let server = server.map_err(|error| {
+            StartError::trust(format!("TLS to MySQL at {host}:{port}: {error} (--mysql)"))
         })?;
         Ok((bound, server))
     };
@@ -530,6 +571,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         sockets,
         proxy,
         postgres,
+        mysql,
         redis,
         agent,
         operator,
@@ -558,6 +600,14 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
             Some(spawn_named("postgres-relay", relay))
         })
         .collect();
+    let mysql: Vec<_> = sockets
+        .mysql
+        .into_iter()
+        .filter_map(|(socket, server)| {
+            let relay = mysql.clone()?.run(socket, server, stopping.clone());
+            Some(spawn_named("mysql-relay", relay))
+        })
+        .collect();
     let redis: Vec<_> = sockets
         .redis
         .into_iter()
@@ -579,6 +629,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .into_iter()
         .flatten()
         .chain(postgres)
+        .chain(mysql)
         .chain(redis)
         .collect()
 }

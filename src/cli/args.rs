@@ -46,6 +46,10 @@ pub struct Shared {
     #[arg(long, value_name = "[ADDR:PORT=]URL", help_heading = "Databases")]
     pub pg: Vec<String>,
 
+    /// MySQL or MariaDB server to govern, and in front of it where agents connect to; repeatable [env: OPENBOX_MYSQL; key: mysql.servers; default: 127.0.0.1:13306=, a free port under run]
+    #[arg(long, value_name = "[ADDR:PORT=]URL", help_heading = "Databases")]
+    pub mysql: Vec<String>,
+
     /// Redis or Valkey server to govern, and in front of it where agents connect to; repeatable [env: OPENBOX_REDIS; key: redis.servers; default: 127.0.0.1:16379=, a free port under run]
     #[arg(long, value_name = "[ADDR:PORT=]URL", help_heading = "Databases")]
     pub redis: Vec<String>,
@@ -99,6 +103,7 @@ impl Shared {
         }
         let repeatable = [
             ("--pg", &self.pg),
+            ("--mysql", &self.mysql),
             ("--redis", &self.redis),
             ("--upstream-ca", &self.upstream_ca),
             ("--allow-address", &self.allow_address),

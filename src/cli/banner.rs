@@ -62,6 +62,10 @@ impl fmt::Display for Banner<'_> {
             let (host, port) = (&upstream.host, upstream.port);
             writeln!(f, "  postgres   {} for {host}:{port}", upstream.listen)?;
         }
+        for upstream in &view.mysql {
+            let (host, port) = (&upstream.host, upstream.port);
+            writeln!(f, "  mysql      {} for {host}:{port}", upstream.listen)?;
+        }
         for upstream in &view.redis {
             let (host, port) = (&upstream.host, upstream.port);
             writeln!(f, "  redis      {} for {host}:{port}", upstream.listen)?;

@@ -128,6 +128,7 @@ impl Resolver<'_> {
             },
             http: self.http(raw.http),
             postgres: self.postgres(raw.postgres, purpose),
+            mysql: self.mysql(raw.mysql, purpose),
             redis: self.redis(raw.redis, purpose),
             sdk,
             listen: self.listen(raw.listen, purpose),

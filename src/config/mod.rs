@@ -6,6 +6,7 @@
 mod check;
 mod database_url;
 mod identity;
+mod mysql;
 mod options;
 mod postgres;
 mod problem;
@@ -28,7 +29,9 @@ use std::time::Duration;
 use crate::control::agent::served;
 use crate::net::dial;
 use crate::policy::{core, local};
-use crate::protocols::{http as http_proxy, postgres as postgres_relay, redis as redis_relay};
+use crate::protocols::{
+    http as http_proxy, mysql as mysql_relay, postgres as postgres_relay, redis as redis_relay,
+};
 use crate::{gate, journal, session};
 
 pub use check::check;
@@ -69,6 +72,8 @@ pub struct Config {
     pub postgres: postgres_relay::Settings,
     /// What it takes from SDKs.
     pub sdk: SdkConfig,
+    /// The relay's for MySQL.
+    pub mysql: mysql_relay::Settings,
     /// The relay's for Redis.
     pub redis: redis_relay::Settings,
     /// Where it listens.

@@ -47,6 +47,8 @@ pub(super) struct Raw {
     pub(super) http: Http,
     /// The relay for PostgreSQL.
     pub(super) postgres: Postgres,
+    /// The relay for MySQL and MariaDB.
+    pub(super) mysql: Mysql,
     /// The relay for Redis and Valkey.
     pub(super) redis: Redis,
     /// How connections to the outside are made.
@@ -283,6 +285,32 @@ pub(super) struct Postgres {
     pub(super) connections_max: Option<u64>,
     /// Memory for what statements seen before do, bytes, about.
     pub(super) memory_bytes_max: Option<u64>,
+}
+
+/// The relay for MySQL and MariaDB.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Mysql {
+    /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
+    #[schemars(extend("examples" = [["127.0.0.1:13306=mysql://orders-db.internal:3306"]]))]
+    pub(super) servers: Option<Vec<String>>,
+    /// Longest wait for a person outside a transaction; then the statement is refused.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) hold_within: Option<String>,
+    /// Longest wait for a person inside a transaction, which keeps its locks meanwhile.
+    #[schemars(extend("examples" = ["30s"]))]
+    pub(super) hold_in_transaction_within: Option<String>,
+    /// Longest time from the first byte to a session that is ready.
+    #[schemars(extend("examples" = ["60s"]))]
+    pub(super) login_within: Option<String>,
+    /// Most agent connections at once.
+    #[schemars(range(min = 1))]
+    pub(super) connections_max: Option<u64>,
+    /// Memory for what statements seen before do, bytes, about.
+    pub(super) memory_bytes_max: Option<u64>,
+    /// `LOAD DATA LOCAL`: `refuse`, or `judge` like any statement, and only for the file that it names.
+    #[schemars(extend("enum" = ["refuse", "judge"]))]
+    pub(super) local_files: Option<String>,
 }
 
 /// The relay for Redis and Valkey.

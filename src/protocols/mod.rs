@@ -4,6 +4,7 @@ mod accept;
 pub mod http;
 #[cfg(any(test, feature = "testing"))]
 pub mod laws;
+pub mod mysql;
 mod pipe;
 pub mod postgres;
 pub mod redis;

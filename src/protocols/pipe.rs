@@ -191,6 +191,14 @@ impl From<BytesMut> for Inlet {
 }
 
 impl Inlet {
+    /// One that `bytes` have come to already.
+    pub(super) fn having(bytes: BytesMut) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
+        }
+    }
+
     /// Reads once.
     pub(super) async fn read(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), ()> {
         let free = self.bytes.capacity().saturating_sub(self.bytes.len());

@@ -152,6 +152,14 @@ impl Analysis {
     /// Reads `text` by the rules of `dialect`. Time and memory are bounded by
     /// the length of the text, whatever it says.
     pub fn of(text: &str, dialect: Dialect) -> Self {
+        let one = Self::of_one(text, dialect);
+        match dialect.other(text) {
+            Some(other) => one.or(Self::of_one(text, other)),
+            None => one,
+        }
+    }
+
+    fn of_one(text: &str, dialect: Dialect) -> Self {
         match cut(text, dialect) {
             Ok(words) => Self::of_words(Words {
                 text,
@@ -214,6 +222,17 @@ impl Analysis {
             by_name: self.by_name,
             ..Self::of_statements(statements)
         }
+    }
+
+    /// What is true of it where it may be either: all statements of both.
+    fn or(mut self, other: Self) -> Self {
+        if self.statements != other.statements {
+            self.statements.extend(other.statements);
+            self.told = told::of(&self, None);
+        }
+        self.secret |= other.secret;
+        self.by_name |= other.by_name;
+        self
     }
 
     /// The same with these tags.
@@ -283,7 +302,6 @@ impl Unreadable {
             Self::Unterminated => "a literal, name or comment in it does not end",
             Self::Stray => "it has a NUL byte",
             Self::TooMany => "it has too many words to be understood",
-            Self::Conditional => "it has a comment that some servers execute",
         }
     }
 }

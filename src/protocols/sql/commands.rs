@@ -3,6 +3,7 @@
 use super::analysis::{Access, Class, Statement};
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
+use super::mysql;
 use super::named::BY_NAME;
 use super::reading::{Found, walk, walk_expression};
 use super::words::Words;
@@ -14,7 +15,10 @@ pub(super) fn read(words: Words<'_>) -> Statement {
     found.into_statement()
 }
 
-fn command(words: Words<'_>, found: &mut Found) {
+pub(super) fn command(words: Words<'_>, found: &mut Found) {
+    if !words.dialect.is_postgres() && mysql::command(words, found) {
+        return;
+    }
     match words.keyword(0) {
         K::Select
         | K::Values
@@ -28,9 +32,6 @@ fn command(words: Words<'_>, found: &mut Found) {
         K::Other if words.is_mark(0, b'(') => walk(words, found),
         K::Copy => copy(words, found),
         K::Explain => explain(words, found),
-        K::Desc | K::Describe if !words.dialect.is_postgres() => {
-            found.verb("DESCRIBE", Class::Read);
-        }
         K::Declare => cursor(words, found),
         // `PREPARE TRANSACTION 'name'`.
         K::Prepare if words.kind(2) == Some(Kind::Text) => found.verb("PREPARE", Class::Session),
@@ -76,7 +77,10 @@ fn command(words: Words<'_>, found: &mut Found) {
         K::Reindex => found.verb("REINDEX", Class::Admin),
         K::Checkpoint => found.verb("CHECKPOINT", Class::Admin),
         K::Kill => found.verb("KILL", Class::Admin),
-        K::Load => load(words, found),
+        K::Load => {
+            found.verb("LOAD", Class::Admin);
+            found.flags.server_file = true;
+        }
         K::Grant => found.verb("GRANT", Class::Admin),
         K::Revoke => found.verb("REVOKE", Class::Admin),
         K::Reassign => found.verb("REASSIGN", Class::Admin),
@@ -200,7 +204,7 @@ fn explain(words: Words<'_>, found: &mut Found) {
     inner(words, at, executes, found);
 }
 
-fn inner(words: Words<'_>, at: usize, executes: bool, found: &mut Found) {
+pub(super) fn inner(words: Words<'_>, at: usize, executes: bool, found: &mut Found) {
     let mut inside = Found::default();
     match words.keyword(at) {
         // Not a third time, and so on.
@@ -290,8 +294,7 @@ fn setting(words: Words<'_>, found: &mut Found, verb: &'static str) {
     ) || words.of(at) == "@"
         || words.of(at).starts_with("@@");
     found.verb(verb, if strict { Class::Admin } else { Class::Session });
-    if !words.dialect.is_postgres() || strict {
-        // MySQL sets to what a query says.
+    if strict {
         walk_expression(words.from(at), found);
     }
 }
@@ -310,7 +313,7 @@ fn truncate(words: Words<'_>, found: &mut Found) {
 }
 
 /// A list of names: `[ONLY] a, b *, c`.
-fn relations(words: Words<'_>, first: usize, access: Access, found: &mut Found) {
+pub(super) fn relations(words: Words<'_>, first: usize, access: Access, found: &mut Found) {
     let mut at = first;
     loop {
         at = at.saturating_add(usize::from(words.is(at, K::Only)));
@@ -323,15 +326,6 @@ fn relations(words: Words<'_>, first: usize, access: Access, found: &mut Found) 
             return;
         }
         at = at.saturating_add(1);
-    }
-}
-
-/// `LOAD 'library'` of PostgreSQL, `LOAD DATA [LOCAL] INFILE` of MySQL.
-fn load(words: Words<'_>, found: &mut Found) {
-    found.verb("LOAD", Class::Admin);
-    found.flags.server_file = true;
-    if !words.dialect.is_postgres() {
-        found.give_up("what it loads is not known");
     }
 }
 
@@ -414,7 +408,14 @@ fn made_of(words: Words<'_>, first: usize, found: &mut Found) {
                 || words.is_mark(next, b'(')
                 || words.is(next, K::Execute))
     });
-    let Some(at) = query else { return };
+    let Some(at) = query else {
+        // MySQL needs no `AS`.
+        let bare = (first..words.len()).find(|at| words.is(*at, K::Select));
+        if let (Some(at), false) = (bare, words.dialect.is_postgres()) {
+            walk(words.from(at), found);
+        }
+        return;
+    };
     let next = at.saturating_add(1);
     if words.is(next, K::Execute) {
         return found.give_up(BY_NAME);

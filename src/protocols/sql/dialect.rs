@@ -15,7 +15,18 @@ pub enum Dialect {
         ansi_quotes: bool,
         /// Whether a backslash escapes nothing: `NO_BACKSLASH_ESCAPES`.
         no_backslash_escapes: bool,
+        /// See [`Conditional`].
+        conditional: Conditional,
     },
+}
+
+/// What becomes of a comment of MySQL that only servers of some versions execute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Conditional {
+    /// It is executed.
+    Executed,
+    /// It is a comment.
+    Skipped,
 }
 
 impl Dialect {
@@ -27,7 +38,27 @@ impl Dialect {
     pub const MYSQL: Self = Self::Mysql {
         ansi_quotes: false,
         no_backslash_escapes: false,
+        conditional: Conditional::Executed,
     };
+
+    /// The other way in which some servers read `text`, where there is one: without
+    /// the comments that others execute.
+    pub(super) fn other(self, text: &str) -> Option<Self> {
+        let Self::Mysql {
+            ansi_quotes,
+            no_backslash_escapes,
+            conditional: Conditional::Executed,
+        } = self
+        else {
+            return None;
+        };
+        let has = |what: &[u8]| memchr::memmem::find(text.as_bytes(), what).is_some();
+        (has(b"/*!") || has(b"/*M!")).then_some(Self::Mysql {
+            ansi_quotes,
+            no_backslash_escapes,
+            conditional: Conditional::Skipped,
+        })
+    }
 
     pub(super) const fn is_postgres(self) -> bool {
         matches!(self, Self::Postgres { .. })

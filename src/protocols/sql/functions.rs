@@ -50,6 +50,14 @@ pub(super) fn effect(name: &str) -> Option<Effect> {
         ("pg_wal_replay_", Effect::Class(Class::Admin)),
         ("pg_stat_reset", Effect::Class(Class::Admin)),
         ("pg_restore_", Effect::Class(Class::Admin)),
+        ("sys_e", Effect::Class(Class::Admin)),
+        ("group_replication_", Effect::Class(Class::Admin)),
+        (
+            "asynchronous_connection_failover_",
+            Effect::Class(Class::Admin),
+        ),
+        ("audit_log_", Effect::Class(Class::Admin)),
+        ("keyring_", Effect::Class(Class::Admin)),
         ("pg_clear_", Effect::Class(Class::Admin)),
     ];
     Some(match name {

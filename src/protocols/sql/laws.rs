@@ -9,7 +9,7 @@ use crate::protocols::laws::Choices;
 
 use super::analysis::cut;
 use super::words::Words;
-use super::{Analyses, Analysis, Class, Dialect, Kind, Lexer, Token, shape};
+use super::{Analyses, Analysis, Class, Conditional, Dialect, Kind, Lexer, Token, shape};
 
 /// What texts are made of, besides arbitrary bytes.
 const PIECES: &[&str] = &[
@@ -131,6 +131,7 @@ pub fn text(bytes: &[u8]) -> (String, Dialect) {
         false => Dialect::Mysql {
             ansi_quotes: one,
             no_backslash_escapes: two,
+            conditional: Conditional::Executed,
         },
     };
     if first & 8 == 0 {
@@ -203,6 +204,10 @@ fn what_is_remembered_is_what_is_read(text: &str, dialect: Dialect, analysis: &A
 
 /// The law of redaction, and of the digest: literals are not part of either.
 fn literals_change_nothing_and_are_not_shown(text: &str, dialect: Dialect, analysis: &Analysis) {
+    // Where an executable comment ends for those who do not execute it, literals say.
+    if dialect.other(text).is_some() {
+        return;
+    }
     let Some(other) = with_other_literals(text, dialect) else {
         return;
     };

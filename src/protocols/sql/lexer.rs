@@ -2,6 +2,7 @@
 //! allocation. Tokens follow one another without a gap, from first byte to last.
 
 use super::Dialect;
+use super::dialect::Conditional;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,7 @@ impl<'a> Lexer<'a> {
             Dialect::Mysql {
                 ansi_quotes,
                 no_backslash_escapes,
+                ..
             } => self.mysql(first, ansi_quotes, !no_backslash_escapes),
         }
     }
@@ -195,12 +197,61 @@ impl<'a> Lexer<'a> {
         let opening = match (self.peek(2), self.peek(3)) {
             (b'!', _) => 3,
             (b'M', b'!') => 4,
+            (b'+', _) => return self.hint(),
             _ => return self.flat_comment(),
         };
         self.skip(opening);
-        self.skip_while(|byte| byte.is_ascii_digit());
+        let Dialect::Mysql {
+            conditional: Conditional::Executed,
+            ..
+        } = self.dialect
+        else {
+            return self.skipped_comment();
+        };
+        // A version has so many digits; what follows belongs to the text.
+        for _ in 0..6 {
+            if self.peek(0).is_ascii_digit() {
+                self.skip(1);
+            }
+        }
         self.executing = true;
         Kind::Executable
+    }
+
+    /// A comment that tells the optimizer something. A name in quotes may hide its
+    /// end from the server: such a one is not understood.
+    fn hint(&mut self) -> Kind {
+        let start = self.at;
+        let kind = self.flat_comment();
+        let hint = self.bytes.get(start..self.at).unwrap_or_default();
+        match hint.iter().any(|byte| b"`\"'".contains(byte)) {
+            true => {
+                self.at = self.bytes.len();
+                Kind::Unterminated
+            }
+            false => kind,
+        }
+    }
+
+    /// The rest of an executable comment for a server that does not execute it;
+    /// such a one skips comments within, of one level.
+    fn skipped_comment(&mut self) -> Kind {
+        while !self.ended() {
+            self.skip_while(|byte| byte != b'*' && byte != b'/');
+            match (self.peek(0), self.peek(1)) {
+                (b'*', b'/') => {
+                    self.skip(2);
+                    return Kind::Comment;
+                }
+                (b'/', b'*') => {
+                    if self.flat_comment() == Kind::Unterminated {
+                        return Kind::Unterminated;
+                    }
+                }
+                _ => self.skip(1),
+            }
+        }
+        Kind::Unterminated
     }
 
     fn flat_comment(&mut self) -> Kind {
@@ -395,10 +446,28 @@ impl<'a> Lexer<'a> {
                 let escapes = backslash && first | 0x20 == b'n';
                 self.quoted(1, b'\'', escapes, Kind::Text)
             }
-            _ if is_word_start(first) || first == b'$' => self.word(),
+            b'$' => self.mysql_dollar(),
+            _ if is_word_start(first) => self.word(),
             _ if is_operator(first) => self.operator(),
             0 => self.one(Kind::Stray),
             _ => self.one(Kind::Mark(first)),
+        }
+    }
+
+    /// A name; or, since MySQL 9, a text between two `$tag$`, which older servers
+    /// read otherwise: such a one is not understood.
+    fn mysql_dollar(&mut self) -> Kind {
+        let start = self.at;
+        self.skip(1);
+        self.skip_while(|byte| is_word(byte) && byte != b'$');
+        let quotes = self.peek(0) == b'$';
+        self.at = start;
+        match quotes {
+            true => {
+                self.at = self.bytes.len();
+                Kind::Unterminated
+            }
+            false => self.word(),
         }
     }
 
@@ -472,6 +541,7 @@ mod tests {
     const ANSI: Dialect = Dialect::Mysql {
         ansi_quotes: true,
         no_backslash_escapes: true,
+        conditional: Conditional::Skipped,
     };
 
     #[test]
@@ -530,9 +600,23 @@ mod tests {
                 "/*M! a */",
                 &["Executable /*M!", "Word a", "ExecutableEnd */"],
             ),
+            (
+                "/*!5000012 */",
+                &["Executable /*!500001", "Number 2", "ExecutableEnd */"],
+            ),
             ("/*+ hint */ a", &["Word a"]),
+            ("/*+ BKA(`*/`) */ 1", &["Unterminated /*+ BKA(`*/`) */ 1"]),
+            ("a $b$ ' $b$; c", &["Word a", "Unterminated $b$ ' $b$; c"]),
+            ("$b a$b", &["Word $b", "Word a$b"]),
         ] {
             assert_eq!(cut(text, Dialect::MYSQL), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("/*!50000 ' */ x", &["Word x"][..]),
+            ("/*M! a /* b */ c */ x", &["Word x"]),
+            ("/*! a", &["Unterminated /*! a"]),
+        ] {
+            assert_eq!(cut(text, ANSI), expected, "{text}");
         }
         assert_eq!(cut("/*! a */", Dialect::POSTGRES), [""; 0]);
     }

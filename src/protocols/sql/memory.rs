@@ -82,6 +82,11 @@ impl Analyses {
         if let Some(known) = self.get(By::Text, text, dialect) {
             return known;
         }
+        if dialect.other(text).is_some() {
+            let analysis = Arc::new(Analysis::of(text, dialect));
+            self.put(By::Text, text.into(), dialect, &analysis);
+            return analysis;
+        }
         let analysis = match cut(text, dialect) {
             Ok(words) => self.by_shape(Words {
                 text,

@@ -5,7 +5,8 @@
 //!
 //! A text passes through these files in this order: [`lexer`] cuts it into
 //! tokens, [`words`] drops what says nothing, `analysis` cuts it into
-//! statements, `commands` looks at how each begins, `reading` walks over a
+//! statements, `commands` (and `mysql`, for what only that has) looks
+//! at how each begins, `reading` walks over a
 //! query or change, `second` asks another parser, `redaction` and `tags` read
 //! what is left, `told` writes it for policy, `named` finds what goes by a name. `memory` and `shape` spare all that
 //! for what was seen before.
@@ -24,6 +25,7 @@ mod keywords;
 pub mod laws;
 mod lexer;
 mod memory;
+mod mysql;
 pub mod named;
 mod reading;
 mod redaction;
@@ -36,6 +38,6 @@ pub mod told;
 mod words;
 
 pub use analysis::{Access, Analysis, Class, Flags, Relation, Statement, TEXT_BYTES_MAX};
-pub use dialect::Dialect;
+pub use dialect::{Conditional, Dialect};
 pub use lexer::{Kind, Lexer, Token};
 pub use memory::Analyses;

@@ -28,7 +28,9 @@ pub(super) fn opinion(words: Words<'_>, statement: &mut Statement) {
     // It knows servers only as they come.
     let usual = [Dialect::POSTGRES, Dialect::MYSQL].contains(&words.dialect);
     let short = words.len() <= WORDS_MAX && is_harmless(words);
-    if !reads || !usual || statement.opaque.is_some() || !short {
+    // It takes the databases of a `SHOW` for tables.
+    let shows = words.is(0, K::Show);
+    if !reads || shows || !usual || statement.opaque.is_some() || !short {
         return;
     }
     let Some(text) = shape::statement(words, TEXT_BYTES_MAX) else {

@@ -330,6 +330,57 @@ fn my_10_my_27_mysql_is_read_by_its_own_rules() {
             "SELECT load_file('/etc/passwd')",
             "admin SELECT load_file() server_file",
         ),
+        // A comment that some execute: what either of them does.
+        ("/*!50000 DELETE FROM a */", "write DELETE w:a no_where"),
+        ("/*M! DELETE FROM a */", "write DELETE w:a no_where"),
+        (
+            "SELECT 1 /*!99999 ' */ ; DROP TABLE x; -- '*/",
+            "read SELECT; read SELECT; schema DROP s:x",
+        ),
+        ("/*!40101 SET NAMES utf8 */", "session SET"),
+        ("LOAD DATA LOCAL INFILE 'x' INTO TABLE a", "write LOAD w:a"),
+        (
+            "LOAD DATA INFILE 'x' INTO TABLE a SET b = load_file('y')",
+            "admin LOAD w:a load_file() server_file",
+        ),
+        ("BEGIN WORK", "session BEGIN"),
+        ("START SLAVE", "admin START"),
+        ("START TRANSACTION READ ONLY", "session START"),
+        ("SET @a = (SELECT b FROM c)", "read SET SELECT r:c"),
+        ("SET NAMES utf8mb4, sql_mode = ''", "session SET"),
+        ("SET a = 1, GLOBAL b = 2", "admin SET"),
+        ("SET @@session.sql_log_bin = 0", "admin SET"),
+        ("SET PASSWORD = 'x'", "admin SET"),
+        (
+            "SET STATEMENT max_statement_time = 1 FOR DELETE FROM a",
+            "write SET DELETE w:a no_where",
+        ),
+        ("DESC a", "read DESCRIBE r:a"),
+        ("EXPLAIN FORMAT=JSON DELETE FROM a", "read EXPLAIN r:a"),
+        (
+            "EXPLAIN ANALYZE DELETE FROM a",
+            "write EXPLAIN DELETE w:a no_where",
+        ),
+        (
+            "ANALYZE FORMAT=JSON DELETE FROM a",
+            "write ANALYZE DELETE w:a no_where",
+        ),
+        ("ANALYZE TABLE a, b", "write ANALYZE w:a w:b"),
+        ("LOCK TABLES a AS x READ, b WRITE", "write LOCK w:a w:b"),
+        ("RENAME TABLE a TO b", "schema RENAME s:a s:b"),
+        ("SHOW COLUMNS FROM a", "read SHOW r:a"),
+        ("SHOW FULL TABLES FROM `a`", "read SHOW"),
+        (
+            "SHOW TABLES WHERE 1 = (SELECT b FROM c)",
+            "read SHOW SELECT r:c",
+        ),
+        ("FLUSH TABLES", "admin FLUSH"),
+        ("DO sleep(1)", "read DO sleep()"),
+        ("HANDLER a OPEN", "read HANDLER r:a"),
+        (
+            "CREATE TABLE a SELECT load_file('x')",
+            "admin CREATE SELECT s:a load_file() server_file",
+        ),
         ("SELECT 1 # ; x", "read SELECT"),
         (
             "SELECT offset FROM a JOIN b ON offset, c",
@@ -339,12 +390,13 @@ fn my_10_my_27_mysql_is_read_by_its_own_rules() {
         assert_eq!(read(text, Dialect::MYSQL), expected, "{text}");
     }
     for text in [
-        "/*!50000 DELETE FROM a */",
-        "/*M! DELETE FROM a */",
-        "SELECT 1 /*!99999 ' */ ; DROP TABLE x; -- '*/",
+        "SELECT /*+ BKA(`*/`) */ 1; DROP TABLE x; -- `",
+        "BEGIN NOT ATOMIC DELETE FROM a; END",
+        "EXECUTE IMMEDIATE 'DELETE FROM a'",
+        "SET STATEMENT a = 1 FOR SET STATEMENT b = 2 FOR DELETE FROM a",
+        "CALL p()",
         "UPDATE a, b SET a.x = 1 WHERE true",
         "DELETE a FROM a JOIN b ON true WHERE true",
-        "LOAD DATA LOCAL INFILE 'x' INTO TABLE a",
     ] {
         assert_eq!(
             Analysis::of(text, Dialect::MYSQL).class(),

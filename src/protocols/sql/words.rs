@@ -25,8 +25,6 @@ pub(super) enum Unreadable {
     Stray,
     /// It has too many tokens.
     TooMany,
-    /// Whether a part of it is executed depends on the server's version.
-    Conditional,
 }
 
 /// What says something in `text`, in order.
@@ -35,10 +33,10 @@ pub(super) fn words(text: &str, dialect: Dialect) -> Result<Vec<Word>, Unreadabl
     let mut words: Vec<Word> = Vec::with_capacity(text.len().min(1 << 16) / 5);
     for token in Lexer::new(text, dialect) {
         match token.kind {
-            Kind::Space | Kind::Comment => continue,
+            // What is in a comment that is executed is text like any other.
+            Kind::Space | Kind::Comment | Kind::Executable | Kind::ExecutableEnd => continue,
             Kind::Unterminated => return Err(Unreadable::Unterminated),
             Kind::Stray => return Err(Unreadable::Stray),
-            Kind::Executable | Kind::ExecutableEnd => return Err(Unreadable::Conditional),
             Kind::Word
             | Kind::Name
             | Kind::EscapedName

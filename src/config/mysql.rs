@@ -1,0 +1,196 @@
+//! Servers of MySQL and MariaDB: URLs as their clients write them, and what they say of TLS.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::net::database_tls::{Mode, Settings as Tls, Trust};
+use crate::protocols::mysql::{self, LocalFiles, Upstream};
+
+use super::For;
+use super::database_url::{pem_file, place, query};
+use super::raw;
+use super::resolve::Resolver;
+use super::value::Wrong;
+
+const EXAMPLE: &str = "127.0.0.1:13306=mysql://orders-db.internal:3306?ssl-mode=VERIFY_IDENTITY";
+
+impl Resolver<'_> {
+    pub(super) fn mysql(&mut self, raw: raw::Mysql, purpose: For) -> mysql::Settings {
+        let port = match purpose {
+            For::Serve => 13_306,
+            For::Run => 0,
+        };
+        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let read = |text: &str| server(text, default);
+        let upstreams = self.list("mysql.servers", raw.servers, read);
+        for upstream in &upstreams {
+            if !upstream.listen.ip().is_loopback() {
+                self.warnings.push(format!(
+                    "the relay for MySQL listens on {}, which other machines may reach, and statements and rows pass in clear",
+                    upstream.listen
+                ));
+            }
+        }
+        let local_files = [("refuse", LocalFiles::Refuse), ("judge", LocalFiles::Judge)];
+        mysql::Settings {
+            upstreams,
+            hold_within: self.duration("mysql.hold_within", raw.hold_within),
+            hold_in_transaction_within: self.duration(
+                "mysql.hold_in_transaction_within",
+                raw.hold_in_transaction_within,
+            ),
+            login_within: self.duration("mysql.login_within", raw.login_within),
+            connections_max: self.count("mysql.connections_max", raw.connections_max, 1),
+            memory_bytes_max: self.count("mysql.memory_bytes_max", raw.memory_bytes_max, 0),
+            local_files: self.choice("mysql.local_files", raw.local_files, local_files, ""),
+        }
+    }
+}
+
+/// `[LISTEN=]mysql://HOST[:PORT][/…][?…]`, where `default` is LISTEN. Who logs in,
+/// and where to, is the agent's to say.
+fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
+    let wrong = || {
+        let expected = "mysql://HOST:PORT or mariadb://HOST:PORT; in front of it, where agents connect to: ADDRESS:PORT=";
+        // Not the text itself: it may hold a password.
+        let found = "it is not [LISTEN=]URL of a MySQL server".to_owned();
+        Wrong::new(found, expected, EXAMPLE)
+    };
+    let (listen, url) = match text.split_once('=') {
+        Some((listen, url)) if !listen.contains("://") => {
+            (listen.parse().map_err(|_| wrong())?, url)
+        }
+        Some(_) | None => (default, text),
+    };
+    let rest = url
+        .strip_prefix("mysql://")
+        .or_else(|| url.strip_prefix("mariadb://"))
+        .ok_or_else(wrong)?;
+    let (host, port) = place(rest, 3_306).ok_or_else(wrong)?;
+    Ok(Upstream {
+        listen,
+        host,
+        port,
+        tls: tls(query(rest))?,
+    })
+}
+
+/// What a URL says of TLS, as MySQL's own clients mean it.
+fn tls(query: &str) -> Result<Tls, Wrong> {
+    let wrong = |found: String, expected: &str| Err(Wrong::new(found, expected, EXAMPLE));
+    let (mut trust, mut chain, mut key, mut mode) = (None, None, None, None);
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let file = || pem_file(name, value, "/etc/ssl/orders-db.pem");
+        match &*name.to_ascii_lowercase().replace('_', "-") {
+            "ssl-ca" => trust = Some(file()?),
+            "ssl-cert" => chain = Some(file()?),
+            "ssl-key" => key = Some(file()?),
+            "ssl-mode" => mode = Some(value),
+            "ssl-crl" | "ssl-crlpath" | "ssl-capath" => {
+                return wrong(
+                    format!("{name}: revocation lists and folders of authorities are not read"),
+                    "ssl-ca=FILE",
+                );
+            }
+            // What else a client writes there is the agent's to say.
+            _ => {}
+        }
+    }
+    let identity = match (chain, key) {
+        (None, None) => None,
+        (Some(chain), Some(key)) => Some((chain, key)),
+        (Some(_), None) => return wrong("ssl-cert is set, and no ssl-key".into(), "both"),
+        (None, Some(_)) => return wrong("ssl-key is set, and no ssl-cert".into(), "both"),
+    };
+    let said = mode.map(|mode| mode.to_ascii_uppercase().replace('-', "_"));
+    let mode = match (said.as_deref(), &trust) {
+        (Some("DISABLED"), _) => Mode::Disable,
+        // Whoever names authorities wants them asked.
+        (None, Some(_)) => Mode::VerifyCa,
+        (Some("PREFERRED") | None, _) => Mode::Prefer,
+        (Some("REQUIRED"), _) => Mode::Require,
+        (Some("VERIFY_CA"), _) => Mode::VerifyCa,
+        (Some("VERIFY_IDENTITY"), _) => Mode::VerifyFull,
+        (Some(other), _) => {
+            return wrong(
+                format!("ssl-mode={other}"),
+                "DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY",
+            );
+        }
+    };
+    if mode == Mode::VerifyCa && trust.is_none() {
+        return wrong(
+            "ssl-mode=VERIFY_CA trusts a certificate of anybody whom the system trusts".into(),
+            "ssl-ca=FILE, or VERIFY_IDENTITY",
+        );
+    }
+    Ok(Tls {
+        mode,
+        trust: trust.map_or(Trust::System, Trust::File),
+        identity,
+        ..Tls::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Upstream, Wrong> {
+        server(text, "127.0.0.1:13306".parse().unwrap())
+    }
+
+    #[test]
+    fn a_url_says_host_port_and_listener_and_nothing_of_who_logs_in() {
+        for (text, expected) in [
+            ("mysql://db", Some(("127.0.0.1:13306", "db", 3306))),
+            (
+                "mariadb://u:p=1@DB:1/shop?a=b",
+                Some(("127.0.0.1:13306", "db", 1)),
+            ),
+            ("[::1]:7=mysql://[::1]:8", Some(("[::1]:7", "::1", 8))),
+            ("mysql://", None),
+            ("mysql://a,b", None),
+            ("mysql://a:0", None),
+            ("postgres://a", None),
+            ("a=mysql://a", None),
+        ] {
+            let found = read(text).ok();
+            let found = found.map(|up| (up.listen.to_string(), up.host, up.port));
+            let expected = expected.map(|(listen, host, port)| (listen.into(), host.into(), port));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn my_8_ssl_mode_and_its_companions_mean_what_clients_mean_by_them() {
+        let pem = tempfile::NamedTempFile::new().unwrap();
+        let path = pem.path().display().to_string();
+        for (query, expected) in [
+            ("", Ok(Mode::Prefer)),
+            ("ssl-mode=DISABLED", Ok(Mode::Disable)),
+            ("ssl_mode=required", Ok(Mode::Require)),
+            ("ssl-mode=verify-identity", Ok(Mode::VerifyFull)),
+            ("ssl-ca=PEM", Ok(Mode::VerifyCa)),
+            (
+                "ssl-mode=REQUIRED&ssl-cert=PEM&ssl-key=PEM",
+                Ok(Mode::Require),
+            ),
+            ("ssl-mode=VERIFY_CA", Err("of anybody")),
+            ("ssl-mode=on", Err("ssl-mode=ON")),
+            ("ssl-cert=PEM", Err("no ssl-key")),
+            ("ssl-key=PEM", Err("no ssl-cert")),
+            ("ssl-ca=/nowhere", Err("/nowhere")),
+            ("ssl-crl=PEM", Err("revocation")),
+        ] {
+            let url = format!("mysql://u:secret@a?{}", query.replace("PEM", &path));
+            match (read(&url), expected) {
+                (Ok(up), Ok(mode)) => assert_eq!(up.tls.mode, mode, "{url}"),
+                (Err(wrong), Err(part)) => {
+                    assert!(wrong.found.contains(part), "{url}: {wrong:?}");
+                    assert!(!format!("{wrong:?}").contains("secret"), "{wrong:?}");
+                }
+                (found, _) => panic!("{url}: {found:?}"),
+            }
+        }
+    }
+}

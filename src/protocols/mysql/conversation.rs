@@ -1,0 +1,415 @@
+//! What is said, and what comes of it. No sockets, no clock, no gate: bytes and
+//! decisions in, bytes and questions out.
+//!
+//! ```text
+//! client            conversation         gate        server
+//!   |-- COM_PING ---->|-- Pass ----------------------->|
+//!   |<----------------------------|-------------- OK --|
+//!   |-- COM_QUERY --->|-- Ask ----------->|            |
+//!   |                 |<- Permit ---------|            |
+//!   |                 |-- Cleared -------------------->|
+//!   |<----------------------------|------------ rows --|  the permit is settled
+//! ```
+//!
+//! One command is under way at a time, also with clients that send several ahead:
+//! what is behind waits until the answer has come. So a refusal is an answer in
+//! its turn, and how the server reads a text is known before it gets one.
+
+mod client;
+mod running;
+mod server;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::gate::Permit;
+use crate::metrics::Passage;
+use crate::protocols::pipe::Outbox;
+use crate::protocols::sql::Analyses;
+
+use super::answer::{Answer, Form, Status};
+use super::capability::Capabilities;
+use super::commands::Code;
+use super::greeting::{Login, Who};
+use super::limits;
+use super::refuse::{Answered, Then};
+use super::statement::{PROBE, Reading, Statements, Text};
+use super::wire::packet;
+
+use running::Running;
+
+/// Longest packet of a login, bytes, and of what a server says to our own commands.
+const SMALL_BYTES_MAX: usize = 64 << 10;
+/// Most packets of one login.
+const ROUNDS_MAX: u8 = 64;
+
+/// What to do with what the client just said.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing until more has come, or been answered.
+    More,
+    /// Nothing.
+    Drop,
+    /// Forward without asking.
+    Pass(Bytes, Passage),
+    /// Send this of our own to the server.
+    Own(Bytes),
+    /// Send this to the client.
+    Say(Bytes),
+    /// Forward, and end the connection.
+    Goodbye(Bytes),
+    /// Ask the gate.
+    Ask(Box<Ask>),
+}
+
+/// What is asked about.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) kind: Kind,
+    pub(super) text: Text,
+    pub(super) digest: Option<[u8; 32]>,
+    /// The `traceparent` among its attributes.
+    pub(super) trace: Option<Box<str>>,
+    /// What is forwarded once it is permitted: all of it, or its beginning.
+    pub(super) bytes: Bytes,
+}
+
+/// The command that a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) form: Form,
+    /// The server's number of the prepared statement that it executes.
+    pub(super) statement: Option<u32>,
+}
+
+/// Which legs are inside TLS, for proofs that depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Legs {
+    pub(super) client_tls: bool,
+    pub(super) server_tls: bool,
+    /// The server is on this machine.
+    pub(super) server_is_near: bool,
+}
+
+/// A login under way.
+#[derive(Debug)]
+struct Turn {
+    /// By how much the server's numbers are ahead of the client's.
+    shift: u8,
+    /// The number of the client's next packet, where it is its turn.
+    expects: Option<u8>,
+    rounds: u8,
+    plugin: Option<Box<str>>,
+    who: Who,
+    first: bool,
+}
+
+/// The answer to a command of the client.
+#[derive(Debug)]
+struct Answering {
+    answer: Answer,
+    running: Option<Running>,
+    effect: Effect,
+    /// Most rows of one result that the client gets, and how many it got.
+    limit: Option<u64>,
+    rows: u64,
+    /// How many it did not get.
+    dropped: u64,
+    /// Some rows were left out: what follows has other numbers.
+    cut: bool,
+    /// The number of the client's next packet.
+    next: u8,
+    upload: Upload,
+}
+
+/// The contents of a file that the server asked for.
+#[derive(Debug)]
+enum Upload {
+    No,
+    /// So many bytes of a packet are left; the number of the next packet, and
+    /// whether this one is the last.
+    Running {
+        left: usize,
+        next: u8,
+        last: bool,
+    },
+    /// The client was not asked. It is told so instead of the server's answer.
+    Denied(u8, Answered),
+}
+
+/// What an answer changes here.
+#[derive(Debug)]
+enum Effect {
+    None,
+    /// A statement of this text is prepared.
+    Prepare(Text),
+    /// The session is as new.
+    Reset,
+    /// This text has run.
+    Ran(Text),
+}
+
+/// A command of ours under way.
+#[derive(Debug)]
+struct Own {
+    answer: Answer,
+    row: Option<Bytes>,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    /// How the server reads texts; then this is said.
+    Probe(Bytes),
+    /// A refused execution leaves nothing behind; then this is said.
+    Reset(u8, Answered),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Login(Box<Turn>),
+    Idle,
+    Answering(Box<Answering>),
+    Own(Box<Own>),
+}
+
+/// The rest of a client's packet of which the beginning was dealt with.
+#[derive(Debug)]
+struct Tail {
+    left: usize,
+    /// Another frame follows.
+    full: bool,
+    /// The number of the next frame, or of the answer.
+    next: u8,
+    what: Rest,
+}
+
+#[derive(Debug)]
+enum Rest {
+    Pass(Passage),
+    /// It is waited for, and then refused: the command is asked about.
+    Waits,
+    Drop(Option<u32>, Answered),
+}
+
+impl Tail {
+    fn is_open(&self) -> bool {
+        self.left > 0 || self.full
+    }
+}
+
+/// The rest of a server's packet.
+#[derive(Debug, Default)]
+struct Skip {
+    left: usize,
+    full: bool,
+    dropped: bool,
+}
+
+/// Where bytes go.
+pub(super) struct Sides<'a> {
+    pub(super) to_client: &'a mut Outbox,
+    pub(super) to_server: &'a mut Outbox,
+}
+
+/// One connection, from its login on.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    capabilities: Capabilities,
+    legs: Legs,
+    phase: Phase,
+    tail: Tail,
+    skip: Skip,
+    reading: Reading,
+    statements: Statements,
+    status: Status,
+    who: Who,
+    /// Values were sent ahead for a statement: what is executed is not all in
+    /// its packet.
+    values_ahead: bool,
+    killed: Option<u32>,
+    farewell: bool,
+    ended: bool,
+}
+
+impl Conversation {
+    /// A connection on which `login` is about to be sent to the server, where it
+    /// gets a number that is `shift` higher than with the client.
+    pub(super) fn new(known: Arc<Analyses>, login: Login, legs: Legs, shift: u8) -> Self {
+        let turn = Turn {
+            shift,
+            expects: None,
+            rounds: 0,
+            plugin: login.plugin,
+            who: login.who.clone(),
+            first: true,
+        };
+        Self {
+            capabilities: login.capabilities,
+            legs,
+            phase: Phase::Login(Box::new(turn)),
+            tail: Tail {
+                left: 0,
+                full: false,
+                next: 1,
+                what: Rest::Waits,
+            },
+            skip: Skip::default(),
+            reading: Reading::new(known),
+            statements: Statements::default(),
+            status: Status::default(),
+            who: login.who,
+            values_ahead: false,
+            killed: None,
+            farewell: false,
+            ended: false,
+        }
+    }
+
+    /// The current database, as far as is known.
+    pub(super) fn database(&self) -> Option<&str> {
+        self.who.database.as_deref()
+    }
+
+    /// Whom the client claims to be of: a registered context.
+    pub(super) fn claims(&self) -> Option<&str> {
+        self.who.attribute("program_name")
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.status.in_transaction()
+    }
+
+    /// Whether the connection is over once everything has gone out.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether somebody has logged in.
+    pub(super) fn is_ready(&self) -> bool {
+        !matches!(self.phase, Phase::Login(_))
+    }
+
+    /// Whether no command is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && !self.tail.is_open() && self.between_packets()
+    }
+
+    /// The connection that a statement has just ended, or ended the statement of.
+    pub(super) fn take_killed(&mut self) -> Option<u32> {
+        self.killed.take()
+    }
+
+    /// Whether something can be said to the client now.
+    pub(super) fn between_packets(&self) -> bool {
+        self.skip.left == 0 && !self.skip.full
+    }
+
+    /// The number that a last word to the client has; `None` where none can be
+    /// said, or the server has said one.
+    pub(super) fn last_word(&self) -> Option<u8> {
+        let can = self.between_packets() && !self.farewell && self.is_ready();
+        // Where nothing is owed, it is the answer to the next command.
+        let number = match &self.phase {
+            Phase::Answering(answering) => answering.next,
+            Phase::Login(_) | Phase::Idle | Phase::Own(_) => self.tail.next,
+        };
+        can.then_some(number)
+    }
+
+    /// What was asked about may go.
+    pub(super) fn granted(&mut self, kind: Kind, text: Text, permit: Permit) {
+        let limit = limits::row_limit(&permit, &text);
+        if self.tail.is_open() {
+            self.tail.what = Rest::Pass(Passage::RequestTail);
+        }
+        self.answers(kind.form, Effect::Ran(text), Some(Running::new(permit)));
+        if let Phase::Answering(answering) = &mut self.phase {
+            answering.limit = limit;
+        }
+    }
+
+    /// What was asked about may not; what to do about that.
+    pub(super) fn refused(&mut self, kind: Kind, answered: Answered) -> Step {
+        if self.tail.is_open() {
+            self.tail.what = Rest::Drop(kind.statement, answered);
+            return Step::Drop;
+        }
+        self.refuse_now(kind.statement, answered)
+    }
+
+    fn refuse_now(&mut self, statement: Option<u32>, answered: Answered) -> Step {
+        let next = self.tail.next;
+        // Values that were sent ahead are gone after an execution that fails.
+        if let Some(statement) = statement
+            && answered.then == Then::GoOn
+        {
+            let mut body = vec![Code::STMT_RESET.0];
+            body.extend_from_slice(&statement.to_le_bytes());
+            self.phase = Phase::Own(Box::new(Own {
+                answer: Answer::new(Form::Done, self.capabilities),
+                row: None,
+                purpose: Purpose::Reset(next, answered),
+            }));
+            return Step::Own(packet(0, &body));
+        }
+        self.ended |= answered.then == Then::End;
+        Step::Say(answered.packet(next))
+    }
+
+    fn says(&mut self, sequence: u8, answered: &Answered, to_client: &mut Outbox) {
+        to_client.push(answered.packet(sequence));
+        self.ended |= answered.then == Then::End;
+    }
+
+    fn answers(&mut self, form: Form, effect: Effect, running: Option<Running>) {
+        self.phase = Phase::Answering(Box::new(Answering {
+            answer: Answer::new(form, self.capabilities),
+            running,
+            effect,
+            limit: None,
+            rows: 0,
+            dropped: 0,
+            cut: false,
+            next: self.tail.next,
+            upload: Upload::No,
+        }));
+    }
+
+    /// Asks the server how it reads texts, and then says `behind`.
+    fn probes(&mut self, behind: Bytes) -> Bytes {
+        self.phase = Phase::Own(Box::new(Own {
+            answer: Answer::new(Form::Results, self.capabilities),
+            row: None,
+            purpose: Purpose::Probe(behind),
+        }));
+        let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        let Some((code, text)) = PROBE.split_first().filter(|_| attributes) else {
+            return packet(0, PROBE);
+        };
+        packet(0, &[&[*code, 0, 1], text].concat())
+    }
+
+    /// What is open ends with the connection to the server.
+    pub(super) fn lost(&mut self) {
+        if let Phase::Answering(answering) = std::mem::replace(&mut self.phase, Phase::Idle)
+            && let Some(running) = answering.running
+        {
+            running.lost();
+        }
+    }
+
+    /// Takes what is known of a packet's beginning off `input`, and remembers
+    /// what is left of it.
+    fn begin(&mut self, input: &mut BytesMut, whole: usize, full: bool, what: Rest) -> Bytes {
+        let bytes = input.split_to(whole.min(input.len())).freeze();
+        self.tail = Tail {
+            left: whole.saturating_sub(bytes.len()),
+            full,
+            next: 1,
+            what,
+        };
+        bytes
+    }
+}

@@ -1,0 +1,349 @@
+//! What the client says.
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+
+use crate::metrics::Passage;
+use crate::protocols::sql::TEXT_BYTES_MAX;
+
+use super::super::answer::Form;
+use super::super::attributes;
+use super::super::capability::Capabilities;
+use super::super::commands::{self, Code, Treatment};
+use super::super::greeting;
+use super::super::refuse::Answered;
+use super::super::statement::Text;
+use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError};
+use super::{
+    Ask, Conversation, Effect, Kind, Phase, Rest, SMALL_BYTES_MAX, Step, Tail, Turn, Upload,
+};
+
+/// Most attributes of a query in bytes, beside its text.
+const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
+/// A longer packet is judged by so much of its beginning.
+const BEGINNING_BYTES: usize = 64 << 10;
+
+impl Conversation {
+    /// Deals with at most one command of the client.
+    ///
+    /// # Errors
+    ///
+    /// Where it breaks the protocol: the connection cannot go on.
+    pub(in super::super) fn client(&mut self, input: &mut BytesMut) -> Result<Step, WireError> {
+        if self.ended {
+            input.clear();
+            return Ok(Step::More);
+        }
+        if self.tail.is_open() {
+            return self.tail(input);
+        }
+        match &mut self.phase {
+            Phase::Login(turn) => proof(turn, input),
+            Phase::Answering(answering) => match &mut answering.upload {
+                Upload::Running { left, next, last } => contents(left, next, last, input),
+                Upload::No | Upload::Denied(_, _) => Ok(Step::More),
+            },
+            Phase::Own(_) => Ok(Step::More),
+            Phase::Idle => self.command(input),
+        }
+    }
+
+    /// The rest of a packet that was dealt with.
+    fn tail(&mut self, input: &mut BytesMut) -> Result<Step, WireError> {
+        let Tail {
+            left,
+            full,
+            next,
+            what,
+        } = &mut self.tail;
+        if *left == 0 {
+            let Some(header) = Header::of(input) else {
+                return Ok(Step::More);
+            };
+            in_order(header, *next)?;
+            *next = next.wrapping_add(1);
+            (*left, *full) = (header.whole(), header.is_full());
+        }
+        let now = (*left).min(input.len());
+        if now == 0 {
+            return Ok(Step::More);
+        }
+        *left = left.saturating_sub(now);
+        let bytes = input.split_to(now).freeze();
+        if let Rest::Pass(passage) = what {
+            let passage = *passage;
+            // The answer is numbered behind the last frame.
+            let next = *next;
+            if let Phase::Answering(answering) = &mut self.phase {
+                answering.next = next;
+            }
+            return Ok(Step::Pass(bytes, passage));
+        }
+        if self.tail.is_open() {
+            return Ok(Step::Drop);
+        }
+        match std::mem::replace(&mut self.tail.what, Rest::Waits) {
+            Rest::Drop(statement, answered) => Ok(self.refuse_now(statement, answered)),
+            Rest::Waits | Rest::Pass(_) => Ok(Step::Drop),
+        }
+    }
+
+    fn command(&mut self, input: &mut BytesMut) -> Result<Step, WireError> {
+        let Some(header) = Header::of(input) else {
+            return Ok(Step::More);
+        };
+        in_order(header, 0)?;
+        if header.length == 0 {
+            return Err(WireError::Malformed("a command"));
+        }
+        let Some(code) = input.get(HEADER_BYTES).copied().map(Code) else {
+            return Ok(Step::More);
+        };
+        let needed = HEADER_BYTES.saturating_add(needed(code, header)?);
+        if input.len() < needed {
+            return Ok(Step::More);
+        }
+        let seen = input.get(..input.len().min(header.whole()));
+        let body = seen
+            .and_then(|seen| seen.get(HEADER_BYTES..))
+            .unwrap_or_default();
+        let whole = body.len() == header.length && !header.is_full();
+        match code.treatment() {
+            Treatment::Judge(form) => self.judge(code, form, whole, header, input),
+            Treatment::Pass(passage, form) => {
+                let effect = match code {
+                    Code::STMT_PREPARE => {
+                        let text = body.get(1..).unwrap_or_default();
+                        if whole && self.reading.must_ask(text) {
+                            return Ok(Step::Own(self.probes(Bytes::new())));
+                        }
+                        Effect::Prepare(self.prepares(text, whole))
+                    }
+                    Code::RESET_CONNECTION => Effect::Reset,
+                    _ => Effect::None,
+                };
+                let bytes =
+                    self.begin(input, header.whole(), header.is_full(), Rest::Pass(passage));
+                self.answers(form, effect, None);
+                Ok(Step::Pass(bytes, passage))
+            }
+            Treatment::PassSilently(passage) => {
+                match (code, number(body)) {
+                    (Code::STMT_CLOSE, Some(number)) => self.statements.close(number),
+                    _ => self.values_ahead = true,
+                }
+                let rest = Rest::Pass(passage);
+                let bytes = self.begin(input, header.whole(), header.is_full(), rest);
+                Ok(Step::Pass(bytes, passage))
+            }
+            Treatment::Login => {
+                let body = body.get(1..).unwrap_or_default();
+                let malformed = WireError::Malformed("a change of user");
+                let who = greeting::changed_user(body, self.capabilities).ok_or(malformed)?;
+                self.phase = Phase::Login(Box::new(Turn {
+                    shift: 0,
+                    expects: None,
+                    rounds: 0,
+                    plugin: None,
+                    who,
+                    first: false,
+                }));
+                self.statements.clear();
+                self.reading.stale();
+                let rest = Rest::Pass(Passage::DatabaseLogin);
+                let bytes = self.begin(input, header.whole(), false, rest);
+                Ok(Step::Pass(bytes, Passage::DatabaseLogin))
+            }
+            Treatment::Goodbye => Ok(Step::Goodbye(
+                input.split_to(header.whole().min(input.len())).freeze(),
+            )),
+            Treatment::Refuse(why) => {
+                let answered = Answered::unasked(why);
+                let rest = Rest::Drop(None, answered.clone());
+                let _refused = self.begin(input, header.whole(), header.is_full(), rest);
+                Ok(match self.tail.is_open() {
+                    true => Step::Drop,
+                    false => Step::Say(answered.packet(1)),
+                })
+            }
+        }
+    }
+
+    fn prepares(&self, text: &[u8], whole: bool) -> Text {
+        match whole {
+            true => self.reading.read(text, self.status.no_backslash_escapes()),
+            false => Text::opaque(text, "it is too long to be understood"),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        code: Code,
+        form: Form,
+        whole: bool,
+        header: Header,
+        input: &mut BytesMut,
+    ) -> Result<Step, WireError> {
+        let seen = input.get(HEADER_BYTES..header.whole().min(input.len()));
+        let body = seen.and_then(|seen| seen.get(1..)).unwrap_or_default();
+        let mut trace = None;
+        let mut statement = None;
+        let text = match code {
+            Code::QUERY => {
+                let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+                let behind = match attributes {
+                    true => attributes::text_behind(body, b"traceparent"),
+                    false => Some((body, None)),
+                };
+                match behind {
+                    None => Text::opaque(body, "where its text begins is not known"),
+                    Some((text, _)) if whole && self.reading.must_ask(text) => {
+                        return Ok(Step::Own(self.probes(Bytes::new())));
+                    }
+                    Some((text, attribute)) => {
+                        trace = attribute.map(|value| String::from_utf8_lossy(value).into());
+                        self.prepares(text, whole)
+                    }
+                }
+            }
+            Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE => {
+                let number = Cursor::new(body).u32();
+                let number = number.ok_or(WireError::Malformed("an execution"))?;
+                statement = self.statements.number(number);
+                self.statements.get(number)
+            }
+            _ => match commands::as_statement(code, body) {
+                Some(text) => self.reading.names(&text),
+                None => Text::opaque(b"", "what it names cannot be read"),
+            },
+        };
+        let is_empty = |text: &Text| {
+            let analysis = text.analysis.as_ref().filter(|_| text.why.is_none());
+            analysis.is_some_and(|analysis| analysis.statements.is_empty())
+        };
+        if code == Code::QUERY && whole && is_empty(&text) {
+            let passage = Passage::DatabaseFlow;
+            let bytes = self.begin(input, header.whole(), false, Rest::Pass(passage));
+            self.answers(form, Effect::None, None);
+            return Ok(Step::Pass(bytes, passage));
+        }
+        let digest = (whole && !self.values_ahead).then(|| digest(&text, code, body));
+        if statement.is_some() {
+            self.values_ahead = false;
+        }
+        let bytes = self.begin(input, header.whole(), header.is_full(), Rest::Waits);
+        Ok(Step::Ask(Box::new(Ask {
+            kind: Kind { form, statement },
+            text,
+            digest,
+            trace,
+            bytes,
+        })))
+    }
+}
+
+/// Of what is executed: the text, and behind the number of a statement, which is
+/// another one with each connection, its values.
+fn digest(text: &Text, code: Code, body: &[u8]) -> [u8; 32] {
+    let values = match code {
+        Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE => body.get(4..).unwrap_or_default(),
+        _ => body,
+    };
+    let mut all = Sha256::new();
+    all.update([code.0]);
+    all.update(text.text.as_deref().unwrap_or_default());
+    all.update([0]);
+    all.update(values);
+    all.finalize().into()
+}
+
+/// The number of a statement behind a command's own byte.
+fn number(body: &[u8]) -> Option<u32> {
+    Cursor::new(body.get(1..)?).u32()
+}
+
+/// How many bytes of the body of a command must be there for it to be dealt with.
+fn needed(code: Code, header: Header) -> Result<usize, WireError> {
+    let texts = TEXT_BYTES_MAX.saturating_add(ATTRIBUTES_BYTES_MAX);
+    Ok(match code {
+        Code::QUERY | Code::STMT_PREPARE if header.length <= texts => header.length,
+        Code::QUERY | Code::STMT_PREPARE | Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE => {
+            header.length.min(BEGINNING_BYTES)
+        }
+        Code::STMT_SEND_LONG_DATA => header.length.min(7),
+        _ if header.length <= SMALL_BYTES_MAX => header.length,
+        _ => match code.treatment() {
+            // It is not read at all.
+            Treatment::Refuse(_) => 1,
+            Treatment::Judge(_)
+            | Treatment::Pass(_, _)
+            | Treatment::PassSilently(_)
+            | Treatment::Login
+            | Treatment::Goodbye => return Err(WireError::TooLong("a command")),
+        },
+    })
+}
+
+fn in_order(header: Header, expected: u8) -> Result<(), WireError> {
+    match header.sequence == expected {
+        true => Ok(()),
+        false => Err(WireError::OutOfOrder {
+            expected,
+            found: header.sequence,
+        }),
+    }
+}
+
+/// What the client proves itself with, where it is its turn. Never a packet
+/// numbered as a command is: the server would take it for one.
+fn proof(turn: &mut Turn, input: &mut BytesMut) -> Result<Step, WireError> {
+    // What it says when it is not its turn must not reach the server.
+    let Some(expected) = turn.expects else {
+        return Ok(Step::More);
+    };
+    let Some(header) = Header::of(input) else {
+        return Ok(Step::More);
+    };
+    in_order(header, expected)?;
+    if header.length > SMALL_BYTES_MAX || header.sequence == 0 {
+        return Err(WireError::TooLong("a login"));
+    }
+    if input.len() < header.whole() {
+        return Ok(Step::More);
+    }
+    turn.expects = None;
+    let mut bytes = input.split_to(header.whole());
+    if let Some(number) = bytes.get_mut(3) {
+        *number = number.wrapping_add(turn.shift);
+    }
+    Ok(Step::Pass(bytes.freeze(), Passage::DatabaseLogin))
+}
+
+/// What the client sends of a file, up to an empty packet.
+fn contents(
+    left: &mut usize,
+    next: &mut u8,
+    last: &mut bool,
+    input: &mut BytesMut,
+) -> Result<Step, WireError> {
+    if *left == 0 {
+        if *last {
+            return Ok(Step::More);
+        }
+        let Some(header) = Header::of(input) else {
+            return Ok(Step::More);
+        };
+        in_order(header, *next)?;
+        *next = next.wrapping_add(1);
+        (*left, *last) = (header.whole(), header.length == 0);
+    }
+    let now = (*left).min(input.len());
+    if now == 0 {
+        return Ok(Step::More);
+    }
+    *left = left.saturating_sub(now);
+    Ok(Step::Pass(
+        input.split_to(now).freeze(),
+        Passage::DatabaseCopy,
+    ))
+}

@@ -1,0 +1,412 @@
+//! What the server says.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::super::answer::{Answer, Form, Said, ServerError, columns};
+use super::super::capability::Capabilities;
+use super::super::refuse::{self, Answered};
+use super::super::statement::Text;
+use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
+use super::{
+    Answering, Conversation, Effect, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX, Sides, Skip,
+    Upload,
+};
+
+/// What becomes of a packet.
+enum Fate {
+    /// It is forwarded, under this number.
+    Forward(u8),
+    Drop,
+}
+
+impl Conversation {
+    /// Deals with all that has come. What is for the client goes there in the
+    /// pieces that it came in.
+    ///
+    /// # Errors
+    ///
+    /// Where it breaks the protocol: the connection cannot go on.
+    pub(in super::super) fn server(
+        &mut self,
+        input: &mut BytesMut,
+        sides: &mut Sides<'_>,
+    ) -> Result<(), WireError> {
+        let mut run = 0_usize;
+        let said = loop {
+            if self.skip.left > 0 {
+                self.skips(input, &mut run, sides);
+                if self.skip.left > 0 {
+                    break Ok(());
+                }
+            }
+            let rest = input.get(run..).unwrap_or_default();
+            let Some(header) = Header::of(rest) else {
+                break Ok(());
+            };
+            if self.skip.full {
+                self.goes_on(header, input, run);
+                continue;
+            }
+            let body = rest.get(HEADER_BYTES..).unwrap_or_default();
+            let wanted = match self.looks_at(header, body.first().copied()) {
+                Ok(Some(wanted)) if wanted <= body.len() => wanted,
+                Ok(_) => break Ok(()),
+                Err(wrong) => break Err(wrong),
+            };
+            if !matches!(self.phase, Phase::Answering(_)) && run > 0 {
+                forward(input, &mut run, sides);
+                continue;
+            }
+            let fate = match body.get(..wanted) {
+                Some(body) => self.packet(body, header, sides),
+                None => break Ok(()),
+            };
+            match fate {
+                Ok(Fate::Forward(number)) => {
+                    if let Some(place) = input.get_mut(run.saturating_add(3)) {
+                        *place = number;
+                    }
+                    self.skip = Skip {
+                        left: header.whole(),
+                        full: header.is_full(),
+                        dropped: false,
+                    };
+                }
+                Ok(Fate::Drop) => {
+                    forward(input, &mut run, sides);
+                    self.skip = Skip {
+                        left: header.whole(),
+                        full: header.is_full(),
+                        dropped: true,
+                    };
+                }
+                Err(wrong) => break Err(wrong),
+            }
+        };
+        forward(input, &mut run, sides);
+        said
+    }
+
+    fn skips(&mut self, input: &mut BytesMut, run: &mut usize, sides: &mut Sides<'_>) {
+        let there = input.len().saturating_sub(*run).min(self.skip.left);
+        self.skip.left = self.skip.left.saturating_sub(there);
+        if self.skip.dropped {
+            forward(input, run, sides);
+            input.advance(there.min(input.len()));
+        } else {
+            *run = run.saturating_add(there);
+        }
+    }
+
+    /// Another frame of the same packet.
+    fn goes_on(&mut self, header: Header, input: &mut BytesMut, run: usize) {
+        (self.skip.left, self.skip.full) = (header.whole(), header.is_full());
+        if let Phase::Answering(answering) = &mut self.phase
+            && !self.skip.dropped
+        {
+            let number = answering.numbered(header.sequence);
+            if let Some(place) = input.get_mut(run.saturating_add(3)) {
+                *place = number;
+            }
+        }
+    }
+
+    /// How many bytes of a packet's body must be there; `None` until that is
+    /// known.
+    fn looks_at(&self, header: Header, first: Option<u8>) -> Result<Option<usize>, WireError> {
+        if header.length == 0 {
+            return Ok(Some(0));
+        }
+        let Phase::Answering(answering) = &self.phase else {
+            return match header.length <= SMALL_BYTES_MAX {
+                true => Ok(Some(header.length)),
+                false => Err(WireError::TooLong("what the server says")),
+            };
+        };
+        Ok(first.map(|first| answering.answer.looks_at(first, header.length)))
+    }
+
+    fn packet(
+        &mut self,
+        body: &[u8],
+        header: Header,
+        sides: &mut Sides<'_>,
+    ) -> Result<Fate, WireError> {
+        match &self.phase {
+            Phase::Login(_) => self.of_login(body, header, sides),
+            Phase::Own(_) => self.of_own(body, header, sides),
+            Phase::Answering(_) => self.of_answer(body, header, sides),
+            Phase::Idle => match body.first() {
+                // It is about to end the connection, and says why.
+                Some(0xff) => {
+                    self.farewell = true;
+                    Ok(Fate::Forward(header.sequence))
+                }
+                Some(_) | None => Err(WireError::Unexpected("a packet")),
+            },
+        }
+    }
+
+    fn of_login(
+        &mut self,
+        body: &[u8],
+        header: Header,
+        sides: &mut Sides<'_>,
+    ) -> Result<Fate, WireError> {
+        let Phase::Login(turn) = &mut self.phase else {
+            return Err(WireError::Unexpected("a login"));
+        };
+        turn.rounds = turn.rounds.saturating_add(1);
+        if turn.rounds > ROUNDS_MAX {
+            return Err(WireError::TooLong("a login"));
+        }
+        let number = header.sequence.wrapping_sub(turn.shift);
+        let answer = Some(number.wrapping_add(1));
+        match body {
+            [0, ..] => {
+                let mut ok = Answer::new(Form::Done, self.capabilities);
+                ok.packet(body, header.length)?;
+                self.status = ok.status.unwrap_or_default();
+                self.who = std::mem::take(&mut turn.who);
+                if let Some(database) = ok.database {
+                    self.who.database = Some(database);
+                }
+                let handed_over = packet(number, body);
+                let probe = self.probes(handed_over);
+                sides.to_server.push(probe);
+                return Ok(Fate::Drop);
+            }
+            [0xff, ..] => {
+                self.farewell = true;
+                match turn.first {
+                    true => self.ended = true,
+                    false => self.phase = Phase::Idle,
+                }
+            }
+            [0xfe] => {
+                return self.no_login("the server asks for a password of MySQL 4.0", number, sides);
+            }
+            [0xfe, rest @ ..] => {
+                let name = Cursor::new(rest).until_nul().unwrap_or(rest);
+                let clear = matches!(name, b"mysql_clear_password" | b"dialog");
+                if clear && !self.legs.server_tls && !self.legs.server_is_near {
+                    let why = "the server asks for a password in clear, and there is no TLS to it: set ssl-mode of --mysql";
+                    return self.no_login(why, number, sides);
+                }
+                turn.plugin = Some(String::from_utf8_lossy(name).into());
+                turn.expects = answer;
+            }
+            // The server knows the client already.
+            [1, 3] => {}
+            [1, 4] if self.legs.client_tls != self.legs.server_tls => {
+                let why = "the server asks for the whole password (caching_sha2_password), and TLS reaches from the sidecar only: log in once past the sidecar, so that the server knows it, or set ssl-mode=DISABLED in --mysql";
+                return self.no_login(why, number, sides);
+            }
+            _ => turn.expects = answer,
+        }
+        Ok(Fate::Forward(number))
+    }
+
+    /// Ends a login that cannot go on.
+    fn no_login(
+        &mut self,
+        why: &str,
+        number: u8,
+        sides: &mut Sides<'_>,
+    ) -> Result<Fate, WireError> {
+        tracing::warn!("a login to MySQL ended: {why}");
+        sides.to_client.push(refuse::login(number, why));
+        self.ended = true;
+        Ok(Fate::Drop)
+    }
+
+    fn of_own(
+        &mut self,
+        body: &[u8],
+        header: Header,
+        sides: &mut Sides<'_>,
+    ) -> Result<Fate, WireError> {
+        let Phase::Own(own) = &mut self.phase else {
+            return Err(WireError::Unexpected("an answer"));
+        };
+        match own.answer.packet(body, header.length)? {
+            Said::Row => {
+                own.row.get_or_insert_with(|| Bytes::copy_from_slice(body));
+            }
+            Said::Part | Said::Next => {}
+            Said::File => return Err(WireError::Unexpected("a question for a file")),
+            Said::End => {
+                if let Phase::Own(own) = std::mem::replace(&mut self.phase, Phase::Idle) {
+                    self.own_ended(*own, sides);
+                }
+            }
+        }
+        Ok(Fate::Drop)
+    }
+
+    fn own_ended(&mut self, own: Own, sides: &mut Sides<'_>) {
+        self.status = own.answer.status.unwrap_or(self.status);
+        match own.purpose {
+            Purpose::Probe(behind) => {
+                let row = own.row.as_deref().and_then(columns);
+                let values = row.filter(|_| own.answer.error.is_none());
+                self.reading.said(values.as_deref());
+                sides.to_client.push(behind);
+            }
+            Purpose::Reset(number, answered) => self.says(number, &answered, sides.to_client),
+        }
+    }
+
+    fn of_answer(
+        &mut self,
+        body: &[u8],
+        header: Header,
+        sides: &mut Sides<'_>,
+    ) -> Result<Fate, WireError> {
+        let Phase::Answering(answering) = &mut self.phase else {
+            return Err(WireError::Unexpected("an answer"));
+        };
+        let said = answering.answer.packet(body, header.length)?;
+        let denied = matches!(answering.upload, Upload::Denied(_, _));
+        let fate = match said {
+            _ if denied => Fate::Drop,
+            Said::Row if answering.is_beyond() => {
+                answering.cut = true;
+                answering.dropped = answering.dropped.saturating_add(1);
+                Fate::Drop
+            }
+            Said::File => {
+                let whole = body.len() == header.length;
+                let name = body.get(1..).filter(|_| whole);
+                let judged = self.capabilities.has(Capabilities::LOCAL_FILES);
+                return Ok(answering.asked_for_file(name, judged, header, sides));
+            }
+            Said::Part | Said::Row | Said::Next | Said::End => {
+                Fate::Forward(answering.numbered(header.sequence))
+            }
+        };
+        match said {
+            Said::Next => answering.rows = 0,
+            Said::End => {
+                if let Phase::Answering(answering) = std::mem::replace(&mut self.phase, Phase::Idle)
+                {
+                    self.answered(*answering, sides);
+                }
+            }
+            Said::Part | Said::Row | Said::File => {}
+        }
+        Ok(fate)
+    }
+
+    fn answered(&mut self, answering: Answering, sides: &mut Sides<'_>) {
+        let Answering {
+            answer,
+            running,
+            effect,
+            upload,
+            dropped,
+            ..
+        } = answering;
+        self.tail.next = 1;
+        self.status = answer.status.unwrap_or(self.status);
+        let failed = answer.error.is_some();
+        match effect {
+            Effect::None => {}
+            Effect::Prepare(text) => {
+                let number = answer.prepared.filter(|_| !failed);
+                self.statements.prepared(number, text);
+            }
+            Effect::Reset => {
+                self.statements.clear();
+                self.reading.stale();
+            }
+            Effect::Ran(text) => self.ran(&text, &answer, failed),
+        }
+        if let Some(database) = answer.database {
+            self.who.database = Some(database);
+        }
+        let error: Option<&ServerError> = answer.error.as_ref();
+        if let Some(running) = running {
+            let rows = answer.rows.map(|rows| rows.saturating_sub(dropped));
+            running.answered(rows, error);
+        }
+        if let Upload::Denied(number, answered) = upload {
+            self.says(number, &answered, sides.to_client);
+        }
+    }
+
+    fn ran(&mut self, text: &Text, answer: &Answer, failed: bool) {
+        if text.changes_reading() {
+            self.reading.stale();
+        }
+        if failed {
+            return;
+        }
+        self.killed = text.killed();
+        if let (None, Some(database)) = (&answer.database, text.used_database()) {
+            self.who.database = Some(database);
+        }
+    }
+}
+
+impl Answering {
+    /// Whether a row is one more than the client may get.
+    fn is_beyond(&mut self) -> bool {
+        self.rows = self.rows.saturating_add(1);
+        self.limit.is_some_and(|limit| self.rows > limit)
+    }
+
+    /// The number that the server's frame gets.
+    fn numbered(&mut self, number: u8) -> u8 {
+        let number = if self.cut { self.next } else { number };
+        self.next = number.wrapping_add(1);
+        number
+    }
+
+    /// The server asks for a file: for the one that the statement names, or the
+    /// client is not asked.
+    fn asked_for_file(
+        &mut self,
+        name: Option<&[u8]>,
+        judged: bool,
+        header: Header,
+        sides: &mut Sides<'_>,
+    ) -> Fate {
+        let wanted = match &self.effect {
+            Effect::Ran(text) => text.local_file(),
+            Effect::None | Effect::Prepare(_) | Effect::Reset => None,
+        };
+        let is_named = wanted.is_some() && name == wanted.map(str::as_bytes);
+        let number = self.numbered(header.sequence);
+        let next = number.wrapping_add(1);
+        if judged && is_named {
+            self.upload = Upload::Running {
+                left: 0,
+                next,
+                last: false,
+            };
+            return Fate::Forward(number);
+        }
+        let why = match judged {
+            true => "the server asked for another file than the statement names",
+            false => "files of clients are not read here (mysql.local_files)",
+        };
+        if let Some(running) = &mut self.running {
+            running.failed(why);
+        }
+        self.upload = Upload::Denied(number, Answered::unasked(why));
+        sides
+            .to_server
+            .push(packet(header.sequence.wrapping_add(1), &[]));
+        Fate::Drop
+    }
+}
+
+/// Sends on what has come so far.
+fn forward(input: &mut BytesMut, run: &mut usize, sides: &mut Sides<'_>) {
+    if *run > 0 {
+        let bytes = input.split_to((*run).min(input.len())).freeze();
+        sides.to_client.push(bytes);
+        *run = 0;
+    }
+}

@@ -1,0 +1,142 @@
+//! A relay for MySQL and MariaDB: one listener for each configured server; every
+//! execution is judged before it reaches the server.
+//!
+//! A connection passes through these files in this order: [`serve`] accepts,
+//! [`reach`] connects to the server, [`startup`] brings both sides to one set of
+//! what they can ([`capability`], [`greeting`]), [`session`] moves bytes,
+//! [`conversation`] says what they are and what is owed, [`commands`] what becomes
+//! of each command, [`statement`] how the server reads a text, [`answer`] where
+//! an answer ends, [`describe`] tells policy, [`limits`] knows what may be asked
+//! of an execution, [`refuse`] says no, [`kills`] ends what somebody else does
+//! not want.
+
+mod answer;
+mod attributes;
+mod capability;
+mod commands;
+mod conversation;
+mod describe;
+mod greeting;
+mod kills;
+mod limits;
+mod reach;
+mod refuse;
+mod serve;
+mod session;
+mod startup;
+mod statement;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gate::Gate;
+use crate::net::database_tls;
+use crate::net::dial::Dialer;
+use crate::process::Workers;
+use crate::protocols::sql::Analyses;
+
+pub use self::capability::LocalFiles;
+use self::kills::Kills;
+pub use self::reach::Server;
+
+/// A server that is governed, and where agents reach it through the sidecar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where the sidecar listens for it.
+    pub listen: SocketAddr,
+    /// Its host.
+    pub host: Box<str>,
+    /// Its port.
+    pub port: u16,
+    /// TLS to it.
+    pub tls: database_tls::Settings,
+}
+
+/// Durations and bounds of the relay. Built by `config`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The servers; none is off.
+    pub upstreams: Vec<Upstream>,
+    /// Longest wait for a person outside a transaction.
+    pub hold_within: Duration,
+    /// The same inside one, where a wait keeps locks.
+    pub hold_in_transaction_within: Duration,
+    /// Longest time from the first byte to a session that is ready.
+    pub login_within: Duration,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Memory for analyses of statements seen before, bytes, about.
+    pub memory_bytes_max: usize,
+    /// See [`LocalFiles`].
+    pub local_files: LocalFiles,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            hold_within: Duration::from_secs(300),
+            hold_in_transaction_within: Duration::from_secs(30),
+            login_within: Duration::from_secs(60),
+            connections_max: 10_000,
+            memory_bytes_max: 16 << 20,
+            local_files: LocalFiles::Refuse,
+        }
+    }
+}
+
+/// What the relay is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// See [`Settings`].
+    pub settings: Settings,
+    /// Who decides.
+    pub gate: Gate,
+    /// Who connects to the configured servers.
+    pub dialer: Dialer,
+    /// Who serves connections.
+    pub workers: Arc<Workers>,
+}
+
+/// The relay, ready to run for any of its listeners. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct MysqlRelay {
+    shared: Arc<Shared>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    gate: Gate,
+    dialer: Dialer,
+    workers: Arc<Workers>,
+    known: Arc<Analyses>,
+    kills: Arc<Kills>,
+    places: Arc<tokio::sync::Semaphore>,
+}
+
+impl MysqlRelay {
+    /// A relay that has no listener yet; see [`MysqlRelay::run`].
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            settings,
+            gate,
+            dialer,
+            workers,
+        } = parts;
+        Self {
+            shared: Arc::new(Shared {
+                known: Arc::new(Analyses::new(settings.memory_bytes_max)),
+                kills: Arc::default(),
+                places: Arc::new(tokio::sync::Semaphore::new(settings.connections_max)),
+                settings,
+                gate,
+                dialer,
+                workers,
+            }),
+        }
+    }
+}

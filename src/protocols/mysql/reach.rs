@@ -1,0 +1,109 @@
+//! Reaching a server: a connection to it, and what shakes hands with it once its
+//! greeting says that it can.
+
+use std::fmt;
+
+use tokio::net::TcpStream;
+
+use crate::net::database_tls::{Client, Mode, SetupError};
+use crate::net::dial::{DialError, Dialer};
+use crate::net::maybe_tls::MaybeTls;
+use crate::net::tls::TlsError;
+use crate::net::trust::Roots;
+
+use super::Upstream;
+
+/// A configured server, and what shakes hands with it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub(super) upstream: Upstream,
+    tls: Option<Client>,
+}
+
+impl Server {
+    /// `roots` are trusted where the settings name nobody else.
+    ///
+    /// # Errors
+    ///
+    /// When a file that the settings name cannot be used.
+    pub fn new(upstream: Upstream, roots: &Roots) -> Result<Self, SetupError> {
+        let tls = Client::new(&upstream.host, &upstream.tls, roots, b"mysql")?;
+        Ok(Self { upstream, tls })
+    }
+
+    /// As it was configured.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Connects to it, in clear.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reached.
+    pub(super) async fn dial(&self, dialer: &Dialer) -> Result<TcpStream, Unreached> {
+        let Upstream { host, port, .. } = &self.upstream;
+        let socket = dialer.dial(host, *port).await.map_err(Unreached::Dial)?;
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection to MySQL keeps Nagle's delay");
+        }
+        Ok(socket)
+    }
+
+    /// What shakes hands with it, where it `offers` TLS and its settings do not
+    /// say to do without.
+    ///
+    /// # Errors
+    ///
+    /// Where it offers none, and its settings ask for it.
+    pub(super) fn wants_tls(&self, offers: bool) -> Result<Option<&Client>, Unreached> {
+        match &self.tls {
+            Some(tls) if !offers && tls.mode() != Mode::Prefer => Err(Unreached::NoTls),
+            Some(tls) if offers => Ok(Some(tls)),
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+/// Shakes hands.
+///
+/// # Errors
+///
+/// When the server does not prove what it should.
+pub(super) async fn encrypted(
+    tls: &Client,
+    socket: TcpStream,
+) -> Result<MaybeTls<TcpStream>, Unreached> {
+    let shaken = tls.connect(socket).await.map_err(Unreached::Tls)?;
+    Ok(MaybeTls::Tls(Box::new(shaken)))
+}
+
+/// Why a server was not reached.
+#[derive(Debug)]
+pub(super) enum Unreached {
+    /// There is no connection.
+    Dial(DialError),
+    /// There is one, and no TLS on it.
+    Tls(TlsError),
+    /// It has none.
+    NoTls,
+    /// It ended the connection, or it broke.
+    Lost,
+    /// It says something else than a server of MySQL does.
+    Foreign(String),
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "{error} (ssl-mode, ssl-ca, ssl-cert of --mysql)"),
+            Self::NoTls => {
+                f.write_str("the server has no TLS, and ssl-mode of --mysql asks for it")
+            }
+            Self::Lost => f.write_str("the server ended the connection before it said anything"),
+            Self::Foreign(why) => write!(f, "the server does not speak MySQL's protocol: {why}"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Accepting connections, up to the start of a session.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+use crate::domain::Refusal;
+use crate::gate::Refused;
+use crate::net::client_socket::ClientSocket;
+use crate::net::listen::Bound;
+use crate::process::{Drain, clock};
+use crate::protocols::accept::Accepting;
+use crate::session::Claim;
+
+use super::startup::{self, NotStarted};
+use super::{MysqlRelay, Server, Shared, refuse, session};
+
+impl MysqlRelay {
+    /// Serves `server` on its listener until `drain` begins, then ends what
+    /// is idle and lets the rest finish. Returns when the last connection of
+    /// this listener has ended.
+    pub async fn run(self, listener: Bound, server: Server, drain: Drain) {
+        let Self { shared } = self;
+        let server = Arc::new(server);
+        let (of_session, mut begun) = (drain.clone(), drain);
+        let accepting = Accepting {
+            name: "mysql",
+            workers: &shared.workers,
+            places: &shared.places,
+            metrics: shared.gate.metrics(),
+        };
+        let serve = {
+            let shared = shared.clone();
+            move |socket: ClientSocket| async move {
+                connection(&shared, &server, socket, of_session).await;
+            }
+        };
+        tokio::select! {
+            () = begun.begun() => {}
+            () = accepting.from(&listener, serve) => {}
+        }
+    }
+}
+
+async fn connection(shared: &Arc<Shared>, server: &Server, mut client: ClientSocket, drain: Drain) {
+    let now = Instant::now();
+    let until = now.checked_add(shared.settings.login_within).unwrap_or(now);
+    if let Some(told) = refused_at_once(shared) {
+        return end(&mut client, &told).await;
+    }
+    let watch = client.watch();
+    let started = async {
+        tokio::select! {
+            started = startup::start(shared, server, &mut client) => started,
+            // Nobody waits for the server that is being reached.
+            () = watch.hung_up() => Err(NotStarted::Left),
+        }
+    };
+    match tokio::time::timeout_at(until, started).await {
+        Ok(Ok(started)) => {
+            // Boxed: what starts must not carry what relays.
+            let session = session::serve(shared, &server.upstream, client, started, until, drain);
+            Box::pin(session).await;
+        }
+        Ok(Err(NotStarted::Told(told, why))) => {
+            let (host, port) = (&server.upstream.host, server.upstream.port);
+            tracing::warn!(%host, port, "a connection for MySQL did not start: {why}");
+            end(&mut client, &told).await;
+        }
+        Ok(Err(NotStarted::Left)) => {}
+        Err(_) => tracing::debug!("a connection for MySQL did not start in time"),
+    }
+}
+
+/// What a client hears that may not even begin.
+fn refused_at_once(shared: &Shared) -> Option<Bytes> {
+    let now = clock::now();
+    let session = shared.gate.registry().attribute(&Claim::default(), now)?;
+    let reason = session.halted()?;
+    Some(refuse::instead_of_greeting(&Refused {
+        refusal: Refusal::Halted(reason),
+        event: clock::operation_id(now),
+        policy: None,
+        ruling: None,
+    }))
+}
+
+/// Says `last` and closes.
+async fn end(client: &mut ClientSocket, last: &[u8]) {
+    let said = async {
+        client.write_all(last).await?;
+        client.shutdown().await
+    };
+    match tokio::time::timeout(session::ENDS_WITHIN, said).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => tracing::debug!("a refused client did not hear why"),
+    }
+    client.watch().linger(64 << 10, session::ENDS_WITHIN).await;
+}

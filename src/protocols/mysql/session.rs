@@ -1,0 +1,451 @@
+//! One session: two sockets, one conversation, one gate; the only mover of
+//! bytes between them.
+//!
+//! While the gate decides, the server keeps being read, as it may end the
+//! connection, and the client is watched for leaving. Nothing it says is acted
+//! on until the decision is made.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::domain::{OperationId, Refusal};
+use crate::gate::{Decision, Held, Permit, Refused};
+use crate::net::client_socket::{ClientSocket, Watch};
+use crate::net::maybe_tls::MaybeTls;
+use crate::process::{Drain, clock};
+use crate::protocols::pipe::{Inlet, Outbox};
+use crate::session::Session;
+
+use super::conversation::{Ask, Conversation, Kind, Sides, Step};
+use super::kills::Registered;
+use super::refuse::{self, Answered};
+use super::startup::Started;
+use super::statement::Text;
+use super::wire::WireError;
+use super::{Shared, Upstream, describe, limits};
+
+/// Most bytes that wait for one side before the other is no longer read.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+/// Most bytes of a client that are read before they are dealt with: more than
+/// the longest text that is understood.
+const CLIENT_BYTES_MAX: usize = 2 << 20;
+/// The same while nothing is dealt with.
+const HELD_BYTES_MAX: usize = 64 << 10;
+/// How long an answer is waited for after the client has left.
+const LEAVES_WITHIN: Duration = Duration::from_millis(250);
+/// Longest wait for the last words to be taken.
+pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// Most commands dealt with before the sockets get their turn.
+const TURN_COMMANDS_MAX: usize = 64;
+
+/// Why a connection ended early.
+#[derive(Debug)]
+enum Ended {
+    /// A socket failed, or its peer left.
+    Gone(&'static str),
+    /// The client broke the protocol.
+    Client(WireError),
+    /// The server did.
+    Server(WireError),
+    /// It was told why.
+    Told,
+    /// A permit came back for bytes it does not cover: a bug in this program.
+    Mismatched,
+}
+
+/// Relays until one side ends.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    upstream: &Upstream,
+    client: ClientSocket,
+    started: Started,
+    login_until: Instant,
+    drain: Drain,
+) {
+    let relay = Relay::new(shared, upstream, client, started);
+    relay.run(login_until, drain).await;
+}
+
+/// A question under way.
+struct Asked {
+    decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
+    held: Held<Bytes>,
+    kind: Kind,
+    text: Text,
+    event: OperationId,
+}
+
+type ToServer = MaybeTls<TcpStream>;
+
+struct Relay<'a> {
+    shared: &'a Shared,
+    upstream: &'a Upstream,
+    talk: Conversation,
+    watch: Watch,
+    from_client: Inlet,
+    from_server: Inlet,
+    to_client: Outbox,
+    to_server: Outbox,
+    client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
+    server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
+    asked: Option<Asked>,
+    kills: Registered,
+    session: Option<Session>,
+    /// The client is done: until then, what is owed to it is waited for.
+    leaves_at: Option<Instant>,
+}
+
+impl<'a> Relay<'a> {
+    fn new(
+        shared: &'a Shared,
+        upstream: &'a Upstream,
+        client: ClientSocket,
+        started: Started,
+    ) -> Self {
+        let Started {
+            server,
+            talk,
+            connection,
+            login,
+            from_client,
+            from_server,
+        } = started;
+        let mut to_server = Outbox::of(&server);
+        to_server.push(login);
+        Self {
+            shared,
+            upstream,
+            talk,
+            watch: client.watch(),
+            from_client: Inlet::having(from_client),
+            from_server: Inlet::having(from_server),
+            to_client: Outbox::default(),
+            to_server,
+            client: tokio::io::split(client),
+            server: tokio::io::split(server),
+            asked: None,
+            kills: shared.kills.register(upstream.listen, connection),
+            session: None,
+            leaves_at: None,
+        }
+    }
+
+    async fn run(mut self, login_until: Instant, drain: Drain) {
+        let ended = self.relay(login_until, drain).await;
+        // What the client no longer waits for is abandoned, not answered.
+        self.asked = None;
+        let host = &self.upstream.host;
+        match ended {
+            Ended::Client(wrong) => {
+                tracing::info!(%host, "a connection for MySQL ended: {wrong}");
+                if let Some(number) = self.talk.last_word() {
+                    self.to_client
+                        .push(refuse::broken(number, &wrong.to_string()));
+                }
+            }
+            Ended::Server(wrong) => {
+                tracing::warn!(%host, "a connection to MySQL ended: {wrong}");
+                self.talk.lost();
+            }
+            Ended::Mismatched => {
+                tracing::error!("a permit came back for a command that it does not cover");
+            }
+            Ended::Gone(why) => {
+                tracing::debug!(%host, "a connection for MySQL ended: {why}");
+            }
+            Ended::Told => {}
+        }
+        let last = self.to_client.drain(&mut self.client.1);
+        drop(tokio::time::timeout(ENDS_WITHIN, last).await);
+        drop(tokio::time::timeout(ENDS_WITHIN, self.server.1.shutdown()).await);
+    }
+
+    async fn relay(&mut self, login_until: Instant, mut drain: Drain) -> Ended {
+        let mut halts = self.shared.gate.registry().halt_changes();
+        loop {
+            let more = match self.advance() {
+                Ok(more) => more,
+                Err(ended) => return ended,
+            };
+            if self.talk.has_ended() {
+                return Ended::Told;
+            }
+            let leaves_at = self.leaves_at.unwrap_or_else(Instant::now);
+            let leaves = self.leaves_at.is_some();
+            let asks = self.asked.is_some();
+            if leaves && !asks && self.talk.is_idle() && !self.to_server.has_work() {
+                return Ended::Gone("the client left");
+            }
+            let idle = !asks && self.talk.is_idle();
+            let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
+            let turn = tokio::select! {
+                biased;
+                decision = decided(&mut self.asked) => self.decide(decision),
+                turn = self.from_server.read(&mut self.server.0), if to_client_takes => {
+                    match turn {
+                        Ok(()) => self.answered(),
+                        Err(()) => Err(self.server_left()),
+                    }
+                }
+                written = self.to_client.write(&mut self.client.1), if self.to_client.has_work() => {
+                    match written {
+                        Ok(bytes) => {
+                            self.to_client.written(bytes);
+                            Ok(())
+                        }
+                        Err(()) => Err(Ended::Gone("the client left")),
+                    }
+                }
+                written = self.to_server.write(&mut self.server.1), if self.to_server.has_work() => {
+                    match written {
+                        Ok(bytes) => {
+                            self.to_server.written(bytes);
+                            Ok(())
+                        }
+                        Err(()) => Err(self.server_left()),
+                    }
+                }
+                turn = self.from_client.read(&mut self.client.0), if self.reads_client() => {
+                    if turn.is_err() {
+                        self.left();
+                    }
+                    Ok(())
+                }
+                // Commands are left that had their turn.
+                () = std::future::ready(()), if more => Ok(()),
+                () = self.watch.hung_up(), if asks => {
+                    self.left();
+                    Ok(())
+                }
+                () = self.kills.killed(), if asks => {
+                    self.void("Query execution was interrupted");
+                    Ok(())
+                }
+                changed = halts.changed() => self.halted(changed),
+                () = tokio::time::sleep_until(leaves_at), if leaves => {
+                    Err(Ended::Gone("the client left"))
+                }
+                () = tokio::time::sleep_until(login_until), if !self.talk.is_ready() => {
+                    Err(Ended::Gone("nobody logged in in time"))
+                }
+                () = drain.begun(), if idle => {
+                    if let Some(number) = self.talk.last_word() {
+                        self.to_client.push(refuse::shutting_down(number));
+                    }
+                    Err(Ended::Told)
+                }
+            };
+            if let Err(ended) = turn {
+                return ended;
+            }
+        }
+    }
+
+    fn reads_client(&self) -> bool {
+        let max = if self.asked.is_some() {
+            HELD_BYTES_MAX
+        } else {
+            CLIENT_BYTES_MAX
+        };
+        self.leaves_at.is_none()
+            && self.from_client.bytes.len() < max
+            && self.to_server.len() < WAITING_BYTES_MAX
+    }
+
+    /// Deals with what the client has said, up to the next question that is
+    /// not answered at once. Whether there may be more to deal with now.
+    fn advance(&mut self) -> Result<bool, Ended> {
+        let mut turns = TURN_COMMANDS_MAX;
+        while self.asked.is_none() && self.to_server.len() < WAITING_BYTES_MAX {
+            let step = self.talk.client(&mut self.from_client.bytes);
+            match step.map_err(Ended::Client)? {
+                Step::More => return Ok(false),
+                Step::Ask(ask) => self.ask(*ask)?,
+                Step::Goodbye(bytes) => {
+                    self.to_server.push(bytes);
+                    self.left();
+                    return Ok(false);
+                }
+                step @ (Step::Drop | Step::Pass(_, _) | Step::Own(_) | Step::Say(_)) => {
+                    self.follow_step(step);
+                }
+            }
+            if self.talk.has_ended() {
+                return Ok(false);
+            }
+            turns = turns.saturating_sub(1);
+            if turns == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn follow_step(&mut self, step: Step) {
+        match step {
+            Step::Pass(bytes, passage) => {
+                let passed = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                self.shared.gate.metrics().passed(passage, passed);
+                self.to_server.push(bytes);
+            }
+            Step::Own(bytes) => self.to_server.push(bytes),
+            Step::Say(bytes) => self.to_client.push(bytes),
+            Step::More | Step::Drop | Step::Goodbye(_) | Step::Ask(_) => {}
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
+        let now = clock::now();
+        let claim = describe::claim(&ask, self.talk.claims());
+        let trace = claim.trace;
+        let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
+            let refused = Refused {
+                refusal: Refusal::Unattributed,
+                event: clock::operation_id(now),
+                policy: None,
+                ruling: None,
+            };
+            self.refuse(ask.kind, Answered::of(&refused));
+            return Ok(());
+        };
+        self.session = Some(session.clone());
+        let database = self.talk.database();
+        let operation = describe::operation(&ask, self.upstream, database, &session, trace, now);
+        let settings = &self.shared.settings;
+        let hold_within = match self.talk.in_transaction() {
+            true => settings.hold_in_transaction_within,
+            false => settings.hold_within,
+        };
+        let terms = limits::terms(&ask.text, hold_within);
+        let event = operation.id;
+        let gate = self.shared.gate.clone();
+        let mut decision: Pin<Box<dyn Future<Output = Decision> + Send>> =
+            Box::pin(async move { gate.admit(operation, session, &terms).await });
+        // A local policy has answered by now: nobody needs to be woken for it.
+        let now = decision
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        let asked = Asked {
+            decision,
+            held: Held::new(event, ask.bytes),
+            kind: ask.kind,
+            text: ask.text,
+            event,
+        };
+        match now {
+            Poll::Ready(decision) => self.follow(asked, decision),
+            Poll::Pending => {
+                self.kills.forget();
+                self.asked = Some(asked);
+                Ok(())
+            }
+        }
+    }
+
+    fn decide(&mut self, decision: Decision) -> Result<(), Ended> {
+        match self.asked.take() {
+            Some(asked) => self.follow(asked, decision),
+            None => Ok(()),
+        }
+    }
+
+    fn follow(&mut self, asked: Asked, decision: Decision) -> Result<(), Ended> {
+        match decision {
+            Decision::Proceed(permit) => self.proceed(asked, permit),
+            Decision::Refuse(refused) => {
+                self.refuse(asked.kind, Answered::of(&refused));
+                Ok(())
+            }
+            // Answers of databases are never set aside.
+            Decision::Replay(_) => {
+                self.refuse(asked.kind, Answered::unasked("its answer was set aside"));
+                Ok(())
+            }
+        }
+    }
+
+    fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
+        let Some(cleared) = asked.held.release(&permit) else {
+            return Err(Ended::Mismatched);
+        };
+        self.to_server.push_cleared(cleared);
+        self.talk.granted(asked.kind, asked.text, permit);
+        Ok(())
+    }
+
+    fn refuse(&mut self, kind: Kind, answered: Answered) {
+        let step = self.talk.refused(kind, answered);
+        self.follow_step(step);
+    }
+
+    /// Somebody does not want what is held.
+    fn void(&mut self, why: &str) {
+        if let Some(asked) = self.asked.take() {
+            self.refuse(asked.kind, Answered::interrupted(asked.event, why));
+        }
+    }
+
+    /// The client says no more. What it asked is still answered, for a while.
+    fn left(&mut self) {
+        self.asked = None;
+        // What it said behind that is given up, too.
+        self.from_client.bytes.clear();
+        let now = Instant::now();
+        let at = now.checked_add(LEAVES_WITHIN).unwrap_or(now);
+        self.leaves_at.get_or_insert(at);
+    }
+
+    fn answered(&mut self) -> Result<(), Ended> {
+        let mut sides = Sides {
+            to_client: &mut self.to_client,
+            to_server: &mut self.to_server,
+        };
+        let said = self.talk.server(&mut self.from_server.bytes, &mut sides);
+        said.map_err(Ended::Server)?;
+        if let Some(connection) = self.talk.take_killed() {
+            self.shared.kills.kill(self.upstream.listen, connection);
+        }
+        Ok(())
+    }
+
+    fn server_left(&mut self) -> Ended {
+        self.talk.lost();
+        Ended::Gone("the server ended the connection")
+    }
+
+    fn halted(&mut self, changed: Result<(), watch::error::RecvError>) -> Result<(), Ended> {
+        if changed.is_err() {
+            return Err(Ended::Told);
+        }
+        let own = self.shared.gate.registry().own();
+        let session = self.session.as_ref().unwrap_or(own);
+        let Some(reason) = session.halted() else {
+            return Ok(());
+        };
+        let refused = Refused {
+            refusal: Refusal::Halted(reason),
+            event: clock::operation_id(clock::now()),
+            policy: None,
+            ruling: None,
+        };
+        if let Some(number) = self.talk.last_word() {
+            self.to_client.push(Answered::of(&refused).packet(number));
+        }
+        Err(Ended::Told)
+    }
+}
+
+async fn decided(asked: &mut Option<Asked>) -> Decision {
+    match asked {
+        Some(asked) => asked.decision.as_mut().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,489 @@
+//! Texts as the server of one session reads them, and those that it has prepared.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::protocols::sql::{
+    Analyses, Analysis, Class, Conditional, Dialect, Kind, Lexer, TEXT_BYTES_MAX,
+};
+
+/// Most prepared statements of one session that are remembered; one that is not
+/// is opaque.
+const STATEMENTS_MAX: usize = 4_096;
+/// Most bytes of their texts.
+const STATEMENTS_BYTES_MAX: usize = 8 << 20;
+
+/// What asks a server how it reads texts.
+pub(super) const PROBE: &[u8] = b"\x03SELECT @@character_set_client, @@sql_mode";
+
+/// A text, and what it is.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    /// As it was sent, or what is meant by it; lossy where it cannot be decoded.
+    /// `None`: nobody here has seen it.
+    pub(super) text: Option<Arc<str>>,
+    /// Absent where it cannot be read, with `why`.
+    pub(super) analysis: Option<Arc<Analysis>>,
+    /// Why it is opaque though it may look like something.
+    pub(super) why: Option<&'static str>,
+}
+
+impl Text {
+    /// A statement of a number that nobody here has seen prepared.
+    pub(super) fn unknown() -> Self {
+        Self {
+            text: None,
+            analysis: None,
+            why: Some("it was prepared out of sight"),
+        }
+    }
+
+    /// A text that is shown and not understood.
+    pub(super) fn opaque(shown: &[u8], why: &'static str) -> Self {
+        Self {
+            text: Some(String::from_utf8_lossy(shown).into()),
+            analysis: None,
+            why: Some(why),
+        }
+    }
+
+    pub(super) fn is_opaque(&self) -> bool {
+        self.class() == Class::Opaque
+    }
+
+    pub(super) fn class(&self) -> Class {
+        match (&self.analysis, self.why) {
+            (Some(analysis), None) => analysis.class(),
+            (_, _) => Class::Opaque,
+        }
+    }
+
+    /// As it was sent, where it is one statement of this verb.
+    fn one(&self, verb: &str) -> Option<&str> {
+        let statements = &*self.analysis.as_ref()?.statements;
+        let is_one = matches!(statements, [one] if one.verbs.first() == Some(&verb));
+        self.text.as_deref().filter(|_| is_one)
+    }
+
+    fn has_verb(&self, wanted: &str) -> bool {
+        let analysis = self.analysis.as_ref();
+        analysis.is_some_and(|analysis| {
+            let mut verbs = analysis.statements.iter().flat_map(|one| &one.verbs);
+            verbs.any(|verb| *verb == wanted)
+        })
+    }
+
+    /// Whether, once it has run, the server may read texts in another way.
+    pub(super) fn changes_reading(&self) -> bool {
+        if self.is_opaque() {
+            return true;
+        }
+        self.has_verb("SET")
+            && self.text.as_deref().is_none_or(|text| {
+                let lower = text.to_ascii_lowercase();
+                // Names of settings are compared without accents.
+                !text.is_ascii()
+                    || ["mode", "names", "char"]
+                        .iter()
+                        .any(|part| lower.contains(part))
+            })
+    }
+
+    /// The database that it makes current.
+    pub(super) fn used_database(&self) -> Option<Box<str>> {
+        let text = self.one("USE")?;
+        let word = text
+            .trim_end()
+            .trim_end_matches(';')
+            .split_whitespace()
+            .last()?;
+        let bare = word
+            .strip_prefix('`')
+            .and_then(|word| word.strip_suffix('`'));
+        Some(bare.map_or_else(|| word.into(), |name| name.replace("``", "`").into()))
+    }
+
+    /// The connection that it ends, or ends the statement of.
+    pub(super) fn killed(&self) -> Option<u32> {
+        let text = self.one("KILL")?;
+        let words = text.trim_end_matches(|one: char| one == ';' || one.is_whitespace());
+        words.split_whitespace().last()?.parse().ok()
+    }
+
+    /// The file that `LOAD DATA LOCAL` names; `None` where that is not one plain
+    /// literal.
+    pub(super) fn local_file(&self) -> Option<&str> {
+        let text = self.one("LOAD")?;
+        let mut tokens = Lexer::new(text, Dialect::MYSQL).filter(|token| !token.kind.is_blank());
+        tokens.find(|token| token.of(text).eq_ignore_ascii_case("infile"))?;
+        let file = tokens
+            .next()
+            .filter(|token| token.kind == Kind::Text)?
+            .of(text);
+        let inner = file.get(1..file.len().checked_sub(1)?)?;
+        // With an escape in it, it is not what it looks like.
+        (!inner.contains(['\\', '\'', '"'])).then_some(inner)
+    }
+}
+
+/// A charset of a client, by how its bytes are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charset {
+    Utf8,
+    /// UTF-8 of at most three bytes.
+    Utf8Short,
+    /// Each byte above 127 is one of a letter, or of a sign.
+    Bytes,
+    /// A letter may end in a quote or a backslash.
+    Ambiguous,
+}
+
+impl Charset {
+    fn of(name: &[u8]) -> Self {
+        match name {
+            b"utf8mb4" => Self::Utf8,
+            b"utf8" | b"utf8mb3" => Self::Utf8Short,
+            b"ascii" | b"armscii8" | b"binary" | b"cp1250" | b"cp1251" | b"cp1256" | b"cp1257"
+            | b"cp850" | b"cp852" | b"cp866" | b"dec8" | b"eucjpms" | b"euckr" | b"gb2312"
+            | b"geostd8" | b"greek" | b"hebrew" | b"hp8" | b"keybcs2" | b"koi8r" | b"koi8u"
+            | b"latin1" | b"latin2" | b"latin5" | b"latin7" | b"macce" | b"macroman"
+            | b"tis620" | b"ujis" => Self::Bytes,
+            _ => Self::Ambiguous,
+        }
+    }
+}
+
+/// How the server reads texts now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    /// The server has to be asked.
+    Stale,
+    /// It did not say.
+    Unknown,
+    Known {
+        charset: Charset,
+        ansi_quotes: bool,
+        no_backslash_escapes: bool,
+    },
+}
+
+/// How the server of a session reads texts.
+#[derive(Debug)]
+pub(super) struct Reading {
+    known: Arc<Analyses>,
+    rules: Rules,
+}
+
+/// Whether a text means the same whatever the rules are.
+fn is_plain(text: &[u8]) -> bool {
+    text.is_ascii() && memchr::memchr2(b'"', b'\\', text).is_none()
+}
+
+impl Reading {
+    pub(super) fn new(known: Arc<Analyses>) -> Self {
+        Self {
+            known,
+            rules: Rules::Stale,
+        }
+    }
+
+    /// Something may have changed the rules.
+    pub(super) fn stale(&mut self) {
+        self.rules = Rules::Stale;
+    }
+
+    /// What the server said to [`PROBE`]; nothing where it said something else.
+    pub(super) fn said(&mut self, values: Option<&[&[u8]]>) {
+        let Some([charset, modes]) = values else {
+            self.rules = Rules::Unknown;
+            return;
+        };
+        let mut modes = modes.split(|byte| *byte == b',');
+        let mut all = modes.clone();
+        self.rules = Rules::Known {
+            charset: Charset::of(charset),
+            ansi_quotes: modes.any(|mode| mode == b"ANSI_QUOTES"),
+            no_backslash_escapes: all.any(|mode| mode == b"NO_BACKSLASH_ESCAPES"),
+        };
+    }
+
+    /// Whether the server must be asked before `text` can be read.
+    pub(super) fn must_ask(&self, text: &[u8]) -> bool {
+        self.rules == Rules::Stale && text.len() <= TEXT_BYTES_MAX && !is_plain(text)
+    }
+
+    /// What `text` is; `no_backslash_escapes` as the server last reported it.
+    pub(super) fn read(&self, text: &[u8], no_backslash_escapes: bool) -> Text {
+        if text.len() > TEXT_BYTES_MAX {
+            return Text::opaque(text, "it is too long to be understood");
+        }
+        if is_plain(text) {
+            // All of it is ASCII.
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            return self.understood(text, Dialect::MYSQL);
+        }
+        let Rules::Known {
+            charset,
+            ansi_quotes,
+            no_backslash_escapes: said,
+        } = self.rules
+        else {
+            return Text::opaque(text, "how the server reads it is not known for certain");
+        };
+        if said != no_backslash_escapes {
+            return Text::opaque(
+                text,
+                "how the server reads its backslashes is not known for certain",
+            );
+        }
+        let dialect = Dialect::Mysql {
+            ansi_quotes,
+            no_backslash_escapes,
+            conditional: Conditional::Executed,
+        };
+        match charset {
+            _ if text.is_ascii() => {
+                let text = std::str::from_utf8(text).unwrap_or_default();
+                self.understood(text, dialect)
+            }
+            Charset::Utf8 | Charset::Utf8Short => match std::str::from_utf8(text) {
+                Ok(decoded) if charset == Charset::Utf8 || !text.iter().any(|b| *b >= 0xf0) => {
+                    self.understood(decoded, dialect)
+                }
+                Ok(_) | Err(_) => Text::opaque(text, "it is not in the encoding it claims"),
+            },
+            Charset::Bytes => {
+                // Whichever letters they are: only in quotes they end nothing.
+                let decoded: String = text.iter().map(|byte| char::from(*byte)).collect();
+                let mut all = Lexer::new(&decoded, dialect);
+                let bare = |kind| matches!(kind, Kind::Word | Kind::Mark(_) | Kind::Operator);
+                match all.any(|one| bare(one.kind) && !one.of(&decoded).is_ascii()) {
+                    true => Text::opaque(text, "it has letters of its encoding outside quotes"),
+                    false => self.understood(&decoded, dialect),
+                }
+            }
+            Charset::Ambiguous => {
+                Text::opaque(text, "a letter of its encoding may look like a quote")
+            }
+        }
+    }
+
+    /// A text that we have written.
+    pub(super) fn names(&self, text: &str) -> Text {
+        self.understood(text, Dialect::MYSQL)
+    }
+
+    fn understood(&self, text: &str, dialect: Dialect) -> Text {
+        let analysis = self.known.of(text, dialect);
+        let mut read = Text {
+            text: Some(text.into()),
+            analysis: Some(analysis),
+            why: None,
+        };
+        let several = read
+            .analysis
+            .as_ref()
+            .is_some_and(|all| all.statements.len() > 1);
+        if several && read.changes_reading() && !is_plain(text.as_bytes()) {
+            read.why = Some("a part of it changes how the server reads the rest");
+        }
+        read
+    }
+}
+
+/// What a session has prepared, by the server's number, bounded.
+#[derive(Debug, Default)]
+pub(super) struct Statements {
+    known: HashMap<u32, Text>,
+    bytes: usize,
+    /// The one that was prepared last, while there is one.
+    last: Option<u32>,
+}
+
+/// The number by which MariaDB means the statement that was prepared last.
+const LAST: u32 = u32::MAX;
+
+impl Statements {
+    /// A statement was prepared, or could not be.
+    pub(super) fn prepared(&mut self, number: Option<u32>, text: Text) {
+        self.last = number;
+        let Some(number) = number else { return };
+        self.close(number);
+        self.last = Some(number);
+        let bytes = self.bytes.saturating_add(weight(&text));
+        if self.known.len() < STATEMENTS_MAX && bytes <= STATEMENTS_BYTES_MAX {
+            self.bytes = bytes;
+            self.known.insert(number, text);
+        }
+    }
+
+    /// The statement of this number.
+    pub(super) fn get(&self, number: u32) -> Text {
+        let known = self
+            .number(number)
+            .and_then(|number| self.known.get(&number));
+        known.cloned().unwrap_or_else(Text::unknown)
+    }
+
+    /// The number that the server knows a statement by.
+    pub(super) fn number(&self, number: u32) -> Option<u32> {
+        match number {
+            LAST => self.last,
+            other => Some(other),
+        }
+    }
+
+    pub(super) fn close(&mut self, number: u32) {
+        if let Some(text) = self.known.remove(&number) {
+            self.bytes = self.bytes.saturating_sub(weight(&text));
+        }
+        self.last = self.last.filter(|last| *last != number);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn weight(text: &Text) -> usize {
+    text.text
+        .as_ref()
+        .map_or(0, |text| text.len())
+        .saturating_add(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(charset: &str, modes: &str) -> Reading {
+        let mut reading = Reading::new(Arc::new(Analyses::new(1 << 20)));
+        reading.said(Some(&[charset.as_bytes(), modes.as_bytes()]));
+        reading
+    }
+
+    #[test]
+    fn my_26_what_may_be_read_in_two_ways_is_opaque() {
+        let none = "";
+        for (charset, modes, text, expected) in [
+            (
+                "utf8mb4",
+                none,
+                &b"SELECT '\\'; DROP TABLE a; -- '"[..],
+                Class::Read,
+            ),
+            (
+                "utf8mb4",
+                "NO_BACKSLASH_ESCAPES",
+                b"SELECT '\\'; DROP TABLE a; -- '",
+                Class::Schema,
+            ),
+            (
+                "utf8mb4",
+                "ANSI_QUOTES,STRICT_ALL_TABLES",
+                b"SELECT \"load_file\"('a')",
+                Class::Admin,
+            ),
+            ("utf8mb4", none, "SELECT 'é' FROM ñ".as_bytes(), Class::Read),
+            ("utf8mb4", none, b"SELECT '\xff'", Class::Opaque),
+            ("utf8mb3", none, "SELECT '😀'".as_bytes(), Class::Opaque),
+            ("latin1", none, b"SELECT '\xe9'", Class::Read),
+            ("latin1", none, b"SELECT 1 FROM\xa0secret", Class::Opaque),
+            (
+                "latin1",
+                none,
+                b"SELECT 1 --\xa0, load_file('a')",
+                Class::Opaque,
+            ),
+            (
+                "gbk",
+                none,
+                b"SELECT '\xbf\\'; DROP TABLE a; -- '",
+                Class::Opaque,
+            ),
+            ("gbk", none, b"SELECT '\\''", Class::Read),
+            ("sjis", none, b"SELECT 1", Class::Read),
+            ("unheard", none, b"SELECT '\xe9'", Class::Opaque),
+            (
+                "utf8mb4",
+                none,
+                b"SET sql_mode = 'ANSI_QUOTES'; SELECT \"a\"",
+                Class::Opaque,
+            ),
+            (
+                "utf8mb4",
+                none,
+                b"SET autocommit = 0; SELECT \"a\"",
+                Class::Read,
+            ),
+        ] {
+            let reads = modes.contains("NO_BACKSLASH_ESCAPES");
+            let read = reading(charset, modes).read(text, reads);
+            assert_eq!(read.class(), expected, "{charset} {modes} {text:?}");
+        }
+        let mut unknown = reading("utf8mb4", none);
+        assert!(
+            unknown.read(b"SELECT '\\'", true).is_opaque(),
+            "the status says otherwise"
+        );
+        unknown.stale();
+        assert!(unknown.must_ask(b"SELECT \"a\"") && !unknown.must_ask(b"SELECT 'a'"));
+        unknown.said(None);
+        assert!(!unknown.must_ask(b"SELECT \"a\""));
+        assert!(unknown.read(b"SELECT \"a\"", false).is_opaque());
+        assert!(!unknown.read(b"SELECT 'a'", false).is_opaque());
+    }
+
+    #[test]
+    fn what_a_text_changes_for_those_behind_it_is_known() {
+        let read = |text: &str| reading("utf8mb4", "").read(text.as_bytes(), false);
+        for (text, expected) in [
+            ("SET NAMES gbk", true),
+            ("SET @@SESSION.Sql_Mode = 'x'", true),
+            ("SET @@character_set_client = gbk", true),
+            ("SET autocommit = 0", false),
+            ("SET sql_möde = ''", true),
+            ("CALL p()", true),
+            ("EXECUTE s", true),
+            ("SELECT 1", false),
+        ] {
+            assert_eq!(read(text).changes_reading(), expected, "{text}");
+        }
+        assert_eq!(read("use `a``b`;").used_database().as_deref(), Some("a`b"));
+        assert_eq!(read("SELECT 1").used_database(), None);
+        assert_eq!(read("KILL QUERY 7 ;").killed(), Some(7));
+        assert_eq!(read("KILL USER bob").killed(), None);
+        for (text, file) in [
+            ("LOAD DATA LOCAL INFILE '/a b' INTO TABLE t", Some("/a b")),
+            (
+                "LOAD DATA LOCAL INFILE /* x */ \"/a\" INTO TABLE t",
+                Some("/a"),
+            ),
+            ("LOAD DATA LOCAL INFILE '/a\\'b' INTO TABLE t", None),
+            ("SELECT 'INFILE' '/a'", None),
+        ] {
+            assert_eq!(read(text).local_file(), file, "{text}");
+        }
+    }
+
+    #[test]
+    fn my_13_what_is_remembered_of_a_session_is_bounded_and_the_last_has_a_number() {
+        let mut all = Statements::default();
+        let long = || Text::opaque(&[b'x'; 1 << 20], "long");
+        for number in 0..20 {
+            all.prepared(Some(number), long());
+        }
+        assert_eq!(all.known.len(), 7);
+        assert!(all.get(0).text.is_some() && all.get(19).text.is_none());
+        all.close(0);
+        all.prepared(Some(30), long());
+        assert!(all.get(LAST).text.is_some());
+        all.prepared(None, Text::unknown());
+        assert_eq!((all.number(LAST), all.number(30)), (None, Some(30)));
+        all.prepared(Some(31), Text::unknown());
+        all.close(31);
+        assert_eq!(all.number(LAST), None);
+        all.clear();
+        assert_eq!((all.known.len(), all.bytes), (0, 0));
+    }
+}

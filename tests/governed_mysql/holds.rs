@@ -1,0 +1,108 @@
+//! Statements that wait for a person, and runs that are stopped.
+
+use crate::World;
+use crate::support::until;
+
+#[test]
+fn c_3_a_held_statement_runs_once_when_approved_and_is_refused_when_not() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send(0, b"\x03INSERT INTO held VALUES (1)");
+    let approval = world.sidecar.pending_approval();
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "0");
+    world.sidecar.approve(&approval);
+    assert_eq!(client.answer()[0].body[0], 0);
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "1");
+    client.send(0, b"\x03DELETE FROM held");
+    let approval = world.sidecar.pending_approval();
+    world.sidecar.reject(&approval, "not today");
+    let (code, text) = client.answer()[0].error();
+    assert!(code == 1227 && text.contains("not today"), "{text}");
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "1");
+}
+
+#[test]
+fn c_3_a_client_that_leaves_takes_its_statement_with_it() {
+    let world = World::new();
+    let mut client = world.client();
+    client.send(0, b"\x03INSERT INTO held VALUES (1)");
+    let approval = world.sidecar.pending_approval();
+    drop(client);
+    until("the connection to the server to end", || {
+        let left = world
+            .server
+            .ask("SELECT count(*) FROM information_schema.processlist WHERE user = 'bob'");
+        (left == "0").then_some(())
+    });
+    world.sidecar.approve(&approval);
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "0");
+}
+
+#[test]
+fn my_18_somebody_elses_kill_ends_a_hold() {
+    let world = World::new();
+    let (mut client, mut other) = (world.client(), world.client());
+    let id = client.rows("SELECT connection_id()").remove(0);
+    client.send(0, b"\x03INSERT INTO held VALUES (1)");
+    let approval = world.sidecar.pending_approval();
+    other.query(&format!("KILL QUERY {id}"));
+    let (code, _) = client.answer()[0].error();
+    assert_eq!(code, 1317);
+    world.sidecar.approve(&approval);
+    client.send(0, b"\x03INSERT INTO held VALUES (2)");
+    until("another approval", || {
+        let (_, all) = world
+            .sidecar
+            .operator("GET", "/v1/approvals?status=pending", "");
+        all["approvals"].get(0).cloned()
+    });
+    // The server ends the connection; what is held ends with it.
+    other.query(&format!("KILL {id}"));
+    while let Some(packet) = client.next() {
+        assert!(packet.is_error(), "{packet:?}");
+    }
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "0");
+}
+
+#[test]
+fn c_3_a_hold_ends_after_its_time() {
+    let world = World::with(&[], |setup| {
+        setup.config("mysql:\n  hold_within: 60s\n  hold_in_transaction_within: 300ms\n")
+    });
+    let mut client = world.client();
+    client.rows("BEGIN");
+    client.refusal("INSERT INTO held VALUES (1)");
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
+fn c_10_a_halted_run_is_told_and_ended_and_may_not_come_back() {
+    let world = World::new();
+    let (mut client, mut other) = (world.client(), world.client());
+    let text = client.refusal("SELECT 'halting'");
+    assert!(text.contains("halt"), "{text}");
+    assert_eq!(client.next(), None);
+    // As the answer to what it will ask next.
+    let last = other.next().unwrap();
+    assert_eq!((last.number, last.error().0), (1, 1227));
+    assert_eq!(other.next(), None);
+    let mut late = crate::support::mysql::Client::open(world.port);
+    let told = late.next().unwrap();
+    assert_eq!((told.number, told.error().0), (0, 1227));
+    assert_eq!(late.next(), None);
+}
+
+#[test]
+fn my_29_a_server_that_ends_the_connection_ends_the_hold() {
+    let world = World::new();
+    let mut client = world.client();
+    client.rows("SET wait_timeout = 1");
+    client.send(0, b"\x03INSERT INTO held VALUES (1)");
+    let approval = world.sidecar.pending_approval();
+    while let Some(packet) = client.next() {
+        assert!(packet.is_error(), "{packet:?}");
+    }
+    world.sidecar.approve(&approval);
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "0");
+}

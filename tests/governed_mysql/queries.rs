@@ -1,0 +1,167 @@
+//! `COM_QUERY` and the commands of one packet.
+
+use crate::World;
+
+#[test]
+fn my_9_a_refusal_is_an_answer_and_ends_no_transaction() {
+    let world = World::new();
+    let mut client = world.client();
+    client.rows("START TRANSACTION");
+    client.rows("INSERT INTO t VALUES (1, 'a')");
+    let text = client.refusal("DELETE FROM forbidden");
+    assert!(
+        text.contains("#42000blocked by policy: the test says block"),
+        "{text}"
+    );
+    assert_eq!(client.rows("SELECT count(*) FROM t"), ["1"]);
+    assert_eq!(world.ids(), "", "the transaction is still open");
+    client.rows("COMMIT");
+    assert_eq!(world.ids(), "1");
+}
+
+#[test]
+fn my_10_one_bad_statement_refuses_the_packet_before_anything_runs() {
+    let world = World::new();
+    let mut client = world.client();
+    client.refusal("INSERT INTO t VALUES (1, 'a'); DELETE FROM forbidden; SELECT 1");
+    assert_eq!(world.ids(), "");
+    let answer = client.query("INSERT INTO t VALUES (2, 'b'); SELECT 7; DO 0; SELECT 8");
+    assert_eq!(answer.len(), 1 + 5 + 1 + 5, "{answer:?}");
+    assert_eq!(world.ids(), "2");
+    // What runs when one of them fails is what the server says.
+    let answer = client.query("INSERT INTO t VALUES (3, 'c'); SELECT nope; SELECT 1");
+    assert!(answer.last().unwrap().is_error());
+    assert_eq!(world.ids(), "2,3");
+    let completed = world.sidecar.recorded("the failed one", |line| {
+        line["stage"] == "completed" && line["error"].to_string().contains("1054")
+    });
+    assert!(
+        completed["error"].to_string().contains("SQLSTATE 42S22"),
+        "{completed}"
+    );
+}
+
+#[test]
+fn c_2_every_statement_completes_once_with_its_rows() {
+    let world = World::new();
+    let mut client = world.client();
+    client.rows("INSERT INTO t VALUES (1, 'a'), (2, 'b')");
+    client.rows("SELECT id FROM t");
+    client.query("");
+    client.query("/* nothing */");
+    let completed = || world.told("completed");
+    crate::support::until("both to complete", || {
+        (completed().len() == 2).then_some(())
+    });
+    let mut rows: Vec<_> = completed()
+        .iter()
+        .map(|line| line["rows"].to_string())
+        .collect();
+    rows.sort();
+    assert_eq!(rows, ["2", "2"], "{:?}", completed());
+    let started = world.told("started");
+    assert_eq!(started.len(), 2);
+    assert_eq!(
+        (&started[0]["db_system"], &started[0]["db_name"]),
+        (&"mysql".into(), &"shop".into())
+    );
+}
+
+#[test]
+fn my_19_my_20_commands_without_a_text_are_judged_or_refused() {
+    let world = World::new();
+    let mut client = world.client();
+    for (command, expected) in [
+        // What only the server's owner may do.
+        (&b"\x08"[..], "not the server"),
+        (b"\x07\x01", "not the server"),
+        (b"\x05forbidden", "the test says block"),
+        (b"\x12\x04\0\0\0\0\0\x01\0\0\0x", "replication"),
+        (b"\x1e", "replication"),
+        (b"\xfe", "several commands"),
+        (b"\x77", "not known"),
+        (b"\x02forbidden", "the test says block"),
+        (b"\x04forbidden\0", "the test says block"),
+    ] {
+        let answer = client.command(command);
+        let (code, text) = answer[0].error();
+        assert!(
+            code == 1227 && text.contains(expected),
+            "{command:?}: {text}"
+        );
+    }
+    assert_eq!(client.command(b"\x0e")[0].body[0], 0, "ping");
+    assert_eq!(client.command(b"\x02mysql")[0].body[0], 0);
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("mysql"));
+    client.rows("USE shop");
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("shop"));
+    // A database that is not there does not become the current one.
+    client.query("USE nowhere");
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("shop"));
+    client.send(0, b"\x09");
+    let statistics = client.next().unwrap();
+    assert!(statistics.number == 1 && statistics.body.starts_with(b"Uptime"));
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
+fn my_26_what_changes_how_texts_are_read_is_followed() {
+    let world = World::new();
+    let mut client = world.client();
+    let hidden = r"SELECT 'a\'; DELETE FROM t; -- '";
+    client.rows("INSERT INTO t VALUES (1, 'a')");
+    assert_eq!(client.rows(hidden), ["a'; DELETE FROM t; -- "]);
+    client.rows("SET sql_mode = 'NO_BACKSLASH_ESCAPES'");
+    client.query(hidden);
+    let told = world.told("started");
+    assert_eq!(told.last().unwrap()["db_operation"], "DELETE", "{told:?}");
+    client.rows("SET sql_mode = 'ANSI_QUOTES'");
+    assert!(
+        client
+            .refusal("SELECT * FROM \"forbidden\"")
+            .contains("the test says block")
+    );
+    assert_eq!(client.rows("SELECT \"id\" FROM t"), Vec::<String>::new());
+    client.rows("SET NAMES gbk");
+    let text = "SELECT '\u{e9}'";
+    assert!(client.refusal(text).contains("may look like a quote"));
+    client.rows("SET NAMES utf8mb4");
+    assert_eq!(client.rows(text), ["\u{e9}"]);
+    client.refusal("SET sql_mode = ''; SELECT \"a\"");
+}
+
+#[test]
+fn my_27_my_28_what_hides_in_comments_and_texts_is_seen_or_refused() {
+    let world = World::new();
+    let mut client = world.client();
+    for text in [
+        "/*!50000 DELETE FROM forbidden */",
+        "/*M! DELETE FROM forbidden */",
+        "/*!99999 DELETE FROM forbidden */",
+        "EXECUTE IMMEDIATE 'DELETE FROM t'",
+        "PREPARE s FROM 'DELETE FROM t'",
+        "BEGIN NOT ATOMIC DELETE FROM t; END",
+        "CALL nobody()",
+    ] {
+        client.refusal(text);
+    }
+    client.rows("/*!40101 SET @saved = 1 */");
+}
+
+#[test]
+fn c_9_rows_beyond_a_cap_are_dropped_and_read_only_refuses_changes() {
+    let world = World::new();
+    let mut client = world.client();
+    client.rows("INSERT INTO t VALUES (1,'a'),(2,'b'),(3,'c'),(4,'d'),(5,'e')");
+    // The packets' numbers are checked by the client.
+    let capped = "SELECT id FROM t WHERE 'capped' <> '' ORDER BY id";
+    assert_eq!(client.rows(capped), ["1", "2", "3"]);
+    let answer = client.query(&format!("{capped}; {capped}"));
+    assert_eq!(answer.len(), 2 * (1 + 1 + 1 + 3 + 1));
+    assert_eq!(client.rows("SELECT id FROM t").len(), 5);
+    client.refusal("DELETE FROM t WHERE x = 'reading'");
+    assert_eq!(
+        client.rows("SELECT id FROM t WHERE x <> 'reading' LIMIT 1"),
+        ["1"]
+    );
+}

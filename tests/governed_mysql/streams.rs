@@ -1,0 +1,119 @@
+//! Much in one packet, and files of clients.
+
+use crate::World;
+use crate::support::mysql::{CAPABILITIES, Client, Packet, frame, login};
+
+const FULL: usize = 0xff_ffff;
+
+/// `body` in as many frames as it takes.
+fn frames(body: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut pieces = body.chunks(FULL).enumerate();
+    for (number, piece) in &mut pieces {
+        all.extend(frame(u8::try_from(number).unwrap(), piece));
+    }
+    if body.len().is_multiple_of(FULL) {
+        all.extend(frame(u8::try_from(body.len() / FULL).unwrap(), b""));
+    }
+    all
+}
+
+#[test]
+fn my_22_packets_of_several_frames_pass_and_are_refused_whole() {
+    let world = World::new();
+    let mut client = world.client();
+    let long = |id: u8| {
+        let begin = format!("\x03INSERT INTO t VALUES ({id}, '");
+        let rest = FULL * 2 - begin.len() - 2;
+        [begin.as_bytes(), &b"x".repeat(rest)[..], b"')"].concat()
+    };
+    // Too long to be understood, and so for policy to say.
+    client.raw(&frames(&long(1)));
+    let answer = client.next().unwrap();
+    assert_eq!((answer.number, answer.body[0]), (3, 0), "{answer:?}");
+    world
+        .sidecar
+        .change_policy(&crate::POLICY.replace("too long", "nothing"));
+    client.raw(&frames(&long(2)));
+    let answer = client.next().unwrap();
+    assert_eq!((answer.number, answer.error().0), (3, 1227));
+    assert_eq!(world.ids(), "1");
+    client.send(0, b"\x03SELECT x, 7 FROM t");
+    let mut numbers = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let Packet { number, body } = client.next().unwrap();
+        numbers.push(number);
+        bytes += body.len();
+        if body.len() < 9 && body[0] == 0xfe && numbers.len() > 4 {
+            break;
+        }
+    }
+    assert_eq!(
+        numbers,
+        (1..=u8::try_from(numbers.len()).unwrap()).collect::<Vec<_>>()
+    );
+    assert!(bytes > FULL * 2 - 100);
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+    assert!(
+        world.sidecar.peak_kib() < 150_000,
+        "{}",
+        world.sidecar.peak_kib()
+    );
+}
+
+/// A session that reads files for the server.
+fn with_files(world: &World) -> Client {
+    let mut client = Client::open(world.port);
+    client.next().unwrap();
+    client.send(1, &login(CAPABILITIES | 0x80, "bob"));
+    assert_eq!(client.next().unwrap().body[0], 0);
+    client
+}
+
+#[test]
+fn my_21_a_clients_file_is_read_only_where_that_is_judged() {
+    let load = b"\x03LOAD DATA LOCAL INFILE '/a' INTO TABLE t FIELDS TERMINATED BY ','";
+    let off = World::with(&["--local-infile=1"], |setup| setup);
+    let answer = with_files(&off).command(load);
+    assert!(
+        answer[0].is_error(),
+        "the server refuses what was not agreed on"
+    );
+    let on = World::with(&["--local-infile=1"], |setup| {
+        setup.config("mysql:\n  local_files: judge\n")
+    });
+    let mut client = with_files(&on);
+    client.send(0, load);
+    let asked = client.next().unwrap();
+    assert_eq!(asked.body, b"\xfb/a");
+    client.raw(&[frame(2, b"1,a\n2,b\n"), frame(3, b"3,c\n"), frame(4, b"")].concat());
+    let answer = client.next().unwrap();
+    assert_eq!(
+        (answer.number, answer.body[0], answer.body[1]),
+        (5, 0, 3),
+        "{answer:?}"
+    );
+    assert_eq!(on.ids(), "1,2,3");
+    // A name that is not read here is not one that was judged.
+    let other = b"\x03LOAD DATA LOCAL INFILE '/a\\'b' INTO TABLE t";
+    let (code, text) = client.command(other)[0].error();
+    assert!(code == 1227 && text.contains("another file"), "{text}");
+    client.refusal("LOAD DATA LOCAL INFILE '/forbidden' INTO TABLE t");
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
+fn my_25_commands_sent_ahead_are_answered_in_their_order() {
+    let world = World::new();
+    let mut client = world.client();
+    let all = ["SELECT sleep(0.1)", "DELETE FROM forbidden", "SELECT 2"];
+    let sent: Vec<_> = all
+        .iter()
+        .map(|sql| frame(0, format!("\x03{sql}").as_bytes()))
+        .collect();
+    client.raw(&sent.concat());
+    assert_eq!(client.answer().len(), 5);
+    assert_eq!(client.answer()[0].error().0, 1227);
+    assert_eq!(client.answer().len(), 5);
+}
