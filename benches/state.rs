@@ -177,6 +177,7 @@ fn opened(folder: &Path) -> (Gate, Housekeeping) {
             holds_max: 100_000,
             reports_max: 100,
             fail_mode: FailMode::Closed,
+            fail_closed_for: [].into(),
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
             govern: Govern::Both,

@@ -70,10 +70,12 @@ pub enum Passage {
     DatabaseFlow,
     /// Data of a judged `COPY`.
     DatabaseCopy,
+    /// A session that replicates a database, whose start was judged.
+    DatabaseReplication,
 }
 
 impl Passage {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Passthrough,
         Self::WebSocket,
         Self::RequestTail,
@@ -82,6 +84,7 @@ impl Passage {
         Self::DatabasePreparation,
         Self::DatabaseFlow,
         Self::DatabaseCopy,
+        Self::DatabaseReplication,
     ];
 
     fn as_str(self) -> &'static str {
@@ -94,6 +97,7 @@ impl Passage {
             Self::DatabasePreparation => "database_preparation",
             Self::DatabaseFlow => "database_flow",
             Self::DatabaseCopy => "database_copy",
+            Self::DatabaseReplication => "database_replication",
         }
     }
 }

@@ -68,6 +68,7 @@ fn gate(folder: &Path) -> Gate {
             holds_max: 8,
             reports_max: 8,
             fail_mode: FailMode::Closed,
+            fail_closed_for: [].into(),
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
             govern: Govern::Both,

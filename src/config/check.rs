@@ -75,6 +75,7 @@ impl Resolver<'_> {
             [("open", FailMode::Open), ("closed", FailMode::Closed)],
             "fail_",
         );
+        let fail_closed_for = self.list("fail_closed_for", raw.fail_closed_for, class);
         let constraints = self.choice(
             "constraints",
             raw.constraints,
@@ -104,6 +105,7 @@ impl Resolver<'_> {
                 holds_max: self.count("approvals.open_max", raw.approvals.open_max, 1),
                 reports_max: self.count("outcomes_waiting_max", raw.outcomes_waiting_max, 1),
                 fail_mode,
+                fail_closed_for: fail_closed_for.into(),
                 constraints,
                 halt_scope: self.halt_scope(raw.halt_scope, purpose),
                 govern,
@@ -294,4 +296,17 @@ fn read(path: &Path) -> Result<String, String> {
         return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
     }
     Ok(text)
+}
+
+/// A class of database statements.
+fn class(text: &str) -> Result<Box<str>, Wrong> {
+    const CLASSES: [&str; 6] = ["session", "read", "write", "schema", "admin", "opaque"];
+    if CLASSES.contains(&text) {
+        return Ok(text.into());
+    }
+    Err(Wrong::new(
+        format!("{text:?} is no class of database statements"),
+        &CLASSES.join(" or "),
+        "write",
+    ))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, NamesHost, Negotiation, Settings, Trust};
 use crate::net::listen_at::At;
-use crate::protocols::postgres::{self, Upstream};
+use crate::protocols::postgres::{self, AskAt, Replication, Upstream};
 
 use super::For;
 use super::database_url::{file_mode, pem_file, place, query};
@@ -53,10 +53,18 @@ impl Resolver<'_> {
         }
         let mode = |text: &str, _: Option<Origin>| file_mode(text);
         let socket_mode = self.parsed("postgres.socket_mode", raw.socket_mode, mode);
+        let execute = ("execute", AskAt::Execute);
+        let earlier = [("bind", AskAt::Bind), ("parse", AskAt::Parse)];
+        let replication = [
+            ("refuse", Replication::Refuse),
+            ("judge", Replication::Judge),
+        ];
         postgres::Settings {
             upstreams,
             agent_tls,
             socket_mode: socket_mode.unwrap_or(0o600),
+            ask_at: self.one_of("postgres.ask_at", raw.ask_at, execute, earlier, ""),
+            replication: self.choice("postgres.replication", raw.replication, replication, ""),
             hold_within: self.duration("postgres.hold_within", raw.hold_within),
             hold_in_transaction_within: self.duration(
                 "postgres.hold_in_transaction_within",

@@ -18,6 +18,9 @@ pub(super) struct Raw {
     /// What happens while Core gives no answer: `open` lets operations pass, marked; `closed` refuses them.
     #[schemars(extend("enum" = ["open", "closed"]))]
     pub(super) fail_mode: Option<String>,
+    /// Classes of database statements that are refused while Core gives no answer although `fail_mode` is `open`: `session`, `read`, `write`, `schema`, `admin`, `opaque`.
+    #[schemars(extend("examples" = [["write", "schema", "admin", "opaque"]]))]
+    pub(super) fail_closed_for: Option<Vec<String>>,
     /// Constraints that a protocol cannot apply: `advisory` records them and continues, `enforce` refuses.
     #[schemars(extend("enum" = ["advisory", "enforce"]))]
     pub(super) constraints: Option<String>,
@@ -274,6 +277,12 @@ pub(super) struct Postgres {
     /// Permissions of listeners that are paths, as of files, in octal.
     #[schemars(extend("examples" = ["0660"]))]
     pub(super) socket_mode: Option<String>,
+    /// When a prepared statement is asked about: when it is executed (what is not understood already when it is bound), when it is bound, or when it is parsed and bound.
+    #[schemars(extend("enum" = ["execute", "bind", "parse"]))]
+    pub(super) ask_at: Option<String>,
+    /// What becomes of a session that asks for replication: it is refused, or its start is judged and what follows passes unread.
+    #[schemars(extend("enum" = ["refuse", "judge"]))]
+    pub(super) replication: Option<String>,
     /// Longest wait for a person outside a transaction; then the statement is refused.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) hold_within: Option<String>,

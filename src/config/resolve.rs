@@ -205,28 +205,45 @@ impl Resolver<'_> {
         words: [(&str, T); 2],
         prefix: &str,
     ) -> T {
+        let [first, second] = words;
+        self.one_of(key, in_file, first, [second], prefix)
+    }
+
+    /// The same for any number of words.
+    pub(super) fn one_of<T: Copy, const N: usize>(
+        &mut self,
+        key: &'static str,
+        in_file: Option<String>,
+        first: (&str, T),
+        others: [(&str, T); N],
+        prefix: &str,
+    ) -> T {
+        let words = || [first].into_iter().chain(others);
         let parse = |text: &str, origin: Option<Origin>| {
             let word = match origin {
                 Some(Origin::Env) => text.strip_prefix(prefix).unwrap_or(text),
                 Some(Origin::Flag | Origin::File) | None => text,
             };
-            let known = words.iter().find(|(known, _)| *known == word);
-            known.map(|(_, value)| *value).ok_or_else(|| {
+            let known = words().find(|(known, _)| *known == word);
+            known.map(|(_, value)| value).ok_or_else(|| {
                 let prefix = if origin == Some(Origin::Env) {
                     prefix
                 } else {
                     ""
                 };
-                let [(first, _), (second, _)] = words;
+                let all: Vec<_> = words().map(|(word, _)| format!("{prefix}{word}")).collect();
+                let found = match N {
+                    1 => "is neither",
+                    _ => "is none of them",
+                };
                 Wrong::new(
-                    format!("{} is neither", quoted(text)),
-                    &format!("{prefix}{first} or {prefix}{second}"),
-                    &format!("{prefix}{first}"),
+                    format!("{} {found}", quoted(text)),
+                    &all.join(" or "),
+                    &format!("{prefix}{}", first.0),
                 )
             })
         };
-        let [(_, first), _] = words;
-        self.parsed(key, in_file, parse).unwrap_or(first)
+        self.parsed(key, in_file, parse).unwrap_or(first.1)
     }
 
     /// Text that is not empty, else `default`.

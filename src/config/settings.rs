@@ -154,6 +154,7 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_GOVERNANCE_POLICY"],
         Is("open"),
     ),
+    set("fail_closed_for", "", &[], Empty),
     key("constraints", "advisory"),
     set(
         "halt_scope",
@@ -293,6 +294,8 @@ pub static SETTINGS: &[Setting] = &[
     ),
     set("postgres.agent_sslkey", "", &[], Of("none")),
     key("postgres.socket_mode", "0600"),
+    key("postgres.ask_at", "execute"),
+    key("postgres.replication", "refuse"),
     key("postgres.hold_within", "5m"),
     key("postgres.hold_in_transaction_within", "30s"),
     key("postgres.login_within", "60s"),

@@ -179,6 +179,7 @@ fn gate(
             holds_max: 8,
             reports_max: 8,
             fail_mode,
+            fail_closed_for: [].into(),
             constraints: Constraints::Advisory,
             halt_scope: HaltScope::Run,
             govern: Govern::Both,

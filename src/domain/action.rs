@@ -86,6 +86,18 @@ pub enum Told {
     Unknown,
 }
 
+impl DatabaseCall {
+    /// The class that its reading begins with, such as `write`; `opaque` where
+    /// nobody has read it.
+    pub fn class(&self) -> &str {
+        let class = self.reading.as_ref().and_then(|reading| {
+            let rest = reading.0.strip_prefix(r#"{"class":""#)?;
+            rest.split('"').next()
+        });
+        class.unwrap_or("opaque")
+    }
+}
+
 /// Something done to a file.
 #[derive(Clone, Debug)]
 pub struct FileCall {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Attribution, Operation, OperationId, Refusal, Stage, Verdict};
+use crate::domain::{Action, Attribution, Operation, OperationId, Refusal, Stage, Verdict};
 use crate::journal::{self, Record};
 use crate::metrics::Decided;
 use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling};
@@ -106,7 +106,8 @@ impl Gate {
             true => None,
             false => inner.judge_now(Question::Started(&operation)),
         };
-        let next = judged.map(|judged| inner.follow_judged(judged, &session, terms, &mut trail));
+        let next = judged
+            .map(|judged| inner.follow_judged(&operation, judged, &session, terms, &mut trail));
         let asked = match next {
             Some(Next::Grant) => {
                 return match inner.into_line(operation, session, trail) {
@@ -200,12 +201,13 @@ impl Inner {
         trail: &mut Trail,
     ) -> Next {
         let judged = self.judge(Question::Started(operation), session).await;
-        self.follow_judged(judged, session, terms, trail)
+        self.follow_judged(operation, judged, session, terms, trail)
     }
 
     /// Where an answer of policy leads.
     fn follow_judged(
         &self,
+        operation: &Operation,
         judged: Judged,
         session: &Session,
         terms: &Terms,
@@ -232,10 +234,12 @@ impl Inner {
                 (None, PolicyError::Unjudgeable(reason)) => {
                     Next::Refuse(Refusal::Unjudgeable(reason))
                 }
-                (None, PolicyError::Unavailable(reason)) => match self.fail_mode(trail) {
-                    FailMode::Open => Next::Grant,
-                    FailMode::Closed => Next::Refuse(Refusal::PolicyUnavailable(reason)),
-                },
+                (None, PolicyError::Unavailable(reason)) => {
+                    match self.fail_mode_for(operation, trail) {
+                        FailMode::Open => Next::Grant,
+                        FailMode::Closed => Next::Refuse(Refusal::PolicyUnavailable(reason)),
+                    }
+                }
             },
         }
     }
@@ -280,13 +284,31 @@ impl Inner {
 
     /// Counts and marks a decision of the fail mode.
     pub(super) fn fail_mode(&self, trail: &mut Trail) -> FailMode {
+        self.fails(self.parts.settings.fail_mode, trail)
+    }
+
+    /// The same about `operation`, some of whose kind may be closed to it.
+    fn fail_mode_for(&self, operation: &Operation, trail: &mut Trail) -> FailMode {
+        let settings = &self.parts.settings;
+        if let Action::Database(call) = &operation.action
+            && settings
+                .fail_closed_for
+                .iter()
+                .any(|class| **class == *call.class())
+        {
+            return self.fails(FailMode::Closed, trail);
+        }
+        self.fails(settings.fail_mode, trail)
+    }
+
+    fn fails(&self, mode: FailMode, trail: &mut Trail) -> FailMode {
         trail.by_fail_mode = true;
         trail.unheard = true;
-        match self.parts.settings.fail_mode {
+        match mode {
             FailMode::Open => self.parts.metrics.failed_open(),
             FailMode::Closed => self.parts.metrics.failed_closed(),
         }
-        self.parts.settings.fail_mode
+        mode
     }
 
     /// The slow way: something is held, so this may be its retry, or policy

@@ -143,6 +143,9 @@ pub struct Settings {
     pub reports_max: usize,
     /// See [`FailMode`].
     pub fail_mode: FailMode,
+    /// Classes of database statements that are refused without an answer although
+    /// the fail mode is open: the words of `class` in what is told of them.
+    pub fail_closed_for: Box<[Box<str>]>,
     /// See [`Constraints`].
     pub constraints: Constraints,
     /// See [`HaltScope`].

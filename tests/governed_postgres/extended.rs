@@ -108,29 +108,114 @@ fn pg_30_a_name_means_what_the_server_takes_it_for() {
     assert_eq!(tags(&client.until_ready()), "312DCZ");
 }
 
+const BLOCKED: &str = "blocked by policy: the test says block";
+const OPAQUE: &str = "blocked by policy: nobody understands this";
+
 #[test]
-fn pg_26_a_statement_prepared_by_sql_is_judged_or_opaque() {
+fn pg_26_what_runs_by_its_name_is_judged_as_the_statement_behind_it() {
     let world = World::new();
     let mut client = world.client();
-    client.send(&[parse("s", "SELECT 1"), sync()].concat());
-    client.until_ready();
-    // Judged where its text is.
+    let refused = |answer: &[crate::Message]| error(answer).field('M');
+    // Judged where its text is; and by a name that the protocol gave.
     let answer = client.query("PREPARE q AS DELETE FROM forbidden");
-    assert_eq!(error(&answer).field('C'), "42501");
-    // By SQL the name gets another text than the one seen before.
+    assert_eq!(refused(&answer), BLOCKED);
+    client.send(&[parse("s", "DELETE FROM forbidden"), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "1Z");
+    assert_eq!(refused(&client.query("EXECUTE s")), BLOCKED);
+    // By SQL the name gets another text, which is seen.
     client.query("DEALLOCATE s");
-    client.query("PREPARE s AS DELETE FROM t");
-    client.send(&[bind("", "s"), execute("", 0), sync()].concat());
-    let answer = client.until_ready();
-    assert_eq!(
-        error(&answer).field('M'),
-        "blocked by policy: nobody understands this"
-    );
-    let answer = client.query("EXECUTE s");
-    assert_eq!(
-        error(&answer).field('M'),
-        "blocked by policy: nobody understands this"
-    );
+    client.query("PREPARE s (int) AS INSERT INTO t VALUES ($1)");
+    assert_eq!(tags(&client.query("EXECUTE S(1)")), "CZ");
+    client.send(&[run("EXECUTE s(2)"), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "12CZ");
+    assert_eq!(world.ids(), "1,2");
+    // What is rolled back stays prepared, and what fails changes nothing.
+    client.query("BEGIN");
+    client.query("PREPARE r AS SELECT 'kept'");
+    client.query("ROLLBACK");
+    let answer = client.query("PREPARE r AS SELECT 'other'");
+    assert_eq!(error(&answer).field('C'), "42P05");
+    assert_eq!(client.rows("EXECUTE r")[0][0], "kept");
+    // In one text, and in one breath.
+    let answer = client.query("PREPARE x AS SELECT 1; EXECUTE x; DEALLOCATE x");
+    assert_eq!(tags(&answer), "CTDCCZ");
+    let prepare = message('Q', &[b"PREPARE x AS SELECT 2\0"]);
+    let execute_it = message('Q', &[b"EXECUTE x\0"]);
+    client.send(&[prepare, execute_it].concat());
+    assert_eq!(tags(&client.until_ready()), "CZ");
+    assert_eq!(tags(&client.until_ready()), "TDCZ");
+    // What nobody saw is opaque.
+    assert_eq!(refused(&client.query("EXECUTE x; EXECUTE nobody")), OPAQUE);
+    client.query("DO $$ BEGIN EXECUTE 'PREPARE z AS SELECT 1'; /* trusted */ END $$");
+    assert_eq!(refused(&client.query("EXECUTE r")), OPAQUE);
+    client.query("DEALLOCATE r; PREPARE r AS SELECT 'kept'");
+    assert_eq!(tags(&client.query("EXECUTE r")), "TDCZ");
+    client.query("DISCARD ALL");
+    assert_eq!(refused(&client.query("EXECUTE r")), OPAQUE);
+}
+
+#[test]
+fn pg_35_what_is_fetched_is_judged_as_what_its_cursor_runs() {
+    let world = World::new();
+    let mut client = world.client();
+    // A portal of the protocol, which no Execute has asked about.
+    client.query("BEGIN");
+    let deletes = parse("", "DELETE FROM forbidden RETURNING id");
+    client.send(&[deletes, bind("p", ""), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "12Z");
+    let answer = client.query("FETCH ALL FROM p");
+    assert_eq!(error(&answer).field('M'), BLOCKED);
+    client.query("ROLLBACK");
+    // A cursor of SQL, read by both.
+    client.query("BEGIN; DECLARE c CURSOR FOR SELECT generate_series(1, 5)");
+    assert_eq!(client.rows("FETCH 2 FROM c").len(), 2);
+    assert_eq!(tags(&client.query("MOVE NEXT IN c")), "CZ");
+    client.send(&[execute("c", 1), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "DsZ");
+    client.query("CLOSE c");
+    assert_eq!(error(&client.query("FETCH c")).field('M'), OPAQUE);
+    client.query("ROLLBACK");
+    // One that outlives its transaction, where that is committed.
+    for (end, found) in [("COMMIT", "TDCZ"), ("ROLLBACK", "EZ")] {
+        let text = format!("BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT 1; {end}");
+        client.query(&text);
+        assert_eq!(tags(&client.query("FETCH h")), found, "{end}");
+        client.query("CLOSE ALL");
+    }
+}
+
+#[test]
+fn pg_30_pg_31_statements_are_asked_about_as_early_as_the_setting_says() {
+    for (setting, parsed, bound, executed) in [
+        ("execute", "1Z", "2Z", "2EZ"),
+        ("bind", "1Z", "EZ", "EZ"),
+        ("parse", "EZ", "EZ", "EZ"),
+    ] {
+        let world = World::with("host all all all trust\n", |setup| {
+            setup.config(&format!("postgres:\n  ask_at: {setting}\n"))
+        });
+        let mut client = world.client();
+        client.send(&[parse("s", "DELETE FROM forbidden"), sync()].concat());
+        assert_eq!(tags(&client.until_ready()), parsed, "{setting}");
+        client.send(&[bind("", "s"), sync()].concat());
+        assert_eq!(tags(&client.until_ready()), bound, "{setting}");
+        client.send(&[bind("", "s"), execute("", 0), sync()].concat());
+        assert_eq!(tags(&client.until_ready()), executed, "{setting}");
+        // Each execution is asked about once, and its rows are limited.
+        let before = world.told("started").len();
+        let capped = "SELECT capped.n FROM generate_series(1, 9) AS capped (n)";
+        let again = [bind("", "n"), execute("", 0), sync()].concat();
+        client.send(&[parse("n", capped), again.clone()].concat());
+        assert_eq!(tags(&client.until_ready()), "12DDDCZ", "{setting}");
+        client.send(&again);
+        assert_eq!(tags(&client.until_ready()), "2DDDCZ", "{setting}");
+        let rows = until("both completions", || {
+            let told = world.told("completed");
+            let rows = told.iter().filter(|line| line["rows"] == 3).count();
+            (rows == 2).then_some(rows)
+        });
+        assert_eq!(world.told("started").len() - before, rows, "{setting}");
+    }
 }
 
 #[test]

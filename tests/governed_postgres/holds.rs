@@ -1,5 +1,7 @@
 //! Statements that wait for a person.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::thread;
 
 use crate::support::postgres::{bind, execute, message, parse, sync, tags};
@@ -129,4 +131,99 @@ fn c_11_a_server_that_goes_away_voids_what_is_held() {
     assert_eq!(tags(&answer), "E", "told once");
     world.sidecar.approve(&approval);
     assert_eq!(world.server.ask("SELECT count(*) FROM held"), "0");
+}
+
+/// A server that nobody has seen: it changes the transaction while nothing is
+/// asked of it. Returns what it was sent after that.
+fn turning(listener: &TcpListener, turn: &std::sync::mpsc::Receiver<()>) -> Vec<u8> {
+    let (mut socket, _) = listener.accept().unwrap();
+    let mut bytes = [0; 4_096];
+    let begun = socket.read(&mut bytes).unwrap();
+    assert!(begun > 8);
+    let greeting = [message('R', &[b"\0\0\0\0"]), message('Z', &[b"I"])];
+    socket.write_all(&greeting.concat()).unwrap();
+    turn.recv().unwrap();
+    socket.write_all(&message('Z', &[b"T"])).unwrap();
+    turn.recv().unwrap();
+    let sent = socket.read(&mut bytes).unwrap();
+    let sent = bytes[..sent].to_vec();
+    let end = sent[5..].iter().position(|byte| *byte == 0).unwrap();
+    let text = format!(
+        "Mportal \"{}\"\0",
+        String::from_utf8_lossy(&sent[5..5 + end])
+    );
+    let answer = [
+        message('E', &[b"SERROR\0VERROR\0C34000\0", text.as_bytes(), b"\0"]),
+        message('Z', &[b"E"]),
+    ];
+    socket.write_all(&answer.concat()).unwrap();
+    sent
+}
+
+#[test]
+fn c_3_what_was_approved_is_not_run_once_the_transaction_is_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().port();
+    let (turn, turns) = std::sync::mpsc::channel();
+    let serving = thread::spawn(move || turning(&listener, &turns));
+    let port = crate::free_port();
+    let url = format!("127.0.0.1:{port}=postgres://127.0.0.1:{server}?sslmode=disable");
+    let setup = crate::Setup::new().policy(crate::POLICY);
+    let sidecar = setup.flag("--pg", &url).start();
+    let mut client = crate::Client::connect(port, &[("user", "postgres")]);
+    client.send(&message('Q', &[b"INSERT INTO held VALUES (1)\0"]));
+    let approval = sidecar.pending_approval();
+    turn.send(()).unwrap();
+    assert_eq!(shape(&client.until_ready()), ("Z".into(), 'T'));
+    sidecar.approve(&approval);
+    turn.send(()).unwrap();
+    let answer = client.until_ready();
+    assert_eq!(shape(&answer), ("EZ".into(), 'E'));
+    assert_eq!(error(&answer).field('C'), "57014");
+    let said = error(&answer).field('M');
+    assert!(said.contains("transaction changed"), "{said}");
+    let sent = serving.join().unwrap();
+    assert!(!String::from_utf8_lossy(&sent).contains("held"), "{sent:?}");
+}
+
+#[test]
+fn the_starter_policy_has_psql_wait_where_much_may_be_lost_and_blocks_programs() {
+    let server = crate::Server::start_with("host all all all trust\n", &[]);
+    server.ask("CREATE TABLE t AS SELECT generate_series(1, 3) AS id");
+    let port = crate::free_port();
+    let url = format!("127.0.0.1:{port}=postgres://localhost:{}", server.port);
+    let sidecar = crate::Setup::new().flag("--pg", &url).start();
+    let psql = |sql: &str| {
+        let mut command = std::process::Command::new("psql");
+        command
+            .args(["-At", "-h", "127.0.0.1", "-p", &port.to_string()])
+            .args(["-U", "postgres", "-c", sql])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let said = |child: std::process::Child| {
+        let ended = child.wait_with_output().unwrap();
+        let both = [ended.stdout, ended.stderr].concat();
+        String::from_utf8_lossy(&both).into_owned()
+    };
+    assert_eq!(said(psql("SELECT count(*) FROM t")), "3\n");
+    assert_eq!(said(psql("DELETE FROM t WHERE id = 1")), "DELETE 1\n");
+    let refused = said(psql("COPY t TO PROGRAM 'cat'"));
+    let expected = "blocked by policy: the statement reaches beyond the database";
+    assert!(refused.contains(expected), "{refused}");
+    for (sql, expected) in [
+        ("DELETE FROM t", "DELETE 2\n"),
+        ("CREATE TABLE made (id int)", "CREATE TABLE\n"),
+    ] {
+        let waiting = psql(sql);
+        let approval = sidecar.pending_approval();
+        assert_eq!(
+            server.ask("SELECT count(*) FROM t WHERE id = 2 OR id = 3"),
+            "2"
+        );
+        sidecar.approve(&approval);
+        assert_eq!(said(waiting), expected, "{sql}");
+        server.ask("INSERT INTO t VALUES (2), (3)");
+    }
 }

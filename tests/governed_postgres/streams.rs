@@ -111,3 +111,63 @@ fn pg_45_a_client_that_does_not_read_slows_the_server() {
         assert!(more < 8 << 10, "{tag}: {more} KiB more");
     }
 }
+
+#[test]
+fn pg_41_a_halt_inside_a_copy_ends_it_and_none_of_its_rows_stay() {
+    let world = World::new();
+    let mut copying = world.client();
+    let mut other = world.client();
+    copying.send(&message('Q', &[b"COPY t (id) FROM STDIN\0"]));
+    assert_eq!(copying.next().unwrap().tag, 'G');
+    copying.send(&message('d', &[b"1\n"]));
+    other.query("SELECT * FROM halting");
+    let told = copying.until_ready();
+    let last = error(&told);
+    assert_eq!(
+        (last.field('V'), last.field('C')),
+        ("FATAL".into(), "42501".into())
+    );
+    assert_eq!(tags(&told), "E");
+    until("the sessions on the server to end", || {
+        let left = world
+            .server
+            .ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'");
+        (left == "1").then_some(())
+    });
+    assert_eq!(world.ids(), "");
+}
+
+#[test]
+fn pg_43_replication_is_refused_or_judged_once_and_then_passes() {
+    let startup = [
+        ("user", "postgres"),
+        ("database", "postgres"),
+        ("replication", "database"),
+    ];
+    let world = World::new();
+    let mut client = crate::Client::open(world.port);
+    client.startup(196_608, &startup);
+    let refused = client.until_ready();
+    assert_eq!(
+        (tags(&refused), error(&refused).field('C')),
+        ("E".into(), "42501".into())
+    );
+    let hba = "host all all all trust\nhost replication all all trust\n";
+    let world = World::with(hba, |setup| {
+        setup.config("postgres:\n  replication: judge\n")
+    });
+    let mut client = crate::Client::connect(world.port, &startup);
+    let answer = client.query("IDENTIFY_SYSTEM");
+    assert_eq!(tags(&answer), "TDCZ");
+    let position = client.rows("IDENTIFY_SYSTEM")[0][2].clone();
+    let start = format!("START_REPLICATION PHYSICAL {position}\0");
+    client.send(&message('Q', &[start.as_bytes()]));
+    assert_eq!(client.next().unwrap().tag, 'W');
+    let started = world.told("started");
+    let operations: Vec<_> = started.iter().map(|line| &line["operation"]).collect();
+    assert_eq!(started.len(), 1, "{operations:?}");
+    drop(client);
+    until("its completion", || {
+        (world.told("completed").len() == 1).then_some(())
+    });
+}

@@ -2,6 +2,7 @@
 //! never twice.
 
 use super::*;
+use crate::domain::{DatabaseCall, Told};
 use crate::policy::{ApprovalState, ApprovalsAt, Judging, Later, Question};
 
 #[tokio::test(start_paused = true)]
@@ -170,4 +171,46 @@ async fn a_policy_that_panics_ends_one_task_and_loses_no_outcome() {
     statuses.sort_by_key(Value::as_u64);
     assert_eq!(statuses, [200, 201]);
     assert!(!world.housekeeping.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn c_4_without_an_answer_classes_of_statements_may_fail_closed_on_their_own() {
+    let reading = |class: &str| format!(r#"{{"class":"{class}","flags":[]}}"#);
+    for (reading, mode, refused) in [
+        (Some(reading("read")), FailMode::Open, false),
+        (Some(reading("write")), FailMode::Open, true),
+        (Some(reading("opaque")), FailMode::Open, true),
+        (None, FailMode::Open, true),
+        (Some(reading("read")), FailMode::Closed, true),
+    ] {
+        let settings = Settings {
+            fail_mode: mode,
+            fail_closed_for: ["write".into(), "opaque".into()].into(),
+            ..settings()
+        };
+        let world = World::new(
+            Scripted::default().at(Stage::Started, [unavailable()]),
+            settings,
+        );
+        let session = world.own();
+        let mut operation = POST.operation(&session);
+        operation.action = Action::Database(DatabaseCall {
+            system: "postgresql".into(),
+            name: None,
+            operation: "X".into(),
+            statement: Capture {
+                text: Some("X".into()),
+                bytes: 1,
+                digest: None,
+                state: Captured::Whole,
+            },
+            server_address: None,
+            server_port: None,
+            reading: reading.clone().map(|text| JsonText(text.into())),
+            told: Told::default(),
+        });
+        let decision = world.gate.admit(operation, session, &TERMS).await;
+        let found = matches!(decision, Decision::Refuse(_));
+        assert_eq!(found, refused, "{reading:?} {mode:?}");
+    }
 }

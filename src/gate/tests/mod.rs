@@ -58,6 +58,7 @@ fn settings() -> Settings {
         holds_max: 100,
         reports_max: 100,
         fail_mode: FailMode::Closed,
+        fail_closed_for: [].into(),
         constraints: Constraints::Advisory,
         halt_scope: HaltScope::Run,
         govern: Govern::Both,

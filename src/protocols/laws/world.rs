@@ -178,6 +178,7 @@ impl World {
                 holds_max: 1,
                 reports_max: 1,
                 fail_mode: FailMode::Closed,
+                fail_closed_for: [].into(),
                 constraints: Constraints::Advisory,
                 halt_scope: HaltScope::Run,
                 govern: Govern::Both,

@@ -17,6 +17,7 @@
 //! answers, skips to `Sync`, aborts the transaction and reports its own status.
 
 mod client;
+mod named;
 mod owed;
 mod running;
 mod server;
@@ -29,6 +30,7 @@ use crate::domain::Refusal;
 use crate::gate::{Cleared, Permit};
 use crate::metrics::Passage;
 
+use super::AskAt;
 use super::binding::Channels;
 use super::limits;
 use super::refuse::Poison;
@@ -36,7 +38,8 @@ use super::startup::Negotiated;
 use super::statement::{Names, Reading, Text};
 use super::wire::message;
 
-use owed::{Executing, Owed, Portal};
+pub(super) use named::Changes;
+use owed::{Executing, Owed, Portal, Prepared};
 use running::Running;
 
 /// Longest message that only names something, bytes.
@@ -70,6 +73,8 @@ pub(super) struct Ask {
     pub(super) bytes: Bytes,
     /// The function of a `FunctionCall`.
     pub(super) function: Option<u32>,
+    /// What it does to names.
+    pub(super) changes: Changes,
 }
 
 /// Which message asks.
@@ -78,18 +83,12 @@ pub(super) enum Kind {
     Query,
     /// Of this portal.
     Execute(Box<[u8]>),
-    /// This portal of an opaque statement: planning may already run functions.
+    /// This portal of an opaque statement, as planning may already run functions;
+    /// or of any, where that is asked for.
     Bind(Box<[u8]>),
+    /// This statement: its first execution.
+    Parse(Box<[u8]>),
     Call,
-}
-
-/// Whether an execution may give names of prepared statements other texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
-    /// It is known not to.
-    Stays,
-    /// Its text decides.
-    MayChange,
 }
 
 /// The rest of a message of the client whose beginning was dealt with.
@@ -106,7 +105,8 @@ pub(super) struct Conversation {
     status: Option<u8>,
     reading: Reading,
     owed: VecDeque<Owed>,
-    statements: Names<Text>,
+    ask_at: AskAt,
+    statements: Names<Prepared>,
     portals: Names<Portal>,
     /// The server discards what comes before the next `Sync`.
     skipping: bool,
@@ -122,6 +122,8 @@ pub(super) struct Conversation {
     /// Something has been executed since the server was last ready: it reports
     /// changed settings only then.
     executed: bool,
+    /// Something has failed or was rolled back since the last transaction ended.
+    undone: bool,
     /// The server has said that it ends the session.
     farewell: bool,
     key: Option<Bytes>,
@@ -130,13 +132,21 @@ pub(super) struct Conversation {
     channels: Channels,
     /// The server has just offered to bind to a channel that the client does not see.
     offers_foreign_channel: bool,
+    /// What follows once the server is ready is another protocol, which passes.
+    replicates: bool,
 }
 
 impl Conversation {
-    pub(super) fn new(reading: Reading, negotiated: Negotiated, channels: Channels) -> Self {
+    pub(super) fn new(
+        reading: Reading,
+        negotiated: Negotiated,
+        channels: Channels,
+        ask_at: AskAt,
+    ) -> Self {
         Self {
             status: None,
             reading,
+            ask_at,
             owed: VecDeque::new(),
             statements: Names::default(),
             portals: Names::default(),
@@ -147,12 +157,24 @@ impl Conversation {
             reply_left: 0,
             ended: false,
             executed: false,
+            undone: false,
             farewell: false,
             key: None,
             negotiated: Some(negotiated),
             channels,
             offers_foreign_channel: false,
+            replicates: false,
         }
+    }
+
+    /// The session was admitted to replicate: what it says once the server is
+    /// ready passes unread, both ways.
+    pub(super) fn replicates(&mut self) {
+        self.replicates = true;
+    }
+
+    fn is_raw(&self) -> bool {
+        self.replicates && self.status.is_some()
     }
 
     /// Whether a transaction is open: a hold keeps its locks.
@@ -177,7 +199,7 @@ impl Conversation {
 
     /// Whether what was passed on ends where a message does.
     pub(super) fn between_requests(&self) -> bool {
-        self.tail.0 == 0
+        self.tail.0 == 0 && !self.is_raw()
     }
 
     /// Whether answers are owed that a `Flush` would bring.
@@ -197,7 +219,7 @@ impl Conversation {
 
     /// Whether a message may be put between two of the server.
     pub(super) fn between_replies(&self) -> bool {
-        self.reply_left == 0
+        self.reply_left == 0 && !self.is_raw()
     }
 
     /// The key that cancels this session, once the server has told it.
@@ -227,8 +249,9 @@ impl Conversation {
         for owed in self.owed.iter().rev() {
             ended |= owed.ends_batch();
             let text = match owed {
-                Owed::Parse(known, text) if **known == *name => text.clone(),
+                Owed::Parse(known, prepared) if **known == *name => prepared.text.clone(),
                 Owed::Close(b'S', known) if **known == *name => Text::unknown(),
+                changing if changing.changes_names() => Text::unknown(),
                 Owed::Parse(..)
                 | Owed::Bind(..)
                 | Owed::Close(..)
@@ -240,13 +263,42 @@ impl Conversation {
             };
             return (!ended).then_some(text);
         }
-        let known = self.statements.get(name).cloned();
-        Some(known.unwrap_or_else(Text::unknown))
+        let known = self.statements.get(name);
+        Some(known.map_or_else(Text::unknown, |known| known.text.clone()))
+    }
+
+    /// What was admitted when the statement of this name was prepared, once.
+    fn admitted(&mut self, name: &[u8]) -> Option<Running> {
+        if self.ask_at < AskAt::Parse {
+            return None;
+        }
+        for owed in self.owed.iter_mut().rev() {
+            match owed {
+                Owed::Parse(known, prepared) if **known == *name => {
+                    return prepared.running.take().map(|running| *running);
+                }
+                Owed::Close(b'S', known) if **known == *name => return None,
+                changing if changing.changes_names() => return None,
+                Owed::Parse(..)
+                | Owed::Bind(..)
+                | Owed::Close(..)
+                | Owed::Describe
+                | Owed::Execute(..)
+                | Owed::Sync
+                | Owed::Query(_)
+                | Owed::Call(_) => {}
+            }
+        }
+        let prepared = self.statements.get_mut(name)?;
+        prepared.running.take().map(|running| *running)
     }
 
     /// The portal of this name, as it will be when the server comes to it.
     fn portal(&mut self, name: &[u8]) -> Result<Option<&mut Portal>, Unanswered> {
-        let is_it = |owed: &Owed| matches!(owed, Owed::Bind(known, _) | Owed::Close(b'P', known) if **known == *name);
+        let is_it = |owed: &Owed| {
+            owed.changes_names()
+                || matches!(owed, Owed::Bind(known, _) | Owed::Close(b'P', known) if **known == *name)
+        };
         let at = self.owed.iter().rposition(is_it);
         let Some(at) = at else {
             return Ok(self.portals.get_mut(name));
@@ -267,19 +319,21 @@ impl Conversation {
         text: Text,
         digest: Option<[u8; 32]>,
         permit: Permit,
-        names: Meaning,
+        changes: Changes,
         cleared: Cleared<Bytes>,
     ) -> Bytes {
-        if names == Meaning::MayChange && text.renames() {
-            self.names_are_uncertain();
-        }
         self.executed = true;
         let mut bytes = cleared.into_inner();
         let limit = limits::row_limit(&permit, &kind, &text);
         let mut running = Running::new(permit);
-        if let (Some(mut limit), Kind::Execute(portal)) = (limit, &kind) {
+        match changes {
+            Changes::None => {}
+            Changes::Known(changes) => running.changes = Some(changes),
+            Changes::Unknown => self.names_are_uncertain(),
+        }
+        running.limit = limit;
+        if let (Some(limit), Kind::Execute(portal)) = (&mut running.limit, &kind) {
             bytes = limit.fit(&bytes);
-            running.limit = Some(limit);
             if let Ok(Some(portal)) = self.portal(portal) {
                 portal.spent = true;
             }
@@ -287,28 +341,35 @@ impl Conversation {
         self.owed.push_back(match kind {
             Kind::Query => Owed::Query(Some(running)),
             Kind::Execute(portal) => Owed::Execute(portal, Executing::Running(running)),
-            Kind::Bind(portal) => Owed::Bind(
-                portal,
-                Portal {
-                    text,
-                    digest,
-                    running: Some(running),
-                    spent: false,
-                },
-            ),
+            Kind::Bind(portal) => Owed::Bind(portal, Portal::bound(text, digest, Some(running))),
+            Kind::Parse(name) => {
+                let running = Some(Box::new(running));
+                Owed::Parse(name, Prepared { text, running })
+            }
             Kind::Call => Owed::Call(Some(running)),
         });
         bytes
     }
 
-    /// What may prepare statements by SQL may give their names other texts.
+    /// What may prepare statements by SQL, and open cursors, may give their names
+    /// other texts.
     fn names_are_uncertain(&mut self) {
         self.statements.clear_named();
+        let portals = std::mem::take(&mut self.portals);
+        for (name, portal) in portals.into_all() {
+            if name.is_empty() || portal.running.is_some() {
+                self.portals.put(name, portal);
+            }
+        }
         for owed in &mut self.owed {
-            if let Owed::Parse(name, text) = owed
+            if let Owed::Parse(name, prepared) = owed
                 && !name.is_empty()
             {
-                *text = Text::unknown();
+                *prepared = Prepared::of(Text::unknown());
+            }
+            let changes = owed.running_mut().and_then(|one| one.changes.as_mut());
+            for change in changes.into_iter().flat_map(|changes| changes.iter_mut()) {
+                change.is_uncertain();
             }
         }
     }
@@ -324,7 +385,7 @@ impl Conversation {
                 self.owed.push_back(Owed::Sync);
                 [execute, message(b'S', &[])].concat().into()
             }
-            Kind::Execute(_) | Kind::Bind(_) => execute,
+            Kind::Execute(_) | Kind::Bind(_) | Kind::Parse(_) => execute,
         }
     }
 

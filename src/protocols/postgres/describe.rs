@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use crate::domain::{
-    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, TraceId,
+    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, Told, TraceId,
 };
 use crate::process::clock;
 use crate::protocols::sql::told::{self, Said};
 use crate::protocols::sql::{Analysis, Class, Dialect, Flags};
 use crate::session::{Claim, Session, trace_of};
 
-use super::conversation::{Ask, Kind};
+use super::conversation::Ask;
 use super::statement::Text;
 
 /// Most bytes of a statement that policy sees.
@@ -65,28 +65,34 @@ pub(super) fn operation(
         server_address: Some(place.host.clone()),
         server_port: Some(place.port),
         reading: Some(reading),
-        told: crate::domain::Told::AsItIs,
+        // A hook tells the name, and this shows what stands behind it.
+        told: match asked.text.goes_by_name() {
+            true => Told::Unknown,
+            false => Told::AsItIs,
+        },
     };
     envelope(call, session, trace, started_at)
 }
 
-/// The operation of starting a session with settings that are more than settings.
-pub(super) fn settings(
+/// The operation of starting a session that is more than one for statements, or
+/// with settings that are more than settings.
+pub(super) fn session(
+    verb: &'static str,
     text: String,
     place: &Place,
     session: &Session,
     started_at: Timestamp,
 ) -> Box<Operation> {
-    let reading = said(Class::Admin, &["SET"], &[], None);
+    let reading = said(Class::Admin, &[verb], &[], None);
     let call = DatabaseCall {
         system: "postgresql".into(),
         name: Some(place.database.clone()),
-        operation: "SET".into(),
+        operation: verb.into(),
         statement: capture(text, None),
         server_address: Some(place.host.clone()),
         server_port: Some(place.port),
         reading: Some(reading),
-        told: crate::domain::Told::AsItIs,
+        told: Told::AsItIs,
     };
     envelope(call, session, None, started_at)
 }
@@ -229,9 +235,4 @@ pub(super) fn setting(line: &mut String, name: &str, value: &str) {
     let value = value.replace('\'', "''");
     // Writing to a string does not fail.
     let _written = write!(line, "SET {name} TO '{value}'; ");
-}
-
-/// Whether a function may be anything: not one of those known by number.
-pub(super) fn is_any_function(kind: &Kind, function: Option<u32>) -> bool {
-    *kind == Kind::Call && function.and_then(large_object).is_none()
 }

@@ -59,7 +59,7 @@ fn class(text: &Text) -> (Class, bool) {
 /// whose answer is known to end with `SELECT n`.
 fn has_row_limit(kind: &Kind, text: &Text) -> bool {
     let statements = text.analysis.as_ref().map(|found| &*found.statements);
-    matches!(kind, Kind::Execute(_))
+    matches!(kind, Kind::Execute(_) | Kind::Bind(_) | Kind::Parse(_))
         && !text.is_opaque()
         && matches!(statements, Some([one]) if one.class == Class::Read && one.verbs == ["SELECT"])
 }

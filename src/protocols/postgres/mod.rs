@@ -60,6 +60,26 @@ pub struct Upstream {
     pub tls: database_tls::Settings,
 }
 
+/// When the first execution of a prepared statement is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AskAt {
+    /// When it is executed; what is not understood, when it is bound.
+    Execute,
+    /// When it is bound: planning may run functions declared immutable.
+    Bind,
+    /// When it is parsed, and later executions when they are bound.
+    Parse,
+}
+
+/// What becomes of a session that asks for replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// It is refused.
+    Refuse,
+    /// Its start is judged; what follows is another protocol, and passes.
+    Judge,
+}
+
 /// Durations and bounds of the relay. Built by `config`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -69,6 +89,10 @@ pub struct Settings {
     pub agent_tls: Option<agent_tls::Settings>,
     /// Permissions of listeners at paths, as of files.
     pub socket_mode: u32,
+    /// See [`AskAt`].
+    pub ask_at: AskAt,
+    /// Whether sessions may replicate, which is judged once and then not read.
+    pub replication: Replication,
     /// Longest wait for a person outside a transaction.
     pub hold_within: Duration,
     /// The same inside one, where a wait keeps locks.
@@ -87,6 +111,8 @@ impl Default for Settings {
             upstreams: Vec::new(),
             agent_tls: None,
             socket_mode: 0o600,
+            ask_at: AskAt::Execute,
+            replication: Replication::Refuse,
             hold_within: Duration::from_secs(300),
             hold_in_transaction_within: Duration::from_secs(30),
             login_within: Duration::from_secs(60),

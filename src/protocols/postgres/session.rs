@@ -17,8 +17,8 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::{Protocol, Refusal};
-use crate::gate::Refused;
+use crate::domain::{Completion, Outcome, Protocol, Refusal};
+use crate::gate::{Permit, Refused};
 use crate::metrics::Unaccepted;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
@@ -78,6 +78,8 @@ struct Relay<'a> {
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     way: Way,
     asked: Option<Asked>,
+    /// By which it replicates.
+    replicates: Option<Permit>,
     session: Option<Session>,
     cancellable: Cancellable,
     cancelled: watch::Receiver<()>,
@@ -113,7 +115,7 @@ impl<'a> Relay<'a> {
             }
             (true, true) => Channels::Differ,
         };
-        let talk = Conversation::new(reading, negotiated, channels);
+        let talk = Conversation::new(reading, negotiated, channels, shared.settings.ask_at);
         Self {
             shared,
             place,
@@ -128,6 +130,7 @@ impl<'a> Relay<'a> {
             client: tokio::io::split(client),
             server: tokio::io::split(socket),
             asked: None,
+            replicates: None,
             session: None,
             cancelled: cancellable.held.subscribe(),
             cancellable,
@@ -137,9 +140,24 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// What follows the login is replication, admitted by `permit`.
+    fn replicates(&mut self, permit: Permit) {
+        self.talk.replicates();
+        self.session = permit.session().cloned();
+        self.replicates = Some(permit);
+    }
+
     async fn run(mut self, login_until: Instant, drain: Drain) {
         let ended = self.relay(login_until, drain).await;
         self.cancellable.holding.store(false, Ordering::Release);
+        if let Some(permit) = self.replicates.take() {
+            permit.report(Completion {
+                ended_at: clock::now(),
+                outcome: Outcome::Answered,
+                answer: None,
+                error: None,
+            });
+        }
         // What the client no longer waits for is abandoned, not answered.
         self.asked = None;
         let last = match ended {

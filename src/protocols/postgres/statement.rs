@@ -48,13 +48,10 @@ impl Text {
                 .is_none_or(|analysis| analysis.class() == Class::Opaque)
     }
 
-    /// Whether it may give names of prepared statements another meaning.
-    pub(super) fn renames(&self) -> bool {
-        self.is_opaque()
-            || self.analysis.as_ref().is_some_and(|analysis| {
-                let mut verbs = analysis.statements.iter().flat_map(|one| &one.verbs);
-                verbs.any(|verb| *verb == "PREPARE")
-            })
+    /// Whether it gives, uses or forgets names by SQL: what those mean is looked up
+    /// when it is executed.
+    pub(super) fn goes_by_name(&self) -> bool {
+        self.why.is_none() && self.analysis.as_ref().is_some_and(|found| found.by_name)
     }
 
     /// Whether it has no statement at all.
@@ -102,6 +99,12 @@ impl Reading {
             }
             _ => {}
         }
+    }
+
+    /// What `text` is as the server reads it now, and by which rules.
+    pub(super) fn again(&self, text: &str) -> (Arc<Analysis>, Dialect) {
+        let dialect = dialect(self.conforming);
+        (self.known.of(text, dialect), dialect)
     }
 
     /// What `text` is. Where answers are still owed, one of them may change how
@@ -162,12 +165,6 @@ pub(super) trait Named {
     fn text(&self) -> &Text;
 }
 
-impl Named for Text {
-    fn text(&self) -> &Text {
-        self
-    }
-}
-
 impl<T: Named> Names<T> {
     pub(super) fn get(&self, name: &[u8]) -> Option<&T> {
         self.known.get(name)
@@ -195,8 +192,8 @@ impl<T: Named> Names<T> {
     }
 
     /// All of them.
-    pub(super) fn into_all(self) -> impl Iterator<Item = T> {
-        self.known.into_values()
+    pub(super) fn into_all(self) -> impl Iterator<Item = (Box<[u8]>, T)> {
+        self.known.into_iter()
     }
 
     /// Forgets all of them.
@@ -218,6 +215,12 @@ impl<T: Named> Names<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Named for Text {
+        fn text(&self) -> &Text {
+            self
+        }
+    }
 
     fn reading() -> Reading {
         Reading::new(Arc::new(Analyses::new(1 << 20)))

@@ -6,7 +6,7 @@ use crate::domain::JsonText;
 
 use super::lexer::Kind;
 use super::words::{Unreadable, Word, Words, words};
-use super::{Dialect, commands, redaction, second, tags, told};
+use super::{Dialect, commands, named, redaction, second, tags, told};
 
 /// Longest text that is understood, bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -142,6 +142,8 @@ pub struct Analysis {
     pub tags: Vec<(Box<str>, Box<str>)>,
     /// Whether it sets a password, so that its literals are shown to nobody.
     pub secret: bool,
+    /// Whether a statement of it gives, uses or forgets a name: see [`named`].
+    pub by_name: bool,
     /// What policy is told of it: see [`told`].
     pub told: JsonText,
 }
@@ -193,6 +195,7 @@ impl Analysis {
 
     fn of_statements(statements: Vec<Statement>) -> Self {
         let mut analysis = Self {
+            by_name: named::any(&statements),
             statements,
             redacted: "".into(),
             digest: [0; 16],
@@ -204,6 +207,23 @@ impl Analysis {
         analysis
     }
 
+    /// The same where it does this, and looks like this without its literals.
+    pub(super) fn replaced(
+        &self,
+        statements: Vec<Statement>,
+        redacted: String,
+        secret: bool,
+    ) -> Self {
+        Self {
+            digest: digest(&redacted),
+            redacted: redacted.into(),
+            secret: self.secret || secret,
+            tags: self.tags.clone(),
+            by_name: self.by_name,
+            ..Self::of_statements(statements)
+        }
+    }
+
     /// What is true of it where it may be either: all statements of both.
     fn or(mut self, other: Self) -> Self {
         if self.statements != other.statements {
@@ -211,6 +231,7 @@ impl Analysis {
             self.told = told::of(&self, None);
         }
         self.secret |= other.secret;
+        self.by_name |= other.by_name;
         self
     }
 

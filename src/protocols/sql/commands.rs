@@ -4,6 +4,7 @@ use super::analysis::{Access, Class, Statement};
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
 use super::mysql;
+use super::named::BY_NAME;
 use super::reading::{Found, walk, walk_expression};
 use super::words::Words;
 
@@ -35,12 +36,11 @@ pub(super) fn command(words: Words<'_>, found: &mut Found) {
         // `PREPARE TRANSACTION 'name'`.
         K::Prepare if words.kind(2) == Some(Kind::Text) => found.verb("PREPARE", Class::Session),
         K::Prepare => prepare(words, found),
-        K::Execute => by_name(
-            words,
-            found,
-            "EXECUTE",
-            "it executes a statement by its name",
-        ),
+        K::Execute => {
+            // The arguments; the name in front of them is no function.
+            walk_expression(words.from(2), found);
+            by_name(words, found, "EXECUTE", BY_NAME);
+        }
         K::Call => by_name(
             words,
             found,
@@ -48,8 +48,8 @@ pub(super) fn command(words: Words<'_>, found: &mut Found) {
             "what a procedure does is not in the text",
         ),
         K::Do => by_name(words, found, "DO", "it runs a body of another language"),
-        K::Fetch => found.verb("FETCH", Class::Read),
-        K::Move => found.verb("MOVE", Class::Read),
+        K::Fetch => by_name(words, found, "FETCH", BY_NAME),
+        K::Move => by_name(words, found, "MOVE", BY_NAME),
         K::Show => found.verb("SHOW", Class::Read),
         K::Begin => found.verb("BEGIN", Class::Session),
         K::Start => found.verb("START", Class::Session),
@@ -95,7 +95,7 @@ pub(super) fn command(words: Words<'_>, found: &mut Found) {
 }
 
 fn by_name(words: Words<'_>, found: &mut Found, verb: &'static str, why: &'static str) {
-    if matches!(verb, "CALL" | "EXECUTE") {
+    if verb == "CALL" {
         walk_expression(words.from(1), found);
     }
     found.verb(verb, Class::Opaque);
@@ -418,7 +418,7 @@ fn made_of(words: Words<'_>, first: usize, found: &mut Found) {
     };
     let next = at.saturating_add(1);
     if words.is(next, K::Execute) {
-        return found.give_up("it executes a statement by its name");
+        return found.give_up(BY_NAME);
     }
     walk(words.from(next), found);
 }

@@ -8,7 +8,7 @@
 //! statements, `commands` (and `mysql`, for what only that has) looks
 //! at how each begins, `reading` walks over a
 //! query or change, `second` asks another parser, `redaction` and `tags` read
-//! what is left, `told` writes it for policy. `memory` and `shape` spare all that
+//! what is left, `told` writes it for policy, `named` finds what goes by a name. `memory` and `shape` spare all that
 //! for what was seen before.
 
 #![allow(
@@ -26,6 +26,7 @@ pub mod laws;
 mod lexer;
 mod memory;
 mod mysql;
+pub mod named;
 mod reading;
 mod redaction;
 mod second;

@@ -503,3 +503,41 @@ fn reading_ends_whatever_the_text_and_takes_time_in_proportion() {
         );
     }
 }
+
+#[test]
+fn pg_28_pg_29_explaining_executes_where_it_analyses_and_roles_are_no_settings() {
+    for (text, class, verbs) in [
+        ("EXPLAIN DELETE FROM t", Class::Read, vec!["EXPLAIN"]),
+        (
+            "EXPLAIN ANALYZE DELETE FROM t",
+            Class::Write,
+            vec!["EXPLAIN", "DELETE"],
+        ),
+        (
+            "EXPLAIN (ANALYZE) DELETE FROM t",
+            Class::Write,
+            vec!["EXPLAIN", "DELETE"],
+        ),
+        ("EXPLAIN (COSTS off) SELECT 1", Class::Read, vec!["EXPLAIN"]),
+        (
+            "EXPLAIN ANALYZE CREATE TABLE n AS SELECT 1",
+            Class::Schema,
+            vec!["EXPLAIN", "CREATE", "SELECT"],
+        ),
+        ("SET ROLE admin", Class::Admin, vec!["SET"]),
+        ("SET LOCAL role = 'admin'", Class::Admin, vec!["SET"]),
+        ("SET SESSION AUTHORIZATION admin", Class::Admin, vec!["SET"]),
+        ("RESET SESSION AUTHORIZATION", Class::Admin, vec!["RESET"]),
+        ("SET search_path = other", Class::Session, vec!["SET"]),
+    ] {
+        let analysis = Analysis::of(text, Dialect::POSTGRES);
+        assert_eq!(analysis.class(), class, "{text}");
+        assert_eq!(analysis.statements[0].verbs, verbs, "{text}");
+    }
+    // A name without its schema is told as it is written: which one it means
+    // depends on `search_path`.
+    let analysis = Analysis::of("SELECT * FROM a, s.b", Dialect::POSTGRES);
+    let names = analysis.statements[0].relations.iter();
+    let names: Vec<_> = names.map(|relation| &*relation.name).collect();
+    assert_eq!(names, ["a", "s.b"]);
+}

@@ -79,6 +79,7 @@ impl World {
                 holds_max: 100,
                 reports_max: 100,
                 fail_mode: gate::FailMode::Closed,
+                fail_closed_for: [].into(),
                 constraints: gate::Constraints::Advisory,
                 halt_scope: gate::HaltScope::Run,
                 govern: gate::Govern::Both,

@@ -7,10 +7,13 @@ use crate::domain::Refusal;
 use crate::metrics::Passage;
 use crate::protocols::sql::TEXT_BYTES_MAX;
 
+use super::super::AskAt;
 use super::super::binding;
+use super::super::describe::large_object;
 use super::super::statement::Text;
 use super::super::wire::{Cursor, HEAD, WireError, head, message};
-use super::owed::{Executing, Owed, Portal};
+use super::named::Changes;
+use super::owed::{Executing, Owed, Portal, Prepared};
 use super::{Ask, Conversation, Kind, SMALL_BYTES_MAX, Step, Tail, Unanswered};
 
 /// How much of a `Query` or `Parse` is read, bytes: more than a text that is
@@ -31,6 +34,12 @@ impl Conversation {
     ) -> Result<Step, WireError> {
         if let Some(step) = self.tail(input) {
             return Ok(step);
+        }
+        if self.is_raw() {
+            return Ok(match input.is_empty() {
+                true => Step::More,
+                false => Step::Pass(input.split().freeze(), Passage::DatabaseReplication),
+            });
         }
         let Some((tag, body)) = head(input, "a message of the client")? else {
             return Ok(Step::More);
@@ -203,8 +212,12 @@ impl Conversation {
             self.owed.push_back(Owed::Query(None));
             return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
         }
-        let digest = Sha256::digest(&bytes).into();
-        Ok(ask(Kind::Query, text, Some(digest), bytes))
+        let Ok((text, changes)) = self.resolved(text) else {
+            put_back(bytes, input);
+            return Ok(Step::More);
+        };
+        let digest = Some(Sha256::digest(&bytes).into());
+        Ok(ask_named(Kind::Query, text, digest, bytes, changes))
     }
 
     fn parse(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
@@ -216,8 +229,7 @@ impl Conversation {
         let name = cursor.name()?;
         if seen < body {
             self.tail = rest_of(body, seen);
-            self.owed.push_back(Owed::Parse(name, Text::too_long()));
-            return Ok(Step::Pass(bytes, Passage::DatabasePreparation));
+            return Ok(self.prepare(name, Text::too_long(), None, bytes));
         }
         let text = cursor.text()?;
         let types = u16::from_be_bytes(cursor.array()?);
@@ -226,8 +238,22 @@ impl Conversation {
         }
         cursor.finish()?;
         let text = self.reading.read(text, self.is_unsettled());
-        self.owed.push_back(Owed::Parse(name, text));
-        Ok(Step::Pass(bytes, Passage::DatabasePreparation))
+        let digest = (self.ask_at == AskAt::Parse).then(|| Sha256::digest(&bytes).into());
+        Ok(self.prepare(name, text, digest, bytes))
+    }
+
+    fn prepare(
+        &mut self,
+        name: Box<[u8]>,
+        text: Text,
+        digest: Option<[u8; 32]>,
+        bytes: Bytes,
+    ) -> Step {
+        if self.ask_at == AskAt::Parse && !text.is_empty() && !text.goes_by_name() {
+            return ask(Kind::Parse(name), text, digest, bytes);
+        }
+        self.owed.push_back(Owed::Parse(name, Prepared::of(text)));
+        Step::Pass(bytes, Passage::DatabasePreparation)
     }
 
     fn bind(&mut self, body: usize, input: &mut BytesMut) -> Result<Step, WireError> {
@@ -250,18 +276,13 @@ impl Conversation {
             hash.finalize().into()
         });
         self.tail = rest_of(body, seen);
-        if text.is_opaque() {
+        let admitted = self.admitted(&name);
+        let early = text.is_opaque() || (self.ask_at >= AskAt::Bind && !text.is_empty());
+        if admitted.is_none() && early && !text.goes_by_name() {
             return Ok(ask(Kind::Bind(portal), text, digest, bytes));
         }
-        self.owed.push_back(Owed::Bind(
-            portal,
-            Portal {
-                text,
-                digest,
-                running: None,
-                spent: false,
-            },
-        ));
+        let portal_of = Portal::bound(text, digest, admitted);
+        self.owed.push_back(Owed::Bind(portal, portal_of));
         Ok(Step::Pass(bytes, Passage::DatabasePreparation))
     }
 
@@ -294,6 +315,9 @@ impl Conversation {
                 Some(limit) => limit.fit(&bytes),
                 None => bytes,
             };
+            if text.is_opaque() {
+                self.names_are_uncertain();
+            }
             let executing = Executing::Running(running);
             self.owed.push_back(Owed::Execute(portal, executing));
             return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
@@ -303,7 +327,12 @@ impl Conversation {
                 .push_back(Owed::Execute(portal, Executing::Nothing));
             return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
         }
-        Ok(ask(Kind::Execute(portal), text, digest, bytes))
+        let Ok((text, changes)) = self.resolved(text) else {
+            put_back(bytes, input);
+            return Ok(Step::More);
+        };
+        let kind = Kind::Execute(portal);
+        Ok(ask_named(kind, text, digest, bytes, changes))
     }
 
     fn describe_or_close(
@@ -342,6 +371,10 @@ impl Conversation {
             digest,
             bytes,
             function: Some(function),
+            changes: match large_object(function) {
+                Some(_) => Changes::None,
+                None => Changes::Unknown,
+            },
         })))
     }
 }
@@ -353,12 +386,31 @@ fn rest_of(body: usize, seen: usize) -> (usize, Tail) {
 }
 
 fn ask(kind: Kind, text: Text, digest: Option<[u8; 32]>, bytes: Bytes) -> Step {
+    let changes = Changes::of(&text);
+    ask_named(kind, text, digest, bytes, changes)
+}
+
+fn ask_named(
+    kind: Kind,
+    text: Text,
+    digest: Option<[u8; 32]>,
+    bytes: Bytes,
+    changes: Changes,
+) -> Step {
+    // The same words mean another statement once their name does.
+    let digest = match &text.text {
+        Some(shown) if text.goes_by_name() => {
+            digest.map(|digest| Sha256::digest([&digest[..], shown.as_bytes()].concat()).into())
+        }
+        Some(_) | None => digest,
+    };
     Step::Ask(Box::new(Ask {
         kind,
         text,
         digest,
         bytes,
         function: None,
+        changes,
     }))
 }
 

@@ -7,7 +7,7 @@ use super::running::Running;
 /// An answer that the server owes, or will skip.
 #[derive(Debug)]
 pub(super) enum Owed {
-    Parse(Box<[u8]>, Text),
+    Parse(Box<[u8]>, Prepared),
     Bind(Box<[u8]>, Portal),
     Close(u8, Box<[u8]>),
     Describe,
@@ -29,6 +29,29 @@ pub(super) enum Executing {
     Poisoned(Box<Poison>),
 }
 
+/// A statement that was prepared.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) text: Text,
+    /// Its first execution was admitted at `Parse` already.
+    pub(super) running: Option<Box<Running>>,
+}
+
+impl Prepared {
+    pub(super) fn of(text: Text) -> Self {
+        Self {
+            text,
+            running: None,
+        }
+    }
+}
+
+impl Named for Prepared {
+    fn text(&self) -> &Text {
+        &self.text
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Portal {
     pub(super) text: Text,
@@ -38,6 +61,29 @@ pub(super) struct Portal {
     /// No more rows may come of it; or how many, is known once those under way
     /// have come.
     pub(super) spent: bool,
+    /// It outlives its transaction.
+    pub(super) lasts: bool,
+}
+
+impl Portal {
+    /// One that is opened by its text's `Bind`.
+    pub(super) fn bound(text: Text, digest: Option<[u8; 32]>, running: Option<Running>) -> Self {
+        Self {
+            text,
+            digest,
+            running,
+            spent: false,
+            lasts: false,
+        }
+    }
+
+    /// A cursor of SQL.
+    pub(super) fn declared(text: Text, lasts: bool) -> Self {
+        Self {
+            lasts,
+            ..Self::bound(text, None, None)
+        }
+    }
 }
 
 impl Named for Portal {
@@ -59,13 +105,44 @@ impl Owed {
         }
     }
 
+    /// Whether it may change what stands behind names.
+    pub(super) fn changes_names(&self) -> bool {
+        match self {
+            Self::Query(Some(running)) | Self::Execute(_, Executing::Running(running)) => {
+                running.changes.is_some()
+            }
+            Self::Query(None)
+            | Self::Execute(..)
+            | Self::Parse(..)
+            | Self::Bind(..)
+            | Self::Close(..)
+            | Self::Describe
+            | Self::Call(_)
+            | Self::Sync => false,
+        }
+    }
+
+    /// The execution that was admitted with it.
+    pub(super) fn running_mut(&mut self) -> Option<&mut Running> {
+        match self {
+            Self::Query(running) | Self::Call(running) => running.as_mut(),
+            Self::Execute(_, Executing::Running(running)) => Some(running),
+            Self::Bind(_, portal) => portal.running.as_mut(),
+            Self::Parse(_, prepared) => prepared.running.as_deref_mut(),
+            Self::Execute(_, Executing::Nothing | Executing::Poisoned(_))
+            | Self::Close(..)
+            | Self::Describe
+            | Self::Sync => None,
+        }
+    }
+
     pub(super) fn into_running(self) -> Option<Running> {
         match self {
             Self::Query(running) | Self::Call(running) => running,
             Self::Execute(_, Executing::Running(running)) => Some(running),
             Self::Bind(_, portal) => portal.running,
+            Self::Parse(_, prepared) => prepared.running.map(|running| *running),
             Self::Execute(_, Executing::Nothing | Executing::Poisoned(_))
-            | Self::Parse(..)
             | Self::Close(..)
             | Self::Describe
             | Self::Sync => None,

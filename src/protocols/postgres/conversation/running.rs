@@ -1,11 +1,14 @@
 //! An admitted execution, from its permit to its one completion.
 
+use std::collections::VecDeque;
+
 use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
 use crate::gate::Permit;
 use crate::process::clock;
 
 use super::super::limits::RowLimit;
 use super::super::wire::{Fields, TEXT_CHARS_MAX};
+use super::named::Change;
 
 /// An admitted execution, and what is known of how it goes.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(super) struct Running {
     pub(super) limit: Option<RowLimit>,
     /// Its data has ended already, with so many `Sync`s sent before.
     pub(super) data_ended: Option<usize>,
+    /// What it does to names, as far as the server has not done it.
+    pub(super) changes: Option<VecDeque<Change>>,
 }
 
 impl Running {
@@ -27,6 +32,7 @@ impl Running {
             error: None,
             limit: None,
             data_ended: None,
+            changes: None,
         }
     }
 

@@ -30,6 +30,10 @@ impl Conversation {
     ) -> Result<(), WireError> {
         let mut run = 0_usize;
         loop {
+            if self.is_raw() {
+                run = input.len();
+                break;
+            }
             let rest = input.get(run..).unwrap_or_default();
             if self.reply_left > 0 {
                 let now = self.reply_left.min(rest.len());
@@ -122,7 +126,7 @@ impl Conversation {
                 }
             }
             b'1' => match self.owed.pop_front() {
-                Some(Owed::Parse(name, text)) => self.statements.put(name, text),
+                Some(Owed::Parse(name, prepared)) => self.statements.put(name, prepared),
                 _ => return Err(WireError::Unexpected("server", tag)),
             },
             b'2' => match self.owed.pop_front() {
@@ -172,12 +176,12 @@ impl Conversation {
         })
     }
 
-    fn opened(&mut self, name: Box<[u8]>, portal: Portal) {
+    pub(super) fn opened(&mut self, name: Box<[u8]>, portal: Portal) {
         self.closed(&name);
         self.portals.put(name, portal);
     }
 
-    fn closed(&mut self, name: &[u8]) {
+    pub(super) fn closed(&mut self, name: &[u8]) {
         let closed = self.portals.take(name);
         if let Some(running) = closed.and_then(|portal| portal.running) {
             running.settle(Outcome::Answered);
@@ -203,16 +207,24 @@ impl Conversation {
         }
         self.executed &= !self.owed.is_empty();
         if status == b'I' {
-            self.forget_portals();
+            self.transaction_ended();
         }
         Ok(())
     }
 
-    /// They end with their transaction.
-    fn forget_portals(&mut self) {
+    /// Portals end with it, but for cursors that were made to last, where it was
+    /// committed for certain.
+    fn transaction_ended(&mut self) {
+        let undone = std::mem::take(&mut self.undone);
+        self.forget_portals(|portal| portal.lasts && !undone);
+    }
+
+    pub(super) fn forget_portals(&mut self, but: impl Fn(&Portal) -> bool) {
         let ended = std::mem::take(&mut self.portals);
-        for portal in ended.into_all() {
-            if let Some(running) = portal.running {
+        for (name, portal) in ended.into_all() {
+            if but(&portal) {
+                self.portals.put(name, portal);
+            } else if let Some(running) = portal.running {
                 running.settle(Outcome::Answered);
             }
         }
@@ -220,6 +232,8 @@ impl Conversation {
 
     fn complete(&mut self, tag: u8, body: &[u8]) -> Result<(), WireError> {
         let rows = if tag == b'C' { rows(body) } else { None };
+        self.changed(body);
+        self.undone |= body.starts_with(b"ROLLBACK");
         match self.owed.front_mut() {
             Some(Owed::Query(running)) => {
                 if let Some(running) = running {
@@ -265,6 +279,7 @@ impl Conversation {
     fn error(&mut self, body: &[u8], whole: bool) -> Reply {
         let fields = Fields::of(body);
         self.copying = false;
+        self.undone = true;
         self.farewell |= fields.fatal;
         match self.owed.front_mut() {
             Some(Owed::Query(running) | Owed::Call(running)) => {
@@ -287,6 +302,8 @@ impl Conversation {
                 Executing::Running(running) => running.failed(&fields),
                 Executing::Poisoned(_) | Executing::Nothing => {}
             }
+        } else if let Some(running) = self.owed.front_mut().and_then(Owed::running_mut) {
+            running.failed(&fields);
         }
         self.skip_batch();
         match instead {

@@ -15,8 +15,9 @@ use crate::protocols::laws::{Choices, Peer, Relay, World, move_all};
 use crate::protocols::pipe::Outbox;
 use crate::protocols::sql::Analyses;
 
+use super::super::AskAt;
 use super::super::binding::Channels;
-use super::super::conversation::{Ask, Conversation, Kind, Meaning, Step};
+use super::super::conversation::{Ask, Changes, Conversation, Kind, Step};
 use super::super::describe::{self, Place};
 use super::super::limits;
 use super::super::refuse::Poison;
@@ -42,7 +43,7 @@ struct Asked {
     kind: Kind,
     text: Text,
     digest: Option<[u8; 32]>,
-    any_function: bool,
+    changes: Changes,
     held: Held<Bytes>,
     event: OperationId,
     status: Option<u8>,
@@ -63,7 +64,7 @@ impl<'a> Between<'a> {
         let reading = Reading::new(Arc::new(Analyses::new(1 << 20)));
         Self {
             world,
-            talk: Conversation::new(reading, Negotiated::plain(), Channels::Same),
+            talk: Conversation::new(reading, Negotiated::plain(), Channels::Same, AskAt::Execute),
             from_client: BytesMut::new(),
             from_server: BytesMut::new(),
             to_server: Vec::new(),
@@ -107,7 +108,7 @@ impl<'a> Between<'a> {
         let event = operation.id;
         self.asked = Some(Asked {
             decision: self.world.admit(operation, &terms),
-            any_function: describe::is_any_function(&ask.kind, ask.function),
+            changes: ask.changes,
             kind: ask.kind,
             text: ask.text,
             digest: ask.digest,
@@ -131,7 +132,7 @@ impl<'a> Between<'a> {
             kind,
             text,
             digest,
-            any_function,
+            changes,
             held,
             event,
             status,
@@ -147,13 +148,9 @@ impl<'a> Between<'a> {
             return self.poison(&kind, Poison::cancelled(event, "it changed"));
         }
         let cleared = held.release(&permit).unwrap();
-        let names = match kind {
-            Kind::Call if !any_function => Meaning::Stays,
-            Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) => Meaning::MayChange,
-        };
         let sent = self
             .talk
-            .granted(kind, text, digest, permit, names, cleared);
+            .granted(kind, text, digest, permit, changes, cleared);
         self.to_server.extend_from_slice(&sent);
     }
 

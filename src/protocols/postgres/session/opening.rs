@@ -7,14 +7,16 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use crate::domain::{Completion, OperationId, Outcome, Protocol, Refusal};
-use crate::gate::{Decision, Refused, Terms};
+use crate::gate::{Decision, Permit, Refused, Terms};
 use crate::metrics::Unaccepted;
 use crate::net::client_socket::Watch;
 use crate::process::{Drain, clock};
 use crate::protocols::postgres::describe::{self, Place};
 use crate::protocols::postgres::reach;
 use crate::protocols::postgres::startup::Start;
-use crate::protocols::postgres::{Server, Shared, Upstream, refuse, serve as accepting};
+use crate::protocols::postgres::{
+    Replication, Server, Shared, Upstream, refuse, serve as accepting,
+};
 use crate::session::Claim;
 
 use super::{Relay, ToClient};
@@ -37,9 +39,12 @@ pub(in crate::protocols::postgres) async fn serve(
     };
     let metrics = shared.gate.metrics();
     let told = match may_start(shared, &place, &start, &client.socket().watch()).await {
-        Ok(()) => match reach::reach(&shared.dialer, server).await {
+        Ok(replicates) => match reach::reach(&shared.dialer, server).await {
             Ok(server) => {
-                let session = Relay::new(shared, place, client, server, &start, input);
+                let mut session = Relay::new(shared, place, client, server, &start, input);
+                if let Some(permit) = replicates {
+                    session.replicates(permit);
+                }
                 session.run(login_until, drain).await;
                 return;
             }
@@ -60,21 +65,23 @@ pub(in crate::protocols::postgres) async fn serve(
     }
 }
 
-/// Whether a session may start like this. `Err(None)`: the client left.
+/// Whether a session may start like this; by which permit, where it replicates.
+/// `Err(None)`: the client left.
 async fn may_start(
     shared: &Shared,
     place: &Place,
     start: &Start,
     watch: &Watch,
-) -> Result<(), Option<(Unaccepted, Bytes)>> {
+) -> Result<Option<Permit>, Option<(Unaccepted, Bytes)>> {
     let no = |told| Err(Some((Unaccepted::Refused, told)));
     if start.user().is_none() {
         let text = "no PostgreSQL user name specified in startup packet";
         let told = refuse::fatal("28000", text);
         return Err(Some((Unaccepted::Credentials, told)));
     }
-    if start.replicates() {
-        let text = "replication is not allowed here";
+    let replicates = start.replicates();
+    if replicates && shared.settings.replication == Replication::Refuse {
+        let text = "replication is not allowed here: see the sidecar's postgres.replication";
         return no(refuse::fatal("42501", text));
     }
     let now = clock::now();
@@ -99,15 +106,22 @@ async fn may_start(
     for (name, value) in start.strict_settings() {
         describe::setting(&mut line, name, value);
     }
-    if line.is_empty() {
-        return Ok(());
+    if line.is_empty() && !replicates {
+        return Ok(None);
     }
-    let operation = describe::settings(line, place, &session, now);
+    let verb = if replicates {
+        line.push_str("REPLICATION");
+        "REPLICATION"
+    } else {
+        "SET"
+    };
+    let operation = describe::session(verb, line, place, &session, now);
     let terms = terms(shared.settings.hold_within);
     let admitted = shared.gate.admit(operation, session, &terms);
     tokio::select! {
         biased;
         decision = admitted => match decision {
+            Decision::Proceed(permit) if replicates => Ok(Some(permit)),
             Decision::Proceed(permit) => {
                 permit.report(Completion {
                     ended_at: clock::now(),
@@ -115,7 +129,7 @@ async fn may_start(
                     answer: None,
                     error: None,
                 });
-                Ok(())
+                Ok(None)
             }
             Decision::Refuse(refused) => no(refuse::refusal(&refused, true)),
             Decision::Replay(_) => Err(None),

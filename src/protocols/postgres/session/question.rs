@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::domain::{OperationId, TraceId};
 use crate::gate::{Decision, Held, Permit};
 use crate::process::clock;
-use crate::protocols::postgres::conversation::{Ask, Kind, Meaning};
+use crate::protocols::postgres::conversation::{Ask, Changes, Kind};
 use crate::protocols::postgres::refuse::{self, Poison};
 use crate::protocols::postgres::statement::Text;
 use crate::protocols::postgres::wire::message;
@@ -31,7 +31,7 @@ pub(super) struct Asked {
     kind: Kind,
     text: Text,
     digest: Option<[u8; 32]>,
-    any_function: bool,
+    changes: Changes,
     held: Held<Bytes>,
     event: OperationId,
     /// The status then, where nothing under way could change it.
@@ -61,7 +61,6 @@ impl Relay<'_> {
             self.session = Some(session.clone());
         }
         let operation = describe::operation(&asked, &self.place, &session, trace, now);
-        let any_function = describe::is_any_function(&asked.kind, asked.function);
         let event = operation.id;
         let settings = &self.shared.settings;
         let hold_within = if self.talk.in_transaction() {
@@ -78,6 +77,7 @@ impl Relay<'_> {
             digest,
             bytes,
             function: _,
+            changes,
         } = asked;
         // An earlier cancel request was about an earlier statement.
         self.cancelled.mark_unchanged();
@@ -88,7 +88,7 @@ impl Relay<'_> {
             kind,
             text,
             digest,
-            any_function,
+            changes,
             event,
             status,
             since: Instant::now(),
@@ -133,13 +133,16 @@ impl Relay<'_> {
         let Some(cleared) = asked.held.release(&permit) else {
             return Err(Ended::Mismatched);
         };
-        let names = match asked.kind {
-            Kind::Call if !asked.any_function => Meaning::Stays,
-            Kind::Call | Kind::Query | Kind::Execute(_) | Kind::Bind(_) => Meaning::MayChange,
-        };
+        let Asked {
+            kind,
+            text,
+            digest,
+            changes,
+            ..
+        } = asked;
         let sent = self
             .talk
-            .granted(asked.kind, asked.text, asked.digest, permit, names, cleared);
+            .granted(kind, text, digest, permit, changes, cleared);
         self.to_server.push(sent);
         Ok(())
     }
