@@ -10,6 +10,7 @@ pub mod operator;
 mod problem;
 mod rate;
 pub mod serve;
+mod stream;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -37,7 +37,7 @@ pub struct Limits {
 impl Limits {
     /// For the agent's and the operator's API.
     pub const API: Self = Self {
-        connections_max: 512,
+        connections_max: 4_096,
         head_within: Duration::from_secs(10),
         grace: Duration::from_secs(5),
     };

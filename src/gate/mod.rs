@@ -6,6 +6,7 @@
 //! the question, never the answer, and never an approval.
 
 mod admit;
+mod everything;
 mod fingerprint;
 pub mod hold;
 mod join;
@@ -234,6 +235,18 @@ impl Gate {
     /// Where it counts.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.parts.metrics
+    }
+
+    /// Where it is written down.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.inner.parts.journal
+    }
+
+    /// Resolves once the gate is closed. Cancel-safe.
+    pub async fn closed(&self) {
+        let mut closing = self.inner.closing.subscribe();
+        // An error means that the gate is gone.
+        drop(closing.wait_for(|closing| *closing).await);
     }
 
     /// Answers every hold with [`Refusal::ShuttingDown`], now and from now on.

@@ -89,6 +89,11 @@ fn sequence(content: &[u8]) -> Option<u64> {
 }
 
 /// Lower-case hex digits of `bytes`.
+/// The number of a framed line, without its line feed.
+pub(super) fn number(line: &[u8]) -> Option<u64> {
+    sequence(split(line)?.0)
+}
+
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut digits = String::with_capacity(bytes.len().saturating_mul(2));
     for byte in bytes {

@@ -12,6 +12,7 @@
 //! is the segment that is written to; full ones are `journal-000001.jsonl`, …
 
 mod chain;
+pub mod follow;
 mod json;
 pub mod record;
 mod recover;

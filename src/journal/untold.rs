@@ -89,12 +89,28 @@ pub(super) fn keep_cursor(folder: &Path, place: Place) -> io::Result<()> {
 
 /// Reads on at `from`; `end` is where the journal ends now.
 pub(super) fn read(folder: &Path, from: Place, end: Place) -> io::Result<Piece> {
-    let mut read = Piece {
-        found: Vec::new(),
-        next: from,
-    };
+    let mut all = Vec::new();
+    let next = lines(folder, from, end, &mut |line, place, bytes| {
+        all.extend(found(line, place, bytes));
+    })?;
+    Ok(Piece { found: all, next })
+}
+
+/// Shows `visit` each whole line, its line feed with it, where it stands, and
+/// its length: those from `from` on, but none at `end` or behind it, and about
+/// [`PIECE_BYTES`] at once. Returns where to go on.
+///
+/// # Errors
+/// The journal cannot be read.
+pub(super) fn lines(
+    folder: &Path,
+    from: Place,
+    end: Place,
+    visit: &mut dyn FnMut(&[u8], Place, u64),
+) -> io::Result<Place> {
+    let mut next = from;
     if from >= end {
-        return Ok(read);
+        return Ok(next);
     }
     let closed = from.segment < end.segment;
     let path = match closed {
@@ -105,8 +121,7 @@ pub(super) fn read(folder: &Path, from: Place, end: Place) -> io::Result<Piece> 
         Ok(file) => file,
         // Deleted to make room, or never there: on with the next that is.
         Err(error) if error.kind() == io::ErrorKind::NotFound && closed => {
-            read.next = beginning_after(folder, from.segment, end)?;
-            return Ok(read);
+            return beginning_after(folder, from.segment, end);
         }
         Err(error) => return Err(error),
     };
@@ -115,22 +130,22 @@ pub(super) fn read(folder: &Path, from: Place, end: Place) -> io::Result<Piece> 
         false => end.offset,
     };
     file.seek(SeekFrom::Start(from.offset))?;
-    let mut lines = BufReader::new(file);
+    let mut reader = BufReader::new(file);
     let mut line = Vec::new();
-    while read.next.offset < length && read.next.offset.saturating_sub(from.offset) < PIECE_BYTES {
+    while next.offset < length && next.offset.saturating_sub(from.offset) < PIECE_BYTES {
         line.clear();
-        let bytes = (&mut lines).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        let bytes = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)?;
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         if bytes == 0 {
             break;
         }
-        read.found.extend(found(&line, read.next, bytes));
-        read.next.offset = read.next.offset.saturating_add(bytes);
+        visit(&line, next, bytes);
+        next.offset = next.offset.saturating_add(bytes);
     }
-    if closed && read.next.offset >= length {
-        read.next = beginning_after(folder, from.segment, end)?;
+    if closed && next.offset >= length {
+        next = beginning_after(folder, from.segment, end)?;
     }
-    Ok(read)
+    Ok(next)
 }
 
 fn beginning_after(folder: &Path, segment: u64, end: Place) -> io::Result<Place> {

@@ -597,6 +597,19 @@ impl Registry {
         run_was || everything_was
     }
 
+    /// Ends a halt of everything; runs that are halted stay so. Returns whether
+    /// everything was.
+    pub fn resume_everything(&self) -> bool {
+        let turn = lock(&self.halts.turn);
+        let was = self.halts.everything.reset();
+        if was {
+            self.halts.any.fetch_sub(1, Ordering::AcqRel);
+        }
+        drop(turn);
+        self.halts.announce();
+        was
+    }
+
     /// Why everything is halted, if it is.
     pub fn everything_halted(&self) -> Option<Reason> {
         self.halts.everything.reason()

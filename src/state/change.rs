@@ -28,6 +28,8 @@ pub enum Change<'a> {
     EverythingHalted(&'a Reason),
     /// The run of the context goes on, and everything with it.
     Resumed(&'a Context),
+    /// Everything goes on; runs that are halted stay so.
+    EverythingResumed,
     /// An approval is open, or was decided and may still be used.
     Approval(&'a KeptApproval),
     /// An approval was used, or nobody can use it any more.
@@ -99,6 +101,9 @@ impl Change<'_> {
                 Op::Delete(Table::Halts, rows::run_key(context)),
                 Op::Delete(Table::Halts, rows::EVERYTHING.to_owned()),
             ],
+            Self::EverythingResumed => {
+                vec![Op::Delete(Table::Halts, rows::EVERYTHING.to_owned())]
+            }
             Self::Approval(approval) => {
                 vec![put(Table::Approvals, approval.id.clone(), approval)]
             }

@@ -14,6 +14,7 @@ mod evaluate;
 mod events;
 mod fields;
 mod info;
+mod live;
 mod open;
 pub mod served;
 mod spans;
@@ -150,6 +151,7 @@ pub fn router(api: AgentApi) -> Router {
         .routes(routes!(info::session))
         .routes(routes!(info::environment))
         .routes(routes!(info::ca))
+        .routes(routes!(live::stream))
         .split_for_parts();
     let routes = routes
         .route("/openapi.json", openapi::serve(&document))

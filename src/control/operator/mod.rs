@@ -2,6 +2,10 @@
 //! does not open it.
 
 mod approvals;
+mod killswitch;
+mod live;
+#[cfg(test)]
+mod live_tests;
 mod policy;
 mod runs;
 
@@ -73,6 +77,8 @@ pub fn router(api: OperatorApi) -> Router {
         .route("/v1/runs/{run_id}/resume", post(runs::resume))
         .route("/v1/policy/reload", post(policy::reload))
         .route("/v1/status", get(policy::status))
+        .route("/v1/stream", get(live::stream))
+        .route("/v1/killswitch", get(killswitch::show).put(killswitch::set))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(Arc::new(api));
