@@ -34,7 +34,9 @@ use crate::journal::Journal;
 use crate::journal::ship::Shipper;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::net::agent_tls::Acceptor;
 use crate::net::dial::Dialer;
+use crate::net::listen_at::{BindError, Listening};
 use crate::net::trust::Roots;
 use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
@@ -114,6 +116,8 @@ pub struct View {
     pub addresses: Addresses,
     /// The PostgreSQL servers that it governs, each with where it listens.
     pub postgres: Vec<postgres::Upstream>,
+    /// How their agents are served TLS.
+    pub postgres_tls: Option<net::agent_tls::Settings>,
     /// The same of MySQL.
     pub mysql: Vec<mysql::Upstream>,
     /// The same of Redis.
@@ -200,7 +204,7 @@ struct Sockets {
     agent: Option<net::listen::Bound>,
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
-    postgres: Vec<(net::listen::Bound, postgres::Server)>,
+    postgres: Vec<(Listening, postgres::Server)>,
     mysql: Vec<(net::listen::Bound, mysql::Server)>,
     redis: Vec<(net::listen::Bound, redis::Server)>,
 }
@@ -286,7 +290,11 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let redis = sockets.redis.iter();
     let redis: Vec<_> = redis.map(|(_, server)| server.upstream().clone()).collect();
     let mut own = addresses.own();
-    own.extend(governed.iter().map(|upstream| upstream.listen));
+    own.extend(
+        governed
+            .iter()
+            .filter_map(|upstream| upstream.listen.address()),
+    );
     own.extend(mysql.iter().map(|upstream| upstream.listen));
     own.extend(redis.iter().map(|upstream| upstream.listen));
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
@@ -301,11 +309,20 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         agent_token: Some(agent_token.clone()),
     });
     let databases = databases(&config.upstream, own);
+    let postgres_tls = config.postgres.agent_tls.clone();
+    let acceptor = postgres_tls
+        .as_ref()
+        .map(|settings| Acceptor::new(settings, &mint, Some(postgres::ALPN)))
+        .transpose()
+        .map_err(|error| {
+            StartError::trust(format!("TLS to agents: {error} (postgres.agent_sslcert)"))
+        })?;
     let relay = (!config.postgres.upstreams.is_empty()).then(|| {
         PostgresRelay::new(postgres::Parts {
             settings: config.postgres,
             gate: gate.clone(),
             dialer: databases.clone(),
+            acceptor,
             workers: workers.clone(),
         })
     });
@@ -334,7 +351,11 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let environment = Environment {
         http: addresses.http,
         agent: addresses.agent,
-        databases: environment::databases(&governed, &redis),
+        databases: environment::databases(
+            &governed,
+            environment::leg(postgres_tls.as_ref()),
+            &redis,
+        ),
         token: agent_token.clone(),
         state_dir: config.state_dir.clone(),
     };
@@ -363,6 +384,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             gate,
             addresses,
             postgres: governed,
+            postgres_tls,
             mysql,
             redis,
             policy,
@@ -438,13 +460,14 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
 fn postgres_listeners(
     settings: &postgres::Settings,
     roots: &Roots,
-) -> Result<Vec<(net::listen::Bound, postgres::Server)>, StartError> {
+) -> Result<Vec<(Listening, postgres::Server)>, StartError> {
     let bind = |upstream: &postgres::Upstream| {
-        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+        let bound = Listening::bind(&upstream.listen, settings.socket_mode);
+        let bound = bound.map_err(|error| StartError::Listen {
             flag: "--pg",
             error,
         })?;
-        let listen = bound.address();
+        let listen = bound.at();
         let upstream = upstream.clone();
         let (host, port) = (upstream.host.clone(), upstream.port);
         let server = postgres::Server::new(postgres::Upstream { listen, ..upstream }, roots);
@@ -466,7 +489,7 @@ fn mysql_listeners(
     let bind = |upstream: &mysql::Upstream| {
         let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
             flag: "--mysql",
-            error,
+            error: BindError::Address(error),
         })?;
         let listen = bound.address();
         let upstream = upstream.clone();
@@ -488,7 +511,7 @@ fn redis_listeners(
     let bind = |upstream: &redis::Upstream| {
         let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
             flag: "--redis",
-            error,
+            error: BindError::Address(error),
         })?;
         let listen = bound.address();
         let upstream = upstream.clone();
@@ -517,9 +540,14 @@ fn databases(upstream: &UpstreamConfig, own: Vec<SocketAddr>) -> Dialer {
 fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Bound>, StartError> {
     match at {
         Listener::Off => Ok(None),
-        Listener::At(address) => net::listen::bind(address)
-            .map(Some)
-            .map_err(|error| StartError::Listen { flag, error }),
+        Listener::At(address) => {
+            net::listen::bind(address)
+                .map(Some)
+                .map_err(|error| StartError::Listen {
+                    flag,
+                    error: BindError::Address(error),
+                })
+        }
     }
 }
 

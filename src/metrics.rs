@@ -115,10 +115,12 @@ pub enum LimitHit {
     Requests,
     /// Commands sent ahead of reading replies.
     Pipelined,
+    /// Requests to cancel, at once or a second.
+    Cancels,
 }
 
 impl LimitHit {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Holds,
         Self::Reports,
         Self::Connections,
@@ -126,6 +128,7 @@ impl LimitHit {
         Self::TooLarge,
         Self::Requests,
         Self::Pipelined,
+        Self::Cancels,
     ];
 
     fn as_str(self) -> &'static str {
@@ -136,10 +139,73 @@ impl LimitHit {
             Self::Sessions => "sessions",
             Self::TooLarge => "too_large",
             Self::Requests => "requests",
+            Self::Cancels => "cancels",
             Self::Pipelined => "pipelined",
         }
     }
 }
+
+/// Why a connection to a relay for databases did not become a session. A metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unaccepted {
+    /// What the agent sent cannot be read, or has no place there.
+    Malformed,
+    /// It sent more than fits.
+    TooLarge,
+    /// It speaks a version that is not spoken here.
+    Version,
+    /// The agent's TLS: it failed, is not offered, or is required and was not asked for.
+    Tls,
+    /// The agent said or proved not who it is as it must.
+    Credentials,
+    /// It was too slow.
+    Slow,
+    /// There are as many sessions as there may be.
+    Limit,
+    /// The server cannot be reached.
+    UpstreamDown,
+    /// The server has no TLS as it was asked for.
+    UpstreamTls,
+    /// The server speaks another protocol.
+    Foreign,
+    /// Policy, a halt or a setting says no.
+    Refused,
+}
+
+impl Unaccepted {
+    const ALL: [Self; 11] = [
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Version,
+        Self::Tls,
+        Self::Credentials,
+        Self::Slow,
+        Self::Limit,
+        Self::UpstreamDown,
+        Self::UpstreamTls,
+        Self::Foreign,
+        Self::Refused,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Version => "version",
+            Self::Tls => "tls",
+            Self::Credentials => "credentials",
+            Self::Slow => "slow",
+            Self::Limit => "limit",
+            Self::UpstreamDown => "upstream_down",
+            Self::UpstreamTls => "upstream_tls",
+            Self::Foreign => "foreign_protocol",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Protocols whose connections are counted by [`Unaccepted`].
+const RELAYED: [Protocol; 3] = [Protocol::Postgresql, Protocol::Mysql, Protocol::Redis];
 
 /// Why a segment of the journal was deleted. A metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +255,7 @@ pub struct Metrics {
     untold_lag: IntGauge,
     journal_deleted: Vec<IntCounter>,
     state_not_written: IntCounter,
+    unaccepted: Vec<IntCounter>,
 }
 
 impl Metrics {
@@ -253,7 +320,22 @@ impl Metrics {
             "Segments of the journal that were deleted, by reason.",
             &["reason"],
         )?;
+        let unaccepted = counters(
+            &registry,
+            "openbox_connections_refused_total",
+            "Connections to relays for databases that became no session, by protocol and cause.",
+            &["protocol", "cause"],
+        )?;
         Ok(Self {
+            unaccepted: RELAYED
+                .iter()
+                .flat_map(|p| {
+                    Unaccepted::ALL
+                        .iter()
+                        .map(move |c| [p.as_str(), c.as_str()])
+                })
+                .map(|labels| unaccepted.with_label_values(&labels))
+                .collect(),
             operations: Protocol::ALL
                 .iter()
                 .flat_map(|p| Stage::ALL.iter().map(move |s| (p, s)))
@@ -352,6 +434,13 @@ impl Metrics {
     /// A bound was hit.
     pub fn limit_hit(&self, limit: LimitHit) {
         increase(&self.limits, index(&LimitHit::ALL, &limit), 1);
+    }
+
+    /// A connection to the relay for `protocol` became no session.
+    pub fn unaccepted(&self, protocol: Protocol, cause: Unaccepted) {
+        let row = index(&RELAYED, &protocol).saturating_mul(Unaccepted::ALL.len());
+        let cell = row.saturating_add(index(&Unaccepted::ALL, &cause));
+        increase(&self.unaccepted, cell, 1);
     }
 
     /// A connection ends because one side broke the protocol.

@@ -20,6 +20,35 @@ pub struct Database {
     pub host: Box<str>,
     /// Its port.
     pub port: u16,
+    /// How the sidecar is reached; the same for all of one system.
+    pub leg: Leg,
+}
+
+/// What a child must ask of TLS on its way to the sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leg {
+    /// None: it is inside the machine.
+    Clear,
+    /// TLS: the sidecar serves nothing else.
+    Encrypted,
+}
+
+impl Leg {
+    fn to(system: System, databases: &[Database]) -> Self {
+        let mut all = databases.iter().filter(|one| one.system == system);
+        if all.any(|one| one.leg == Self::Encrypted) {
+            Self::Encrypted
+        } else {
+            Self::Clear
+        }
+    }
+
+    fn sslmode(self) -> &'static str {
+        match self {
+            Self::Clear => "disable",
+            Self::Encrypted => "require",
+        }
+    }
 }
 
 /// What a server speaks, and so how variables name one.
@@ -224,9 +253,12 @@ fn of_libpq(parent: &[(OsString, OsString)], databases: &[Database], changes: &m
     let Some(listen) = listen else { return };
     set(changes, "PGHOST", &listen.ip().to_string());
     set(changes, "PGPORT", &listen.port().to_string());
-    set(changes, "PGSSLMODE", "disable");
+    let leg = Leg::to(system, databases);
+    set(changes, "PGSSLMODE", leg.sslmode());
     for name in ["PGCHANNELBINDING", "PGGSSENCMODE"] {
-        if value_of(parent, name).is_some() {
+        // Inside TLS, a client would bind to our channel unless told not to.
+        let binds = leg == Leg::Encrypted && name == "PGCHANNELBINDING";
+        if binds || value_of(parent, name).is_some() {
             set(changes, name, "disable");
         }
     }
@@ -311,11 +343,16 @@ fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
         .collect();
     let (host, port) = host_and_port(system, place, &parameters)?;
     let listen = listener(system, host, Some(port), databases)?;
-    let kept: Vec<_> = parameters
+    let leg = Leg::to(system, databases);
+    let mut kept: Vec<_> = parameters
         .iter()
         .filter(|(name, _)| !["host", "port"].contains(name) && !system.about_tls().contains(name))
-        .map(|(name, value)| format!("{name}={}", in_clear(name, value)))
+        .map(|(name, value)| format!("{name}={}", on_leg(leg, name, value)))
         .collect();
+    let says = |name: &&str| parameters.iter().any(|(known, _)| known == name);
+    if leg == Leg::Encrypted && !["sslmode", "ssl"].iter().any(says) {
+        kept.push("sslmode=require".to_owned());
+    }
     let query = if kept.is_empty() {
         String::new()
     } else {
@@ -348,12 +385,14 @@ fn host_and_port<'u>(
     Some((host, port))
 }
 
-/// The leg to us is in clear and inside the machine.
-fn in_clear<'v>(name: &str, value: &'v str) -> &'v str {
-    match (name, value) {
-        ("ssl", "true" | "1") => "false",
-        ("sslmode" | "ssl" | "channel_binding" | "gssencmode", _) => "disable",
-        (_, value) => value,
+/// What a parameter says of TLS is about the leg to us.
+fn on_leg<'v>(leg: Leg, name: &str, value: &'v str) -> &'v str {
+    match (name, value, leg) {
+        ("ssl", "true" | "1", Leg::Clear) => "false",
+        ("ssl", "true" | "1" | "false" | "0", Leg::Encrypted) => "true",
+        ("sslmode" | "ssl", _, leg) => leg.sslmode(),
+        ("channel_binding" | "gssencmode", _, _) => "disable",
+        (_, value, _) => value,
     }
 }
 
@@ -367,6 +406,7 @@ mod tests {
             listen: listen.parse().unwrap(),
             host: host.into(),
             port,
+            leg: Leg::Clear,
         };
         [
             database(System::Postgres, "0.0.0.0:7001", "orders-db.internal", 5432),
@@ -374,6 +414,43 @@ mod tests {
             database(System::Redis, "0.0.0.0:7003", "cache.internal", 6379),
             database(System::Redis, "127.0.0.1:7004", "localhost", 6000),
         ]
+    }
+
+    #[test]
+    fn where_the_sidecar_serves_tls_only_children_ask_for_it() {
+        let mut databases = databases();
+        for database in &mut databases {
+            if database.system == System::Postgres {
+                database.leg = Leg::Encrypted;
+            }
+        }
+        for (url, expected) in [
+            (
+                "postgres://u@orders-db.internal/o",
+                "postgres://u@127.0.0.1:7001/o?sslmode=require",
+            ),
+            (
+                "postgres://orders-db.internal/o?sslmode=verify-full&sslrootcert=/r.pem&channel_binding=require",
+                "postgres://127.0.0.1:7001/o?sslmode=require&channel_binding=disable",
+            ),
+            (
+                "postgresql+asyncpg://orders-db.internal/o?ssl=true",
+                "postgresql+asyncpg://127.0.0.1:7001/o?ssl=true",
+            ),
+            ("redis://cache.internal/2", "redis://127.0.0.1:7003/2"),
+        ] {
+            assert_eq!(rewritten(url, &databases).as_deref(), Some(expected));
+        }
+        let told: Vec<_> = changes(&[], &databases)
+            .into_iter()
+            .map(|change| (change.name, change.value))
+            .collect();
+        for (name, value) in [("PGSSLMODE", "require"), ("PGCHANNELBINDING", "disable")] {
+            assert!(
+                told.contains(&(name.into(), Some(value.into()))),
+                "{told:?}"
+            );
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{BUNDLE, CA, JAVA_STORE};
+use crate::net::agent_tls::{self, Demand};
 use crate::protocols::{postgres, redis};
 use crate::redact::Secret;
 
-use super::child_databases::{Database, System};
+use super::child_databases::{Database, Leg, System};
 use super::child_env::{self, Agent, Change, Given, Proxy};
 
 /// The sidecar as its agent sees it.
@@ -26,19 +27,36 @@ pub struct Environment {
     pub state_dir: PathBuf,
 }
 
+/// What a child must ask of TLS where agents are served as `settings` say.
+pub fn leg(settings: Option<&agent_tls::Settings>) -> Leg {
+    match settings.map(|settings| settings.demand) {
+        Some(Demand::Required) => Leg::Encrypted,
+        // In clear costs less, and stays inside the machine.
+        Some(Demand::Offered) | None => Leg::Clear,
+    }
+}
+
 /// What a child is to know of servers, where their listeners are known.
-pub fn databases(postgres: &[postgres::Upstream], redis: &[redis::Upstream]) -> Vec<Database> {
-    let postgres = postgres.iter().map(|upstream| Database {
-        system: System::Postgres,
-        listen: upstream.listen,
-        host: upstream.host.clone(),
-        port: upstream.port,
+pub fn databases(
+    postgres: &[postgres::Upstream],
+    postgres_leg: Leg,
+    redis: &[redis::Upstream],
+) -> Vec<Database> {
+    let postgres = postgres.iter().filter_map(|upstream| {
+        Some(Database {
+            system: System::Postgres,
+            listen: upstream.listen.address()?,
+            host: upstream.host.clone(),
+            port: upstream.port,
+            leg: postgres_leg,
+        })
     });
     let redis = redis.iter().map(|upstream| Database {
         system: System::Redis,
         listen: upstream.listen,
         host: upstream.host.clone(),
         port: upstream.port,
+        leg: Leg::Clear,
     });
     let known = |database: &Database| database.listen.port() != 0;
     postgres.chain(redis).filter(known).collect()

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::journal::OpenError;
-use crate::net::listen::BindError;
+use crate::net::listen_at::BindError;
 use crate::state;
 
 /// Why a sidecar does not start.

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::app::env_text;
-use crate::app::environment::{Environment, databases};
+use crate::app::environment::{Environment, databases, leg};
 use crate::config::{self, Flags, For, Listener, Source};
 use crate::redact::Secret;
 
@@ -82,7 +82,11 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
     let environment = Environment {
         http: address(config.listen.http),
         agent: address(config.listen.agent),
-        databases: databases(&config.postgres.upstreams, &config.redis.upstreams),
+        databases: databases(
+            &config.postgres.upstreams,
+            leg(config.postgres.agent_tls.as_ref()),
+            &config.redis.upstreams,
+        ),
         token,
         state_dir: config.state_dir,
     };

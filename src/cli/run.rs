@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use crate::app::environment::{Environment, databases};
+use crate::app::environment::{Environment, databases, leg};
 use crate::app::{self, Bound, StartError};
 use crate::config::{self, Config, For, Source};
 use crate::process::{drain, spawn_named};
@@ -94,7 +94,7 @@ async fn beside(bound: Bound, args: &Args, signals: &mut Signals) -> Ran {
     let environment = Environment {
         http: view.addresses.http,
         agent: view.addresses.agent,
-        databases: databases(&view.postgres, &view.redis),
+        databases: databases(&view.postgres, leg(view.postgres_tls.as_ref()), &view.redis),
         token: view.agent_token.clone(),
         state_dir: view.state_dir.clone(),
     };

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, NamesHost, Negotiation, Settings, Trust};
+use crate::net::listen_at::At;
 use crate::protocols::postgres::{self, Upstream};
 
 use super::For;
-use super::database_url::{pem_file, place, query};
+use super::database_url::{file_mode, pem_file, place, query};
 use super::raw;
-use super::resolve::Resolver;
+use super::resolve::{Origin, Resolver};
 use super::value::Wrong;
 
 /// Parameters of a URL, or what the file says for all; the last of a name counts.
@@ -30,16 +32,31 @@ impl Resolver<'_> {
         ]);
         let read = |text: &str| server(text, default, &for_all);
         let upstreams = self.list("postgres.servers", raw.servers, read);
-        for upstream in &upstreams {
-            if !upstream.listen.ip().is_loopback() {
+        let agent_tls = self.agent_tls(
+            [
+                "postgres.agent_tls",
+                "postgres.agent_sslcert",
+                "postgres.agent_sslkey",
+            ],
+            [raw.agent_tls, raw.agent_sslcert, raw.agent_sslkey],
+        );
+        let encrypted = agent_tls
+            .as_ref()
+            .is_some_and(|tls| tls.demand == Demand::Required);
+        for upstream in upstreams.iter().filter(|one| !one.listen.is_local()) {
+            if !encrypted {
                 self.warnings.push(format!(
-                    "the relay for PostgreSQL listens on {}, which other machines may reach, and passwords come to it in clear",
+                    "the relay for PostgreSQL listens on {}, which other machines may reach, and passwords may come to it in clear; set postgres.agent_tls to require",
                     upstream.listen
                 ));
             }
         }
+        let mode = |text: &str, _: Option<Origin>| file_mode(text);
+        let socket_mode = self.parsed("postgres.socket_mode", raw.socket_mode, mode);
         postgres::Settings {
             upstreams,
+            agent_tls,
+            socket_mode: socket_mode.unwrap_or(0o600),
             hold_within: self.duration("postgres.hold_within", raw.hold_within),
             hold_in_transaction_within: self.duration(
                 "postgres.hold_in_transaction_within",
@@ -77,8 +94,7 @@ impl Resolver<'_> {
 /// logs in, and where to, is the agent's to say.
 fn server(text: &str, default: SocketAddr, for_all: &Parameters) -> Result<Upstream, Wrong> {
     let wrong = || {
-        let expected =
-            "postgres://HOST:PORT, in front of it, where agents connect to: ADDRESS:PORT=";
+        let expected = "postgres://HOST:PORT, or postgres://?host=/FOLDER for a socket in it; in front, where agents connect to: ADDRESS:PORT= or /FOLDER=";
         // Not the text itself: it may hold a password.
         let found = "it is not [LISTEN=]URL of a PostgreSQL server".to_owned();
         Wrong::new(
@@ -89,16 +105,15 @@ fn server(text: &str, default: SocketAddr, for_all: &Parameters) -> Result<Upstr
     };
     let (listen, url) = match text.split_once("=postgres") {
         Some((listen, rest)) => (
-            listen.parse().map_err(|_| wrong())?,
+            listener(listen).ok_or_else(wrong)?,
             format!("postgres{rest}"),
         ),
-        None => (default, text.to_owned()),
+        None => (At::Tcp(default), text.to_owned()),
     };
     let rest = url
         .strip_prefix("postgres://")
         .or_else(|| url.strip_prefix("postgresql://"))
         .ok_or_else(wrong)?;
-    let (host, port) = place(rest, 5_432).ok_or_else(wrong)?;
     let mut parameters = for_all.clone();
     for pair in query(rest).split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -108,12 +123,92 @@ fn server(text: &str, default: SocketAddr, for_all: &Parameters) -> Result<Upstr
         };
         parameters.push((name, value));
     }
+    let (host, port) = host_and_port(rest, &parameters).ok_or_else(wrong)?;
+    let mut tls = tls(&parameters)?;
+    if host.starts_with('/') {
+        if tls.mode >= Mode::Require {
+            let found = format!(
+                "it asks for sslmode={} through a socket of this machine, where servers have no TLS",
+                tls.mode.word()
+            );
+            return Err(Wrong::new(
+                found,
+                "sslmode=disable",
+                "postgres://?host=/var/run/postgresql&sslmode=disable",
+            ));
+        }
+        tls.mode = Mode::Disable;
+        let own = At::Unix(PathBuf::from(&*host).join(format!(".s.PGSQL.{port}")));
+        if own == listen {
+            let found = "agents and the server would meet at the same path".to_owned();
+            return Err(Wrong::new(
+                found,
+                "another path",
+                "/run/openbox=postgres://?host=/var/run/postgresql",
+            ));
+        }
+    }
     Ok(Upstream {
         listen,
         host,
         port,
-        tls: tls(&parameters)?,
+        tls,
     })
+}
+
+/// An address, the path of a socket as clients look for it, or a folder for one.
+fn listener(text: &str) -> Option<At> {
+    if !text.starts_with('/') {
+        return text.parse().ok().map(At::Tcp);
+    }
+    let path = PathBuf::from(text);
+    let name = path.file_name()?.to_str()?;
+    let port = name.strip_prefix(".s.PGSQL.").map(str::parse::<u16>);
+    match port {
+        Some(Ok(_)) => Some(At::Unix(path)),
+        Some(Err(_)) => None,
+        None => Some(At::Unix(path.join(".s.PGSQL.5432"))),
+    }
+}
+
+/// Where a server is: parameters `host` and `port` win, as with its own clients;
+/// a host that begins with a slash is the folder of a socket.
+fn host_and_port(rest: &str, parameters: &Parameters) -> Option<(Box<str>, u16)> {
+    const PORT: u16 = 5_432;
+    let said = |name: &str| {
+        let mut all = parameters.iter().rev();
+        all.find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let at = authority.rsplit_once('@').map_or(authority, |(_, at)| at);
+    let decoded = decoded(at)?;
+    let (folder, port) = match (said("host"), decoded.starts_with('/')) {
+        (Some(host), _) if host.starts_with('/') => {
+            let port = decoded.rsplit_once(':').map(|(_, port)| port);
+            (host.to_owned(), port)
+        }
+        (Some(host), _) => {
+            return place(
+                host,
+                said("port").map_or(Some(PORT), |port| port.parse().ok())?,
+            );
+        }
+        (None, false) => {
+            return place(
+                rest,
+                said("port").map_or(Some(PORT), |port| port.parse().ok())?,
+            );
+        }
+        (None, true) => match decoded.rsplit_once(':') {
+            Some((folder, port)) => (folder.to_owned(), Some(port)),
+            None => (decoded.clone(), None),
+        },
+    };
+    let port = said("port")
+        .or(port)
+        .map_or(Some(PORT), |port| port.parse().ok())?;
+    (port != 0 && !folder.contains(',')).then(|| (folder.into(), port))
 }
 
 /// Text with `%41` for `A`.
@@ -230,6 +325,25 @@ mod tests {
                 Some(("127.0.0.1:15432", "db", 1)),
             ),
             ("[::1]:7=postgres://[::1]:8", Some(("[::1]:7", "::1", 8))),
+            (
+                "/run/x=postgres://db",
+                Some(("/run/x/.s.PGSQL.5432", "db", 5432)),
+            ),
+            (
+                "/run/.s.PGSQL.7=postgres:///?host=/var/run/pg&port=6",
+                Some(("/run/.s.PGSQL.7", "/var/run/pg", 6)),
+            ),
+            (
+                "postgres://%2Fvar%2Frun%2Fpg:6/x",
+                Some(("127.0.0.1:15432", "/var/run/pg", 6)),
+            ),
+            (
+                "postgres:///x?host=db&port=6",
+                Some(("127.0.0.1:15432", "db", 6)),
+            ),
+            ("/run/.s.PGSQL.x=postgres://db", None),
+            ("/run=postgres://?host=/run", None),
+            ("postgres://?host=/run&sslmode=require", None),
             ("postgres://", None),
             ("postgres://a,b", None),
             ("postgres://a:0", None),

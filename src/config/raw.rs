@@ -247,7 +247,7 @@ pub(super) struct Listen {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Postgres {
-    /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
+    /// Servers to govern: a URL, or `LISTEN=URL` with the address or path that agents connect to instead.
     #[schemars(extend("examples" = [["127.0.0.1:15432=postgres://orders-db.internal:5432"]]))]
     pub(super) servers: Option<Vec<String>>,
     /// TLS to servers whose URL does not say `sslmode`: `prefer` takes it where offered, `require` needs it, `verify-ca` and `verify-full` prove who answers.
@@ -262,6 +262,18 @@ pub(super) struct Postgres {
     /// PEM file with the key of that certificate, without a passphrase, where the URL does not say `sslkey`.
     #[schemars(extend("examples" = ["/run/secrets/client.key"]))]
     pub(super) sslkey: Option<String>,
+    /// TLS from agents: `off`, `offer` it, or `require` it; where `postgres.agent_sslcert` is set, `offer` is the default.
+    #[schemars(extend("enum" = ["off", "offer", "require"]))]
+    pub(super) agent_tls: Option<String>,
+    /// PEM file with the certificate that agents are shown; with the server's own, SCRAM channel binding holds through the sidecar.
+    #[schemars(extend("examples" = ["/run/secrets/orders-db.pem"]))]
+    pub(super) agent_sslcert: Option<String>,
+    /// PEM file with the key of that certificate, without a passphrase.
+    #[schemars(extend("examples" = ["/run/secrets/orders-db.key"]))]
+    pub(super) agent_sslkey: Option<String>,
+    /// Permissions of listeners that are paths, as of files, in octal.
+    #[schemars(extend("examples" = ["0660"]))]
+    pub(super) socket_mode: Option<String>,
     /// Longest wait for a person outside a transaction; then the statement is refused.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) hold_within: Option<String>,
@@ -271,7 +283,7 @@ pub(super) struct Postgres {
     /// Longest time from the first byte to a session that is ready.
     #[schemars(extend("examples" = ["60s"]))]
     pub(super) login_within: Option<String>,
-    /// Most agent connections at once.
+    /// Most sessions of agents at once; one more is refused.
     #[schemars(range(min = 1))]
     pub(super) connections_max: Option<u64>,
     /// Memory for what statements seen before do, bytes, about.

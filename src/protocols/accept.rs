@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::{LimitHit, Metrics};
 use crate::net::client_socket::ClientSocket;
-use crate::net::listen::Bound;
+use crate::net::listen_at::Listening;
 use crate::process::workers::Workers;
 
 /// Where connections go.
@@ -21,7 +21,7 @@ pub(super) struct Accepting<'a> {
 impl Accepting<'_> {
     /// Has `serve` serve what comes to `listener`, each connection on a worker,
     /// until this is dropped; what is being served by then goes on.
-    pub(super) async fn from<S, F>(self, listener: &Bound, serve: S)
+    pub(super) async fn from<S, F>(self, listener: &Listening, serve: S)
     where
         S: FnOnce(ClientSocket) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send,
@@ -38,7 +38,7 @@ impl Accepting<'_> {
                     }
                 }
             };
-            let (socket, _) = listener.accept().await;
+            let socket = listener.accept().await;
             let Ok(socket) = socket.detach() else {
                 // It ended before it began.
                 continue;

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent_leg;
 mod clients;
 mod completions;
 mod constraints;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::app::child_databases::Database;
-use crate::app::environment::databases;
+use crate::app::environment::{databases, leg};
 use crate::config::{self, Config, Flags, For, SETTINGS, Setting, Source};
 
 /// What our annotations and labels begin with.
@@ -117,6 +117,7 @@ impl Wanted {
     pub(super) fn databases(&self) -> Vec<Database> {
         databases(
             &self.config.postgres.upstreams,
+            leg(self.config.postgres.agent_tls.as_ref()),
             &self.config.redis.upstreams,
         )
     }

@@ -10,6 +10,7 @@ use crate::domain::Refusal;
 use crate::gate::Refused;
 use crate::net::client_socket::ClientSocket;
 use crate::net::listen::Bound;
+use crate::net::listen_at::Listening;
 use crate::process::{Drain, clock};
 use crate::protocols::accept::Accepting;
 use crate::session::Claim;
@@ -37,6 +38,7 @@ impl MysqlRelay {
                 connection(&shared, &server, socket, of_session).await;
             }
         };
+        let listener = Listening::Tcp(listener);
         tokio::select! {
             () = begun.begun() => {}
             () = accepting.from(&listener, serve) => {}

@@ -29,8 +29,10 @@ use crate::domain::Refusal;
 use crate::gate::{Cleared, Permit};
 use crate::metrics::Passage;
 
+use super::binding::Channels;
 use super::limits;
 use super::refuse::Poison;
+use super::startup::Negotiated;
 use super::statement::{Names, Reading, Text};
 use super::wire::message;
 
@@ -122,13 +124,14 @@ pub(super) struct Conversation {
     farewell: bool,
     key: Option<Bytes>,
     /// Answered in front of the server's first message, once.
-    negotiated: Option<Bytes>,
-    /// Whether mechanisms with channel binding are left out of the server's offer.
-    unbound: bool,
+    negotiated: Option<Negotiated>,
+    channels: Channels,
+    /// The server has just offered to bind to a channel that the client does not see.
+    offers_foreign_channel: bool,
 }
 
 impl Conversation {
-    pub(super) fn new(reading: Reading, negotiated: Option<Bytes>) -> Self {
+    pub(super) fn new(reading: Reading, negotiated: Negotiated, channels: Channels) -> Self {
         Self {
             status: None,
             reading,
@@ -143,14 +146,10 @@ impl Conversation {
             executed: false,
             farewell: false,
             key: None,
-            negotiated,
-            unbound: false,
+            negotiated: Some(negotiated),
+            channels,
+            offers_foreign_channel: false,
         }
-    }
-
-    /// The client and the server see different channels; see `binding`.
-    pub(super) fn leave_out_channel_binding(&mut self) {
-        self.unbound = true;
     }
 
     /// Whether a transaction is open: a hold keeps its locks.
@@ -161,6 +160,11 @@ impl Conversation {
     /// The status, where nothing that is under way can change it.
     pub(super) fn settled_status(&self) -> Option<u8> {
         self.status.filter(|_| self.owed.is_empty())
+    }
+
+    /// Whether the server has ever been ready.
+    pub(super) fn was_ready(&self) -> bool {
+        self.status.is_some()
     }
 
     /// Whether what was executed may have changed how the server reads texts.

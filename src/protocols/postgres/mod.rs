@@ -2,11 +2,12 @@
 //! execution is judged before it reaches the server.
 //!
 //! A connection passes through these files in this order: [`serve`] accepts,
-//! [`startup`] reads how it begins, [`reach`] connects to the server,
+//! [`begin`] and [`startup`] read how it begins, [`reach`] connects to the server,
 //! [`session`] moves bytes, [`conversation`] says what they are and what is owed,
 //! [`describe`] tells policy, [`limits`] knows what may be asked of an execution,
 //! [`refuse`] says no, [`cancel`] ends what a client no longer wants.
 
+mod begin;
 mod binding;
 mod cancel;
 mod conversation;
@@ -22,13 +23,16 @@ mod startup;
 mod statement;
 mod wire;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::gate::Gate;
+use crate::net::agent_tls::{self, Acceptor};
 use crate::net::database_tls;
 use crate::net::dial::Dialer;
+use crate::net::listen_at::At;
 use crate::process::Workers;
 use crate::protocols::sql::Analyses;
 
@@ -37,14 +41,18 @@ pub use describe::as_seen;
 pub use reach::Server;
 
 /// The name of the protocol inside TLS.
-const ALPN: &[u8] = b"postgresql";
+pub const ALPN: &[u8] = b"postgresql";
+
+/// Most connections that are no sessions: that begin, or ask to cancel. They have
+/// places of their own, so that a full relay can still be told to cancel.
+const BEGINNING_MAX: usize = 256;
 
 /// A server that is governed, and where agents reach it through the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Where the sidecar listens for it.
-    pub listen: SocketAddr,
-    /// Its host.
+    pub listen: At,
+    /// Its host, or the folder of its socket.
     pub host: Box<str>,
     /// Its port.
     pub port: u16,
@@ -57,13 +65,17 @@ pub struct Upstream {
 pub struct Settings {
     /// The servers; none is off.
     pub upstreams: Vec<Upstream>,
+    /// TLS from agents; `None` is none.
+    pub agent_tls: Option<agent_tls::Settings>,
+    /// Permissions of listeners at paths, as of files.
+    pub socket_mode: u32,
     /// Longest wait for a person outside a transaction.
     pub hold_within: Duration,
     /// The same inside one, where a wait keeps locks.
     pub hold_in_transaction_within: Duration,
     /// Longest time from the first byte to a session that is ready.
     pub login_within: Duration,
-    /// Most connections at once.
+    /// Most sessions at once; one beyond it is told so.
     pub connections_max: usize,
     /// Memory for analyses of statements seen before, bytes, about.
     pub memory_bytes_max: usize,
@@ -73,6 +85,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             upstreams: Vec::new(),
+            agent_tls: None,
+            socket_mode: 0o600,
             hold_within: Duration::from_secs(300),
             hold_in_transaction_within: Duration::from_secs(30),
             login_within: Duration::from_secs(60),
@@ -91,6 +105,8 @@ pub struct Parts {
     pub gate: Gate,
     /// Who connects to the configured servers.
     pub dialer: Dialer,
+    /// Who serves TLS to agents, where anybody does.
+    pub acceptor: Option<Acceptor>,
     /// Who serves connections.
     pub workers: Arc<Workers>,
 }
@@ -107,10 +123,12 @@ struct Shared {
     settings: Settings,
     gate: Gate,
     dialer: Dialer,
+    acceptor: Option<Acceptor>,
     workers: Arc<Workers>,
     known: Arc<Analyses>,
     cancels: Arc<Cancels>,
-    places: Arc<tokio::sync::Semaphore>,
+    places: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
 }
 
 impl PostgresRelay {
@@ -120,16 +138,20 @@ impl PostgresRelay {
             settings,
             gate,
             dialer,
+            acceptor,
             workers,
         } = parts;
+        let most = settings.connections_max;
         Self {
             shared: Arc::new(Shared {
                 known: Arc::new(Analyses::new(settings.memory_bytes_max)),
                 cancels: Arc::default(),
-                places: Arc::new(tokio::sync::Semaphore::new(settings.connections_max)),
+                sessions: Arc::new(Semaphore::new(most)),
+                places: Arc::new(Semaphore::new(most.saturating_add(BEGINNING_MAX))),
                 settings,
                 gate,
                 dialer,
+                acceptor,
                 workers,
             }),
         }

@@ -4,14 +4,17 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::metrics::Unaccepted;
 use crate::net::database_tls::{Client, Mode, Negotiation, SetupError};
 use crate::net::dial::{DialError, Dialer};
 use crate::net::maybe_tls::MaybeTls;
+use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
 use crate::net::trust::Roots;
 
@@ -34,7 +37,11 @@ impl Server {
     ///
     /// When a file that the settings name cannot be used.
     pub fn new(upstream: Upstream, roots: &Roots) -> Result<Self, SetupError> {
-        let tls = Client::new(&upstream.host, &upstream.tls, roots, ALPN)?;
+        let tls = if socket_path(&upstream.host, upstream.port).is_some() {
+            None
+        } else {
+            Client::new(&upstream.host, &upstream.tls, roots, ALPN)?
+        };
         Ok(Self { upstream, tls })
     }
 
@@ -48,7 +55,7 @@ impl Server {
 /// A connection to a server, on which nothing was said but for TLS.
 #[derive(Debug)]
 pub(super) struct Reached {
-    pub(super) socket: MaybeTls<TcpStream>,
+    pub(super) socket: MaybeTls<Stream>,
     pub(super) way: Way,
 }
 
@@ -56,14 +63,23 @@ pub(super) struct Reached {
 /// address in the same mode.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
-    address: SocketAddr,
+    address: Address,
     tls: Option<Client>,
+}
+
+#[derive(Clone, Debug)]
+enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
 }
 
 impl Way {
     /// Goes it again.
-    pub(super) async fn again(&self) -> io::Result<MaybeTls<TcpStream>> {
-        let socket = TcpStream::connect(self.address).await?;
+    pub(super) async fn again(&self) -> io::Result<MaybeTls<Stream>> {
+        let socket = match &self.address {
+            Address::Tcp(address) => Stream::from(TcpStream::connect(address).await?),
+            Address::Unix(path) => Stream::of_path(path).await?,
+        };
         let Some(tls) = &self.tls else {
             return Ok(MaybeTls::Plain(socket));
         };
@@ -83,14 +99,22 @@ impl Way {
 /// where that asks for TLS.
 pub(super) async fn reach(dialer: &Dialer, server: &Server) -> Result<Reached, Unreached> {
     let Upstream { host, port, .. } = &server.upstream;
+    if let Some(path) = socket_path(host, *port) {
+        return local(path).await;
+    }
     let socket = dialer.dial(host, *port).await.map_err(Unreached::Dial)?;
     let address = socket.peer_addr().map_err(|source| Unreached::Lost {
         place: place(&server.upstream),
         source,
     })?;
+    let address = Address::Tcp(address);
+    let socket = Stream::from(socket);
     let in_clear = |socket| Reached {
         socket: MaybeTls::Plain(socket),
-        way: Way { address, tls: None },
+        way: Way {
+            address: address.clone(),
+            tls: None,
+        },
     };
     let Some(tls) = &server.tls else {
         return Ok(in_clear(socket));
@@ -105,7 +129,7 @@ pub(super) async fn reach(dialer: &Dialer, server: &Server) -> Result<Reached, U
         Err(NoTls::Refused(socket)) if tls.mode() == Mode::Prefer => Ok(in_clear(socket)),
         Err(NoTls::Failed | NoTls::Tls(_)) if tls.mode() == Mode::Prefer => {
             let again = dialer.dial(host, *port).await.map_err(Unreached::Dial)?;
-            Ok(in_clear(again))
+            Ok(in_clear(again.into()))
         }
         Err(why) => Err(Unreached::NoTls {
             place: place(&server.upstream),
@@ -115,11 +139,35 @@ pub(super) async fn reach(dialer: &Dialer, server: &Server) -> Result<Reached, U
     }
 }
 
+/// The socket of the server that listens for `port` in folder `host`, where that
+/// is one: hosts have no slash in front.
+pub(super) fn socket_path(host: &str, port: u16) -> Option<PathBuf> {
+    let folder = host.starts_with('/').then_some(host)?;
+    Some(PathBuf::from(folder).join(format!(".s.PGSQL.{port}")))
+}
+
+/// Connects to a server on this machine. There is no TLS: nobody is in between.
+async fn local(path: PathBuf) -> Result<Reached, Unreached> {
+    let connected = tokio::time::timeout(ANSWER_WITHIN, Stream::of_path(&path)).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let socket = connected.map_err(|source| Unreached::Socket {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(Reached {
+        socket: MaybeTls::Plain(socket),
+        way: Way {
+            address: Address::Unix(path),
+            tls: None,
+        },
+    })
+}
+
 fn place(upstream: &Upstream) -> String {
     format!("{}:{}", upstream.host, upstream.port)
 }
 
-async fn encrypted(mut socket: TcpStream, tls: &Client) -> Result<MaybeTls<TcpStream>, NoTls> {
+async fn encrypted(mut socket: Stream, tls: &Client) -> Result<MaybeTls<Stream>, NoTls> {
     if tls.negotiation() == Negotiation::Asked {
         match tokio::time::timeout(ANSWER_WITHIN, asked(&mut socket)).await {
             Ok(Ok(b'S')) => {}
@@ -140,7 +188,7 @@ async fn encrypted(mut socket: TcpStream, tls: &Client) -> Result<MaybeTls<TcpSt
     }
 }
 
-async fn asked(socket: &mut TcpStream) -> io::Result<u8> {
+async fn asked(socket: &mut Stream) -> io::Result<u8> {
     socket.write_all(&startup::ssl_request()).await?;
     socket.read_u8().await
 }
@@ -149,7 +197,7 @@ async fn asked(socket: &mut TcpStream) -> io::Result<u8> {
 #[derive(Debug)]
 pub(super) enum NoTls {
     /// The server has none; this connection is still good without.
-    Refused(TcpStream),
+    Refused(Stream),
     /// The server answered with an error.
     Failed,
     /// The answer is none of this protocol.
@@ -181,6 +229,13 @@ impl fmt::Display for NoTls {
 pub(super) enum Unreached {
     /// There is no connection.
     Dial(DialError),
+    /// Nobody listens at a path, or not for us.
+    Socket {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It ended at once.
     Lost {
         /// Host and port.
@@ -199,10 +254,29 @@ pub(super) enum Unreached {
     },
 }
 
+impl Unreached {
+    /// Whose fault it is.
+    pub(super) fn cause(&self) -> Unaccepted {
+        match self {
+            Self::Dial(_) | Self::Socket { .. } | Self::Lost { .. } => Unaccepted::UpstreamDown,
+            Self::NoTls {
+                why: NoTls::Foreign(_),
+                ..
+            } => Unaccepted::Foreign,
+            Self::NoTls { .. } => Unaccepted::UpstreamTls,
+        }
+    }
+}
+
 impl fmt::Display for Unreached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dial(error) => error.fmt(f),
+            Self::Socket { path, source } => write!(
+                f,
+                "cannot connect to {}: {source}; does the server listen there, and may the sidecar's user open it?",
+                path.display()
+            ),
             Self::Lost { place, source } => write!(f, "the connection to {place} broke: {source}"),
             Self::NoTls { place, mode, why } => write!(
                 f,

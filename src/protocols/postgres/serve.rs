@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::BytesMut;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
+use crate::domain::Protocol;
+use crate::metrics::{LimitHit, Unaccepted};
 use crate::net::client_socket::ClientSocket;
-use crate::net::listen::Bound;
+use crate::net::listen_at::Listening;
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::Drain;
 use crate::protocols::accept::Accepting;
 
-use super::startup::{First, Start, first};
-use super::wire::WireError;
+use super::begin::{Began, Beginning, Refused};
 use super::{PostgresRelay, Server, Shared, refuse, session};
 
 impl PostgresRelay {
     /// Serves `server` on its listener until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Bound, server: Server, drain: Drain) {
+    pub async fn run(self, listener: Listening, server: Server, drain: Drain) {
         let Self { shared } = self;
         let server = Arc::new(server);
         let (of_session, mut begun) = (drain.clone(), drain);
@@ -43,34 +44,66 @@ impl PostgresRelay {
     }
 }
 
-async fn connection(shared: &Arc<Shared>, server: &Server, mut socket: ClientSocket, drain: Drain) {
+async fn connection(shared: &Arc<Shared>, server: &Server, socket: ClientSocket, drain: Drain) {
     let now = Instant::now();
     let until = now.checked_add(shared.settings.login_within).unwrap_or(now);
-    let mut input = BytesMut::new();
-    let began = tokio::time::timeout_at(until, begin(&mut socket, &mut input));
-    match began.await {
-        Ok(Ok(Some(Began::Start(start)))) => {
-            // Boxed: what waits for a first packet must not carry it.
-            let session = session::serve(
-                shared,
-                server,
-                MaybeTls::Plain(socket),
-                start,
-                input,
-                until,
-                drain,
-            );
-            Box::pin(session).await;
-        }
-        Ok(Ok(Some(Began::Cancel(key)))) => shared.cancels.request(key).await,
-        Ok(Ok(None)) => {}
-        Ok(Err(Refused { answer, why })) => {
-            tracing::info!("a connection for PostgreSQL was refused: {why}");
-            if let Err(error) = end(&mut socket, &answer).await {
-                tracing::debug!(%error, "a refused client did not hear why");
+    let mut beginning = Beginning {
+        acceptor: shared.acceptor.as_ref(),
+        client: Some(MaybeTls::Plain(socket)),
+        input: BytesMut::new(),
+    };
+    let began = tokio::time::timeout_at(until, beginning.begun()).await;
+    let refused = match began {
+        Ok(Ok(Some(Began::Start(start)))) => match shared.sessions.clone().try_acquire_owned() {
+            Ok(_place) => {
+                let Beginning { client, input, .. } = beginning;
+                let Some(client) = client else { return };
+                // Boxed: what waits for a first packet must not carry it.
+                let session = session::serve(shared, server, client, start, input, until, drain);
+                return Box::pin(session).await;
             }
+            Err(_) => {
+                shared.gate.metrics().limit_hit(LimitHit::Connections);
+                full(shared.settings.connections_max)
+            }
+        },
+        Ok(Ok(Some(Began::Cancel(key)))) => {
+            shared.cancels.request(key, shared.gate.metrics()).await;
+            // No answer, but inside TLS its end is one: clients wait for it.
+            if let Some(mut client) = beginning.client {
+                drop(client.shutdown().await);
+            }
+            return;
         }
-        Err(_) => tracing::debug!("a connection for PostgreSQL did not begin in time"),
+        Ok(Ok(None)) => return,
+        Ok(Err(refused)) => refused,
+        Err(_) => Refused {
+            cause: Unaccepted::Slow,
+            answer: None,
+            why: "it did not begin in time".to_owned(),
+        },
+    };
+    let Refused { cause, answer, why } = refused;
+    shared
+        .gate
+        .metrics()
+        .unaccepted(Protocol::Postgresql, cause);
+    tracing::info!("a connection for PostgreSQL was refused: {why}");
+    if let (Some(mut client), Some(answer)) = (beginning.client, answer)
+        && let Err(error) = end(&mut client, &answer).await
+    {
+        tracing::debug!(%error, "a refused client did not hear why");
+    }
+}
+
+fn full(most: usize) -> Refused {
+    let why = format!(
+        "there are {most} sessions already, as many as postgres.connections_max of the sidecar allows"
+    );
+    Refused {
+        cause: Unaccepted::Limit,
+        answer: Some(refuse::fatal("53300", &why)),
+        why,
     }
 }
 
@@ -81,59 +114,4 @@ pub(super) async fn end(
 ) -> std::io::Result<()> {
     socket.write_all(last).await?;
     socket.shutdown().await
-}
-
-enum Began {
-    Start(Start),
-    Cancel(Bytes),
-}
-
-struct Refused {
-    answer: Bytes,
-    why: String,
-}
-
-/// Reads up to a start or a cancel request; `None` where the client left.
-async fn begin(socket: &mut ClientSocket, input: &mut BytesMut) -> Result<Option<Began>, Refused> {
-    let (mut ssl, mut gss) = (false, false);
-    loop {
-        // TLS without a request for it.
-        if input.first() == Some(&0x16) {
-            return Err(Refused {
-                answer: Bytes::new(),
-                why: "it begins with TLS, which this listener does not speak: connect with sslmode=disable".into(),
-            });
-        }
-        let packet = first(input).map_err(|wrong| of_wire(&wrong))?;
-        let repeated = match packet {
-            None => match socket.read_buf(input).await {
-                Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => continue,
-            },
-            Some(First::Start(start)) => return Ok(Some(Began::Start(start))),
-            Some(First::Cancel(key)) => return Ok(Some(Began::Cancel(key))),
-            Some(First::Version(version)) => {
-                let answer = refuse::fatal("0A000", "unsupported frontend protocol");
-                let why = format!("it speaks version {}.{}", version >> 16, version & 0xffff);
-                return Err(Refused { answer, why });
-            }
-            Some(First::Ssl) => std::mem::replace(&mut ssl, true),
-            Some(First::Gss) => std::mem::replace(&mut gss, true),
-        };
-        if repeated || !input.is_empty() {
-            return Err(of_wire(&WireError::Malformed("a request for encryption")));
-        }
-        // No: this leg stays inside the machine.
-        if socket.write_all(b"N").await.is_err() {
-            return Ok(None);
-        }
-    }
-}
-
-fn of_wire(wrong: &WireError) -> Refused {
-    let why = wrong.to_string();
-    Refused {
-        answer: refuse::fatal("08P01", &why),
-        why,
-    }
 }

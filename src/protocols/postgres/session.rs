@@ -14,19 +14,21 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::Refusal;
+use crate::domain::{Protocol, Refusal};
 use crate::gate::Refused;
+use crate::metrics::Unaccepted;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
+use crate::net::stream::Stream;
 use crate::process::{Drain, clock};
 use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::Session;
 
 use super::Shared;
+use super::binding::Channels;
 use super::cancel::{Cancellable, Registered};
 use super::conversation::{Conversation, Step};
 use super::describe::Place;
@@ -60,7 +62,7 @@ enum Ended {
 }
 
 type ToClient = MaybeTls<ClientSocket>;
-type ToServer = MaybeTls<TcpStream>;
+type ToServer = MaybeTls<Stream>;
 
 struct Relay<'a> {
     shared: &'a Shared,
@@ -102,10 +104,16 @@ impl<'a> Relay<'a> {
         let mut to_server = Outbox::of(&socket);
         // Judged where it says more than who and where; see `opening`.
         to_server.push(packet);
-        let mut talk = Conversation::new(reading, negotiated);
-        if socket.is_tls() && !client.is_tls() {
-            talk.leave_out_channel_binding();
-        }
+        let acceptor = shared.acceptor.as_ref();
+        let channels = match (client.is_tls(), socket.is_tls()) {
+            (_, false) => Channels::Same,
+            (false, true) => Channels::NoneHere,
+            (true, true) if acceptor.is_some_and(|ours| ours.shows_that_of(&socket)) => {
+                Channels::Same
+            }
+            (true, true) => Channels::Differ,
+        };
+        let talk = Conversation::new(reading, negotiated, channels);
         Self {
             shared,
             place,
@@ -137,7 +145,11 @@ impl<'a> Relay<'a> {
         let last = match ended {
             Ended::Wire(wrong) => {
                 tracing::info!(host = %self.place.host, "a PostgreSQL session ended: {wrong}");
-                Some(refuse::fatal("08P01", &wrong.to_string()))
+                if !self.was_ready() {
+                    let metrics = self.shared.gate.metrics();
+                    metrics.unaccepted(Protocol::Postgresql, wrong.cause());
+                }
+                Some(refuse::fatal(wrong.code(), &wrong.to_string()))
             }
             Ended::Mismatched => {
                 tracing::error!("a permit came back for a statement that it does not cover");
@@ -156,7 +168,8 @@ impl<'a> Relay<'a> {
         let told = self.to_client.drain(&mut self.client.1);
         drop(tokio::time::timeout(within, told).await);
         if let (true, Some(registered)) = (self.stops, &self.registered) {
-            self.shared.cancels.request(registered.key()).await;
+            let metrics = self.shared.gate.metrics();
+            self.shared.cancels.request(registered.key(), metrics).await;
         }
         // The server is told, too, but never in the middle of a message, which
         // this would complete.
@@ -184,7 +197,7 @@ impl<'a> Relay<'a> {
             if self.talk.has_ended() {
                 return Ended::Told;
             }
-            ready |= self.registered.is_some() || self.talk.settled_status().is_some();
+            ready |= self.was_ready();
             let idle = self.asked.is_none() && self.talk.settled_status() == Some(b'I');
             let mark = next_mark(self.asked.as_ref());
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
@@ -244,6 +257,8 @@ impl<'a> Relay<'a> {
                     self.halted(result)
                 }
                 () = tokio::time::sleep_until(login_until), if !ready => {
+                    let metrics = self.shared.gate.metrics();
+                    metrics.unaccepted(Protocol::Postgresql, Unaccepted::Slow);
                     Err(self.fatal("57014", "the session did not start in time"))
                 }
                 () = &mut begun, if idle => {
@@ -254,6 +269,11 @@ impl<'a> Relay<'a> {
                 return ended;
             }
         }
+    }
+
+    /// Whether the server has let the client in.
+    fn was_ready(&self) -> bool {
+        self.registered.is_some() || self.talk.was_ready()
     }
 
     fn reads_client(&self) -> bool {

@@ -19,7 +19,10 @@ pub(super) fn ssl_request() -> [u8; 8] {
     [0, 0, 0, 8, a, b, c, d]
 }
 
-/// The newest minor version that is passed on.
+/// The oldest version that is spoken: 3.0.
+const VERSION_3: u32 = 0x0003_0000;
+
+/// The newest minor version that is passed on: 3.2, whose keys are longer.
 const MINOR_MAX: u32 = 2;
 
 /// What a client begins with.
@@ -165,15 +168,15 @@ impl Start {
         })
     }
 
-    /// The packet for the server, and what the client is told of what was left
-    /// out: a newer version and options nobody here knows.
-    pub(super) fn forwarded(&self) -> (Bytes, Option<Bytes>) {
-        let minor = self.minor.min(MINOR_MAX);
+    /// The packet for the server, and what the client is to be told of what was
+    /// left out of it: a newer version, and options nobody here knows.
+    pub(super) fn forwarded(&self) -> (Bytes, Negotiated) {
+        let version = VERSION_3 | self.minor.min(MINOR_MAX);
         let (dropped, kept): (Vec<_>, Vec<_>) = self
             .parameters
             .iter()
             .partition(|(name, _)| name.starts_with("_pq_."));
-        let mut body = (0x0003_0000 | minor).to_be_bytes().to_vec();
+        let mut body = version.to_be_bytes().to_vec();
         for (name, value) in kept {
             for text in [name, value] {
                 body.extend_from_slice(text.as_bytes());
@@ -183,35 +186,49 @@ impl Start {
         body.push(0);
         let length = u32::try_from(body.len().saturating_add(4)).unwrap_or(u32::MAX);
         let packet = [&length.to_be_bytes()[..], &body].concat().into();
-        let told = (self.minor > MINOR_MAX || !dropped.is_empty()).then(|| {
-            let count = u32::try_from(dropped.len()).unwrap_or(u32::MAX);
-            let names = dropped
-                .iter()
-                .map(|(name, _)| [name.as_bytes(), b"\0"].concat());
-            // The oldest: what this server speaks of newer ones is not known yet.
-            message(
-                b'v',
-                &[
-                    &0_u32.to_be_bytes(),
-                    &count.to_be_bytes(),
-                    &names.collect::<Vec<_>>().concat(),
-                ],
-            )
-        });
-        // What is told as the oldest must be asked for as the oldest.
-        match told {
-            Some(told) => (oldest(packet), Some(told)),
-            None => (packet, None),
-        }
+        let negotiated = Negotiated {
+            version,
+            lowered: self.minor > MINOR_MAX,
+            options: dropped.into_iter().map(|(name, _)| name.clone()).collect(),
+        };
+        (packet, negotiated)
     }
 }
 
-fn oldest(packet: Bytes) -> Bytes {
-    let mut bytes = packet.to_vec();
-    if let Some(minor) = bytes.get_mut(6..8) {
-        minor.fill(0);
+/// What of a client's request was not passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Negotiated {
+    /// What the server was asked for.
+    version: u32,
+    lowered: bool,
+    options: Vec<String>,
+}
+
+impl Negotiated {
+    /// What the client is told before anything else, where the server says
+    /// `of_server` to what it was asked (the body of its
+    /// `NegotiateProtocolVersion`), or nothing. `None`: nothing but that.
+    pub(super) fn told(&self, of_server: Option<&[u8]>) -> Option<Bytes> {
+        if !self.lowered && self.options.is_empty() {
+            return None;
+        }
+        let of_server = of_server.and_then(|body| body.first_chunk::<4>());
+        // The whole version, as servers send it, whatever the manual says.
+        let version = of_server.map_or(self.version, |version| {
+            u32::from_be_bytes(*version).clamp(VERSION_3, self.version)
+        });
+        let count = u32::try_from(self.options.len()).unwrap_or(u32::MAX);
+        let names = self.options.iter();
+        let names: Vec<_> = names
+            .map(|name| [name.as_bytes(), b"\0"].concat())
+            .collect();
+        let parts = [
+            &version.to_be_bytes()[..],
+            &count.to_be_bytes(),
+            &names.concat(),
+        ];
+        Some(message(b'v', &parts))
     }
-    bytes.into()
 }
 
 #[cfg(test)]
@@ -267,16 +284,32 @@ mod tests {
     }
 
     #[test]
-    fn pg_5_newer_versions_and_unknown_options_are_answered_and_not_passed_on() {
-        let greased = start(0x3_0f9f, &["user", "a", "_pq_.x", "1"]);
-        let (packet, told) = greased.forwarded();
-        assert_eq!(&packet[..], &b"\0\0\0\x10\0\x03\0\0user\0a\0\0"[..]);
-        assert_eq!(
-            &told.unwrap()[..],
-            &b"v\0\0\0\x13\0\0\0\0\0\0\0\x01_pq_.x\0"[..]
-        );
-        let (packet, told) = start(0x3_0002, &["user", "a"]).forwarded();
-        assert_eq!((&packet[4..8], told), (&b"\0\x03\0\x02"[..], None));
+    fn pg_5_newer_versions_and_unknown_options_are_lowered_to_what_the_server_speaks() {
+        let greased = start(0x3_270f, &["user", "a", "_pq_.x", "1"]);
+        let (packet, negotiated) = greased.forwarded();
+        assert_eq!(&packet[..], &b"\0\0\0\x10\0\x03\0\x02user\0a\0\0"[..]);
+        for (of_server, version) in [
+            (None, b'\x02'),
+            (Some(&b"\0\x03\0\0\0\0\0\0"[..]), b'\0'),
+            (Some(b"\0\x03\0\x02\0\0\0\0"), b'\x02'),
+            // No client asked for that, and what is no version is the oldest.
+            (Some(b"\0\x03\0\x09\0\0\0\0"), b'\x02'),
+            (Some(b"\0\0\0\0\0\0\0\0"), b'\0'),
+        ] {
+            let told = negotiated.told(of_server).unwrap();
+            let expected = [
+                b"v\0\0\0\x13\0\x03\0",
+                &[version][..],
+                b"\0\0\0\x01_pq_.x\0",
+            ];
+            assert_eq!(told, expected.concat(), "{of_server:?}");
+        }
+        for minor in [0, 2] {
+            let (packet, negotiated) = start(0x3_0000 | minor, &["user", "a"]).forwarded();
+            assert_eq!(packet[4..8], (0x3_0000 | minor).to_be_bytes());
+            assert_eq!(negotiated.told(None), None);
+            assert_eq!(negotiated.told(Some(b"\0\x03\0\0\0\0\0\0")), None);
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::metrics::Unaccepted;
+
 /// How much of the text of an error is kept, characters.
 pub(super) const TEXT_CHARS_MAX: usize = 500;
 /// Tag and length of a message, bytes.
@@ -18,6 +20,29 @@ pub(super) enum WireError {
     TooLong(&'static str),
     /// A message that has no place here.
     Unexpected(&'static str, u8),
+    /// A client binds its login to a channel that is not the server's.
+    ForeignChannel,
+}
+
+impl WireError {
+    /// The SQLSTATE that says so.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::TooLong(_) | Self::Unexpected(..) => "08P01",
+            Self::ForeignChannel => "28000",
+        }
+    }
+
+    /// Whose fault it is, before there is a session.
+    pub(super) fn cause(self) -> Unaccepted {
+        match self {
+            Self::Unexpected("server", _) | Self::TooLong("a login message") => Unaccepted::Foreign,
+            Self::Malformed("a message of the server") => Unaccepted::Foreign,
+            Self::TooLong(_) => Unaccepted::TooLarge,
+            Self::Malformed(_) | Self::Unexpected(..) => Unaccepted::Malformed,
+            Self::ForeignChannel => Unaccepted::Credentials,
+        }
+    }
 }
 
 impl fmt::Display for WireError {
@@ -29,6 +54,10 @@ impl fmt::Display for WireError {
                 f,
                 "the {who} sent a message of type {:?} where none is expected",
                 char::from(*tag)
+            ),
+            Self::ForeignChannel => f.write_str(
+                "SCRAM with channel binding cannot pass the sidecar, whose certificate is not the server's: \
+                 connect with channel_binding=disable, or give the sidecar the server's certificate and key (postgres.agent_sslcert)",
             ),
         }
     }

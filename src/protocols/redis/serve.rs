@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::net::client_socket::ClientSocket;
 use crate::net::listen::Bound;
+use crate::net::listen_at::Listening;
 use crate::process::{Drain, spawn_named};
 use crate::protocols::accept::Accepting;
 
@@ -35,6 +36,7 @@ impl RedisRelay {
                 session::serve(&shared, &server, socket, of_session).await;
             }
         };
+        let listener = Listening::Tcp(listener);
         tokio::select! {
             () = begun.begun() => {}
             () = accepting.from(&listener, serve) => {}

@@ -7,6 +7,7 @@ use crate::domain::Refusal;
 use crate::metrics::Passage;
 use crate::protocols::sql::TEXT_BYTES_MAX;
 
+use super::super::binding;
 use super::super::statement::Text;
 use super::super::wire::{Cursor, HEAD, WireError, head};
 use super::owed::{Executing, Owed, Portal};
@@ -92,7 +93,13 @@ impl Conversation {
         match tag {
             b'p' => Ok(
                 match self.small(body, "an authentication message", input)? {
-                    Some(bytes) => Step::Pass(bytes, Passage::DatabaseLogin),
+                    Some(bytes) => {
+                        let offered = std::mem::take(&mut self.offers_foreign_channel);
+                        if offered && binding::binds(bytes.get(HEAD..).unwrap_or_default()) {
+                            return Err(WireError::ForeignChannel);
+                        }
+                        Step::Pass(bytes, Passage::DatabaseLogin)
+                    }
                     None => Step::More,
                 },
             ),

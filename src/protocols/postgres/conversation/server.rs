@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::domain::Outcome;
 use crate::protocols::pipe::Outbox;
 
-use super::super::binding;
+use super::super::binding::{self, Channels};
 use super::super::limits::RowLimit;
 use super::super::wire::{Cursor, Fields, HEAD, WireError, head, message, rows};
 use super::owed::{Executing, Owed, Portal};
@@ -149,20 +149,27 @@ impl Conversation {
             b'K' => self.key = Some(Bytes::copy_from_slice(body)),
             _ => {}
         }
-        let unbound = (tag == b'R' && self.unbound)
+        let offer = (tag == b'R' && self.channels != Channels::Same)
             .then(|| binding::without(body))
             .flatten();
-        match self.negotiated.take() {
-            // Ours names everything that was not passed on, and the newest
-            // version that both sides speak is no newer than ours.
-            Some(ours) if tag == b'v' => Ok(Some(Reply::Instead(ours))),
-            Some(ours) if unbound.is_some() => {
-                let both = [ours, unbound.unwrap_or_default()].concat();
-                Ok(Some(Reply::Instead(both.into())))
+        let unbound = match self.channels {
+            Channels::Same => None,
+            Channels::NoneHere => offer,
+            Channels::Differ => {
+                self.offers_foreign_channel = offer.is_some();
+                None
             }
-            Some(ours) if tag != b'E' => Ok(Some(Reply::InFront(ours))),
-            Some(_) | None => Ok(unbound.map(Reply::Instead)),
-        }
+        };
+        let told = match self.negotiated.take() {
+            Some(negotiated) if tag != b'E' => negotiated.told((tag == b'v').then_some(body)),
+            Some(_) | None => None,
+        };
+        Ok(match (told, unbound) {
+            (Some(ours), _) if tag == b'v' => Some(Reply::Instead(ours)),
+            (Some(ours), Some(unbound)) => Some(Reply::Instead([ours, unbound].concat().into())),
+            (Some(ours), None) => Some(Reply::InFront(ours)),
+            (None, unbound) => unbound.map(Reply::Instead),
+        })
     }
 
     fn opened(&mut self, name: Box<[u8]>, portal: Portal) {

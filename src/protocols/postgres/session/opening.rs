@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use crate::domain::{Completion, OperationId, Outcome, Refusal};
+use crate::domain::{Completion, OperationId, Outcome, Protocol, Refusal};
 use crate::gate::{Decision, Refused, Terms};
+use crate::metrics::Unaccepted;
 use crate::net::client_socket::Watch;
 use crate::process::{Drain, clock};
 use crate::protocols::postgres::describe::{self, Place};
@@ -34,6 +35,7 @@ pub(in crate::protocols::postgres) async fn serve(
         port: *port,
         database: start.database().into(),
     };
+    let metrics = shared.gate.metrics();
     let told = match may_start(shared, &place, &start, &client.socket().watch()).await {
         Ok(()) => match reach::reach(&shared.dialer, server).await {
             Ok(server) => {
@@ -43,10 +45,14 @@ pub(in crate::protocols::postgres) async fn serve(
             }
             Err(error) => {
                 tracing::warn!(%host, port, "PostgreSQL could not be reached: {error}");
+                metrics.unaccepted(Protocol::Postgresql, error.cause());
                 refuse::fatal("08001", &error.to_string())
             }
         },
-        Err(Some(told)) => told,
+        Err(Some((cause, told))) => {
+            metrics.unaccepted(Protocol::Postgresql, cause);
+            told
+        }
         Err(None) => return,
     };
     if let Err(error) = accepting::end(&mut client, &told).await {
@@ -60,14 +66,16 @@ async fn may_start(
     place: &Place,
     start: &Start,
     watch: &Watch,
-) -> Result<(), Option<Bytes>> {
+) -> Result<(), Option<(Unaccepted, Bytes)>> {
+    let no = |told| Err(Some((Unaccepted::Refused, told)));
     if start.user().is_none() {
         let text = "no PostgreSQL user name specified in startup packet";
-        return Err(Some(refuse::fatal("28000", text)));
+        let told = refuse::fatal("28000", text);
+        return Err(Some((Unaccepted::Credentials, told)));
     }
     if start.replicates() {
         let text = "replication is not allowed here";
-        return Err(Some(refuse::fatal("42501", text)));
+        return no(refuse::fatal("42501", text));
     }
     let now = clock::now();
     let claim = Claim {
@@ -76,7 +84,7 @@ async fn may_start(
     };
     let Some(session) = shared.gate.registry().attribute(&claim, now) else {
         let refused = unattributed(clock::operation_id(now));
-        return Err(Some(refuse::refusal(&refused, true)));
+        return no(refuse::refusal(&refused, true));
     };
     if let Some(reason) = session.halted() {
         let refused = Refused {
@@ -85,7 +93,7 @@ async fn may_start(
             policy: None,
             ruling: None,
         };
-        return Err(Some(refuse::refusal(&refused, true)));
+        return no(refuse::refusal(&refused, true));
     }
     let mut line = String::new();
     for (name, value) in start.strict_settings() {
@@ -109,7 +117,7 @@ async fn may_start(
                 });
                 Ok(())
             }
-            Decision::Refuse(refused) => Err(Some(refuse::refusal(&refused, true))),
+            Decision::Refuse(refused) => no(refuse::refusal(&refused, true)),
             Decision::Replay(_) => Err(None),
         },
         () = watch.hung_up() => Err(None),
