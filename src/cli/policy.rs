@@ -12,7 +12,7 @@ use crate::config::{self, For, PolicyMode, Source};
 use crate::policy::local::cases::{self, Case, Expected, Seen};
 use crate::policy::local::{LocalPolicy, Settings};
 use crate::policy::{PolicyError, Ruling, Side};
-use crate::protocols::postgres;
+use crate::protocols::{postgres, redis};
 
 use super::{Shared, Streams, exit, report};
 
@@ -82,15 +82,20 @@ pub(super) fn policy(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io
     }
 }
 
-/// A statement as the relay for PostgreSQL shows it.
+/// A statement as the relay for its system shows it.
 fn seen(system: &str, statement: &str) -> Option<Seen> {
-    (system == "postgresql").then(|| {
-        let (verb, statement, reading) = postgres::as_seen(statement);
-        Seen {
-            operation: verb.into(),
-            statement,
-            reading,
+    let (operation, statement, reading) = match system {
+        "postgresql" => {
+            let (verb, statement, reading) = postgres::as_seen(statement);
+            (verb.into(), statement, reading)
         }
+        "redis" => redis::as_seen(statement)?,
+        _ => return None,
+    };
+    Some(Seen {
+        operation,
+        statement,
+        reading,
     })
 }
 

@@ -135,7 +135,7 @@ fn rd_17_values_of_any_size_stream_and_a_refused_one_is_swallowed() {
 }
 
 #[test]
-fn rd_17_a_key_behind_a_large_value_is_still_judged() {
+fn c_8_rd_17_a_key_behind_a_large_value_is_still_judged() {
     let world = World::new();
     let mut client = world.client();
     for size in [100 << 10, 3 << 20] {

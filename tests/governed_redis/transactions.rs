@@ -24,7 +24,7 @@ fn ended(world: &World, count: usize) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn rd_7_each_queued_command_is_completed_with_its_own_reply() {
+fn c_1_rd_7_each_queued_command_is_completed_with_its_own_reply() {
     let world = World::new();
     let mut client = world.client();
     let replies = client.all(&[

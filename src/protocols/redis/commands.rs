@@ -242,6 +242,20 @@ pub(super) trait Arguments {
     fn seen(&self) -> usize;
 }
 
+impl Arguments for Vec<Vec<u8>> {
+    fn argument(&self, index: usize) -> Option<&[u8]> {
+        self.get(index).map(|word| &**word)
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn seen(&self) -> usize {
+        self.len()
+    }
+}
+
 /// A key is behind what was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unseen;

@@ -13,7 +13,8 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::Upstream;
-use super::commands::{Access, Arguments, Class, Row};
+use super::commands::{Access, Arguments, Class, Row, lookup};
+use super::request;
 use super::scripts::Scripts;
 
 /// Most bytes of a statement that policy sees.
@@ -237,6 +238,23 @@ impl Described {
     }
 }
 
+/// A command as it is typed into `redis-cli`, as policy sees it: name,
+/// statement, reading. `None` where its quotes do not end.
+#[must_use]
+pub fn as_seen(statement: &str) -> Option<(Box<str>, String, JsonText)> {
+    let words = request::words(statement.as_bytes())?;
+    let scripts = Scripts::new(0);
+    let known = Known {
+        row: lookup(words.first()?, words.get(1).map(|word| &**word)),
+        scripts: &scripts,
+        whole: Some(statement.as_bytes()),
+        opaque: None,
+        traced: false,
+    };
+    let described = Described::of(&words, known);
+    Some((described.name, described.statement, described.reading))
+}
+
 /// The name, where it looks like one.
 fn name(arguments: &impl Arguments, row: Option<&'static Row>) -> Box<str> {
     if let Some(row) = row {
@@ -455,30 +473,15 @@ fn reading<'k>(of: Reading<'_, impl Iterator<Item = (&'k [u8], Access)>>) -> Jso
 
 #[cfg(test)]
 mod tests {
-    use super::super::commands::lookup;
     use super::*;
-
-    struct Words(Vec<Vec<u8>>);
-
-    impl Arguments for Words {
-        fn argument(&self, index: usize) -> Option<&[u8]> {
-            self.0.get(index).map(|word| &**word)
-        }
-        fn count(&self) -> usize {
-            self.0.len()
-        }
-        fn seen(&self) -> usize {
-            self.0.len()
-        }
-    }
 
     fn described(words: &[&str]) -> Described {
         let scripts = Scripts::new(1_000);
         scripts.seen(b"return 1");
-        let words = Words(words.iter().map(|word| word.as_bytes().to_vec()).collect());
-        let second = words.0.get(1).map(|word| &**word);
+        let words: Vec<_> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let second = words.get(1).map(|word| &**word);
         let known = Known {
-            row: lookup(&words.0[0], second),
+            row: lookup(&words[0], second),
             scripts: &scripts,
             whole: Some(b"all of it"),
             opaque: None,
@@ -512,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_is_said_and_what_nobody_knows_is_opaque() {
+    fn c_5_c_6_what_it_does_is_said_and_what_nobody_knows_is_opaque() {
         for (words, expected) in [
             (
                 &["GET", "k"][..],
@@ -539,5 +542,13 @@ mod tests {
             assert_eq!(&*read.0, expected);
             serde_json::from_str::<serde_json::Value>(&read.0).unwrap();
         }
+    }
+
+    #[test]
+    fn a_case_of_a_policy_test_is_read_as_a_command_that_comes() {
+        let (name, statement, reading) = as_seen("set 'a b' secret EX 10").unwrap();
+        assert_eq!((&*name, &*statement), ("SET", "SET \"a b\" ? EX ?"));
+        assert!(reading.0.contains(r#""class":"write""#), "{}", reading.0);
+        assert!(as_seen("GET \"a").is_none() && as_seen("").is_none());
     }
 }

@@ -181,20 +181,6 @@ pub(super) fn terms(class: Class, limit: Option<Limit>, hold_within: Duration) -
 mod tests {
     use super::*;
 
-    struct Words(Vec<Vec<u8>>);
-
-    impl Arguments for Words {
-        fn argument(&self, index: usize) -> Option<&[u8]> {
-            self.0.get(index).map(|word| &**word)
-        }
-        fn count(&self) -> usize {
-            self.0.len()
-        }
-        fn seen(&self) -> usize {
-            self.0.len()
-        }
-    }
-
     #[test]
     fn c_9_a_command_asks_for_no_more_than_it_may_or_has_no_limit() {
         for (line, expected) in [
@@ -226,10 +212,12 @@ mod tests {
             ("HGETALL k", None),
             ("SCAN 0 COUNT 100", None),
         ] {
-            let words = line.split(' ').map(|word| word.as_bytes().to_vec());
-            let words = Words(words.collect());
+            let words: Vec<_> = line
+                .split(' ')
+                .map(|word| word.as_bytes().to_vec())
+                .collect();
             let name = line.split(' ').next().unwrap_or_default();
-            let command = request::array(&words.0).freeze();
+            let command = request::array(&words).freeze();
             let fitted = Limit::of(name, &words).map(|limit| limit.fit(command, 10));
             let expected = expected.map(|line| {
                 let words: Vec<_> = line.split(' ').collect();

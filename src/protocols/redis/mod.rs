@@ -41,6 +41,7 @@ use crate::net::dial::Dialer;
 use crate::process::Workers;
 
 use self::ahead::Budget;
+pub use self::describe::as_seen;
 use self::nodes::Nodes;
 pub use self::nodes::Unlisted;
 pub use self::reach::Server;

@@ -304,7 +304,7 @@ fn inline(input: &[u8]) -> Result<Progress, RequestError> {
 }
 
 /// The words of an inline command, with quotes as the server reads them.
-fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub(super) fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {
