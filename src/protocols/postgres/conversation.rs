@@ -117,6 +117,8 @@ pub(super) struct Conversation {
     tail: (usize, Tail),
     /// Bytes of a message of the server that are still to come.
     reply_left: usize,
+    /// They do not go to the client.
+    leaves_out: bool,
     /// An error has gone out that ends the session.
     ended: bool,
     /// Something has been executed since the server was last ready: it reports
@@ -155,6 +157,7 @@ impl Conversation {
             copying: false,
             tail: (0, Tail::Drop),
             reply_left: 0,
+            leaves_out: false,
             ended: false,
             executed: false,
             undone: false,
@@ -219,7 +222,7 @@ impl Conversation {
 
     /// Whether a message may be put between two of the server.
     pub(super) fn between_replies(&self) -> bool {
-        self.reply_left == 0 && !self.is_raw()
+        (self.reply_left == 0 || self.leaves_out) && !self.is_raw()
     }
 
     /// The key that cancels this session, once the server has told it.
@@ -325,6 +328,7 @@ impl Conversation {
         self.executed = true;
         let mut bytes = cleared.into_inner();
         let limit = limits::row_limit(&permit, &kind, &text);
+        let cut = limits::row_cut(&permit, &kind, &text);
         let mut running = Running::new(permit);
         match changes {
             Changes::None => {}
@@ -332,6 +336,7 @@ impl Conversation {
             Changes::Unknown => self.names_are_uncertain(),
         }
         running.limit = limit;
+        running.cut = cut;
         if let (Some(limit), Kind::Execute(portal)) = (&mut running.limit, &kind) {
             bytes = limit.fit(&bytes);
             if let Ok(Some(portal)) = self.portal(portal) {
@@ -403,3 +408,18 @@ impl Conversation {
 
 /// What a name means depends on an answer that is still owed.
 struct Unanswered;
+
+/// Why it is not known, or not asked about, what a text does that goes by a name.
+enum Unresolved {
+    /// See [`Unanswered`].
+    Unanswered,
+    /// Policy left the rows behind the name a limit, which is counted by the
+    /// messages of the protocol alone.
+    Limited,
+}
+
+impl From<Unanswered> for Unresolved {
+    fn from(Unanswered: Unanswered) -> Self {
+        Self::Unanswered
+    }
+}

@@ -124,6 +124,14 @@ impl Start {
             .unwrap_or_default()
     }
 
+    /// Sets `name` to `value`, whatever the client says: the server reads this
+    /// behind what stands in `options`.
+    pub(super) fn impose(&mut self, name: &str, value: String) {
+        let others = |(known, _): &(String, String)| !known.eq_ignore_ascii_case(name);
+        self.parameters.retain(others);
+        self.parameters.push((name.to_owned(), value));
+    }
+
     /// Whether it asks for replication: another protocol behind the same start.
     pub(super) fn replicates(&self) -> bool {
         self.parameters.iter().any(|(name, value)| {

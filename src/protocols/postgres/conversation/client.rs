@@ -14,7 +14,7 @@ use super::super::statement::Text;
 use super::super::wire::{Cursor, HEAD, WireError, head, message};
 use super::named::Changes;
 use super::owed::{Executing, Owed, Portal, Prepared};
-use super::{Ask, Conversation, Kind, SMALL_BYTES_MAX, Step, Tail, Unanswered};
+use super::{Ask, Conversation, Kind, SMALL_BYTES_MAX, Step, Tail, Unanswered, Unresolved};
 
 /// How much of a `Query` or `Parse` is read, bytes: more than a text that is
 /// understood, so that one of those is told from one that is cut. What is longer
@@ -212,9 +212,13 @@ impl Conversation {
             self.owed.push_back(Owed::Query(None));
             return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
         }
-        let Ok((text, changes)) = self.resolved(text) else {
-            put_back(bytes, input);
-            return Ok(Step::More);
+        let (text, changes) = match self.resolved(text) {
+            Ok(resolved) => resolved,
+            Err(Unresolved::Limited) => return Ok(no_more_rows(Kind::Query)),
+            Err(Unresolved::Unanswered) => {
+                put_back(bytes, input);
+                return Ok(Step::More);
+            }
         };
         let digest = Some(Sha256::digest(&bytes).into());
         Ok(ask_named(Kind::Query, text, digest, bytes, changes))
@@ -303,9 +307,7 @@ impl Conversation {
             }
         };
         if known.spent {
-            let why = "no more rows of this portal may be read";
-            let refusal = Refusal::ConstraintNotApplicable(why.into());
-            return Ok(Step::Refuse(Kind::Execute(portal), refusal));
+            return Ok(no_more_rows(Kind::Execute(portal)));
         }
         let (text, digest) = (known.text.clone(), known.digest);
         // Decided already: at `Bind`, or when it began.
@@ -327,9 +329,13 @@ impl Conversation {
                 .push_back(Owed::Execute(portal, Executing::Nothing));
             return Ok(Step::Pass(bytes, Passage::DatabaseFlow));
         }
-        let Ok((text, changes)) = self.resolved(text) else {
-            put_back(bytes, input);
-            return Ok(Step::More);
+        let (text, changes) = match self.resolved(text) {
+            Ok(resolved) => resolved,
+            Err(Unresolved::Limited) => return Ok(no_more_rows(Kind::Execute(portal))),
+            Err(Unresolved::Unanswered) => {
+                put_back(bytes, input);
+                return Ok(Step::More);
+            }
         };
         let kind = Kind::Execute(portal);
         Ok(ask_named(kind, text, digest, bytes, changes))
@@ -377,6 +383,13 @@ impl Conversation {
             },
         })))
     }
+}
+
+/// The rows that policy left a portal have come, or are counted where this does
+/// not ask for them.
+fn no_more_rows(kind: Kind) -> Step {
+    let why = "no more rows of this portal may be read";
+    Step::Refuse(kind, Refusal::ConstraintNotApplicable(why.into()))
 }
 
 /// What passes once the beginning of a message has been dealt with.

@@ -13,7 +13,7 @@ use crate::protocols::sql::{Analysis, Statement};
 
 use super::super::statement::Text;
 use super::owed::{Executing, Owed, Portal, Prepared};
-use super::{Conversation, Unanswered};
+use super::{Conversation, Unresolved};
 
 /// Longest text that is put together from those behind names, bytes.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -135,7 +135,7 @@ impl Together {
 impl Conversation {
     /// What `text` does where it goes by names, as they will be when the server
     /// comes to it, and what it does to them.
-    pub(super) fn resolved(&mut self, text: Text) -> Result<(Text, Changes), Unanswered> {
+    pub(super) fn resolved(&mut self, text: Text) -> Result<(Text, Changes), Unresolved> {
         if !text.goes_by_name() {
             let changes = Changes::of(&text);
             return Ok((text, changes));
@@ -204,20 +204,25 @@ impl Conversation {
         self.reading.read(text.as_bytes(), self.is_unsettled())
     }
 
-    fn behind_statement(&self, name: &[u8], before: &VecDeque<Change>) -> Result<Text, Unanswered> {
+    fn behind_statement(&self, name: &[u8], before: &VecDeque<Change>) -> Result<Text, Unresolved> {
         let changed = before.iter().rev().find_map(|one| one.statement(name));
-        changed.or_else(|| self.statement(name)).ok_or(Unanswered)
+        changed
+            .or_else(|| self.statement(name))
+            .ok_or(Unresolved::Unanswered)
     }
 
     fn behind_cursor(
         &mut self,
         name: &[u8],
         before: &VecDeque<Change>,
-    ) -> Result<Text, Unanswered> {
+    ) -> Result<Text, Unresolved> {
         if let Some(text) = before.iter().rev().find_map(|one| one.cursor(name)) {
             return Ok(text);
         }
         let portal = self.portal(name)?;
+        if portal.as_ref().is_some_and(|portal| portal.is_limited()) {
+            return Err(Unresolved::Limited);
+        }
         Ok(portal.map_or_else(Text::unknown, |portal| portal.text.clone()))
     }
 

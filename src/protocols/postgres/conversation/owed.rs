@@ -77,6 +77,12 @@ impl Portal {
         }
     }
 
+    /// Whether policy left its rows a limit.
+    pub(super) fn is_limited(&self) -> bool {
+        let running = self.running.as_ref();
+        self.spent || running.is_some_and(|running| running.limit.is_some())
+    }
+
     /// A cursor of SQL.
     pub(super) fn declared(text: Text, lasts: bool) -> Self {
         Self {

@@ -6,7 +6,7 @@ use crate::domain::{Answer, Completion, DatabaseAnswer, Outcome};
 use crate::gate::Permit;
 use crate::process::clock;
 
-use super::super::limits::RowLimit;
+use super::super::limits::{RowCut, RowLimit};
 use super::super::wire::{Fields, TEXT_CHARS_MAX};
 use super::named::Change;
 
@@ -18,6 +18,8 @@ pub(super) struct Running {
     error: Option<Box<str>>,
     /// What CONSTRAIN leaves it.
     pub(super) limit: Option<RowLimit>,
+    /// The same where rows are left out of its answer.
+    pub(super) cut: Option<RowCut>,
     /// Its data has ended already, with so many `Sync`s sent before.
     pub(super) data_ended: Option<usize>,
     /// What it does to names, as far as the server has not done it.
@@ -31,6 +33,7 @@ impl Running {
             rows: None,
             error: None,
             limit: None,
+            cut: None,
             data_ended: None,
             changes: None,
         }

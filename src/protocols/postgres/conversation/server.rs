@@ -6,7 +6,7 @@ use crate::domain::Outcome;
 use crate::protocols::pipe::Outbox;
 
 use super::super::binding::{self, Channels};
-use super::super::limits::RowLimit;
+use super::super::limits::{RowCut, RowLimit};
 use super::super::wire::{Cursor, Fields, HEAD, WireError, head, message, rows};
 use super::owed::{Executing, Owed, Portal};
 use super::{Conversation, SMALL_BYTES_MAX};
@@ -18,6 +18,7 @@ enum Reply {
     Forward,
     Instead(Bytes),
     InFront(Bytes),
+    LeaveOut,
 }
 
 impl Conversation {
@@ -34,16 +35,20 @@ impl Conversation {
                 run = input.len();
                 break;
             }
-            let rest = input.get(run..).unwrap_or_default();
             if self.reply_left > 0 {
-                let now = self.reply_left.min(rest.len());
+                let now = self.reply_left.min(input.len().saturating_sub(run));
                 if now == 0 {
                     break;
                 }
-                run = run.saturating_add(now);
+                run = match self.leaves_out {
+                    true => leave_out(now, run, input, out),
+                    false => run.saturating_add(now),
+                };
                 self.reply_left = self.reply_left.saturating_sub(now);
+                self.leaves_out &= self.reply_left > 0;
                 continue;
             }
+            let rest = input.get(run..).unwrap_or_default();
             let Some((tag, body)) = head(rest, "a message of the server")? else {
                 break;
             };
@@ -58,10 +63,13 @@ impl Conversation {
                     self.reply_left = body.saturating_sub(seen);
                 }
                 Reply::Instead(bytes) => {
-                    out.push(input.split_to(run).freeze());
-                    input.advance(HEAD.saturating_add(seen));
+                    run = leave_out(HEAD.saturating_add(seen), run, input, out);
                     out.push(bytes);
-                    run = 0;
+                }
+                Reply::LeaveOut => {
+                    run = leave_out(HEAD.saturating_add(seen), run, input, out);
+                    self.reply_left = body.saturating_sub(seen);
+                    self.leaves_out = self.reply_left > 0;
                 }
                 Reply::InFront(bytes) => {
                     out.push(input.split_to(run).freeze());
@@ -116,7 +124,8 @@ impl Conversation {
         }
         match tag {
             b'Z' => self.ready(body)?,
-            b'C' | b'I' => self.complete(tag, body)?,
+            b'D' if self.cut().is_some_and(RowCut::leaves_out) => return Ok(Reply::LeaveOut),
+            b'C' | b'I' => return self.complete(tag, body, whole),
             b's' => return self.suspended(),
             b'E' => return Ok(self.error(body, whole)),
             b'S' => {
@@ -230,8 +239,23 @@ impl Conversation {
         }
     }
 
-    fn complete(&mut self, tag: u8, body: &[u8]) -> Result<(), WireError> {
-        let rows = if tag == b'C' { rows(body) } else { None };
+    /// What leaves rows out of the answer that comes now.
+    fn cut(&mut self) -> Option<&mut RowCut> {
+        match self.owed.front_mut() {
+            Some(Owed::Query(Some(running)) | Owed::Execute(_, Executing::Running(running))) => {
+                running.cut.as_mut()
+            }
+            _ => None,
+        }
+    }
+
+    fn complete(&mut self, tag: u8, body: &[u8], whole: bool) -> Result<Reply, WireError> {
+        let cut = self.cut().filter(|_| tag == b'C' && whole);
+        let instead = cut.and_then(|cut| cut.complete(body));
+        let rows = match tag {
+            b'C' => rows(instead.as_deref().unwrap_or(body)),
+            _ => None,
+        };
         self.changed(body);
         self.undone |= body.starts_with(b"ROLLBACK");
         match self.owed.front_mut() {
@@ -249,7 +273,10 @@ impl Conversation {
             _ => return Err(WireError::Unexpected("server", tag)),
         }
         self.copying = false;
-        Ok(())
+        Ok(match instead {
+            Some(tag) => Reply::Instead(message(b'C', &[&tag])),
+            None => Reply::Forward,
+        })
     }
 
     /// The row limit was reached: an `Execute` of the same portal goes on.
@@ -258,6 +285,9 @@ impl Conversation {
             return Err(WireError::Unexpected("server", b's'));
         };
         if let Executing::Running(mut running) = executing {
+            if let Some(cut) = &mut running.cut {
+                cut.goes_on();
+            }
             let reached = running.limit.as_mut().and_then(RowLimit::reached);
             if let Some(rows) = reached {
                 running.counted(Some(rows.into()));
@@ -348,4 +378,11 @@ impl Conversation {
             left = left.saturating_sub(1);
         }
     }
+}
+
+/// Lets `run` bytes go and leaves out those behind it; how many run again.
+fn leave_out(bytes: usize, run: usize, input: &mut BytesMut, out: &mut Outbox) -> usize {
+    out.push(input.split_to(run).freeze());
+    input.advance(bytes);
+    0
 }

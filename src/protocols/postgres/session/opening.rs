@@ -1,7 +1,6 @@
 //! How a session starts: whether it may at all, and with which settings.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use crate::protocols::postgres::describe::{self, Place};
 use crate::protocols::postgres::reach;
 use crate::protocols::postgres::startup::Start;
 use crate::protocols::postgres::{
-    Replication, Server, Shared, Upstream, refuse, serve as accepting,
+    Replication, Server, Shared, Upstream, limits, refuse, serve as accepting,
 };
 use crate::session::Claim;
 
@@ -26,7 +25,7 @@ pub(in crate::protocols::postgres) async fn serve(
     shared: &Arc<Shared>,
     server: &Server,
     mut client: ToClient,
-    start: Start,
+    mut start: Start,
     input: BytesMut,
     login_until: Instant,
     drain: Drain,
@@ -38,7 +37,7 @@ pub(in crate::protocols::postgres) async fn serve(
         database: start.database().into(),
     };
     let metrics = shared.gate.metrics();
-    let told = match may_start(shared, &place, &start, &client.socket().watch()).await {
+    let told = match may_start(shared, &place, &mut start, &client.socket().watch()).await {
         Ok(replicates) => match reach::reach(&shared.dialer, server).await {
             Ok(server) => {
                 let mut session = Relay::new(shared, place, client, server, &start, input);
@@ -70,7 +69,7 @@ pub(in crate::protocols::postgres) async fn serve(
 async fn may_start(
     shared: &Shared,
     place: &Place,
-    start: &Start,
+    start: &mut Start,
     watch: &Watch,
 ) -> Result<Option<Permit>, Option<(Unaccepted, Bytes)>> {
     let no = |told| Err(Some((Unaccepted::Refused, told)));
@@ -116,13 +115,24 @@ async fn may_start(
         "SET"
     };
     let operation = describe::session(verb, line, place, &session, now);
-    let terms = terms(shared.settings.hold_within);
+    let terms = Terms {
+        hold_within: shared.settings.hold_within,
+        applies: match replicates {
+            true => |_| false,
+            false => |name| limits::session_setting(name).is_some(),
+        },
+        contradicts: |_| false,
+    };
     let admitted = shared.gate.admit(operation, session, &terms);
     tokio::select! {
         biased;
         decision = admitted => match decision {
             Decision::Proceed(permit) if replicates => Ok(Some(permit)),
             Decision::Proceed(permit) => {
+                let asked = permit.constraints().iter();
+                for (name, value) in asked.filter_map(|name| limits::session_setting(name)) {
+                    start.impose(name, value);
+                }
                 permit.report(Completion {
                     ended_at: clock::now(),
                     outcome: Outcome::Answered,
@@ -144,13 +154,5 @@ pub(super) fn unattributed(event: OperationId) -> Refused {
         event,
         policy: None,
         ruling: None,
-    }
-}
-
-fn terms(hold_within: Duration) -> Terms {
-    Terms {
-        hold_within,
-        applies: |_| false,
-        contradicts: |_| false,
     }
 }
