@@ -120,6 +120,8 @@ pub struct View {
     pub postgres_tls: Option<net::agent_tls::Settings>,
     /// The same of MySQL.
     pub mysql: Vec<mysql::Upstream>,
+    /// How their agents are served TLS.
+    pub mysql_tls: Option<net::agent_tls::Settings>,
     /// The same of Redis.
     pub redis: Vec<redis::Upstream>,
     /// One line: who judges, and from where.
@@ -205,7 +207,7 @@ struct Sockets {
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(Listening, postgres::Server)>,
-    mysql: Vec<(net::listen::Bound, mysql::Server)>,
+    mysql: Vec<(Listening, mysql::Server)>,
     redis: Vec<(net::listen::Bound, redis::Server)>,
 }
 
@@ -295,7 +297,11 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             .iter()
             .filter_map(|upstream| upstream.listen.address()),
     );
-    own.extend(mysql.iter().map(|upstream| upstream.listen));
+    own.extend(
+        mysql
+            .iter()
+            .filter_map(|upstream| upstream.listen.address()),
+    );
     own.extend(redis.iter().map(|upstream| upstream.listen));
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
@@ -310,19 +316,20 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     });
     let databases = databases(&config.upstream, own);
     let postgres_tls = config.postgres.agent_tls.clone();
-    let acceptor = postgres_tls
-        .as_ref()
-        .map(|settings| Acceptor::new(settings, &mint, Some(postgres::ALPN)))
-        .transpose()
-        .map_err(|error| {
-            StartError::trust(format!("TLS to agents: {error} (postgres.agent_sslcert)"))
-        })?;
+    let postgres_acceptor = acceptor(
+        postgres_tls.as_ref(),
+        &mint,
+        Some(postgres::ALPN),
+        "postgres",
+    )?;
+    let mysql_tls = config.mysql.agent_tls.clone();
+    let mysql_acceptor = acceptor(mysql_tls.as_ref(), &mint, None, "mysql")?;
     let relay = (!config.postgres.upstreams.is_empty()).then(|| {
         PostgresRelay::new(postgres::Parts {
             settings: config.postgres,
             gate: gate.clone(),
             dialer: databases.clone(),
-            acceptor,
+            acceptor: postgres_acceptor,
             workers: workers.clone(),
         })
     });
@@ -331,6 +338,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             settings: config.mysql,
             gate: gate.clone(),
             dialer: databases.clone(),
+            acceptor: mysql_acceptor,
             workers: workers.clone(),
         })
     });
@@ -352,8 +360,8 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         http: addresses.http,
         agent: addresses.agent,
         databases: environment::databases(
-            &governed,
-            environment::leg(postgres_tls.as_ref()),
+            (&governed, environment::leg(postgres_tls.as_ref())),
+            (&mysql, environment::leg(mysql_tls.as_ref())),
             &redis,
         ),
         token: agent_token.clone(),
@@ -386,6 +394,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             postgres: governed,
             postgres_tls,
             mysql,
+            mysql_tls,
             redis,
             policy,
             fail_mode: match config.gate.fail_mode {
@@ -456,6 +465,19 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
     Ok((sockets, addresses))
 }
 
+/// Who serves TLS to agents of `relay`, as its `settings` say.
+fn acceptor(
+    settings: Option<&net::agent_tls::Settings>,
+    mint: &Arc<net::mint::Mint>,
+    protocol: Option<&'static [u8]>,
+    relay: &str,
+) -> Result<Option<Acceptor>, StartError> {
+    let serves = settings.map(|settings| Acceptor::new(settings, mint, protocol));
+    serves.transpose().map_err(|error| {
+        StartError::trust(format!("TLS to agents: {error} ({relay}.agent_sslcert)"))
+    })
+}
+
 /// One listener for each server, each with the address it got.
 fn postgres_listeners(
     settings: &postgres::Settings,
@@ -485,13 +507,14 @@ fn postgres_listeners(
 fn mysql_listeners(
     settings: &mysql::Settings,
     roots: &Roots,
-) -> Result<Vec<(net::listen::Bound, mysql::Server)>, StartError> {
+) -> Result<Vec<(Listening, mysql::Server)>, StartError> {
     let bind = |upstream: &mysql::Upstream| {
-        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+        let bound = Listening::bind(&upstream.listen, settings.socket_mode);
+        let bound = bound.map_err(|error| StartError::Listen {
             flag: "--mysql",
-            error: BindError::Address(error),
+            error,
         })?;
-        let listen = bound.address();
+        let listen = bound.at();
         let upstream = upstream.clone();
         let (host, port) = (upstream.host.clone(), upstream.port);
         let server = mysql::Server::new(mysql::Upstream { listen, ..upstream }, roots);

@@ -94,7 +94,11 @@ async fn beside(bound: Bound, args: &Args, signals: &mut Signals) -> Ran {
     let environment = Environment {
         http: view.addresses.http,
         agent: view.addresses.agent,
-        databases: databases(&view.postgres, leg(view.postgres_tls.as_ref()), &view.redis),
+        databases: databases(
+            (&view.postgres, leg(view.postgres_tls.as_ref())),
+            (&view.mysql, leg(view.mysql_tls.as_ref())),
+            &view.redis,
+        ),
         token: view.agent_token.clone(),
         state_dir: view.state_dir.clone(),
     };
