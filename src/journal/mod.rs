@@ -28,6 +28,7 @@ pub mod verify;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -132,6 +133,7 @@ impl Journal {
         };
         std::fs::create_dir_all(folder).map_err(fail("create"))?;
         let lock = OpenOptions::new()
+            .mode(0o600)
             .create(true)
             .append(true)
             .open(folder.join("journal.lock"))

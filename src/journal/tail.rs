@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -573,8 +574,10 @@ impl Counting for Counted {
     }
 }
 
-/// The file that is written to.
+/// The file that is written to. Nobody else reads what an agent does, wherever
+/// the folder is.
 pub(super) fn open_active(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
+    options.mode(0o600);
     options.create(true).append(true).read(true).open(path)
 }
