@@ -1,7 +1,8 @@
 //! Evaluations by our Core client, and a Core that answers at once: the two
 //! programs of `benches/load/core/run.py`, which sets them beside the SDK.
 //! `core stub` prints its port; `core evaluate PORT IDENTITY IN_FLIGHT SECONDS`
-//! prints what it did as JSON. Run bare, as `cargo bench` does, it does nothing.
+//! prints what it did as JSON; `core floor PORT SECONDS` the same of bare system
+//! calls: one write and one read for each question, and nothing else. Run bare, as `cargo bench` does, it does nothing.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,6 +16,7 @@
 mod exchange;
 
 use std::cell::Cell;
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use openbox_sidecar::domain::{ActivityRef, Context, JsonText, Operation, Verdict};
 use openbox_sidecar::policy::core::{
     AgentDid, ApiKey, CoreClient, CoreUrl, Identities, Identity, Okta, OktaNames, Own, RsaKey,
-    Settings, SigningKey, connect_plain,
+    Settings, SigningKey, ToldByCore, connect_plain,
 };
 use openbox_sidecar::policy::{Judging, PolicyBackend, Question};
 use openbox_sidecar::process::spawn_named;
@@ -50,6 +52,7 @@ fn main() {
         .unwrap();
     match words[..] {
         ["stub"] => runtime.block_on(stub()),
+        ["floor", port, seconds] => floor(port, Duration::from_secs_f64(seconds.parse().unwrap())),
         ["evaluate", port, identity, in_flight, seconds] => {
             let seconds = Duration::from_secs_f64(seconds.parse().unwrap());
             let client = client(port, identity);
@@ -130,6 +133,7 @@ fn client(port: &str, identity: &str) -> CoreClient {
             Own::Okta(Okta {
                 key: RsaKey::parse(&Secret::new(pem)).unwrap(),
                 names: Some(Arc::new(names)),
+                told: ToldByCore::default(),
             })
         }
     };
@@ -196,11 +200,40 @@ async fn evaluate(client: CoreClient, in_flight: usize, within: Duration) {
     for asker in askers {
         asker.await.unwrap();
     }
+    tell(evaluations, took, spent);
+}
+
+fn tell(evaluations: u64, took: Duration, spent: Duration) {
     println!(
         "{{\"evaluations\": {evaluations}, \"seconds\": {}, \"cpu_seconds\": {}}}",
         took.as_secs_f64(),
         spent.as_secs_f64()
     );
+}
+
+/// What no client can go below: a question as long as ours is written, and its
+/// answer read, by a thread that sleeps in between.
+fn floor(port: &str, within: Duration) {
+    const HEAD: &str = "POST / HTTP/1.1\r\ncontent-length: ";
+    let questions = [2_285, 3_600].map(|bytes: usize| {
+        let body = "x".repeat(bytes);
+        format!("{HEAD}{bytes}\r\n\r\n{body}")
+    });
+    let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut answer = [0; 4_096];
+    let mut ask = |question: &str| {
+        stream.write_all(question.as_bytes()).unwrap();
+        assert_ne!(stream.read(&mut answer).unwrap(), 0);
+    };
+    let (began, spent, mut asked) = (Instant::now(), cpu(), 0);
+    while began.elapsed() < within {
+        for question in &questions {
+            ask(question);
+            asked += 1;
+        }
+    }
+    tell(asked, began.elapsed(), cpu() - spent);
 }
 
 /// CPU of this thread, which does everything, from the scheduler's own clock.

@@ -208,7 +208,7 @@ struct Sockets {
     health: Option<net::listen::Bound>,
     postgres: Vec<(Listening, postgres::Server)>,
     mysql: Vec<(net::listen::Bound, mysql::Server)>,
-    redis: Vec<(net::listen::Bound, redis::Server)>,
+    redis: Vec<(Listening, redis::Server)>,
 }
 
 /// Loads what `mode` names, to see whether it loads. Describes it in one line.
@@ -298,7 +298,11 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             .filter_map(|upstream| upstream.listen.address()),
     );
     own.extend(mysql.iter().map(|upstream| upstream.listen));
-    own.extend(redis.iter().map(|upstream| upstream.listen));
+    own.extend(
+        redis
+            .iter()
+            .filter_map(|upstream| upstream.listen.address()),
+    );
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
     let proxy = HttpProxy::new(http::Parts {
@@ -513,13 +517,14 @@ fn mysql_listeners(
 fn redis_listeners(
     settings: &redis::Settings,
     roots: &Roots,
-) -> Result<Vec<(net::listen::Bound, redis::Server)>, StartError> {
+) -> Result<Vec<(Listening, redis::Server)>, StartError> {
     let bind = |upstream: &redis::Upstream| {
-        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+        let bound = Listening::bind(&upstream.listen, settings.socket_mode);
+        let bound = bound.map_err(|error| StartError::Listen {
             flag: "--redis",
-            error: BindError::Address(error),
+            error,
         })?;
-        let listen = bound.address();
+        let listen = bound.at();
         let upstream = upstream.clone();
         let (host, port) = (upstream.host.clone(), upstream.port);
         let server = redis::Server::new(redis::Upstream { listen, ..upstream }, roots);

@@ -61,7 +61,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
     ("axum", &["control", "health.rs", "app.rs", "app"]),
-    ("utoipa", &["control"]),
+    ("utoipa", &["control", "policy/core/wire/told.rs"]),
     ("utoipa_axum", &["control"]),
 ];
 

@@ -51,12 +51,14 @@ pub fn databases(
             leg: postgres_leg,
         })
     });
-    let redis = redis.iter().map(|upstream| Database {
-        system: System::Redis,
-        listen: upstream.listen,
-        host: upstream.host.clone(),
-        port: upstream.port,
-        leg: Leg::Clear,
+    let redis = redis.iter().filter_map(|upstream| {
+        Some(Database {
+            system: System::Redis,
+            listen: upstream.listen.address()?,
+            host: upstream.host.clone(),
+            port: upstream.port,
+            leg: Leg::Clear,
+        })
     });
     let known = |database: &Database| database.listen.port() != 0;
     postgres.chain(redis).filter(known).collect()

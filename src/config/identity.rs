@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::policy::core::{
-    AgentDid, Identities, Identity, Okta, OktaNames, Own, RsaKey, SigningKey,
+    AgentDid, Identities, Identity, Okta, OktaNames, Own, RsaKey, SigningKey, ToldByCore,
 };
 
 use super::raw;
@@ -263,6 +263,10 @@ impl Resolver<'_> {
             })),
             _ => None,
         };
-        Some(Okta { key, names })
+        Some(Okta {
+            key,
+            names,
+            told: ToldByCore::default(),
+        })
     }
 }

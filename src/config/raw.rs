@@ -332,6 +332,9 @@ pub(super) struct Redis {
     /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
     #[schemars(extend("examples" = [["127.0.0.1:16379=redis://cache.internal:6379"]]))]
     pub(super) servers: Option<Vec<String>>,
+    /// Permissions of listeners that are paths, as of files, in octal.
+    #[schemars(extend("examples" = ["0660"]))]
+    pub(super) socket_mode: Option<String>,
     /// Longest wait for a person; then the command is refused.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) hold_within: Option<String>,

@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::net::database_tls::{Mode, Settings as Tls, Trust};
+use crate::net::listen_at::At;
 use crate::protocols::redis::{self, Upstream};
 
 use super::For;
-use super::database_url::{pem_file, place, query};
+use super::database_url::{file_mode, pem_file, place, query};
 use super::raw;
-use super::resolve::Resolver;
+use super::resolve::{Origin, Resolver};
 use super::value::Wrong;
 
 const EXAMPLE: &str =
@@ -25,13 +26,15 @@ impl Resolver<'_> {
         let read = |text: &str| server(text, default);
         let upstreams = self.list("redis.servers", raw.servers, read);
         for upstream in &upstreams {
-            if !upstream.listen.ip().is_loopback() {
+            if !upstream.listen.is_local() {
                 self.warnings.push(format!(
                     "the relay for Redis listens on {}, which other machines may reach, and passwords come to it in clear",
                     upstream.listen
                 ));
             }
         }
+        let mode = |text: &str, _: Option<Origin>| file_mode(text);
+        let socket_mode = self.parsed("redis.socket_mode", raw.socket_mode, mode);
         let refusals = [
             ("substitute", redis::Refusals::Substitute),
             ("local", redis::Refusals::Local),
@@ -46,6 +49,7 @@ impl Resolver<'_> {
         ];
         redis::Settings {
             upstreams,
+            socket_mode: socket_mode.unwrap_or(0o600),
             hold_within: self.duration("redis.hold_within", raw.hold_within),
             connections_max: self.count("redis.connections_max", raw.connections_max, 1),
             scripts_bytes_max: self.count("redis.scripts_bytes_max", raw.scripts_bytes_max, 0),
@@ -62,16 +66,16 @@ impl Resolver<'_> {
 /// to say.
 fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
     let wrong = || {
-        let expected = "redis://HOST:PORT, rediss://HOST:PORT for TLS, or redis+unix:///PATH; in front of it, where agents connect to: ADDRESS:PORT=";
+        let expected = "redis://HOST:PORT, rediss://HOST:PORT for TLS, or redis+unix:///PATH; in front of it, where agents connect to: ADDRESS:PORT= or /PATH=";
         // Not the text itself: it may hold a password.
         let found = "it is not [LISTEN=]URL of a Redis server".to_owned();
         Wrong::new(found, expected, EXAMPLE)
     };
     let (listen, url) = match text.split_once('=') {
         Some((listen, url)) if !listen.contains("://") => {
-            (listen.parse().map_err(|_| wrong())?, url)
+            (listener(listen).ok_or_else(wrong)?, url)
         }
-        Some(_) | None => (default, text),
+        Some(_) | None => (At::Tcp(default), text),
     };
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
     let encrypted = match scheme {
@@ -82,6 +86,11 @@ fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
             let path = path.split_once('@').map_or(path, |(_, path)| path);
             if !path.starts_with('/') {
                 return Err(wrong());
+            }
+            if listen == At::Unix(path.into()) {
+                let found = "agents and the server would meet at the same path".to_owned();
+                let example = "/run/openbox/redis.sock=redis+unix:///run/redis/redis.sock";
+                return Err(Wrong::new(found, "another path", example));
             }
             return Ok(Upstream {
                 listen,
@@ -99,6 +108,14 @@ fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
         port,
         tls: tls(encrypted, query(rest))?,
     })
+}
+
+/// `ADDRESS:PORT`, or a path.
+fn listener(text: &str) -> Option<At> {
+    match text.starts_with('/') {
+        true => Some(At::Unix(text.into())),
+        false => text.parse().ok().map(At::Tcp),
+    }
 }
 
 /// What a URL says of TLS, as redis-py means it.
@@ -177,6 +194,16 @@ mod tests {
                 Some(("127.0.0.1:16379", "/run/b.sock", 0)),
             ),
             ("unix://u:p@/b", Some(("127.0.0.1:16379", "/b", 0))),
+            (
+                "/run/o/r.sock=redis://a?x=y",
+                Some(("/run/o/r.sock", "a", 6379)),
+            ),
+            (
+                "/run/o=unix:///run/r.sock",
+                Some(("/run/o", "/run/r.sock", 0)),
+            ),
+            ("/run/r.sock=unix:///run/r.sock", None),
+            ("run/r.sock=redis://a", None),
             ("redis+unix://a", None),
             ("redis://", None),
             ("redis://a,b", None),

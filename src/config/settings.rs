@@ -309,6 +309,7 @@ pub static SETTINGS: &[Setting] = &[
     key("mysql.memory_bytes_max", "16777216"),
     key("mysql.local_files", "refuse"),
     set("redis.servers", "--redis", &["OPENBOX_REDIS"], Empty),
+    key("redis.socket_mode", "0600"),
     key("redis.hold_within", "5m"),
     key("redis.connections_max", "10000"),
     key("redis.scripts_bytes_max", "16777216"),

@@ -80,6 +80,25 @@ except OpenBoxConfigError as error:
 print("taken")
 """
 
+# An agent that has nothing but the key, and asks who it is; one with another key.
+ASKS_WHO_IT_IS = """
+import os, sys
+from openbox_core.client import EvaluationClient
+pem, other = %r, %r
+def client(key):
+    url, api_key = os.environ["OPENBOX_URL"], os.environ["OPENBOX_API_KEY"]
+    return EvaluationClient(url, api_key, okta_bootstrap_private_key=key)
+own = client(pem)
+assert own.validate_api_key()
+result = own.evaluate(%r)
+assert result.verdict.value == "allow" and not result.fallback_used, result
+try:
+    raise AssertionError(client(other).evaluate(%r))
+except Exception as error:
+    assert "thumbprint" in str(error).lower() or "key" in str(error).lower(), error
+print("taken")
+"""
+
 
 # An agent with a DID hands over, to one that Core knows and to one that it does not.
 HANDS_OVER = """
@@ -418,6 +437,17 @@ def an_agent_may_assert_itself_to_the_sidecar():
         command = ["--", sys.executable, "-c", script, *paths]
         ended = sidecar(core, ["run"], command, OKTA | NAMES)
         assert (ended.returncode, ended.stdout.strip()) == (0, "taken"), ended
+
+
+@check
+def an_agent_that_has_only_its_key_learns_from_the_sidecar_who_it_is():
+    core = Core(workload=False)
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    script = ASKS_WHO_IT_IS % (PEM, pem_of(other), EVENT, EVENT)
+    ended = sidecar(core, ["run"], ["--", sys.executable, "-c", script], OKTA)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "taken"), ended
+    asked = [path for _, path, _, _ in core.sent].count("/api/v2/auth/bootstrap")
+    assert asked == 1, core.sent
 
 
 @check

@@ -2,10 +2,9 @@
 
 use std::process::Command;
 
-use crate::World;
 use crate::support::free_port;
 use crate::support::redis::{Client, Server, command};
-use crate::support::sidecar::Setup;
+use crate::{World, patient};
 
 #[test]
 fn redis_cli_shows_results_and_refusals() {
@@ -46,14 +45,18 @@ fn python(script: &str, expected: &str) {
     python_in(&World::new(), script, expected);
 }
 
-pub(crate) fn python_in(world: &World, script: &str, expected: &str) {
-    let python = std::env::vars_os()
-        .find(|(name, _)| name == "OPENBOX_TEST_PYTHON")
+/// The Python that has the clients.
+pub(crate) fn python_program() -> std::ffi::OsString {
+    let mut all = std::env::vars_os();
+    all.find(|(name, _)| name == "OPENBOX_TEST_PYTHON")
         .expect("OPENBOX_TEST_PYTHON names the Python of .venv; scripts/test.sh sets it")
-        .1;
+        .1
+}
+
+pub(crate) fn python_in(world: &World, script: &str, expected: &str) {
     checks_in(
         world,
-        Command::new(python).args(["tests/clients/redis.py", script]),
+        Command::new(python_program()).args(["tests/clients/redis.py", script]),
         expected,
     );
 }
@@ -97,10 +100,7 @@ fn node_redis_in_resp3() {
 
 #[test]
 fn redis_benchmark_sees_no_error() {
-    // Not what is slow here is to be seen.
-    let world = World::with(&[], |setup| {
-        setup.config("policy:\n  evaluate_within: 20s\n")
-    });
+    let world = World::new();
     let ran = Command::new("redis-benchmark")
         .args([
             "-p",
@@ -202,7 +202,7 @@ fn where_everything_is_allowed_every_reply_is_the_servers() {
         let (governed, direct) = (Server::start(&[]), Server::start(&[]));
         let port = free_port();
         let url = format!("127.0.0.1:{port}=redis://localhost:{}", governed.port);
-        let setup = Setup::new().policy(allow).flag("--redis", &url);
+        let setup = patient(allow).flag("--redis", &url);
         let _sidecar = setup.start();
         let lines = EVERYTHING.iter().map(|line| command(line));
         let said: Vec<u8> = lines.collect::<Vec<_>>().concat();

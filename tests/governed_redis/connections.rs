@@ -1,10 +1,15 @@
 //! How connections begin and end, and whose they are.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
 use serde_json::json;
 
-use crate::World;
-use crate::support::redis::{Reply, simple};
+use crate::clients::python_program;
+use crate::support::redis::{Reply, Server, array, simple, text};
 use crate::support::until;
+use crate::{POLICY, World, patient};
 
 #[test]
 fn rd_5_logging_in_is_the_servers_and_nobody_else_sees_how() {
@@ -61,7 +66,7 @@ fn c_12_a_client_name_or_user_says_whose_a_command_is() {
 #[test]
 fn rd_19_a_client_that_stops_sending_still_hears_its_replies() {
     let world = World::new();
-    let out = std::process::Command::new("redis-cli")
+    let out = Command::new("redis-cli")
         .args(["-p", &world.port.to_string(), "--pipe"])
         .stdin({
             let path = world
@@ -88,7 +93,7 @@ fn c_11_a_server_that_goes_away_ends_connections_and_completes_what_was_open() {
     until("the record", || {
         (world.told("started").len() == 1).then_some(())
     });
-    let gone = crate::Server::start(&[]);
+    let gone = Server::start(&[]);
     drop(std::mem::replace(&mut world.server, gone));
     assert_eq!(client.next(), Reply::End);
     let told = until("the completion", || {
@@ -157,7 +162,7 @@ fn c_12_a_command_joins_the_hook_that_told_of_it_in_the_same_trace() {
         assert_eq!(status, 200, "{said}");
         let before = world.told("started").len();
         let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();
-        client.send(crate::support::redis::array(&words));
+        client.send(array(&words));
         assert_eq!(client.next(), simple("OK"));
         let record = until("the record", || world.told("started").get(before).cloned());
         assert_eq!(record["joined"].is_string(), joins, "{told}: {record}");
@@ -169,11 +174,9 @@ fn c_12_a_command_joins_the_hook_that_told_of_it_in_the_same_trace() {
 fn rd_20_a_server_may_be_a_socket_of_this_machine() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("server.sock").display().to_string();
-    let server = crate::Server::start(&["--unixsocket", &path]);
+    let server = Server::start(&["--unixsocket", &path]);
     let port = crate::free_port();
-    let setup = crate::Setup::new()
-        .policy(crate::POLICY)
-        .flag("--redis", &format!("127.0.0.1:{port}=redis+unix://{path}"));
+    let setup = patient(POLICY).flag("--redis", &format!("127.0.0.1:{port}=redis+unix://{path}"));
     let _sidecar = setup.start();
     let mut client = crate::Client::connect(port);
     let replies = client.all(&["SET a 1", "SET forbidden 1", "INCR a"]);
@@ -187,4 +190,49 @@ fn rd_20_a_server_may_be_a_socket_of_this_machine() {
     assert_eq!(client.next(), Reply::End);
     // One that is not there is not there.
     assert_eq!(crate::Client::connect(port).next(), Reply::End);
+}
+
+#[test]
+fn rd_20_agents_reach_the_relay_by_a_path_with_the_permissions_it_was_given() {
+    let server = Server::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("redis.sock");
+    let at = path.display().to_string();
+    // What a process that died has left behind.
+    drop(UnixListener::bind(&path).unwrap());
+    let setup = patient(POLICY)
+        .config("redis:\n  socket_mode: \"0640\"\n")
+        .flag(
+            "--redis",
+            &format!("{at}=redis://localhost:{}", server.port),
+        );
+    let sidecar = setup.start();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let cli = |words: &str| {
+        let ran = Command::new("redis-cli")
+            .args(["-s", &at])
+            .args(words.split(' '))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    assert_eq!(cli("SET allowed there"), "OK\n");
+    assert_eq!(server.ask("GET allowed"), text("there"));
+    assert!(cli("SET forbidden 1").contains("the test says block"));
+    let python = "import redis, sys\n\
+        r = redis.Redis(unix_socket_path=sys.argv[1])\n\
+        assert r.get('allowed') == b'there'\n\
+        pipe = r.pipeline(transaction=True).set('a', '1').set('forbidden', '1')\n\
+        try:\n    pipe.execute()\n\
+        except redis.exceptions.NoPermissionError as error:\n    print(error)\n\
+        assert r.exists('a') == 0\n";
+    let ran = Command::new(python_program())
+        .args(["-c", python, &at])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(said.contains("the test says block"), "{ran:?}");
+    sidecar.running.signal("TERM");
+    until("the path to be removed", || (!path.exists()).then_some(()));
 }

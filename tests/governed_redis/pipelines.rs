@@ -59,7 +59,8 @@ fn rd_2_a_pipeline_of_100_000_commands_is_sent_before_a_reply_is_read() {
     said.extend(command("GET forbidden"));
     said.extend(command("PING"));
     let mut socket = sent_whole(world.port, &said);
-    read_through(&mut socket, values);
+    let last = read_through(&mut socket, values);
+    assert!(last.ends_with(b"vv\r\n"));
     let last = read_through(&mut socket, echoes);
     assert!(last.ends_with(b"ee\r\n"));
     let mut rest = vec![0; 1_000];

@@ -87,9 +87,18 @@ impl Setup {
         self.flag("--policy", &path)
     }
 
+    /// Sections of the configuration file, behind those that were said before.
     pub(crate) fn config(self, yaml: &str) -> Self {
-        let path = self.write("openbox-sidecar.yaml", yaml);
-        self.flag("--config", &path)
+        let name = "openbox-sidecar.yaml";
+        let before = std::fs::read_to_string(self.folder().join(name)).ok();
+        let path = self.write(
+            name,
+            &[before.as_deref().unwrap_or_default(), yaml].concat(),
+        );
+        match before {
+            Some(_) => self,
+            None => self.flag("--config", &path),
+        }
     }
 
     /// Makes `origin` findable by its name.

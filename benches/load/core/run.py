@@ -170,7 +170,11 @@ def markdown(report: dict) -> str:
         met = "met" if entry["met"] else "**missed**"
         out.append(f"| {entry['what']} | {entry['asked']} | {entry['found']:.1f} | {met} |")
     of = report["machine"]
+    sdk = next(row["sdk"] for row in report["rows"] if row["in_flight"] == 1)
     out += [
+        "",
+        f"The floor, a bare write and read for each question by a thread that sleeps in between: {report['floor_us']:.0f} µs, "
+        f"{sdk['cpu_us'] / report['floor_us']:.1f} × the SDK's unsigned one.",
         "",
         f"{of['cpu']}, {of['cores']} cores, kernel {of['kernel']}; {report['rounds']} rounds of "
         f"{report['seconds']:g} s; load average before the run {of['load_average_before']:.1f}.",
@@ -196,6 +200,7 @@ def run(options, folder: Path) -> dict:
             return [str(python), str(HERE / "sdk.py"), *common, str(questions)]
 
         rows = measure(command, options)
+        floors = [burst([str(program), "floor", port, str(options.seconds)]) for _ in range(options.rounds)]
     finally:
         stub.kill()
         stub.wait()
@@ -206,6 +211,7 @@ def run(options, folder: Path) -> dict:
         "seconds": options.seconds,
         "rows": summary,
         "bars": judge(rows, summary),
+        "floor_us": statistics.median(floor["cpu_us"] for floor in floors),
         "bursts": {f"{identity} {n}": found for (identity, n), found in rows.items()},
     }
 

@@ -48,7 +48,7 @@ use client::{Answered, Call, Client, NoAnswer, Route};
 pub use client::{BoxedIo, Connector, Io, connect_plain};
 pub use handoff::PROOF;
 pub use identity::{AgentDid, Identity, SigningKey};
-pub use okta::{Okta, OktaNames};
+pub use okta::{Okta, OktaKnown, OktaNames, ToldByCore};
 use proof::Unproven;
 pub use proof::{Identities, Own};
 use retry::Retries;
@@ -58,7 +58,7 @@ pub(crate) use rsa::tests::pem as rsa_pem;
 pub use settings::{ApiKey, CoreUrl, Scheme, Settings, Unfit};
 pub use transition::{Prepared, prove};
 pub use verify::{Checked, Known, Rejection, Signed, Signer, Unsigned, Verifier};
-pub use wire::{served, told};
+pub use wire::{served, told, value};
 
 /// Asks OpenBox Core.
 #[derive(Debug)]

@@ -4,8 +4,9 @@
 //! What the assertion names is either configured whole, or Core tells it
 //! (`/api/v2/auth/bootstrap`); never a part of each.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
@@ -47,6 +48,74 @@ pub struct Okta {
     pub key: RsaKey,
     /// What is configured; without, Core is asked.
     pub names: Option<Arc<OktaNames>>,
+    /// What Core told, shared by all who have this agent from one another.
+    pub told: ToldByCore,
+}
+
+impl Okta {
+    /// What others check this agent's assertions with.
+    pub fn known(&self) -> OktaKnown {
+        OktaKnown {
+            names: self.names.clone(),
+            told: self.told.clone(),
+            key: self.key.public().into(),
+        }
+    }
+}
+
+/// What Core told of an Okta AI agent last, if it was asked.
+#[derive(Clone, Debug, Default)]
+pub struct ToldByCore(Arc<RwLock<Option<Bootstrap>>>);
+
+#[derive(Clone, Debug)]
+struct Bootstrap {
+    names: Arc<OktaNames>,
+    /// The document as it came.
+    text: Bytes,
+}
+
+impl ToldByCore {
+    /// Core told `names`, in the document `text`.
+    pub(super) fn keep(&self, names: Arc<OktaNames>, text: Bytes) {
+        let mut told = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *told = Some(Bootstrap { names, text });
+    }
+
+    fn get(&self) -> Option<Bootstrap> {
+        let told = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        told.clone()
+    }
+}
+
+/// The public side of an [`Okta`]: what its assertions are checked with.
+#[derive(Clone, Debug)]
+pub struct OktaKnown {
+    names: Option<Arc<OktaNames>>,
+    told: ToldByCore,
+    /// The public half of its key, PKCS#1 DER.
+    key: Box<[u8]>,
+}
+
+impl OktaKnown {
+    /// What assertions name; `None` until Core told it.
+    pub(super) fn names(&self) -> Option<Arc<OktaNames>> {
+        let told = || self.told.get().map(|told| told.names);
+        self.names.clone().or_else(told)
+    }
+
+    /// Core's own document about the agent, for an SDK that asks for it.
+    pub fn bootstrap(&self) -> Option<Bytes> {
+        self.told.get().map(|told| told.text)
+    }
+
+    /// Whether Core is to tell what assertions name.
+    pub fn is_told_by_core(&self) -> bool {
+        self.names.is_none()
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
 }
 
 /// One request that is asserted.

@@ -63,16 +63,12 @@ impl Identities {
         }
     }
 
-    /// What this agent's signatures are checked with, if all of it is known
-    /// here.
+    /// What this agent's signatures are checked with.
     pub fn known(&self) -> Option<Known> {
         match &self.own {
             Own::Unsigned => None,
             Own::Did(identity) => identity.signer().map(Known::Did),
-            Own::Okta(Okta { key, names }) => Some(Known::Okta {
-                names: Arc::clone(names.as_ref()?),
-                key: key.public().into(),
-            }),
+            Own::Okta(okta) => Some(Known::Okta(okta.known())),
         }
     }
 }
@@ -214,8 +210,8 @@ impl Prover {
         match &self.identities.own {
             Own::Unsigned | Own::Did(_) => Ok(Shown::Own),
             Own::Okta(okta) => {
-                let (errands, key) = (Arc::clone(&self.errands), okta.key.clone());
-                let fetch = move || async move { names(&errands, &key).await };
+                let (errands, okta) = (Arc::clone(&self.errands), okta.clone());
+                let fetch = move || async move { names(&errands, &okta).await };
                 self.names.get(fetch).await.map(Shown::Okta)
             }
         }
@@ -263,8 +259,8 @@ impl Prover {
     }
 }
 
-/// What Core says that assertions of `key` name.
-async fn names(errands: &Errands, key: &RsaKey) -> Result<Fetched<Arc<OktaNames>>, Unproven> {
+/// What Core says that assertions of `okta` name.
+async fn names(errands: &Errands, okta: &Okta) -> Result<Fetched<Arc<OktaNames>>, Unproven> {
     const WHO: &str = "its identity bootstrap";
     let answered = errands.bootstrap(BOOTSTRAP_V2).await;
     let answered = answered.map_err(|error| Unproven::unanswered(WHO, &error))?;
@@ -277,10 +273,11 @@ async fn names(errands: &Errands, key: &RsaKey) -> Result<Fetched<Arc<OktaNames>
         let meaning = "check OPENBOX_API_KEY and the identity of this agent in OpenBox";
         return Err(Unproven::refused(WHO, &answered, meaning));
     }
-    let names = okta::names(&answered.body, key)?;
+    let names = Arc::new(okta::names(&answered.body, &okta.key)?);
+    okta.told.keep(Arc::clone(&names), answered.body.into());
     tracing::info!(agent = %names.agent_id, key = %names.key_id, "OpenBox Core knows our key as the one of this Okta AI agent");
     Ok(Fetched {
-        value: Arc::new(names),
+        value: names,
         renew_at: None,
         ends_at: None,
     })

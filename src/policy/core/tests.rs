@@ -7,6 +7,7 @@ mod failing;
 mod handoffs;
 pub(super) mod identities;
 mod identity_failing;
+mod published;
 mod server;
 mod told;
 mod vectors;

@@ -49,7 +49,7 @@ pub async fn prove(
     let core = Proving { errands, settings };
     match (&prepared.challenge, &settings.identity.own) {
         (Some(challenge), Own::Did(identity)) => core.did(identity, &prepared.id, challenge).await,
-        (Some(challenge), Own::Okta(Okta { key, names: Some(names) })) => {
+        (Some(challenge), Own::Okta(Okta { key, names: Some(names), .. })) => {
             let transition = Transition {
                 id: &prepared.id,
                 challenge,

@@ -2,7 +2,7 @@
 //! side of [`super::identity`] (contract §1.5), and with `asserted` of `okta`.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -16,7 +16,7 @@ use crate::process::Kept;
 
 use super::asserted::{self, Flaw};
 use super::identity::{self, AgentDid};
-use super::okta::{ASSERTION, OktaNames};
+use super::okta::{ASSERTION, OktaKnown};
 use super::settings::Unfit;
 use super::time;
 use super::workload;
@@ -64,17 +64,12 @@ impl Signer {
 }
 
 /// The agent whose requests are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Known {
     /// It signs with the key of its DID.
     Did(Signer),
     /// It asserts as this Okta AI agent.
-    Okta {
-        /// What its assertions name.
-        names: Arc<OktaNames>,
-        /// The public half of its key, PKCS#1 DER.
-        key: Box<[u8]>,
-    },
+    Okta(OktaKnown),
 }
 
 /// What becomes of requests that are not signed, where signatures are checked.
@@ -104,6 +99,8 @@ pub enum Rejection {
     OtherAgent,
     /// It is signed, and this sidecar knows no key to check it with.
     NoVerifier,
+    /// Core has not told yet what the assertions of its agent name.
+    NotToldYet,
     /// Its assertion is not one.
     Assertion(Flaw),
     /// It shows a workload's token, and tokens are Core's to check.
@@ -118,7 +115,7 @@ impl Rejection {
             Self::OutsideWindow => "timestamp_outside_window",
             Self::Replayed => "nonce_replayed",
             Self::OtherAgent => "did_agent_mismatch",
-            Self::NoVerifier | Self::Workload => "verifier_not_configured",
+            Self::NoVerifier | Self::NotToldYet | Self::Workload => "verifier_not_configured",
             Self::Assertion(flaw) => flaw.code(),
         }
     }
@@ -140,6 +137,9 @@ impl fmt::Display for Rejection {
             ),
             Self::Replayed => f.write_str("this nonce was used before"),
             Self::Assertion(flaw) => f.write_str(flaw.words()),
+            Self::NotToldYet => f.write_str(
+                "OpenBox Core has not yet told this sidecar which Okta AI agent its key is of; try again, and see whether Core answers the sidecar (/readyz)",
+            ),
             Self::Workload => f.write_str(
                 "the request shows the token of a workload, which only Core can check; unset OPENBOX_WORKLOAD_PRIVATE_KEY for the agent, the sidecar shows who it is",
             ),
@@ -213,11 +213,19 @@ impl Verifier {
         self.check_signature(signed, now)
     }
 
+    /// The Okta AI agent whose assertions are checked, if it is one.
+    pub fn okta(&self) -> Option<&OktaKnown> {
+        match &self.known {
+            Some((Known::Okta(okta), _)) => Some(okta),
+            Some((Known::Did(_), _)) | None => None,
+        }
+    }
+
     fn check_assertion(&self, signed: Signed<'_>, now: Timestamp) -> Result<(), Rejection> {
-        let Some((Known::Okta { names, key }, _)) = &self.known else {
-            return Err(Rejection::NoVerifier);
-        };
-        let (id, at) = asserted::check(names, key, signed, now).map_err(Rejection::Assertion)?;
+        let okta = self.okta().ok_or(Rejection::NoVerifier)?;
+        let names = okta.names().ok_or(Rejection::NotToldYet)?;
+        let (id, at) =
+            asserted::check(&names, okta.key(), signed, now).map_err(Rejection::Assertion)?;
         self.first(&id, at)
             .map_err(|_| Rejection::Assertion(Flaw::Replayed))
     }
@@ -231,10 +239,10 @@ impl Verifier {
             .iter()
             .any(|name| signed.headers.contains_key(*name));
         let signer = match &self.known {
-            None | Some((Known::Okta { .. }, _)) if is_signed => return Err(Rejection::NoVerifier),
+            None | Some((Known::Okta(_), _)) if is_signed => return Err(Rejection::NoVerifier),
             None => return Ok(Checked::Unsigned),
             Some((_, Unsigned::Taken)) if !is_signed => return Ok(Checked::Unsigned),
-            Some((Known::Okta { .. }, _)) => return Err(Rejection::Assertion(Flaw::Missing)),
+            Some((Known::Okta(_), _)) => return Err(Rejection::Assertion(Flaw::Missing)),
             Some((Known::Did(signer), Unsigned::Taken | Unsigned::Rejected)) => signer,
         };
         let must = |name: &'static str| header(name).ok_or(Rejection::Missing(name));

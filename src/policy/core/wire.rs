@@ -8,6 +8,7 @@ pub mod served;
 mod span;
 pub mod told;
 mod told_span;
+pub mod value;
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -31,13 +31,13 @@ mod topology;
 mod treat;
 mod waiting;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::Gate;
 use crate::net::database_tls;
 use crate::net::dial::Dialer;
+use crate::net::listen_at::At;
 use crate::process::Workers;
 
 use self::ahead::Budget;
@@ -53,7 +53,7 @@ use self::waiting::Waiting;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Where the sidecar listens for it.
-    pub listen: SocketAddr,
+    pub listen: At,
     /// Its host, or the path of its socket.
     pub host: Box<str>,
     /// Its port; 0 of a path.
@@ -78,6 +78,8 @@ pub enum Refusals {
 pub struct Settings {
     /// The servers; none is off.
     pub upstreams: Vec<Upstream>,
+    /// Permissions of listeners at paths, as of files.
+    pub socket_mode: u32,
     /// Longest wait for a person.
     pub hold_within: Duration,
     /// Most connections at once.
@@ -99,6 +101,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             upstreams: Vec::new(),
+            socket_mode: 0o600,
             hold_within: Duration::from_secs(300),
             connections_max: 10_000,
             scripts_bytes_max: 16 << 20,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::net::listen::{self, Bound};
+use crate::net::listen_at::At;
 
 use super::reach::Server;
 
@@ -55,7 +56,11 @@ impl Nodes {
     }
 
     /// `host` and `port` are reached at `listen`; the first to say so is right.
-    pub(super) fn learn(&self, host: &str, port: u16, listen: SocketAddr) {
+    /// Answers name no paths, so what has only one has no place.
+    pub(super) fn learn(&self, host: &str, port: u16, listen: &At) {
+        let Some(listen) = listen.address() else {
+            return;
+        };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let host = host.to_ascii_lowercase();
         let loopback: &[&str] = match &*host {
@@ -85,7 +90,8 @@ impl Nodes {
         let failed = |why: String| {
             tracing::warn!(host, port, "no listener for a node of Redis: {why}");
         };
-        let ip = named_by.upstream().listen.ip();
+        let beside = named_by.upstream().listen.address();
+        let ip = beside.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |beside| beside.ip());
         let bound = listen::bind(SocketAddr::new(ip, 0)).map_err(|error| failed(error.to_string()));
         let bound = bound.ok()?;
         let listen = bound.address();

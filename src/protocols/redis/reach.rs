@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::net::database_tls::{Client, SetupError};
 use crate::net::dial::{DialError, Dialer};
+use crate::net::listen_at::At;
 use crate::net::maybe_tls::MaybeTls;
 use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
@@ -59,7 +60,7 @@ impl Server {
         listen: SocketAddr,
     ) -> Result<Self, SetupError> {
         let upstream = Upstream {
-            listen,
+            listen: At::Tcp(listen),
             host: host.into(),
             port,
             tls: self.upstream.tls.clone(),

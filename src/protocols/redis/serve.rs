@@ -1,12 +1,11 @@
 //! Accepting connections.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::net::client_socket::ClientSocket;
 use crate::net::listen::Bound;
-use crate::net::listen_at::Listening;
+use crate::net::listen_at::{At, Listening};
 use crate::process::{Drain, spawn_named};
 use crate::protocols::accept::Accepting;
 
@@ -16,11 +15,11 @@ impl RedisRelay {
     /// Serves `server` on its listener until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Bound, server: Server, drain: Drain) {
+    pub async fn run(self, listener: Listening, server: Server, drain: Drain) {
         let Self { shared } = self.clone();
         let upstream = server.upstream().clone();
-        let listen = listener.address();
-        shared.nodes.learn(&upstream.host, upstream.port, listen);
+        let listen = listener.at();
+        shared.nodes.learn(&upstream.host, upstream.port, &listen);
         let server = Arc::new(server);
         let of_nodes = drain.clone();
         let (of_session, mut begun) = (drain.clone(), drain);
@@ -36,17 +35,16 @@ impl RedisRelay {
                 session::serve(&shared, &server, socket, of_session).await;
             }
         };
-        let listener = Listening::Tcp(listener);
         tokio::select! {
             () = begun.begun() => {}
             () = accepting.from(&listener, serve) => {}
-            () = self.nodes(&upstream, listen, of_nodes) => {}
+            () = self.nodes(&upstream, &listen, of_nodes) => {}
         }
     }
 
     /// Learns by which addresses a server is known, and serves the nodes that
     /// get listeners of their own. Never returns.
-    async fn nodes(&self, upstream: &Upstream, listen: SocketAddr, drain: Drain) {
+    async fn nodes(&self, upstream: &Upstream, listen: &At, drain: Drain) {
         let Shared { nodes, dialer, .. } = &*self.shared;
         // One that is not found now has only its name.
         if let Ok(found) = dialer.resolve(&upstream.host, upstream.port).await {
@@ -71,6 +69,6 @@ impl RedisRelay {
         node: Server,
         drain: Drain,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.run(listener, node, drain))
+        Box::pin(self.run(Listening::Tcp(listener), node, drain))
     }
 }

@@ -20,7 +20,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri};
 
@@ -96,7 +96,7 @@ pub(super) fn routes(state: Arc<Shared>) -> Router {
         .route("/api/v2/governance/evaluate", post(evaluate::evaluate))
         .route("/api/v2/governance/approval", post(approval::poll))
         .route("/api/v2/handoffs", post(handoffs::hand_over))
-        .route("/api/v2/auth/bootstrap", get(no_okta_bootstrap))
+        .route("/api/v2/auth/bootstrap", get(okta_bootstrap))
         .route("/api/v3/auth/bootstrap", get(no_workload))
         .route("/api/v3/auth/validate", get(unverified))
         .route("/api/v3/governance/evaluate", post(unverified))
@@ -139,12 +139,23 @@ async fn no_workload(
     ))
 }
 
-/// `GET /api/v2/auth/bootstrap`: an SDK then says that it cannot start so.
-async fn no_okta_bootstrap(
+/// `GET /api/v2/auth/bootstrap`: what Core told this sidecar about the agent,
+/// whose key both have. Otherwise an SDK says that it cannot start so.
+async fn okta_bootstrap(
     State(api): State<Arc<Shared>>,
     request: Request,
 ) -> Result<Response, Complaint> {
     admitted(&api.served.guard, &request)?;
+    let okta = api.served.verifier.okta();
+    if let Some(okta) = okta.filter(|okta| okta.is_told_by_core()) {
+        let text = okta.bootstrap().ok_or_else(|| {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let rejection = Rejection::NotToldYet;
+            Complaint::new(status, rejection.code(), rejection.to_string())
+        })?;
+        let kind = HeaderValue::from_static("application/json");
+        return Ok(([(CONTENT_TYPE, kind)], text).into_response());
+    }
     Err(Complaint::new(
         StatusCode::CONFLICT,
         "identity_method_mismatch",

@@ -10,7 +10,9 @@ use crate::policy::core::okta::Asserted;
 use crate::policy::core::rsa::tests::{another_pem, key};
 use crate::policy::core::rsa::{Claim, RsaKey};
 use crate::policy::core::tests::identities::names;
-use crate::policy::core::{ApiKey, Checked, Known, Rejection, Unsigned, Verifier};
+use crate::policy::core::{
+    ApiKey, Checked, Known, Okta, Rejection, ToldByCore, Unsigned, Verifier,
+};
 use crate::redact::Secret;
 
 const VECTOR: &str = include_str!("../golden/okta_v2_assertion.json");
@@ -39,11 +41,16 @@ fn post(headers: &HeaderMap) -> Signed<'_> {
 }
 
 fn verifier(key: &RsaKey) -> Verifier {
-    let known = Known::Okta {
-        names: Arc::new(names()),
-        key: key.public().into(),
+    let okta = Okta {
+        key: key.clone(),
+        names: Some(Arc::new(names())),
+        told: ToldByCore::default(),
     };
-    Verifier::new(Some((known, Unsigned::Taken)))
+    verifier_of(&okta)
+}
+
+fn verifier_of(okta: &Okta) -> Verifier {
+    Verifier::new(Some((Known::Okta(okta.known()), Unsigned::Taken)))
 }
 
 /// What we assert ourselves, about `names` and a request, `at`.
@@ -286,4 +293,24 @@ fn who_knows_no_agent_of_okta_takes_no_assertion_and_nobody_takes_a_token() {
     };
     let rejected = nobody.check(v3, now()).unwrap_err();
     assert_eq!(rejected.code(), "verifier_not_configured");
+}
+
+#[test]
+fn an_agent_that_core_tells_about_is_known_from_then_on() {
+    let key = key();
+    let okta = Okta {
+        key: key.clone(),
+        names: None,
+        told: ToldByCore::default(),
+    };
+    let verifier = verifier_of(&okta);
+    let headers = asserted(&key, &names(), now());
+    let check = || verifier.check(post(&headers), now());
+    let early = check().unwrap_err();
+    assert_eq!(early, Rejection::NotToldYet);
+    assert_eq!(early.code(), "verifier_not_configured");
+    assert!(verifier.okta().unwrap().bootstrap().is_none());
+    okta.told.keep(Arc::new(names()), "{}".into());
+    assert_eq!(check(), Ok(Checked::Signed));
+    assert_eq!(verifier.okta().unwrap().bootstrap().unwrap(), "{}");
 }

@@ -182,7 +182,10 @@ fn everything_that_sdks_tell_is_told_on_and_nothing_of_it_is_lost() {
                 kinds.insert(kind.to_owned());
                 continue;
             }
-            let (from, to) = (&given["spans"][0], &written["spans"][0]);
+            let (from, to) = (
+                &given["spans"][0],
+                &published::span(written.to_string().as_bytes()),
+            );
             let family = from["hook_type"].as_str().unwrap();
             hooks.insert(format!("{family} {}", from["stage"].as_str().unwrap()));
             for (of, names) in SPAN {

@@ -8,8 +8,8 @@ use crate::domain::{Event, EventKind};
 use crate::policy::core::okta::Asserted;
 use crate::policy::core::rsa::tests::{key, opened};
 use crate::policy::core::{
-    CoreClient, Identities, Okta, OktaNames, Own, Prepared, RsaKey, StartError, connect_plain,
-    okta, prove,
+    CoreClient, Identities, Okta, OktaNames, Own, Prepared, RsaKey, StartError, ToldByCore,
+    connect_plain, okta, prove,
 };
 use crate::policy::{ApprovalState, Judging, PolicyBackend, PolicyError, Question, Ruling};
 
@@ -36,7 +36,11 @@ pub(in super::super) fn names() -> OktaNames {
 pub(super) fn okta(names: Option<OktaNames>) -> Identities {
     let names = names.map(Arc::new);
     Identities {
-        own: Own::Okta(Okta { key: key(), names }),
+        own: Own::Okta(Okta {
+            key: key(),
+            names,
+            told: ToldByCore::default(),
+        }),
         workload: None,
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::Verdict;
 use crate::policy::PolicyError;
 use crate::policy::core::rsa::tests::{another_pem, pem};
-use crate::policy::core::{Identities, Okta, Own, RsaKey, StartError};
+use crate::policy::core::{Identities, Okta, Own, RsaKey, StartError, ToldByCore};
 
 fn vector() -> Value {
     let text = include_str!("../../../../tests/golden/contract/v2-okta/03-WorkflowStarted.json");
@@ -82,6 +82,7 @@ async fn an_okta_agent_that_core_does_not_confirm_asks_nothing() {
     let own = Own::Okta(Okta {
         key: RsaKey::parse(&Secret::new(another_pem())).unwrap(),
         names: None,
+        told: ToldByCore::default(),
     });
     let identity = Identities {
         own,

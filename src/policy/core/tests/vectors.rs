@@ -288,8 +288,7 @@ fn what_went_wrong_and_what_was_not_seen_is_told() {
     let span = |completion: &Completion| -> Value {
         let sent = wire::operation(&operation, Some(completion));
         assert!(sent.is_ascii());
-        let json: Value = serde_json::from_slice(&sent).unwrap();
-        json["spans"][0].clone()
+        published::span(&sent)
     };
     let seen = span(&completion);
     assert_eq!(seen["parent_span_id"], "0000000000000007");
@@ -371,8 +370,7 @@ fn a_function_that_a_hook_told_of_is_told_as_the_sdk_tells_it() {
 
 /// The one span of what Core is told.
 fn span(operation: &Operation, completion: Option<&Completion>) -> Value {
-    let json: Value = serde_json::from_slice(&wire::operation(operation, completion)).unwrap();
-    json["spans"][0].clone()
+    published::span(&wire::operation(operation, completion))
 }
 
 /// The fields of `span` after those that every family has.

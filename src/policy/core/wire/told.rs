@@ -7,12 +7,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::domain::{Action, Answer};
 use crate::domain::{EventKind, JsonText, Reported, SpanId, Stage, Timestamp, TraceId};
 
 use super::object;
 use super::told_span::{self, Span};
+use super::value::{array, as_sent, error, or_null, string};
 
 /// Longest id that is taken, characters: Temporal's own bound is 1,000.
 const ID_CHARS_MAX: usize = 1_024;
@@ -121,38 +123,70 @@ pub struct Polled {
     pub activity_id: Arc<str>,
 }
 
-/// Every field that is looked at. Others are ignored, as Core ignores them.
-#[derive(Debug, Deserialize)]
-struct Whole {
+/// Every field of an event that is looked at. Others are ignored, as Core
+/// ignores them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Event)]
+pub struct Whole {
+    #[schema(value_type = Option<String>)]
     event_type: Option<Value>,
+    #[schema(value_type = Option<String>)]
     workflow_id: Option<Value>,
+    #[schema(value_type = Option<String>)]
     run_id: Option<Value>,
+    #[schema(value_type = Option<String>)]
     workflow_type: Option<Value>,
+    #[schema(value_type = Option<String>)]
     task_queue: Option<Value>,
+    #[schema(value_type = Option<String>)]
     activity_id: Option<Value>,
+    #[schema(value_type = Option<String>)]
     activity_type: Option<Value>,
+    #[schema(value_type = Option<u32>)]
     attempt: Option<Value>,
+    #[schema(value_type = Option<bool>)]
     hook_trigger: Option<Value>,
+    #[schema(value_type = Option<String>)]
     signal_name: Option<Value>,
+    #[schema(value_type = Option<String>)]
     from_agent_did: Option<Value>,
+    #[schema(value_type = Option<Value>)]
     parent_workflow_id: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     multi_agent_session_id: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     metadata: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     agent_name: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     agent_role: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     session_id: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     goal: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     workflow_output: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     signal_args: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     status: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     start_time: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     end_time: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     duration_ms: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     span_count: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     spans: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     activity_input: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     activity_output: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     result: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
     error: Option<Box<RawValue>>,
 }
 
@@ -300,7 +334,7 @@ impl Whole {
             ("metadata", &self.metadata),
         ];
         all.into_iter()
-            .filter_map(|(name, value)| Some((name, as_told(value.as_deref()?))))
+            .filter_map(|(name, value)| Some((name, as_sent(value.as_deref()?))))
             .collect()
     }
 
@@ -310,7 +344,7 @@ impl Whole {
         }
         let mut all = Vec::new();
         let mut put = |name: &'static str, value: Option<&RawValue>| {
-            all.extend(value.map(|value| (name, as_told(value))));
+            all.extend(value.map(|value| (name, as_sent(value))));
         };
         put("parent_workflow_id", self.parent_workflow_id.as_deref());
         put(
@@ -355,7 +389,7 @@ impl Whole {
             ("multi_agent_session_id", string(&session)),
         ];
         let metadata = self.metadata.as_deref();
-        all.extend(metadata.map(|metadata| ("metadata", as_told(metadata))));
+        all.extend(metadata.map(|metadata| ("metadata", as_sent(metadata))));
         Ok(all)
     }
 
@@ -369,7 +403,7 @@ impl Whole {
 
     fn completion(&self, all: &mut Vec<(&'static str, JsonText)>) {
         let failed = self.error.is_some();
-        let status = self.status.as_deref().map(as_told).unwrap_or_else(|| {
+        let status = self.status.as_deref().map(as_sent).unwrap_or_else(|| {
             JsonText(
                 if failed {
                     "\"failed\""
@@ -385,7 +419,7 @@ impl Whole {
             ("end_time", &self.end_time),
             ("duration_ms", &self.duration_ms),
         ] {
-            all.extend(value.as_deref().map(|value| (name, as_told(value))));
+            all.extend(value.as_deref().map(|value| (name, as_sent(value))));
         }
         self.spans_of(all);
         all.push(("activity_input", array(self.activity_input.as_deref())));
@@ -397,7 +431,7 @@ impl Whole {
 
     fn spans_of(&self, all: &mut Vec<(&'static str, JsonText)>) {
         for (name, value) in [("span_count", &self.span_count), ("spans", &self.spans)] {
-            all.extend(value.as_deref().map(|value| (name, as_told(value))));
+            all.extend(value.as_deref().map(|value| (name, as_sent(value))));
         }
     }
 }
@@ -436,37 +470,4 @@ fn attempt(value: &Option<Value>) -> Result<u32, Unfit> {
         .and_then(|number| u32::try_from(number).ok())
         .filter(|attempt| *attempt > 0)
         .ok_or_else(|| Unfit::field("`attempt` is no whole number from 1"))
-}
-
-fn as_told(value: &RawValue) -> JsonText {
-    JsonText(value.get().into())
-}
-
-fn string(text: &str) -> JsonText {
-    JsonText(Value::from(text).to_string().into())
-}
-
-fn or_null(value: Option<&RawValue>) -> JsonText {
-    value.map_or_else(|| JsonText("null".into()), as_told)
-}
-
-/// An array: what was told if it is one, else one around it. Core's own rules
-/// fail on anything else.
-fn array(value: Option<&RawValue>) -> JsonText {
-    match value.map(RawValue::get) {
-        None => JsonText::empty_array(),
-        Some(text) if text.starts_with('[') => JsonText(text.into()),
-        Some(text) => JsonText(format!("[{text}]").into()),
-    }
-}
-
-/// An error as today's SDKs tell it: older ones send a bare text.
-fn error(value: Option<&RawValue>) -> JsonText {
-    match value.map(RawValue::get) {
-        Some(text) if text.starts_with('"') => {
-            JsonText(format!("{{\"type\":\"Exception\",\"message\":{text}}}").into())
-        }
-        Some(text) => JsonText(text.into()),
-        None => JsonText("null".into()),
-    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::gate::{Decision, Held, Terms};
+use crate::net::listen_at::At;
 use crate::process::clock;
 use crate::protocols::laws::{Choices, Peer, Relay, World, move_all};
 use crate::protocols::pipe::Outbox;
@@ -84,7 +85,7 @@ impl<'a> Between<'a> {
 
     fn ask(&mut self, ask: Ask) {
         let upstream = Upstream {
-            listen: ([127, 0, 0, 1], 1).into(),
+            listen: At::Tcp(([127, 0, 0, 1], 1).into()),
             host: "laws".into(),
             port: 1,
             tls: crate::net::database_tls::Settings::default(),
