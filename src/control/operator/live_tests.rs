@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use crate::control::testing::{Api, World};
 use crate::domain::Verdict;
 use crate::policy::scripted::Scripted;
+use crate::process::spawn_named;
 
 /// Reads a stream until `count` events are there: their ids, and the text.
 async fn heard(api: &Api, after: Option<u64>, count: usize) -> (Vec<u64>, String) {
@@ -127,7 +128,7 @@ async fn a_thousand_streams_hear_everything_while_operations_flow() {
     let begun = all[0];
     let streams = (0..1_000).map(|_| {
         let api = world.operator.clone();
-        tokio::spawn(async move { heard(&api, Some(begun), 20).await.0 })
+        spawn_named("test", async move { heard(&api, Some(begun), 20).await.0 })
     });
     let streams: Vec<_> = streams.collect();
     for n in 0..20 {
