@@ -39,6 +39,7 @@ pub use record::Record;
 pub use sign::PublicKey;
 
 use recover::Failure;
+pub use tail::Head;
 use tail::{Tail, Ticket};
 
 use crate::domain::Timestamp;
@@ -195,6 +196,15 @@ impl Journal {
     /// Where the next record will stand.
     fn end(&self) -> untold::Place {
         self.tail.end()
+    }
+
+    /// Where the chain has got to.
+    ///
+    /// # Errors
+    /// As [`Self::append`], where waiting records have to be written first.
+    pub fn head(&self) -> io::Result<Head> {
+        self.flush()?;
+        Ok(self.tail.head())
     }
 
     /// Counts failures and deleted segments in `metrics` from now on.
