@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, For, Listener, PolicyMode, UpstreamConfig};
 use crate::control::auth::Token;
+use crate::control::operator::Shutdown;
 use crate::control::serve::{Limits, serve as serve_api};
 use crate::domain::Reason;
 use crate::gate::{FailMode, Gate, Housekeeping, Parts};
@@ -180,6 +181,7 @@ pub struct Bound {
     readiness: Readiness,
     starting: Pending,
     drain_within: Duration,
+    shutdown: Shutdown,
     /// Removes what names a running sidecar when it ends.
     _state: StateFiles,
     // Last: its lock is given up when everything else is gone.
@@ -371,6 +373,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         token: agent_token.clone(),
         state_dir: config.state_dir.clone(),
     };
+    let shutdown = Shutdown::default();
     let apis = Apis {
         environment,
         gate: &gate,
@@ -378,6 +381,8 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         state_dir: &config.state_dir,
         mint: &mint,
         sdk: &config.sdk,
+        resolved: &config.resolved,
+        shutdown: &shutdown,
     };
     Ok(Bound {
         serving: Serving {
@@ -416,6 +421,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         readiness,
         starting,
         drain_within: config.drain_within,
+        shutdown,
         _state: state,
         _journal: journal,
     })
@@ -590,7 +596,7 @@ impl Bound {
         self.readiness.clone()
     }
 
-    /// Serves until `drain` begins. Then, in this order: nothing new is
+    /// Serves until `drain` begins, or the operator ends it. Then, in this order: nothing new is
     /// accepted, holds are answered as shutting down, what runs may finish
     /// within the grace time, and what is left is dropped.
     pub async fn run(self, mut drain: Drain) {
@@ -604,7 +610,10 @@ impl Bound {
         let tasks = serve(self.serving, &stopping);
         drop(stopping);
         drop(self.starting);
-        drain.begun().await;
+        tokio::select! {
+            () = drain.begun() => {}
+            () = self.shutdown.begun() => {}
+        }
         self.draining.begin();
         let grace_ends = Instant::now().checked_add(self.drain_within);
         stop(servers, &gate, self.drain_within).await;

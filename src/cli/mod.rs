@@ -12,6 +12,7 @@ mod ca;
 mod check;
 mod child;
 mod env;
+mod halt;
 mod health;
 mod identity;
 mod k8s;
@@ -24,6 +25,7 @@ mod runs;
 mod runtime;
 mod schema;
 mod serve;
+mod tail;
 mod version;
 
 use std::io::{self, Write};
@@ -87,6 +89,12 @@ enum Verb {
     /// The runs of agents
     #[command(subcommand)]
     Runs(runs::Verb),
+    /// Show what a sidecar does, as it happens
+    Tail(tail::Args),
+    /// Refuse everything, or everything that one run does
+    Halt(halt::Halt),
+    /// Let go on what was halted
+    Resume(halt::Resume),
     /// Who the agent is to OpenBox Core
     #[command(subcommand)]
     Identity(identity::Verb),
@@ -131,6 +139,9 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Health(args) => health::health(&args, env, streams),
         Verb::Approvals(verb) => approvals::approvals(&verb, env, streams),
         Verb::Runs(verb) => runs::runs(&verb, env, streams),
+        Verb::Tail(args) => tail::tail(&args, env, streams),
+        Verb::Halt(args) => halt::halt(&args, env, streams),
+        Verb::Resume(args) => halt::resume(&args, env, streams),
         Verb::Identity(verb) => identity::identity(&verb, env, streams),
         Verb::Audit(verb) => audit::audit(&verb, env, streams),
         Verb::K8s(verb) => k8s::k8s(&verb, streams),
