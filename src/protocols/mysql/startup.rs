@@ -235,12 +235,9 @@ impl Answering<'_> {
         Ok((header, body, first))
     }
 
-    /// Shakes hands. Nothing that was sent before counts inside.
+    /// Shakes hands. What was sent behind the request is part of that: most
+    /// clients do not wait before they begin it.
     async fn encrypt(&mut self, next: u8) -> Result<(), NotStarted> {
-        if !self.input.is_empty() {
-            let wrong = WireError::Malformed("a request for TLS");
-            return Err(NotStarted::broken(next, &wrong));
-        }
         let socket = match self.client.take() {
             Some(MaybeTls::Plain(socket)) => socket,
             Some(MaybeTls::Tls(_)) | None => return Err(NotStarted::Left),
@@ -277,14 +274,17 @@ fn is_secret(client: Option<&Agent>) -> bool {
     client.is_some_and(|client| client.is_tls() || client.socket().local_ip().is_none())
 }
 
-/// The next frame of a start, header and body.
+/// The next frame of a start, header and body. Nothing is read beyond it: what
+/// follows a request for TLS is TLS.
 async fn frame(
     from: &mut (impl AsyncRead + Unpin),
     input: &mut BytesMut,
     expected: u8,
 ) -> Result<(Header, BytesMut), NoFrame> {
     loop {
+        let mut whole = HEADER_BYTES;
         if let Some(header) = Header::of(input) {
+            whole = header.whole();
             if header.sequence != expected {
                 let found = header.sequence;
                 return Err(NoFrame::Wire(WireError::OutOfOrder { expected, found }));
@@ -292,13 +292,15 @@ async fn frame(
             if header.length > START_BYTES_MAX {
                 return Err(NoFrame::Wire(WireError::TooLong("its first packet")));
             }
-            if input.len() >= header.whole() {
-                let mut whole = input.split_to(header.whole());
+            if input.len() >= whole {
+                let mut whole = input.split_to(whole);
                 let body = whole.split_off(HEADER_BYTES);
                 return Ok((header, body));
             }
         }
-        match from.read_buf(input).await {
+        let missing = whole.saturating_sub(input.len());
+        let mut rest = (&mut *from).take(u64::try_from(missing).unwrap_or(u64::MAX));
+        match rest.read_buf(input).await {
             Ok(0) | Err(_) => return Err(NoFrame::Gone),
             Ok(_) => {}
         }
