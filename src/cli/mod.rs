@@ -7,6 +7,7 @@ mod approvals;
 mod args;
 mod audit;
 mod audit_export;
+mod awaited;
 mod banner;
 mod ca;
 mod check;
@@ -83,6 +84,8 @@ enum Verb {
     Version,
     /// Ask a serving sidecar whether it is ready
     Health(health::Args),
+    /// Begin a command once a serving sidecar is ready
+    Await(awaited::Args),
     /// What waits for a person
     #[command(subcommand)]
     Approvals(approvals::Verb),
@@ -137,6 +140,7 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Config(verb) => schema::schema(&verb, streams),
         Verb::Version => version::version(streams),
         Verb::Health(args) => health::health(&args, env, streams),
+        Verb::Await(args) => awaited::awaited(&args, env, streams),
         Verb::Approvals(verb) => approvals::approvals(&verb, env, streams),
         Verb::Runs(verb) => runs::runs(&verb, env, streams),
         Verb::Tail(args) => tail::tail(&args, env, streams),
