@@ -52,10 +52,10 @@ pub(super) fn awaited(args: &Args, env: &Source, streams: &mut Streams<'_>) -> i
         "openbox-sidecar: cannot begin {}: {error}",
         program.display()
     )?;
-    Ok(match error.kind() {
-        io::ErrorKind::NotFound => exit::NOT_FOUND,
-        _ => exit::NOT_EXECUTABLE,
-    })
+    if error.kind() == io::ErrorKind::NotFound {
+        return Ok(exit::NOT_FOUND);
+    }
+    Ok(exit::NOT_EXECUTABLE)
 }
 
 /// Waits until the sidecar says that it is ready.
