@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly DENY_VERSION=0.20.2
+readonly CYCLONEDX_VERSION=0.5.9
 
 missing=()
 need() { # command, Debian package
@@ -18,6 +19,10 @@ need cc gcc
 need openssl openssl
 need unshare util-linux
 need mount mount
+need buildah buildah
+need ip iproute2
+need setpriv util-linux
+need strip binutils
 # Its programs are on no PATH.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 need psql postgresql-client
@@ -80,16 +85,21 @@ if ! cmp -s tests/clients/package.json tests/clients/node_modules/installed.json
 	cp tests/clients/package.json tests/clients/node_modules/installed.json
 fi
 
-if ! { command -v cargo-deny || command -v .tools/bin/cargo-deny; } >/dev/null 2>&1; then
-	echo "cargo-deny $DENY_VERSION: built once, into .tools/"
+built() { # program of a crate of its name, version
+	if { command -v "$1" || command -v ".tools/bin/$1"; } >/dev/null 2>&1; then
+		return
+	fi
+	echo "$1 $2: built once, into .tools/"
 	# Not optimised: building it must not take longer than the tests.
 	if ! CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=.tools/target \
-		cargo install "cargo-deny@$DENY_VERSION" --locked --quiet --profile dev --root .tools; then
-		echo "cannot build cargo-deny $DENY_VERSION" >&2
+		cargo install "$1@$2" --locked --quiet --profile dev --root .tools; then
+		echo "cannot build $1 $2" >&2
 		exit 1
 	fi
 	rm -rf .tools/target
-fi
+}
+built cargo-deny "$DENY_VERSION"
+built cargo-cyclonedx "$CYCLONEDX_VERSION"
 # Debian has it in sid alone. What it tests is named at the end where it is missing.
 if [[ ! -x .tools/valkey/run ]]; then
 	echo "Valkey: from Debian sid, into .tools/valkey"

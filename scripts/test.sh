@@ -21,9 +21,18 @@ step "tests"
 cargo test --all-targets --features testing
 step "charts and patched manifests"
 .venv-charts/bin/python tests/charts/charts.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
+step "the image, built and started"
+image_not_run=""
+if (($(id -u) == 0)); then
+	scripts/image-root.sh "$PWD/target/image" --features testing
+	python3 tests/image/image.py
+else
+	image_not_run="; tests/image, which mounts and changes its user, and so must be root"
+fi
 step "documentation tests"
 cargo test --doc --features testing
 
 not_run="cargo deny advisories, which needs a network"
 [[ -x .tools/valkey/run ]] || not_run+="; tests/governed_redis/valkey.rs, as Debian sid was not there to get Valkey from"
+not_run+=$image_not_run
 printf '\nall checks passed in %s s (not run: %s)\n' "$((SECONDS - started))" "$not_run"

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, For, Listener, PolicyMode, UpstreamConfig};
 use crate::control::auth::Token;
+use crate::control::operator::Shutdown;
 use crate::control::serve::{Limits, serve as serve_api};
 use crate::domain::Reason;
 use crate::gate::{FailMode, Gate, Housekeeping, Parts};
@@ -120,6 +121,8 @@ pub struct View {
     pub postgres_tls: Option<net::agent_tls::Settings>,
     /// The same of MySQL.
     pub mysql: Vec<mysql::Upstream>,
+    /// How their agents are served TLS.
+    pub mysql_tls: Option<net::agent_tls::Settings>,
     /// The same of Redis.
     pub redis: Vec<redis::Upstream>,
     /// One line: who judges, and from where.
@@ -178,6 +181,7 @@ pub struct Bound {
     readiness: Readiness,
     starting: Pending,
     drain_within: Duration,
+    shutdown: Shutdown,
     /// Removes what names a running sidecar when it ends.
     _state: StateFiles,
     // Last: its lock is given up when everything else is gone.
@@ -205,7 +209,7 @@ struct Sockets {
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(Listening, postgres::Server)>,
-    mysql: Vec<(net::listen::Bound, mysql::Server)>,
+    mysql: Vec<(Listening, mysql::Server)>,
     redis: Vec<(Listening, redis::Server)>,
 }
 
@@ -295,7 +299,11 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             .iter()
             .filter_map(|upstream| upstream.listen.address()),
     );
-    own.extend(mysql.iter().map(|upstream| upstream.listen));
+    own.extend(
+        mysql
+            .iter()
+            .filter_map(|upstream| upstream.listen.address()),
+    );
     own.extend(
         redis
             .iter()
@@ -314,19 +322,20 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     });
     let databases = databases(&config.upstream, own);
     let postgres_tls = config.postgres.agent_tls.clone();
-    let acceptor = postgres_tls
-        .as_ref()
-        .map(|settings| Acceptor::new(settings, &mint, Some(postgres::ALPN)))
-        .transpose()
-        .map_err(|error| {
-            StartError::trust(format!("TLS to agents: {error} (postgres.agent_sslcert)"))
-        })?;
+    let postgres_acceptor = acceptor(
+        postgres_tls.as_ref(),
+        &mint,
+        Some(postgres::ALPN),
+        "postgres",
+    )?;
+    let mysql_tls = config.mysql.agent_tls.clone();
+    let mysql_acceptor = acceptor(mysql_tls.as_ref(), &mint, None, "mysql")?;
     let relay = (!config.postgres.upstreams.is_empty()).then(|| {
         PostgresRelay::new(postgres::Parts {
             settings: config.postgres,
             gate: gate.clone(),
             dialer: databases.clone(),
-            acceptor,
+            acceptor: postgres_acceptor,
             workers: workers.clone(),
         })
     });
@@ -335,6 +344,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             settings: config.mysql,
             gate: gate.clone(),
             dialer: databases.clone(),
+            acceptor: mysql_acceptor,
             workers: workers.clone(),
         })
     });
@@ -356,13 +366,14 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         http: addresses.http,
         agent: addresses.agent,
         databases: environment::databases(
-            &governed,
-            environment::leg(postgres_tls.as_ref()),
+            (&governed, environment::leg(postgres_tls.as_ref())),
+            (&mysql, environment::leg(mysql_tls.as_ref())),
             &redis,
         ),
         token: agent_token.clone(),
         state_dir: config.state_dir.clone(),
     };
+    let shutdown = Shutdown::default();
     let apis = Apis {
         environment,
         gate: &gate,
@@ -370,6 +381,8 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         state_dir: &config.state_dir,
         mint: &mint,
         sdk: &config.sdk,
+        resolved: &config.resolved,
+        shutdown: &shutdown,
     };
     Ok(Bound {
         serving: Serving {
@@ -390,6 +403,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             postgres: governed,
             postgres_tls,
             mysql,
+            mysql_tls,
             redis,
             policy,
             fail_mode: match config.gate.fail_mode {
@@ -407,6 +421,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         readiness,
         starting,
         drain_within: config.drain_within,
+        shutdown,
         _state: state,
         _journal: journal,
     })
@@ -460,6 +475,19 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
     Ok((sockets, addresses))
 }
 
+/// Who serves TLS to agents of `relay`, as its `settings` say.
+fn acceptor(
+    settings: Option<&net::agent_tls::Settings>,
+    mint: &Arc<net::mint::Mint>,
+    protocol: Option<&'static [u8]>,
+    relay: &str,
+) -> Result<Option<Acceptor>, StartError> {
+    let serves = settings.map(|settings| Acceptor::new(settings, mint, protocol));
+    serves.transpose().map_err(|error| {
+        StartError::trust(format!("TLS to agents: {error} ({relay}.agent_sslcert)"))
+    })
+}
+
 /// One listener for each server, each with the address it got.
 fn postgres_listeners(
     settings: &postgres::Settings,
@@ -489,13 +517,14 @@ fn postgres_listeners(
 fn mysql_listeners(
     settings: &mysql::Settings,
     roots: &Roots,
-) -> Result<Vec<(net::listen::Bound, mysql::Server)>, StartError> {
+) -> Result<Vec<(Listening, mysql::Server)>, StartError> {
     let bind = |upstream: &mysql::Upstream| {
-        let bound = net::listen::bind(upstream.listen).map_err(|error| StartError::Listen {
+        let bound = Listening::bind(&upstream.listen, settings.socket_mode);
+        let bound = bound.map_err(|error| StartError::Listen {
             flag: "--mysql",
-            error: BindError::Address(error),
+            error,
         })?;
-        let listen = bound.address();
+        let listen = bound.at();
         let upstream = upstream.clone();
         let (host, port) = (upstream.host.clone(), upstream.port);
         let server = mysql::Server::new(mysql::Upstream { listen, ..upstream }, roots);
@@ -567,7 +596,7 @@ impl Bound {
         self.readiness.clone()
     }
 
-    /// Serves until `drain` begins. Then, in this order: nothing new is
+    /// Serves until `drain` begins, or the operator ends it. Then, in this order: nothing new is
     /// accepted, holds are answered as shutting down, what runs may finish
     /// within the grace time, and what is left is dropped.
     pub async fn run(self, mut drain: Drain) {
@@ -581,7 +610,10 @@ impl Bound {
         let tasks = serve(self.serving, &stopping);
         drop(stopping);
         drop(self.starting);
-        drain.begun().await;
+        tokio::select! {
+            () = drain.begun() => {}
+            () = self.shutdown.begun() => {}
+        }
         self.draining.begin();
         let grace_ends = Instant::now().checked_add(self.drain_within);
         stop(servers, &gate, self.drain_within).await;

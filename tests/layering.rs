@@ -57,7 +57,10 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("regex", &["policy/local/rules"]),
     ("schemars", &["config"]),
     ("clap", &["cli", "main.rs"]),
-    ("rustix", &["cli/child.rs", "net"]),
+    (
+        "rustix",
+        &["cli/child.rs", "control/operator/live_tests.rs", "net"],
+    ),
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),
     ("axum", &["control", "health.rs", "app.rs", "app"]),

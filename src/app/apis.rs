@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use crate::config::SdkConfig;
+use crate::config::{Resolved, SdkConfig};
 use crate::control::agent::{self, AgentApi};
 use crate::control::auth::Token;
 use crate::control::operator::{self, OperatorApi};
@@ -25,6 +25,9 @@ pub(super) struct Apis<'a> {
     pub(super) state_dir: &'a Path,
     pub(super) mint: &'a Mint,
     pub(super) sdk: &'a SdkConfig,
+    /// What was configured.
+    pub(super) resolved: &'a [Resolved],
+    pub(super) shutdown: &'a operator::Shutdown,
 }
 
 impl Apis<'_> {
@@ -62,8 +65,19 @@ impl Apis<'_> {
             address,
             reload: Arc::new(move || reloading.reload(&metrics)),
             describe: Arc::new(move || described.backend.describe()),
+            config: Arc::new(settings(self.resolved)),
+            shutdown: self.shutdown.clone(),
         })
     }
+}
+
+fn settings(resolved: &[Resolved]) -> serde_json::Value {
+    let rows = resolved.iter().map(|setting| {
+        let Resolved { key, value, from } = setting;
+        let said = serde_json::json!({ "value": value, "from": from });
+        ((*key).to_owned(), said)
+    });
+    serde_json::Value::Object(rows.collect())
 }
 
 /// Says nothing of our own environment: what that holds is the sidecar's.

@@ -56,12 +56,14 @@ impl Leg {
 pub enum System {
     /// PostgreSQL.
     Postgres,
+    /// MySQL and MariaDB.
+    Mysql,
     /// Redis and Valkey.
     Redis,
 }
 
 impl System {
-    const ALL: [Self; 2] = [Self::Postgres, Self::Redis];
+    const ALL: [Self; 3] = [Self::Postgres, Self::Mysql, Self::Redis];
 
     /// Schemes of its URLs, `jdbc:` in front and `+driver` behind left out, and what each is called without TLS.
     fn schemes(self) -> &'static [(&'static str, &'static str)] {
@@ -72,6 +74,11 @@ impl System {
                 ("pgsql", "pgsql"),
                 ("psql", "psql"),
                 ("postgis", "postgis"),
+            ],
+            Self::Mysql => &[
+                ("mysql", "mysql"),
+                ("mariadb", "mariadb"),
+                ("mysql2", "mysql2"),
             ],
             Self::Redis => &[
                 ("redis", "redis"),
@@ -85,6 +92,7 @@ impl System {
     fn port(self) -> u16 {
         match self {
             Self::Postgres => 5432,
+            Self::Mysql => 3306,
             Self::Redis => 6379,
         }
     }
@@ -96,6 +104,11 @@ impl System {
                 ("POSTGRES_HOST", "POSTGRES_PORT"),
                 ("POSTGRESQL_HOST", "POSTGRESQL_PORT"),
                 ("PG_HOST", "PG_PORT"),
+                ("DB_HOST", "DB_PORT"),
+                ("DATABASE_HOST", "DATABASE_PORT"),
+            ],
+            Self::Mysql => &[
+                ("MARIADB_HOST", "MARIADB_PORT"),
                 ("DB_HOST", "DB_PORT"),
                 ("DATABASE_HOST", "DATABASE_PORT"),
             ],
@@ -111,7 +124,7 @@ impl System {
     /// Variables that name host and port in one.
     fn places(self) -> &'static [&'static str] {
         match self {
-            Self::Postgres => &[],
+            Self::Postgres | Self::Mysql => &[],
             Self::Redis => &["REDIS_ADDR", "REDIS_ADDRESS", "VALKEY_ADDR"],
         }
     }
@@ -119,7 +132,7 @@ impl System {
     /// Variables that ask for TLS to what the others name.
     fn asks_for_tls(self) -> &'static [&'static str] {
         match self {
-            Self::Postgres => &[],
+            Self::Postgres | Self::Mysql => &[],
             Self::Redis => &["REDIS_SSL", "REDIS_TLS", "REDIS_USE_SSL", "REDIS_USE_TLS"],
         }
     }
@@ -129,6 +142,29 @@ impl System {
     fn about_tls(self) -> &'static [&'static str] {
         match self {
             Self::Postgres => &ABOUT_TLS,
+            Self::Mysql => &[
+                "requireSSL",
+                "serverSslCert",
+                "ssl",
+                "ssl-ca",
+                "ssl-capath",
+                "ssl-cert",
+                "ssl-cipher",
+                "ssl-key",
+                "ssl_ca",
+                "ssl_capath",
+                "ssl_cert",
+                "ssl_check_hostname",
+                "ssl_disabled",
+                "ssl_key",
+                "ssl_verify_cert",
+                "ssl_verify_identity",
+                "tls",
+                "trustCertificateKeyStorePassword",
+                "trustCertificateKeyStoreUrl",
+                "useSSL",
+                "verifyServerCertificate",
+            ],
             Self::Redis => &[
                 "ssl",
                 "ssl_ca_certs",
@@ -178,6 +214,7 @@ pub(super) fn changes(parent: &[(OsString, OsString)], databases: &[Database]) -
     if databases.iter().any(|one| one.system == System::Postgres) {
         of_libpq(parent, databases, &mut changes);
     }
+    of_mysql(parent, databases, &mut changes);
     of_redis(parent, databases, &mut changes);
     changes
 }
@@ -214,6 +251,29 @@ fn in_parts(
                 set(changes, name, "false");
             }
         }
+    }
+}
+
+/// The variables that MySQL's and MariaDB's own clients read, and many others.
+fn of_mysql(parent: &[(OsString, OsString)], databases: &[Database], changes: &mut Vec<Change>) {
+    const PORTS: [&str; 2] = ["MYSQL_TCP_PORT", "MYSQL_PORT"];
+    let system = System::Mysql;
+    let listen = match text_of(parent, "MYSQL_HOST") {
+        Some(host) => {
+            let port = PORTS.iter().find_map(|name| text_of(parent, name));
+            let port = port.map_or(Some(system.port()), |port| port.parse().ok());
+            listener(system, host, port, databases)
+        }
+        // Nothing says where else: the first server is the one that is meant.
+        None => {
+            let first = databases.iter().find(|database| database.system == system);
+            first.map(|first| reachable(first.listen))
+        }
+    };
+    let Some(listen) = listen else { return };
+    set(changes, "MYSQL_HOST", &listen.ip().to_string());
+    for name in PORTS {
+        set(changes, name, &listen.port().to_string());
     }
 }
 
@@ -347,10 +407,10 @@ fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
     let mut kept: Vec<_> = parameters
         .iter()
         .filter(|(name, _)| !["host", "port"].contains(name) && !system.about_tls().contains(name))
-        .map(|(name, value)| format!("{name}={}", on_leg(leg, name, value)))
+        .map(|(name, value)| format!("{name}={}", on_leg(system, leg, name, value)))
         .collect();
     let says = |name: &&str| parameters.iter().any(|(known, _)| known == name);
-    if leg == Leg::Encrypted && !["sslmode", "ssl"].iter().any(says) {
+    if system == System::Postgres && leg == Leg::Encrypted && !["sslmode", "ssl"].iter().any(says) {
         kept.push("sslmode=require".to_owned());
     }
     let query = if kept.is_empty() {
@@ -386,7 +446,14 @@ fn host_and_port<'u>(
 }
 
 /// What a parameter says of TLS is about the leg to us.
-fn on_leg<'v>(leg: Leg, name: &str, value: &'v str) -> &'v str {
+fn on_leg<'v>(system: System, leg: Leg, name: &str, value: &'v str) -> &'v str {
+    if system == System::Mysql {
+        return match (name, leg) {
+            ("ssl-mode" | "ssl_mode" | "sslmode" | "sslMode", Leg::Clear) => "DISABLED",
+            ("ssl-mode" | "ssl_mode" | "sslmode" | "sslMode", Leg::Encrypted) => "REQUIRED",
+            (_, _) => value,
+        };
+    }
     match (name, value, leg) {
         ("ssl", "true" | "1", Leg::Clear) => "false",
         ("ssl", "true" | "1" | "false" | "0", Leg::Encrypted) => "true",
@@ -400,7 +467,7 @@ fn on_leg<'v>(leg: Leg, name: &str, value: &'v str) -> &'v str {
 mod tests {
     use super::*;
 
-    fn databases() -> [Database; 4] {
+    fn databases() -> [Database; 6] {
         let database = |system, listen: &str, host: &str, port| Database {
             system,
             listen: listen.parse().unwrap(),
@@ -411,6 +478,8 @@ mod tests {
         [
             database(System::Postgres, "0.0.0.0:7001", "orders-db.internal", 5432),
             database(System::Postgres, "127.0.0.1:7002", "localhost", 6000),
+            database(System::Mysql, "0.0.0.0:7005", "shop-db.internal", 3306),
+            database(System::Mysql, "127.0.0.1:7006", "localhost", 6000),
             database(System::Redis, "0.0.0.0:7003", "cache.internal", 6379),
             database(System::Redis, "127.0.0.1:7004", "localhost", 6000),
         ]
@@ -486,6 +555,19 @@ mod tests {
                 Some("redis://u:p@127.0.0.1:7003?db=1"),
             ),
             ("valkeys://[::1]:6000/0", Some("valkey://127.0.0.1:7004/0")),
+            (
+                "mysql+pymysql://u:p%40ss@Shop-db.internal/shop?ssl_ca=/r.pem&charset=utf8mb4",
+                Some("mysql+pymysql://u:p%40ss@127.0.0.1:7005/shop?charset=utf8mb4"),
+            ),
+            (
+                "jdbc:mariadb://shop-db.internal:3306/shop?sslMode=VERIFY_FULL&serverSslCert=/r.pem",
+                Some("jdbc:mariadb://127.0.0.1:7005/shop?sslMode=DISABLED"),
+            ),
+            (
+                "mysql2://127.0.0.1:6000/x",
+                Some("mysql2://127.0.0.1:7006/x"),
+            ),
+            ("mysql://shop-db.internal:33060/x", None),
             ("redis://orders-db.internal:5432", None),
             ("redis://cache.internal:5432", None),
             ("redis-sentinel://cache.internal:6379/0", None),
@@ -550,6 +632,47 @@ mod tests {
             assert_eq!(child(System::Postgres, &pairs), expected, "{pairs:?}");
         }
         assert!(changes(&[], &[]).is_empty());
+    }
+
+    #[test]
+    fn variables_of_mysql_lead_to_the_relay_that_they_mean() {
+        let ours = [
+            "MYSQL_HOST=127.0.0.1",
+            "MYSQL_TCP_PORT=7005",
+            "MYSQL_PORT=7005",
+        ];
+        for (pairs, expected) in [
+            (vec![], ours.to_vec()),
+            (vec![("MYSQL_HOST", "shop-db.internal")], ours.to_vec()),
+            (
+                vec![("MYSQL_HOST", "localhost"), ("MYSQL_PORT", "6000")],
+                vec![
+                    "MYSQL_HOST=127.0.0.1",
+                    "MYSQL_TCP_PORT=7006",
+                    "MYSQL_PORT=7006",
+                ],
+            ),
+            (vec![("MYSQL_HOST", "elsewhere")], vec![]),
+            (
+                vec![("MYSQL_HOST", "localhost"), ("MYSQL_TCP_PORT", "tcp://x")],
+                vec![],
+            ),
+            (
+                vec![
+                    ("MYSQL_HOST", "elsewhere"),
+                    ("DB_HOST", "shop-db.internal"),
+                    ("DB_PORT", "3306"),
+                    ("DATABASE_URL", "mysql://u:p@shop-db.internal/shop"),
+                ],
+                vec![
+                    "DATABASE_URL=mysql://u:p@127.0.0.1:7005/shop",
+                    "DB_HOST=127.0.0.1",
+                    "DB_PORT=7005",
+                ],
+            ),
+        ] {
+            assert_eq!(child(System::Mysql, &pairs), expected, "{pairs:?}");
+        }
     }
 
     #[test]

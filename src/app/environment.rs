@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::{BUNDLE, CA, JAVA_STORE};
 use crate::net::agent_tls::{self, Demand};
-use crate::protocols::{postgres, redis};
+use crate::protocols::{mysql, postgres, redis};
 use crate::redact::Secret;
 
 use super::child_databases::{Database, Leg, System};
@@ -38,8 +38,8 @@ pub fn leg(settings: Option<&agent_tls::Settings>) -> Leg {
 
 /// What a child is to know of servers, where their listeners are known.
 pub fn databases(
-    postgres: &[postgres::Upstream],
-    postgres_leg: Leg,
+    (postgres, postgres_leg): (&[postgres::Upstream], Leg),
+    (mysql, mysql_leg): (&[mysql::Upstream], Leg),
     redis: &[redis::Upstream],
 ) -> Vec<Database> {
     let postgres = postgres.iter().filter_map(|upstream| {
@@ -49,6 +49,15 @@ pub fn databases(
             host: upstream.host.clone(),
             port: upstream.port,
             leg: postgres_leg,
+        })
+    });
+    let mysql = mysql.iter().filter_map(|upstream| {
+        Some(Database {
+            system: System::Mysql,
+            listen: upstream.listen.address()?,
+            host: upstream.host.clone(),
+            port: upstream.port,
+            leg: mysql_leg,
         })
     });
     let redis = redis.iter().filter_map(|upstream| {
@@ -61,7 +70,7 @@ pub fn databases(
         })
     });
     let known = |database: &Database| database.listen.port() != 0;
-    postgres.chain(redis).filter(known).collect()
+    postgres.chain(mysql).chain(redis).filter(known).collect()
 }
 
 impl Environment {

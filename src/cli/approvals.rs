@@ -24,11 +24,13 @@ pub(super) enum Verb {
         #[command(flatten)]
         target: Target,
     },
-    /// Let a held operation go, once
+    /// Let a held operation go
     Approve {
         /// Which, as `list` shows it
         #[arg(value_name = "ID")]
         id: String,
+        #[command(flatten)]
+        about: About,
         #[command(flatten)]
         target: Target,
     },
@@ -41,8 +43,21 @@ pub(super) enum Verb {
         #[arg(long, value_name = "TEXT")]
         reason: String,
         #[command(flatten)]
+        about: About,
+        #[command(flatten)]
         target: Target,
     },
+}
+
+/// What a decision is about.
+#[derive(clap::Args, Debug)]
+pub(super) struct About {
+    /// What it is about: this operation, or what the same rule asks in its activity or run
+    #[arg(long, value_name = "once|activity|run", default_value = "once", value_parser = ["once", "activity", "run"])]
+    scope: String,
+    /// How long it counts beyond this operation [default: 30m]
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
 }
 
 pub(super) fn approvals(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
@@ -50,11 +65,19 @@ pub(super) fn approvals(verb: &Verb, env: &Source, streams: &mut Streams<'_>) ->
         Verb::List { all, json, target } => target
             .find(env)
             .and_then(|operator| list(&operator, *all, *json)),
-        Verb::Approve { id, target } => target
-            .find(env)
-            .and_then(|operator| decide(&operator, id, "approve", &json!({ "by": by(env) }))),
-        Verb::Reject { id, reason, target } => {
-            let body = json!({ "reason": reason, "by": by(env) });
+        Verb::Approve { id, about, target } => {
+            let body = json!({ "by": by(env), "scope": about.scope, "ttl": about.ttl });
+            let found = target.find(env);
+            found.and_then(|operator| decide(&operator, id, "approve", &body))
+        }
+        Verb::Reject {
+            id,
+            reason,
+            about,
+            target,
+        } => {
+            let body =
+                json!({ "reason": reason, "by": by(env), "scope": about.scope, "ttl": about.ttl });
             target
                 .find(env)
                 .and_then(|operator| decide(&operator, id, "reject", &body))

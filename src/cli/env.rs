@@ -30,6 +30,9 @@ pub(super) struct Args {
     /// Redis or Valkey server that it governs, as it was told; repeatable [env: OPENBOX_REDIS; key: redis.servers]
     #[arg(long, value_name = "LISTEN=URL")]
     redis: Vec<String>,
+    /// MySQL or MariaDB server that it governs, as it was told; repeatable [env: OPENBOX_MYSQL; key: mysql.servers]
+    #[arg(long, value_name = "LISTEN=URL")]
+    mysql: Vec<String>,
     /// How it is written
     #[arg(long, value_name = "sh|dotenv|json", default_value = "sh")]
     format: env_text::Format,
@@ -49,7 +52,11 @@ impl Args {
                 flags.push(name, value.clone());
             }
         }
-        for (name, servers) in [("--pg", &self.pg), ("--redis", &self.redis)] {
+        for (name, servers) in [
+            ("--pg", &self.pg),
+            ("--mysql", &self.mysql),
+            ("--redis", &self.redis),
+        ] {
             for server in servers {
                 flags.push(name, server.clone());
             }
@@ -83,8 +90,14 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
         http: address(config.listen.http),
         agent: address(config.listen.agent),
         databases: databases(
-            &config.postgres.upstreams,
-            leg(config.postgres.agent_tls.as_ref()),
+            (
+                &config.postgres.upstreams,
+                leg(config.postgres.agent_tls.as_ref()),
+            ),
+            (
+                &config.mysql.upstreams,
+                leg(config.mysql.agent_tls.as_ref()),
+            ),
             &config.redis.upstreams,
         ),
         token,

@@ -24,7 +24,15 @@ pub(super) struct Args {
     health_listen: Option<String>,
 }
 
-pub(super) fn health(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
+/// Where the sidecar serves health; otherwise the exit code, and what is wrong has been told.
+///
+/// # Errors
+/// A stream cannot be written.
+pub(super) fn listener(
+    args: &Args,
+    env: &Source,
+    streams: &mut Streams<'_>,
+) -> io::Result<Result<SocketAddr, u8>> {
     let mut flags = Flags::default();
     if let Some(file) = &args.config {
         flags.push("--config", file.clone());
@@ -34,16 +42,23 @@ pub(super) fn health(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io
     }
     let config = match config::check(&flags, env, For::Serve) {
         Ok(config) => config,
-        Err(problems) => return report::problems(&problems, streams),
+        Err(problems) => return report::problems(&problems, streams).map(Err),
     };
     let Listener::At(address) = config.listen.health else {
         writeln!(
             streams.err,
             "openbox-sidecar: the health listener is off (--health-listen)"
         )?;
-        return Ok(exit::FAILED);
+        return Ok(Err(exit::FAILED));
     };
-    let address = reachable(address);
+    Ok(Ok(reachable(address)))
+}
+
+pub(super) fn health(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
+    let address = match listener(args, env, streams)? {
+        Ok(address) => address,
+        Err(code) => return Ok(code),
+    };
     match ask(address) {
         Ok((200, body)) => {
             writeln!(streams.out, "{}", body.trim())?;
@@ -68,7 +83,7 @@ pub(super) fn health(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io
 }
 
 /// Status and body of `/readyz`.
-fn ask(address: SocketAddr) -> io::Result<(u16, String)> {
+pub(super) fn ask(address: SocketAddr) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, WITHIN)?;
     stream.set_read_timeout(Some(WITHIN))?;
     stream.set_write_timeout(Some(WITHIN))?;

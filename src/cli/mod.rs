@@ -7,11 +7,13 @@ mod approvals;
 mod args;
 mod audit;
 mod audit_export;
+mod awaited;
 mod banner;
 mod ca;
 mod check;
 mod child;
 mod env;
+mod halt;
 mod health;
 mod identity;
 mod k8s;
@@ -24,6 +26,7 @@ mod runs;
 mod runtime;
 mod schema;
 mod serve;
+mod tail;
 mod version;
 
 use std::io::{self, Write};
@@ -81,12 +84,20 @@ enum Verb {
     Version,
     /// Ask a serving sidecar whether it is ready
     Health(health::Args),
+    /// Begin a command once a serving sidecar is ready
+    Await(awaited::Args),
     /// What waits for a person
     #[command(subcommand)]
     Approvals(approvals::Verb),
     /// The runs of agents
     #[command(subcommand)]
     Runs(runs::Verb),
+    /// Show what a sidecar does, as it happens
+    Tail(tail::Args),
+    /// Refuse everything, or everything that one run does
+    Halt(halt::Halt),
+    /// Let go on what was halted
+    Resume(halt::Resume),
     /// Who the agent is to OpenBox Core
     #[command(subcommand)]
     Identity(identity::Verb),
@@ -129,8 +140,12 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Config(verb) => schema::schema(&verb, streams),
         Verb::Version => version::version(streams),
         Verb::Health(args) => health::health(&args, env, streams),
+        Verb::Await(args) => awaited::awaited(&args, env, streams),
         Verb::Approvals(verb) => approvals::approvals(&verb, env, streams),
         Verb::Runs(verb) => runs::runs(&verb, env, streams),
+        Verb::Tail(args) => tail::tail(&args, env, streams),
+        Verb::Halt(args) => halt::halt(&args, env, streams),
+        Verb::Resume(args) => halt::resume(&args, env, streams),
         Verb::Identity(verb) => identity::identity(&verb, env, streams),
         Verb::Audit(verb) => audit::audit(&verb, env, streams),
         Verb::K8s(verb) => k8s::k8s(&verb, streams),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -21,6 +21,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Longest answer read, bytes.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Longest silence of a stream: it shows every 15 s that it is there.
+const SILENT_WITHIN: Duration = Duration::from_secs(60);
+/// Longest line of a stream, bytes.
+const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Longest `operator.json` read, bytes.
 const DISCOVERY_BYTES_MAX: u64 = 8 * 1024;
 
@@ -173,6 +177,61 @@ impl Operator {
     /// `POST path` with a JSON body.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         self.ask("POST", path, &body.to_string())
+    }
+
+    /// `PUT path` with a JSON body.
+    pub(super) fn put(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.ask("PUT", path, &body.to_string())
+    }
+
+    /// Shows `visit` the data of each server-sent event of `path`, those after `after`
+    /// first, until the stream ends.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        after: Option<u64>,
+        visit: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<(), ClientError> {
+        let no_answer = |why: String| ClientError::NoAnswer {
+            authority: self.authority.clone(),
+            why,
+        };
+        let io = |error: io::Error| no_answer(error.to_string());
+        let mut stream = self.connect().map_err(io)?;
+        let after = after.map_or(String::new(), |id| format!("last-event-id: {id}\r\n"));
+        // HTTP/1.0: the body then has no framing of its own.
+        let request = zeroize::Zeroizing::new(format!(
+            "GET {path} HTTP/1.0\r\nhost: {}\r\nauthorization: Bearer {}\r\n{after}\r\n",
+            self.authority,
+            self.token.expose(),
+        ));
+        stream.write_all(request.as_bytes()).map_err(io)?;
+        stream.set_read_timeout(Some(SILENT_WITHIN)).map_err(io)?;
+        let mut lines = BufReader::new(stream).take(u64::MAX);
+        let mut line = String::new();
+        let mut began = false;
+        loop {
+            line.clear();
+            lines.set_limit(LINE_BYTES_MAX);
+            if lines.read_line(&mut line).map_err(io)? == 0 {
+                return Ok(());
+            }
+            if !began {
+                began = true;
+                match line.split(' ').nth(1) {
+                    Some("200") => {}
+                    Some(status) => {
+                        return Err(ClientError::Refused {
+                            status: status.parse().unwrap_or(0),
+                            detail: format!("the stream was answered {status}"),
+                        });
+                    }
+                    None => return Err(no_answer("what answers there is no sidecar".to_owned())),
+                }
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                visit(data.trim_end()).map_err(io)?;
+            }
+        }
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, ClientError> {

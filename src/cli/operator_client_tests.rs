@@ -107,6 +107,8 @@ impl Sidecar {
             token: token.clone(),
             address: for_operator.address(),
             reload: Arc::new(|| Ok(String::new())),
+            config: Arc::new(serde_json::json!({})),
+            shutdown: operator::Shutdown::default(),
             describe: Arc::new(String::new),
         });
         for (bound, router) in [(for_agent, agent_router), (for_operator, operator_router)] {

@@ -94,16 +94,31 @@ async fn beside(bound: Bound, args: &Args, signals: &mut Signals) -> Ran {
     let environment = Environment {
         http: view.addresses.http,
         agent: view.addresses.agent,
-        databases: databases(&view.postgres, leg(view.postgres_tls.as_ref()), &view.redis),
+        databases: databases(
+            (&view.postgres, leg(view.postgres_tls.as_ref())),
+            (&view.mysql, leg(view.mysql_tls.as_ref())),
+            &view.redis,
+        ),
         token: view.agent_token.clone(),
         state_dir: view.state_dir.clone(),
     };
     let (trigger, drain) = drain::channel();
-    let serving = spawn_named("sidecar", bound.run(drain));
+    let (end, ended) = drain::channel();
+    let serving = spawn_named("sidecar", async move {
+        bound.run(drain).await;
+        end.begin();
+    });
     let ran = match child::spawn(&args.command, environment.changes()) {
         Err(error) => Ran::NotSpawned(error),
         Ok(mut child) => {
-            let halted = async { drop(view.until_halted().await) };
+            let mut ended = ended;
+            // The operator can end the sidecar, and the command with it.
+            let halted = async {
+                tokio::select! {
+                    reason = view.until_halted() => drop(reason),
+                    () = ended.begun() => {}
+                }
+            };
             match child::supervise(&mut child, signals, halted).await {
                 // A halt is told even where the command ended by itself first.
                 Ok(_) if view.halted().is_some() => Ran::Ended(exit::HALTED),

@@ -46,10 +46,10 @@ pub(super) enum Verb {
 pub(super) struct Which {
     /// Its id, or `own` for the sidecar's own session
     #[arg(value_name = "RUN")]
-    run_id: String,
+    pub(super) run_id: String,
     /// Its workflow, where several have a run of this id
     #[arg(long, value_name = "ID")]
-    workflow: Option<String>,
+    pub(super) workflow: Option<String>,
 }
 
 pub(super) fn runs(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
@@ -63,14 +63,12 @@ pub(super) fn runs(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io::
             reason,
             target,
         } => {
-            let body = json!({ "reason": reason, "workflow_id": run.workflow, "by": by(env) });
             let found = target.find(env);
-            found.and_then(|operator| halt(&operator, &run.run_id, &body))
+            found.and_then(|operator| halt(&operator, run, reason, &by(env)))
         }
         Verb::Resume { run, target } => {
-            let body = json!({ "workflow_id": run.workflow, "by": by(env) });
             let found = target.find(env);
-            found.and_then(|operator| resume(&operator, &run.run_id, &body))
+            found.and_then(|operator| resume(&operator, run, &by(env)))
         }
     };
     report::operated(done, streams)
@@ -112,16 +110,23 @@ fn state(run: &Value) -> String {
     }
 }
 
-fn halt(operator: &Operator, run_id: &str, body: &Value) -> Result<String, ClientError> {
-    let path = format!("/v1/runs/{}/halt", segment(run_id));
-    let answer = operator.post(&path, body)?;
+pub(super) fn halt(
+    operator: &Operator,
+    run: &Which,
+    reason: &str,
+    by: &str,
+) -> Result<String, ClientError> {
+    let body = json!({ "reason": reason, "workflow_id": run.workflow, "by": by });
+    let path = format!("/v1/runs/{}/halt", segment(&run.run_id));
+    let answer = operator.post(&path, &body)?;
     let [run, reason] = ["run_id", "halted"].map(|key| text(&answer, key));
     Ok(format!("{run} halted: {reason}\n"))
 }
 
-fn resume(operator: &Operator, run_id: &str, body: &Value) -> Result<String, ClientError> {
-    let path = format!("/v1/runs/{}/resume", segment(run_id));
-    let answer = operator.post(&path, body)?;
+pub(super) fn resume(operator: &Operator, run: &Which, by: &str) -> Result<String, ClientError> {
+    let body = json!({ "workflow_id": run.workflow, "by": by });
+    let path = format!("/v1/runs/{}/resume", segment(&run.run_id));
+    let answer = operator.post(&path, &body)?;
     let was = answer.get("resumed").and_then(Value::as_bool) == Some(true);
     let what = match was {
         true => "resumed",

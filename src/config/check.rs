@@ -1,5 +1,6 @@
 //! Flags, environment and file to [`Config`], or every problem at once.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::raw::{self, Raw};
 use super::resolve::{Flags, Resolver};
 use super::source::Source;
 use super::value::Wrong;
-use super::{Config, CoreConfig, For, PolicyMode, Validate, settings, structure};
+use super::{Config, CoreConfig, For, PolicyMode, Validate, resolved, settings, structure};
 
 /// Largest configuration file read, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -31,6 +32,7 @@ pub fn check(flags: &Flags, env: &Source, purpose: For) -> Result<Config, Proble
         file: String::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
+        said: RefCell::default(),
     };
     let raw = resolver.file();
     resolver.refuse_unsupported();
@@ -38,6 +40,7 @@ pub fn check(flags: &Flags, env: &Source, purpose: For) -> Result<Config, Proble
     match config {
         Some(config) if resolver.problems.is_empty() => Ok(Config {
             warnings: resolver.warnings,
+            resolved: resolved::all(&resolver.said.into_inner()),
             ..config
         }),
         Some(_) | None => Err(Problems(resolver.problems)),
@@ -140,6 +143,7 @@ impl Resolver<'_> {
             drain_within: self.duration("drain_within", raw.drain_within),
             workers: self.workers(raw.workers),
             warnings: Vec::new(),
+            resolved: Vec::new(),
             policy: policy.0?,
         };
         Some(config)

@@ -13,6 +13,7 @@ mod problem;
 mod raw;
 mod redis;
 mod resolve;
+mod resolved;
 mod schema;
 mod secret;
 mod sections;
@@ -92,8 +93,22 @@ pub struct Config {
     pub drain_within: Duration,
     /// Worker threads.
     pub workers: NonZeroUsize,
+    /// Every setting with its value, as it was said, and who said it; passwords
+    /// are masked.
+    pub resolved: Vec<Resolved>,
     /// What is allowed and probably not meant; to be logged once.
     pub warnings: Vec<String>,
+}
+
+/// A setting and who said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Its key.
+    pub key: &'static str,
+    /// What was said; items of a list separated by commas.
+    pub value: String,
+    /// `flag`, `variable`, `file` or `default`.
+    pub from: &'static str,
 }
 
 /// Who decides.

@@ -1,14 +1,17 @@
 //! Servers of MySQL and MariaDB: URLs as their clients write them, and what they say of TLS.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
+use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, Settings as Tls, Trust};
+use crate::net::listen_at::At;
 use crate::protocols::mysql::{self, LocalFiles, Upstream};
 
 use super::For;
-use super::database_url::{pem_file, place, query};
+use super::database_url::{file_mode, pem_file, place, query};
 use super::raw;
-use super::resolve::Resolver;
+use super::resolve::{Origin, Resolver};
 use super::value::Wrong;
 
 const EXAMPLE: &str = "127.0.0.1:13306=mysql://orders-db.internal:3306?ssl-mode=VERIFY_IDENTITY";
@@ -22,17 +25,30 @@ impl Resolver<'_> {
         let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         let read = |text: &str| server(text, default);
         let upstreams = self.list("mysql.servers", raw.servers, read);
-        for upstream in &upstreams {
-            if !upstream.listen.ip().is_loopback() {
+        let agent_tls = self.agent_tls(
+            [
+                "mysql.agent_tls",
+                "mysql.agent_sslcert",
+                "mysql.agent_sslkey",
+            ],
+            [raw.agent_tls, raw.agent_sslcert, raw.agent_sslkey],
+        );
+        let demand = agent_tls.as_ref().map(|tls| tls.demand);
+        for upstream in upstreams.iter().filter(|one| !one.listen.is_local()) {
+            if demand != Some(Demand::Required) {
                 self.warnings.push(format!(
-                    "the relay for MySQL listens on {}, which other machines may reach, and statements and rows pass in clear",
+                    "the relay for MySQL listens on {}, which other machines may reach, and statements and rows may pass in clear; set mysql.agent_tls to require",
                     upstream.listen
                 ));
             }
         }
+        let mode = |text: &str, _: Option<Origin>| file_mode(text);
+        let socket_mode = self.parsed("mysql.socket_mode", raw.socket_mode, mode);
         let local_files = [("refuse", LocalFiles::Refuse), ("judge", LocalFiles::Judge)];
         mysql::Settings {
             upstreams,
+            agent_tls,
+            socket_mode: socket_mode.unwrap_or(0o600),
             hold_within: self.duration("mysql.hold_within", raw.hold_within),
             hold_in_transaction_within: self.duration(
                 "mysql.hold_in_transaction_within",
@@ -50,16 +66,16 @@ impl Resolver<'_> {
 /// and where to, is the agent's to say.
 fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
     let wrong = || {
-        let expected = "mysql://HOST:PORT or mariadb://HOST:PORT; in front of it, where agents connect to: ADDRESS:PORT=";
+        let expected = "mysql://HOST:PORT or mariadb://HOST:PORT; in front of it, where agents connect to: ADDRESS:PORT= or /PATH/OF/A/SOCKET=";
         // Not the text itself: it may hold a password.
         let found = "it is not [LISTEN=]URL of a MySQL server".to_owned();
         Wrong::new(found, expected, EXAMPLE)
     };
     let (listen, url) = match text.split_once('=') {
         Some((listen, url)) if !listen.contains("://") => {
-            (listen.parse().map_err(|_| wrong())?, url)
+            (listener(listen).ok_or_else(wrong)?, url)
         }
-        Some(_) | None => (default, text),
+        Some(_) | None => (At::Tcp(default), text),
     };
     let rest = url
         .strip_prefix("mysql://")
@@ -72,6 +88,14 @@ fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
         port,
         tls: tls(query(rest))?,
     })
+}
+
+/// An address, or the path of a socket.
+fn listener(text: &str) -> Option<At> {
+    match text.starts_with('/') && !text.ends_with('/') {
+        true => Some(At::Unix(PathBuf::from(text))),
+        false => text.parse().ok().map(At::Tcp),
+    }
 }
 
 /// What a URL says of TLS, as MySQL's own clients mean it.
@@ -148,6 +172,8 @@ mod tests {
                 Some(("127.0.0.1:13306", "db", 1)),
             ),
             ("[::1]:7=mysql://[::1]:8", Some(("[::1]:7", "::1", 8))),
+            ("/run/x.sock=mysql://a", Some(("/run/x.sock", "a", 3306))),
+            ("/run/=mysql://a", None),
             ("mysql://", None),
             ("mysql://a,b", None),
             ("mysql://a:0", None),

@@ -303,9 +303,21 @@ pub(super) struct Postgres {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Mysql {
-    /// Servers to govern: a URL, or `LISTEN=URL` with the address that agents connect to instead.
+    /// Servers to govern: a URL, or `LISTEN=URL` with the address or path that agents connect to instead.
     #[schemars(extend("examples" = [["127.0.0.1:13306=mysql://orders-db.internal:3306"]]))]
     pub(super) servers: Option<Vec<String>>,
+    /// TLS from agents: `off`, `offer` it, or `require` it; where `mysql.agent_sslcert` is set, `offer` is the default.
+    #[schemars(extend("enum" = ["off", "offer", "require"]))]
+    pub(super) agent_tls: Option<String>,
+    /// PEM file with the certificate that agents are shown.
+    #[schemars(extend("examples" = ["/run/secrets/orders-db.pem"]))]
+    pub(super) agent_sslcert: Option<String>,
+    /// PEM file with the key of that certificate, without a passphrase.
+    #[schemars(extend("examples" = ["/run/secrets/orders-db.key"]))]
+    pub(super) agent_sslkey: Option<String>,
+    /// Permissions of listeners that are paths, as of files, in octal.
+    #[schemars(extend("examples" = ["0660"]))]
+    pub(super) socket_mode: Option<String>,
     /// Longest wait for a person outside a transaction; then the statement is refused.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) hold_within: Option<String>,

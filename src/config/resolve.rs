@@ -1,5 +1,7 @@
 //! Which of flag, environment, file and default says a setting, and what it says.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::problem::{Problem, quoted};
@@ -56,6 +58,8 @@ pub(super) struct Resolver<'a> {
     pub(super) file: String,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
+    /// What was found said, by key.
+    pub(super) said: RefCell<BTreeMap<&'static str, (Origin, Vec<String>)>>,
 }
 
 impl Resolver<'_> {
@@ -76,10 +80,21 @@ impl Resolver<'_> {
             at: row.flag.to_owned(),
             text: text.to_owned(),
         });
-        by_flag.or_else(|| self.by_env(row)).or_else(|| {
+        let given = by_flag.or_else(|| self.by_env(row)).or_else(|| {
             let text = in_file?;
             Some(self.by_file(key, text))
-        })
+        });
+        self.remember(key, given.as_slice());
+        given
+    }
+
+    fn remember(&self, key: &str, given: &[Given]) {
+        if let (Some(row), Some(first)) = (setting(key), given.first()) {
+            let texts = given.iter().map(|given| given.text.clone()).collect();
+            self.said
+                .borrow_mut()
+                .insert(row.key, (first.origin, texts));
+        }
     }
 
     fn by_env(&self, row: &Setting) -> Option<Given> {
@@ -102,6 +117,12 @@ impl Resolver<'_> {
     /// Every item said for a list: flags, or a variable separated by commas,
     /// or the file.
     pub(super) fn items(&self, key: &str, in_file: Option<Vec<String>>) -> Vec<Given> {
+        let given = self.items_of(key, in_file);
+        self.remember(key, &given);
+        given
+    }
+
+    fn items_of(&self, key: &str, in_file: Option<Vec<String>>) -> Vec<Given> {
         let Some(row) = setting(key) else {
             return Vec::new();
         };

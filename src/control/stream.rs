@@ -67,7 +67,7 @@ pub(in crate::control) async fn stream(
     let gate = gate.clone();
     drop(spawn_named("stream", async move {
         tokio::select! {
-            () = send(follower, show, sender) => {}
+            () = send(follower, after, show, sender) => {}
             // What is not sent yet is sent when the client comes back.
             () = gate.closed() => {}
         }
@@ -79,7 +79,12 @@ pub(in crate::control) async fn stream(
     Ok((headers, Body::new(Pieces(receiver))).into_response())
 }
 
-async fn send(mut follower: Follower, show: Show, pieces: mpsc::Sender<Bytes>) {
+async fn send(
+    mut follower: Follower,
+    mut after: Option<u64>,
+    show: Show,
+    pieces: mpsc::Sender<Bytes>,
+) {
     // At once: a client knows by it that the stream has begun.
     if pieces
         .send(Bytes::from_static(b": begun\n\n"))
@@ -114,7 +119,14 @@ async fn send(mut follower: Follower, show: Show, pieces: mpsc::Sender<Bytes>) {
                 return tracing::error!(%error, "a stream ends: the journal cannot be read");
             }
         };
-        let text: String = lines.iter().filter_map(|line| event(line, show)).collect();
+        let mut text = String::new();
+        for line in &lines {
+            if let Some(gap) = after.and_then(|after| gap(after, line.number)) {
+                text.push_str(&gap);
+            }
+            after = Some(line.number);
+            text.extend(event(line, show));
+        }
         if !text.is_empty() {
             told = Instant::now();
             if pieces.send(text.into()).await.is_err() {
@@ -124,13 +136,25 @@ async fn send(mut follower: Follower, show: Show, pieces: mpsc::Sender<Bytes>) {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(in crate::control) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(std::io::Error::other(error)),
     }
+}
+
+/// Says that records between the two are deleted, if some are. It has no id: who
+/// comes back after it names a record.
+fn gap(after: u64, next: u64) -> Option<String> {
+    let first = after.saturating_add(1);
+    (next > first).then(|| {
+        let last = next.saturating_sub(1);
+        format!(
+            "event: gap\ndata: {{\"record\":\"gap\",\"first\":{first},\"last\":{last},\"reason\":\"these records are deleted: journal.keep_for, journal.keep_bytes or journal.on_full\"}}\n\n"
+        )
+    })
 }
 
 /// One event of the stream. What only holds the journal together is left out.
@@ -148,7 +172,7 @@ fn event(line: &Line, show: Show) -> Option<String> {
 }
 
 /// A body of pieces as they come.
-struct Pieces(mpsc::Receiver<Bytes>);
+pub(in crate::control) struct Pieces(pub(in crate::control) mpsc::Receiver<Bytes>);
 
 impl http_body::Body for Pieces {
     type Data = Bytes;

@@ -39,6 +39,7 @@ pub(in crate::control) struct World {
     pub(in crate::control) operator: Api,
     /// What the next policy reload says is wrong.
     pub(in crate::control) reload_fails: Arc<AtomicBool>,
+    pub(in crate::control) shutdown: operator::Shutdown,
     pub(in crate::control) folder: tempfile::TempDir,
     _trigger: DrainTrigger,
 }
@@ -93,6 +94,7 @@ impl World {
             ca_pem: Some("-----BEGIN CERTIFICATE-----\n".into()),
             environment: agent::Environment(Arc::new(|format| Ok(format!("{format:?}")))),
         });
+        let shutdown = operator::Shutdown::default();
         let reload_fails = Arc::new(AtomicBool::new(false));
         let fails = reload_fails.clone();
         let operator_router = operator::router(OperatorApi {
@@ -104,6 +106,10 @@ impl World {
                 false => Ok("2 rules".to_owned()),
             }),
             describe: Arc::new(|| "scripted".to_owned()),
+            config: Arc::new(
+                serde_json::json!({"fail_mode": {"value": "open", "from": "default"}}),
+            ),
+            shutdown: shutdown.clone(),
         });
         let agent = Api {
             address: agent_bound.address(),
@@ -128,6 +134,7 @@ impl World {
             agent,
             operator,
             reload_fails,
+            shutdown,
             folder,
             _trigger: trigger,
         }

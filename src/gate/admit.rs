@@ -225,7 +225,10 @@ impl Inner {
         match answer {
             Ok(ruling) => {
                 trail.ruling = Some(ruling.clone());
-                self.follow(ruling, session, terms)
+                match self.follow(ruling, session, terms) {
+                    Next::Hold(ruling) => self.said_before(ruling, session, trail),
+                    next @ (Next::Grant | Next::Refuse(_)) => next,
+                }
             }
             Err(error) => match (session.halted(), error) {
                 // A halt is why the question was given up, or it makes the
@@ -255,6 +258,17 @@ impl Inner {
             Ok(()) => Next::Grant,
             Err(refusal) => Next::Refuse(refusal),
         }
+    }
+
+    /// A person may have decided about this with an earlier operation.
+    fn said_before(&self, ruling: Arc<Ruling>, session: &Session, trail: &mut Trail) -> Next {
+        let Some(word) = self.words.about(session, &ruling) else {
+            return Next::Hold(ruling);
+        };
+        let refusal = word.refusal();
+        trail.approval = Some(word.approval.0);
+        trail.decided_by = Some(word.by);
+        refusal.map_or(Next::Grant, Next::Refuse)
     }
 
     fn follow(&self, ruling: Arc<Ruling>, session: &Session, terms: &Terms) -> Next {

@@ -20,6 +20,7 @@ mod options;
 mod outcome;
 mod permit;
 mod preview;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -47,6 +48,7 @@ pub use self::operate::{DecideError, HoldView, Tally};
 pub use self::options::{Unasked, Unheld};
 pub use self::outcome::{After, Parking};
 pub use self::permit::{Cleared, Held, Permit};
+pub use self::scope::{Scope, ScopeError};
 
 /// What the caller must now do. There is no fourth way.
 #[derive(Debug)]
@@ -199,6 +201,7 @@ struct Inner {
     parts: Parts,
     holds: Holds,
     joins: Joins,
+    words: scope::Words,
     reports: mpsc::Sender<outcome::Report>,
     /// True once the process ends: holds are answered with a retryable refusal.
     closing: watch::Sender<bool>,
@@ -222,6 +225,7 @@ impl Gate {
             parts,
             holds: Holds::default(),
             joins: Joins::default(),
+            words: scope::Words::default(),
             reports,
             closing: watch::Sender::new(false),
             counts: Default::default(),

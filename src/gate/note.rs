@@ -211,7 +211,18 @@ impl Inner {
             // redacted input, and it is the agent that acts on it.
             Verdict::Allow | Verdict::Constrain => Ok(None),
             Verdict::RequireApproval => Ok(match self.parts.settings.unheld.by(&event.context) {
-                None => Some(ruling),
+                None => match self.words.about(session, &ruling) {
+                    None => Some(ruling),
+                    Some(word) => {
+                        let refusal = word.refusal();
+                        trail.approval = Some(word.approval.0);
+                        trail.decided_by = Some(word.by);
+                        if let Some(refusal) = refusal {
+                            return Err(refusal);
+                        }
+                        None
+                    }
+                },
                 Some(setting) => {
                     tracing::warn!(event_id = %event.id, "policy wanted a person, and `{setting}` says that nobody is asked");
                     None

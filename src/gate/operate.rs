@@ -17,6 +17,7 @@ use crate::state::Change;
 
 use super::admit::Trail;
 use super::hold::{EndsFrom, Hold, State};
+use super::scope::{Said, Scope, ScopeError, Word};
 use super::{Gate, HaltScope, Housekeeping, Inner, fingerprint, outcome};
 
 /// How often deadlines are looked at.
@@ -58,6 +59,8 @@ pub enum DecideError {
     Already(Box<HoldView>),
     /// It is decided in Core, not here.
     InCore,
+    /// It cannot be decided about more than the operation itself.
+    Scope(ScopeError),
 }
 
 /// How many operations were decided how, since the start.
@@ -154,7 +157,20 @@ impl Gate {
     /// # Errors
     /// See [`DecideError`].
     pub fn approve(&self, id: &ApprovalId, by: &str) -> Result<HoldView, DecideError> {
-        self.decide(id, State::Granted, by)
+        self.approve_all_of(id, Scope::Once, by)
+    }
+
+    /// The same, and what else is in `scope`.
+    ///
+    /// # Errors
+    /// See [`DecideError`].
+    pub fn approve_all_of(
+        &self,
+        id: &ApprovalId,
+        scope: Scope,
+        by: &str,
+    ) -> Result<HoldView, DecideError> {
+        self.decide(id, State::Granted, (scope, Said::Yes), by)
     }
 
     /// Refuses the held operation. `by` names who decided.
@@ -167,19 +183,53 @@ impl Gate {
         reason: Reason,
         by: &str,
     ) -> Result<HoldView, DecideError> {
-        self.decide(id, State::Rejected(reason), by)
+        self.reject_all_of(id, reason, Scope::Once, by)
     }
 
-    fn decide(&self, id: &ApprovalId, to: State, by: &str) -> Result<HoldView, DecideError> {
+    /// The same, and what else is in `scope`.
+    ///
+    /// # Errors
+    /// See [`DecideError`].
+    pub fn reject_all_of(
+        &self,
+        id: &ApprovalId,
+        reason: Reason,
+        scope: Scope,
+        by: &str,
+    ) -> Result<HoldView, DecideError> {
+        let no = Said::No(reason.clone());
+        self.decide(id, State::Rejected(reason), (scope, no), by)
+    }
+
+    fn decide(
+        &self,
+        id: &ApprovalId,
+        to: State,
+        (scope, said): (Scope, Said),
+        by: &str,
+    ) -> Result<HoldView, DecideError> {
         let inner = &self.inner;
         let hold = inner.holds.by_id(id).ok_or(DecideError::Unknown)?;
         if inner.parts.backend.approvals_at() == ApprovalsAt::Core {
             return Err(DecideError::InCore);
         }
-        if !inner.end_hold(&hold, EndsFrom::Pending, to, Some(by)) {
+        if hold.state() != State::Pending {
             return Err(DecideError::Already(Box::new(view(&hold))));
         }
-        tracing::info!(approval_id = %hold.id, by, "approval {}", hold.state().as_str());
+        let word = Word::about(&hold, scope, said, by, &inner.parts.registry);
+        let word = word.map_err(DecideError::Scope)?;
+        let wider = word.is_some();
+        // Before it is decided: what comes right after it must find it.
+        if let Some(word) = word {
+            inner.words.keep(word).map_err(DecideError::Scope)?;
+        }
+        if !inner.end_hold(&hold, EndsFrom::Pending, to, Some(by)) {
+            if wider {
+                inner.words.take_back(id);
+            }
+            return Err(DecideError::Already(Box::new(view(&hold))));
+        }
+        tracing::info!(approval_id = %hold.id, by, ?scope, "approval {}", hold.state().as_str());
         Ok(view(&hold))
     }
 

@@ -43,6 +43,37 @@ impl Follower {
         }
     }
 
+    /// Reads everything that is there, and what comes after it. Blocks.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn from_start(journal: Arc<Journal>) -> io::Result<Self> {
+        let oldest = segment::closed(journal.folder())?.into_iter().min();
+        Ok(Self::at(journal, oldest))
+    }
+
+    /// Reads from the beginning of the newest full segment on: of the recent
+    /// past, no more than two segments. Blocks.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn recent(journal: Arc<Journal>) -> io::Result<Self> {
+        let newest = segment::closed(journal.folder())?.into_iter().max();
+        Ok(Self::at(journal, newest))
+    }
+
+    fn at(journal: Arc<Journal>, segment: Option<u64>) -> Self {
+        let place = Place {
+            segment: segment.unwrap_or(journal.end().segment),
+            offset: 0,
+        };
+        Self {
+            journal,
+            place,
+            after: None,
+        }
+    }
+
     /// Reads what comes after record `number`, or, where that is deleted, from
     /// the oldest record on. Blocks.
     ///

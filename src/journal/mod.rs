@@ -28,6 +28,7 @@ pub mod verify;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use record::Record;
 pub use sign::PublicKey;
 
 use recover::Failure;
+pub use tail::Head;
 use tail::{Tail, Ticket};
 
 use crate::domain::Timestamp;
@@ -132,6 +134,7 @@ impl Journal {
         };
         std::fs::create_dir_all(folder).map_err(fail("create"))?;
         let lock = OpenOptions::new()
+            .mode(0o600)
             .create(true)
             .append(true)
             .open(folder.join("journal.lock"))
@@ -193,6 +196,15 @@ impl Journal {
     /// Where the next record will stand.
     fn end(&self) -> untold::Place {
         self.tail.end()
+    }
+
+    /// Where the chain has got to.
+    ///
+    /// # Errors
+    /// As [`Self::append`], where waiting records have to be written first.
+    pub fn head(&self) -> io::Result<Head> {
+        self.flush()?;
+        Ok(self.tail.head())
     }
 
     /// Counts failures and deleted segments in `metrics` from now on.

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,10 +16,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::chain::Link;
+use super::chain::{self, Link};
 use super::retain::{self, Deleted, Retention};
 use super::segment::{self, ACTIVE, CHECKPOINT_EVERY, Header};
-use super::sign::Key;
+use super::sign::{Key, PublicKey};
 use super::untold::Place;
 use super::{Durability, OnFull, Settings};
 use crate::metrics::{Metrics, SegmentDeleted};
@@ -45,6 +46,24 @@ pub(super) struct Tail {
     /// The oldest segment that is still needed.
     floor: Arc<AtomicU64>,
     counted: Counted,
+    /// Where the next record will stand, for who reads along: they must not take
+    /// the writer's lock.
+    end: Mutex<Place>,
+}
+
+/// Where the chain of a journal has got to.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Number of the record that comes next.
+    pub next: u64,
+    /// The hash of the record before it, hex.
+    pub chain: String,
+    /// Number of the segment that is written to.
+    pub segment: u64,
+    /// Bytes in it.
+    pub offset: u64,
+    /// Who signs it.
+    pub key: PublicKey,
 }
 
 /// What came of tickets, for who asks without the writer.
@@ -198,6 +217,10 @@ impl Tail {
             },
             floor: floor.clone(),
             counted: counted.clone(),
+            end: Mutex::new(Place {
+                segment: start.segment,
+                offset: start.length,
+            }),
             writer: Mutex::new(Writer {
                 folder: settings.folder.clone(),
                 file: Arc::new(start.file),
@@ -277,10 +300,18 @@ impl Tail {
 
     /// Where the next record will stand.
     pub(super) fn end(&self) -> Place {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the chain has got to.
+    pub(super) fn head(&self) -> Head {
         let writer = self.writer();
-        Place {
+        Head {
+            next: writer.link.next,
+            chain: chain::hex(&writer.link.hash),
             segment: writer.segment,
             offset: writer.length,
+            key: writer.key.public(),
         }
     }
 
@@ -326,6 +357,10 @@ impl Tail {
         let written = match idle {
             true => Ok(()),
             false => writer.write(&batch, sign),
+        };
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Place {
+            segment: writer.segment,
+            offset: writer.length,
         };
         writer.tell(&written);
         let told = match written {
@@ -573,8 +608,10 @@ impl Counting for Counted {
     }
 }
 
-/// The file that is written to.
+/// The file that is written to. Nobody else reads what an agent does, wherever
+/// the folder is.
 pub(super) fn open_active(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
+    options.mode(0o600);
     options.create(true).append(true).read(true).open(path)
 }

@@ -18,7 +18,7 @@ use crate::net::client_socket::ClientSocket;
 use crate::net::listen::{self, BACKLOG, Patience};
 
 /// Where clients connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum At {
     /// This address; port 0 takes a free one.
     Tcp(SocketAddr),

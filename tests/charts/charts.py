@@ -1,4 +1,4 @@
-"""The chart, rendered by real Helm 4 and held against Kubernetes' own schemas; manifests patched by the real binary, too.
+"""The charts, rendered by real Helm 4 and held against Kubernetes' own schemas; manifests patched by the real binary, too.
 
     .venv-charts/bin/python tests/charts/charts.py target/debug/openbox-sidecar
 
@@ -10,8 +10,10 @@ import asyncio
 import base64
 import http.server
 import json
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts/openbox-sidecar"
+LIBRARY = ROOT / "charts/openbox-sidecar-lib"
+CONSUMER = ROOT / "tests/charts/consumer"
 VERSIONS = ["1.29", "1.33", "1.36"]
 # Of operators, whose schemas are not Kubernetes' own.
 CUSTOM = {"PodMonitor", "PrometheusRule", "Certificate", "Issuer"}
@@ -149,15 +153,15 @@ class Charts:
         self.configuration = helm.Configuration(namespace="openbox", kubeconfig=kubeconfig)
         self.number = 0
 
-    def render(self, values):
+    def render(self, values, chart=CHART):
         self.number += 1
         install = helm.Install(self.configuration)
-        done = asyncio.run(install.run(f"r{self.number}", str(CHART), values=values, wait=False))
+        done = asyncio.run(install.run(f"r{self.number}", str(chart), values=values, wait=False))
         return documents(done["manifest"])
 
-    def refused(self, values):
+    def refused(self, values, chart=CHART):
         try:
-            self.render(values)
+            self.render(values, chart)
         except helm.HelmError as error:
             return str(error)
         return ""
@@ -184,6 +188,7 @@ def the_chart(checks, charts):
         ({"injektion": {}}, "injektion"),
         ({"injector": {"replicas": 0}}, "replicas"),
         ({"injection": {"defaults": {"Core_URL": "x"}}}, "Core_URL"),
+        ({"injection": {"defaults": {"core-ulr": "x"}}}, "core-ulr"),
         ({"injection": {"timeoutSeconds": 31}}, "timeoutSeconds"),
     ]:
         said = charts.refused(values)
@@ -264,6 +269,89 @@ def kustomized(checks, binary, folder):
     checks.that("kustomize makes of it what `k8s patch` prints", same, built.stderr or built.stdout)
 
 
+def known_annotations(binary, folder):
+    """What `k8s patch` says that it knows."""
+    path = pathlib.Path(folder) / "unknown.yaml"
+    path.write_text(yaml.safe_dump(POD | {"metadata": {"name": "a", "annotations": {"openbox.ai/x": "y"}}}))
+    told = subprocess.run([binary, "k8s", "patch", "-f", str(path)], capture_output=True, text=True).stderr
+    return re.search(r"known are (.*)", told)[1].split(", ")
+
+
+def kept(checks, path, text):
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text)
+    there = path.read_text() if path.exists() else ""
+    checks.that(f"{path.relative_to(ROOT)} is what the binary makes (UPDATE_GOLDEN=1 writes it)", there == text, text)
+
+
+def what_is_generated(checks, binary, folder):
+    """Names of settings in the chart's schema and in the library, and the app's environment in the library."""
+    names = known_annotations(binary, folder)
+    path = CHART / "values.schema.json"
+    enum = '"propertyNames": {"enum": ' + json.dumps(names) + "}"
+    kept(checks, path, re.sub(r'"propertyNames": \{[^}]*\}', enum, path.read_text()))
+    default = subprocess.run([binary, "serve", "--help"], capture_output=True, text=True, check=True).stdout
+    flags = re.findall(r"--([a-z-]+) <(?:(?!--[a-z-]+ <).)*?\[env: (\w+)", re.sub(r"\s+", " ", default))
+    variables = [variable for flag, variable in flags if flag in names]
+    plain = POD | {"metadata": {"name": "agent"}}
+    (pod,) = documents(patched(binary, folder, plain))
+    environment = [f"- {json.dumps(entry)}" for entry in pod["spec"]["containers"][0]["env"]]
+    parts = [
+        "{{/* What sends a container of the app through the sidecar. Made by tests/charts/charts.py. */}}",
+        '{{- define "openbox-sidecar.env" -}}',
+        *environment,
+        "{{- end }}",
+        "{{/* The settings that a pod may say, by their variables. Made by tests/charts/charts.py. */}}",
+        '{{- define "openbox-sidecar.settings" -}}',
+        json.dumps(variables),
+        "{{- end }}",
+    ]
+    kept(checks, LIBRARY / "templates/_generated.tpl", "\n".join(parts) + "\n")
+    checks.that("settings are generated", len(variables) > 8 and "OPENBOX_PG" in variables, variables)
+
+
+def the_library(checks, charts, binary, folder):
+    """A chart that uses the library has the pods that `k8s patch` makes."""
+    consumer = pathlib.Path(folder) / "consumer"
+    shutil.copytree(CONSUMER, consumer)
+    shutil.copytree(LIBRARY, consumer / "charts/openbox-sidecar-lib")
+    lint = asyncio.run(helm.Lint(charts.configuration).run(str(consumer)))
+    checks.that("helm lint finds nothing in who uses the library", not lint.get("Errors"), lint)
+    core = {"settings": {"OPENBOX_CORE_URL": "https://core.test"}, "apiKeySecret": {"name": "core", "key": "k"}}
+    money = {"OPENBOX_PG": "postgres://db:5432/$(x)", "OPENBOX_LOG_FORMAT": "text"}
+    for values, annotations in [
+        ({}, {}),
+        (core, {"core-url": "https://core.test", "api-key-secret": "core/k"}),
+        ({"settings": money}, {"pg": money["OPENBOX_PG"], "log-format": "text"}),
+        (
+            {"policyConfigMap": "p", "configConfigMap": "c", "journalClaim": "j", "image": "i:1"},
+            {"policy-configmap": "p", "config-configmap": "c", "journal-claim": "j", "image": "i:1"},
+        ),
+    ]:
+        manifest = charts.render({"openbox": values}, consumer)
+        validated(checks, f"library with {values}", manifest)
+        ours = manifest[0]["spec"]["template"]["spec"]
+        pod = POD | {"metadata": {"annotations": {f"openbox.ai/{name}": value for name, value in annotations.items()}}}
+        theirs = documents(patched(binary, folder, pod))[0]["spec"]
+        for spec in (ours, theirs):
+            spec["initContainers"][0]["env"].sort(key=lambda entry: entry["name"])
+        same = ours["initContainers"][0] == theirs["initContainers"][0]
+        checks.that(f"the library's sidecar is that of k8s patch, with {values}", same, (ours["initContainers"][0], theirs["initContainers"][0]))
+        checks.that(f"so are its volumes, with {values}", ours["volumes"] == theirs["volumes"], (ours["volumes"], theirs["volumes"]))
+        app, theirs = ours["containers"][0], theirs["containers"][0]
+        there = all(entry in theirs["env"] for entry in app["env"])
+        checks.that(f"so is the app's environment, with {values}", there and app["volumeMounts"] == theirs["volumeMounts"], app)
+    for values, told in [
+        ({"settings": {"OPENBOX_PGG": "x"}}, "settings.OPENBOX_PGG is no setting"),
+        ({"settings": {"OPENBOX_STATE_DIR": "x"}}, "settings.OPENBOX_STATE_DIR is no setting"),
+        ({"setings": {}}, '"setings" is not known'),
+        ({"settings": core["settings"]}, "needs apiKeySecret"),
+        (core | {"policyConfigMap": "p"}, "exclude each other"),
+    ]:
+        said = charts.refused({"openbox": values}, consumer)
+        checks.that(f"the library refuses {values}", told in said, said)
+
+
 def the_readme(checks):
     """Every value, with its comment and default, stands in the chart's README."""
     rows, path, comment = [], [], ""
@@ -297,9 +385,11 @@ def main():
         config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"}
         kubeconfig.write_text(yaml.safe_dump(config))
         charts = Charts(checks, str(kubeconfig))
+        what_is_generated(checks, binary, folder)
         the_chart(checks, charts)
         injection = what_is_rendered(checks, charts)
         what_is_injected(checks, binary, folder, injection)
+        the_library(checks, charts, binary, folder)
     the_readme(checks)
     print(f"{checks.passed} checks passed, {len(checks.failed)} failed (custom resources have no schema here: {', '.join(sorted(CUSTOM))})")
     sys.exit(1 if checks.failed else 0)

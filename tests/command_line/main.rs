@@ -10,6 +10,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod examples;
+mod operating;
 mod pods;
 mod policies;
 mod run;

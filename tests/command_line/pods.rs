@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::support::authority::{Authority, Dates};
 use crate::support::free_port;
-use crate::support::process::{self, Ended};
-use crate::support::sidecar::BINARY;
+use crate::support::process::{self, Ended, Running};
+use crate::support::sidecar::{BINARY, Setup};
 
 const DEPLOYMENT: &str = "
 apiVersion: apps/v1
@@ -228,4 +228,44 @@ fn an_injector_without_its_certificate_does_not_start() {
     ]));
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.err.contains("/nonexistent"), "{}", ended.err);
+}
+
+fn awaiting(health: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(["await", "--health-listen", health])
+        .args(arguments);
+    command
+}
+
+#[test]
+fn a_command_that_awaits_the_sidecar_begins_once_it_is_ready() {
+    let health = format!("127.0.0.1:{}", free_port());
+    let told = process::run(&mut awaiting(
+        &health,
+        &["--within", "0", "--", "echo", "begun"],
+    ));
+    assert_eq!((told.status.code(), &*told.out), (Some(1), ""));
+    assert!(
+        told.err.contains("the command was not begun"),
+        "{}",
+        told.err
+    );
+
+    let app = ["--", "sh", "-c", "echo begun; exit 7"];
+    let mut app = Running::start(&mut awaiting(&health, &app));
+    assert!(app.has_ended().is_none() && app.out().is_empty());
+    let setup = Setup::new();
+    let mut serve = setup.command("serve");
+    for name in ["http", "agent", "operator"] {
+        serve.args([format!("--{name}-listen"), "127.0.0.1:0".to_owned()]);
+    }
+    let sidecar = Running::start(serve.args(["--health-listen", &health]));
+    let ended = app.ended();
+    assert_eq!((ended.status.code(), &*ended.out), (Some(7), "begun\n"));
+
+    let missing = process::run(&mut awaiting(&health, &["--", "/no/such/program"]));
+    assert_eq!(missing.status.code(), Some(127), "{}", missing.err);
+    assert!(missing.err.contains("/no/such/program"), "{}", missing.err);
+    sidecar.signal("TERM");
 }

@@ -77,11 +77,15 @@ fn a_state_file_that_cannot_be_used_is_told_and_left_alone() {
 #[test]
 fn a_core_that_is_the_sidecar_itself_is_told() {
     let port = free_port();
-    for host in ["127.0.0.1", "localhost"] {
+    for (host, heard) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost", "127.0.0.1"),
+        ("localhost", "0.0.0.0"),
+    ] {
         let setup = Setup::new()
             .flag("--core-url", &format!("http://{host}:{port}"))
             .env("OPENBOX_API_KEY", "obx_test_0123456789abcdef")
-            .flag("--agent-listen", &format!("127.0.0.1:{port}"));
+            .flag("--agent-listen", &format!("{heard}:{port}"));
         let mut command = setup.command("serve");
         for name in ["http", "operator", "health"] {
             command.args([format!("--{name}-listen"), "127.0.0.1:0".to_owned()]);

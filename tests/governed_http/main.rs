@@ -25,6 +25,7 @@ mod lifecycle;
 mod origin_tls;
 mod origins;
 mod rules;
+mod socks;
 mod upgrades;
 mod verdicts;
 

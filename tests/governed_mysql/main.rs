@@ -11,7 +11,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent_leg;
 mod clients;
+mod environment;
 mod holds;
 mod login;
 mod prepared;
@@ -78,9 +80,29 @@ impl World {
     }
 
     fn with(server: &[&str], more: impl FnOnce(Setup) -> Setup) -> Self {
-        let server = Server::start(server);
+        Self::reached_by(server, "", more)
+    }
+
+    /// The server's URL ends in `query`.
+    fn reached_by(server: &[&str], query: &str, more: impl FnOnce(Setup) -> Setup) -> Self {
         let port = free_port();
-        let url = format!("127.0.0.1:{port}=mysql://localhost:{}", server.port);
+        let listen = format!("127.0.0.1:{port}");
+        Self::at(&listen, port, Server::start(server), query, more)
+    }
+
+    /// The sidecar listens at a path.
+    fn listening_at(path: &str, more: impl FnOnce(Setup) -> Setup) -> Self {
+        Self::at(path, 0, Server::start(&[]), "", more)
+    }
+
+    fn at(
+        listen: &str,
+        port: u16,
+        server: Server,
+        query: &str,
+        more: impl FnOnce(Setup) -> Setup,
+    ) -> Self {
+        let url = format!("{listen}=mysql://localhost:{}{query}", server.port);
         let setup = Setup::new().policy(POLICY).flag("--mysql", &url);
         let sidecar = more(setup).start();
         Self {

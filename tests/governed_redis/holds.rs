@@ -160,3 +160,28 @@ fn c_10_a_halted_run_is_told_and_ended_and_may_not_come_back() {
     assert_eq!(late.next(), Reply::End);
     assert_eq!(world.server.ask("EXISTS halting"), Reply::Integer(0));
 }
+
+#[test]
+fn c_3_what_is_decided_before_a_held_command_goes_out_while_it_waits() {
+    let world = World::new();
+    let mut client = world.client();
+    // Judged in one turn, up to the one that waits; nothing behind that is looked at.
+    client.say(&[
+        "SET a 1",
+        "GET forbidden",
+        "INCR a",
+        "INCR held",
+        "INCR a",
+        "GET a",
+    ]);
+    assert_eq!(client.next(), simple("OK"));
+    assert!(client.next().is_refusal());
+    assert_eq!(client.next(), Reply::Integer(2));
+    let approval = world.sidecar.pending_approval();
+    assert_eq!(world.server.ask("GET a"), text("2"));
+    assert_eq!(world.told("started").len(), 3, "what follows is not judged");
+    world.sidecar.approve(&approval);
+    assert_eq!(client.next(), Reply::Integer(1));
+    assert_eq!(client.next(), Reply::Integer(3));
+    assert_eq!(client.next(), text("3"));
+}

@@ -16,6 +16,7 @@ mod commands;
 mod connections;
 mod environment;
 mod holds;
+mod outages;
 mod pipelines;
 mod pubsub;
 mod tls;

@@ -1,6 +1,7 @@
 """Ways to break what is known of OpenBox Core, as its client and in its place. Data of `run.py`."""
 
-TESTS = [["--lib", "--", "policy::core::", "config::", "control::agent::", "app::", "domain::"]]
+TESTS = [["--lib", "--", "policy::core::", "config::", "control::agent::", "app::", "domain::"],
+         ["--test", "command_line", "--", "a_core_that_is_the_sidecar_itself"]]
 
 CORE = "src/policy/core/"
 AGENT = "src/control/agent/"

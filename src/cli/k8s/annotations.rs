@@ -116,8 +116,14 @@ impl Wanted {
     /// The database servers that are governed, and where.
     pub(super) fn databases(&self) -> Vec<Database> {
         databases(
-            &self.config.postgres.upstreams,
-            leg(self.config.postgres.agent_tls.as_ref()),
+            (
+                &self.config.postgres.upstreams,
+                leg(self.config.postgres.agent_tls.as_ref()),
+            ),
+            (
+                &self.config.mysql.upstreams,
+                leg(self.config.mysql.agent_tls.as_ref()),
+            ),
             &self.config.redis.upstreams,
         )
     }

@@ -140,6 +140,24 @@ fn the_apps_databases_lead_to_the_sidecar_and_what_cannot_be_read_is_told() {
 }
 
 #[test]
+fn the_apps_mysql_leads_to_the_sidecar() {
+    let spec = json!({"containers": [{"name": "app", "image": "app:1", "env": [
+        {"name": "DATABASE_URL", "value": "mysql://me:$(PASSWORD)@shop-db/shop"},
+        {"name": "MYSQL_HOST", "value": "shop-db"},
+    ]}]});
+    let (pod, _) = injected(pod(spec, json!({"openbox.ai/mysql": "mysql://shop-db"})));
+    let of_app = |name: &str| variable(&pod, "/spec/containers/0", name).unwrap();
+    assert_eq!(
+        of_app("DATABASE_URL")["value"],
+        "mysql://me:$(PASSWORD)@127.0.0.1:13306/shop"
+    );
+    assert_eq!(of_app("MYSQL_HOST")["value"], "127.0.0.1");
+    assert_eq!(of_app("MYSQL_TCP_PORT")["value"], "13306");
+    let sidecar = variable(&pod, "/spec/initContainers/0", "OPENBOX_MYSQL").unwrap();
+    assert_eq!(sidecar["value"], "mysql://shop-db");
+}
+
+#[test]
 fn cores_key_goes_to_the_sidecar_and_not_to_the_app() {
     let spec = json!({"containers": [{"name": "app", "image": "app:1", "env": [
         {"name": "OPENBOX_API_KEY", "valueFrom": {"secretKeyRef": {"name": "core", "key": "key"}}},

@@ -1,26 +1,30 @@
 //! Approvals, listed and decided.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::domain::ApprovalId;
 use crate::gate::hold;
-use crate::gate::{DecideError, HoldView};
+use crate::gate::{DecideError, HoldView, Scope, ScopeError};
 
 use super::super::body::{InPath, InQuery, Json};
-use super::super::problem::{Problem, json};
-use super::super::text::rfc3339;
+use super::super::problem::{Problem, Problems, json};
+use super::super::text::{self, rfc3339};
 use super::{OperatorApi, by, why};
 
 /// An approval as the operator sees it. Field names are part of the product.
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Approval)]
+pub(super) struct Shown<'a> {
     approval_id: &'a str,
+    /// `pending`, `granted`, `consumed`, `rejected`, `expired` or `cancelled`.
     state: &'static str,
     /// Whether the operation may leave, or its outcome may be handed out.
     stage: &'static str,
@@ -73,17 +77,22 @@ const STATES: [&str; 6] = [
     "cancelled",
 ];
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
+    /// Only those in this state.
     status: Option<String>,
 }
 
-#[derive(Serialize)]
-struct All<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Approvals)]
+pub(super) struct All<'a> {
     approvals: Vec<Shown<'a>>,
 }
 
-/// `GET /v1/approvals?status=pending`, oldest first.
+/// What waits for a person, and what was decided lately, oldest first.
+#[utoipa::path(get, path = "/v1/approvals", tag = "approvals", params(Which),
+    responses((status = 200, body = All<'static>), Problems))]
 pub(super) async fn list(
     State(api): State<Arc<OperatorApi>>,
     InQuery(which): InQuery<Which>,
@@ -103,7 +112,9 @@ pub(super) async fn list(
     Ok(json(StatusCode::OK, &All { approvals }))
 }
 
-/// `GET /v1/approvals/{id}`.
+/// One approval.
+#[utoipa::path(get, path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path,)),
+    responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn show(
     State(api): State<Arc<OperatorApi>>,
     InPath(id): InPath<String>,
@@ -113,30 +124,85 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &shown(&view)))
 }
 
-#[derive(Deserialize)]
+/// What a decision is about.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum About {
+    /// The operation that was asked about.
+    #[default]
+    Once,
+    /// What the same rule asks in the same activity, while it is open.
+    Activity,
+    /// What the same rule asks in the same run, while it is open.
+    Run,
+}
+
+/// How long a decision about more than one operation counts, unless it says.
+const COUNTS_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// Longest it may count.
+const COUNTS_FOR_MAX: Duration = Duration::from_secs(24 * 3600);
+
+fn scope(about: Option<About>, ttl: Option<&str>) -> Result<Scope, Problem> {
+    let lives = text::duration("ttl", ttl, COUNTS_FOR, COUNTS_FOR_MAX)?;
+    match about.unwrap_or_default() {
+        About::Activity => Ok(Scope::Activity(lives)),
+        About::Run => Ok(Scope::Run(lives)),
+        About::Once if ttl.is_some() => Err(Problem::invalid_field(
+            "`ttl` is for decisions about more than one operation; say `\"scope\": \"activity\"` or `\"run\"`, or leave it out",
+        )),
+        About::Once => Ok(Scope::Once),
+    }
+}
+
+/// A yes.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Approve {
+    /// Why, for the log.
+    reason: Option<String>,
+    scope: Option<About>,
+    /// How long it counts with a `scope` beyond `once`: `30m` unless said, at most `24h`.
+    ttl: Option<String>,
+    /// Who decides; `operator` unless said.
     by: Option<String>,
 }
 
-/// `POST /v1/approvals/{id}/approve`.
+/// Lets what is held go on. A second decision is answered 409 with the first.
+#[utoipa::path(post, path = "/v1/approvals/{id}/approve", tag = "approvals", params(("id" = String, Path,)),
+    request_body = Approve, responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn approve(
     State(api): State<Arc<OperatorApi>>,
     InPath(id): InPath<String>,
     Json(approve): Json<Approve>,
 ) -> Result<Response, Problem> {
     let by = by(approve.by.as_deref())?;
-    decided(api.gate.approve(&ApprovalId(id.into()), &by))
+    let scope = scope(approve.scope, approve.ttl.as_deref())?;
+    let outcome = api.gate.approve_all_of(&ApprovalId(id.into()), scope, &by);
+    if let (Ok(view), Some(_)) = (&outcome, &approve.reason) {
+        let reason = why(approve.reason.as_deref())?;
+        tracing::info!(approval_id = %view.id, %by, %reason, "approved for a reason");
+    }
+    decided(outcome)
 }
 
-#[derive(Deserialize)]
+/// A no.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reject {
+    /// Why; the agent is told. Must be there.
+    #[schema(required = true, nullable = false)]
     reason: Option<String>,
+    scope: Option<About>,
+    /// How long it counts with a `scope` beyond `once`: `30m` unless said, at most `24h`.
+    ttl: Option<String>,
+    /// Who decides; `operator` unless said.
     by: Option<String>,
 }
 
-/// `POST /v1/approvals/{id}/reject`.
+/// Refuses what is held. A second decision is answered 409 with the first.
+#[utoipa::path(post, path = "/v1/approvals/{id}/reject", tag = "approvals", params(("id" = String, Path,)),
+    request_body = Reject, responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn reject(
     State(api): State<Arc<OperatorApi>>,
     InPath(id): InPath<String>,
@@ -144,7 +210,9 @@ pub(super) async fn reject(
 ) -> Result<Response, Problem> {
     let by = by(reject.by.as_deref())?;
     let reason = why(reject.reason.as_deref())?;
-    decided(api.gate.reject(&ApprovalId(id.into()), reason, &by))
+    let scope = scope(reject.scope, reject.ttl.as_deref())?;
+    let id = ApprovalId(id.into());
+    decided(api.gate.reject_all_of(&id, reason, scope, &by))
 }
 
 fn decided(outcome: Result<HoldView, DecideError>) -> Result<Response, Problem> {
@@ -156,6 +224,7 @@ fn decided(outcome: Result<HoldView, DecideError>) -> Result<Response, Problem> 
             "decided_in_core",
             "approvals are decided in OpenBox Core, not here; open the dashboard of your organisation",
         )),
+        Err(DecideError::Scope(error)) => Err(too_wide(error)),
         Err(DecideError::Already(view)) => {
             let state = view.state.as_str();
             let detail = format!("approval {} was decided before: it is {state}", view.id);
@@ -164,6 +233,27 @@ fn decided(outcome: Result<HoldView, DecideError>) -> Result<Response, Problem> 
             Err(problem.about(recorded))
         }
     }
+}
+
+fn too_wide(error: ScopeError) -> Problem {
+    let (code, detail) = match error {
+        ScopeError::NoActivity => (
+            "no_activity",
+            "what was asked about is in no open activity; decide with scope `once` or `run`",
+        ),
+        ScopeError::NoRun => (
+            "no_run",
+            "what was asked about is in no open run; decide with scope `once`",
+        ),
+        ScopeError::Outcome => (
+            "scope_not_applicable",
+            "it is about an answer, and each answer is another; decide with scope `once`",
+        ),
+        ScopeError::Full => {
+            return Problem::overloaded("decisions about more than one operation");
+        }
+    };
+    Problem::new(StatusCode::CONFLICT, code, detail)
 }
 
 fn unknown() -> Problem {

@@ -6,33 +6,44 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::super::body::Json;
-use super::super::problem::{Problem, json};
+use super::super::problem::{Problem, Problems, json};
 use super::{OperatorApi, by, why};
 
-#[derive(Deserialize)]
+/// What becomes of the kill switch.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SetKillSwitch)]
 pub(super) struct Set {
+    /// Must be there.
+    #[schema(required = true, nullable = false)]
     engaged: Option<bool>,
+    /// Why; the agent is told. Must be there where it is engaged.
     reason: Option<String>,
+    /// Who decides; `operator` unless said.
     by: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Shown {
+/// The kill switch.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KillSwitch)]
+pub(super) struct Shown {
     engaged: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
-/// `GET /v1/killswitch`.
+/// Whether everything is halted, and why.
+#[utoipa::path(get, path = "/v1/killswitch", tag = "runs", responses((status = 200, body = Shown), Problems))]
 pub(super) async fn show(State(api): State<Arc<OperatorApi>>) -> Response {
     shown(&api)
 }
 
-/// `PUT /v1/killswitch`: halts everything, or ends that. Runs that are halted by
-/// themselves stay so.
+/// Halts everything, or ends that. Runs that are halted by themselves stay so.
+#[utoipa::path(put, path = "/v1/killswitch", tag = "runs", request_body = Set,
+    responses((status = 200, body = Shown), Problems))]
 pub(super) async fn set(
     State(api): State<Arc<OperatorApi>>,
     Json(set): Json<Set>,

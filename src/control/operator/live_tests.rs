@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use crate::control::testing::{Api, World};
 use crate::domain::Verdict;
 use crate::policy::scripted::Scripted;
+use crate::process::spawn_named;
 
 /// Reads a stream until `count` events are there: their ids, and the text.
 async fn heard(api: &Api, after: Option<u64>, count: usize) -> (Vec<u64>, String) {
@@ -111,4 +112,31 @@ async fn the_kill_switch_halts_everything_and_leaves_a_halted_run_halted() {
     let of_run = json!({"workflow_id":"w","run_id":"r","signal_name":"s"}).to_string();
     let still = world.agent.post("/v1/signals", &of_run).await;
     assert_eq!(still.json()["verdict"], "halt");
+}
+
+#[tokio::test]
+async fn a_thousand_streams_hear_everything_while_operations_flow() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, most).unwrap();
+    let world = World::new(Scripted::always(Verdict::Allow)).opened().await;
+    let (all, _) = heard(&world.operator, Some(0), 1).await;
+    let begun = all[0];
+    let streams = (0..1_000).map(|_| {
+        let api = world.operator.clone();
+        spawn_named("test", async move { heard(&api, Some(begun), 20).await.0 })
+    });
+    let streams: Vec<_> = streams.collect();
+    for n in 0..20 {
+        signal(&world, &n.to_string()).await;
+    }
+    let mut expected = None;
+    for stream in streams {
+        let ids = stream.await.unwrap();
+        assert_eq!(&ids, expected.get_or_insert_with(|| ids.clone()));
+    }
 }

@@ -2,24 +2,31 @@
 //! does not open it.
 
 mod approvals;
+mod audit;
 mod killswitch;
 mod live;
 #[cfg(test)]
 mod live_tests;
 mod policy;
+#[cfg(test)]
+mod record_tests;
+mod records;
 mod runs;
+mod sidecar;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::domain::Reason;
 use crate::gate::Gate;
 
 use super::auth::{Guard, Token, Turns, guarded};
+use super::openapi;
 use super::problem::{Problem, unknown_method, unknown_route};
 use super::rate::Rate;
 use super::text::id;
@@ -34,6 +41,22 @@ pub type Reload = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 /// Says in one line who judges.
 pub type Describe = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// Begins the end of this process.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(Arc<tokio::sync::Notify>);
+
+impl Shutdown {
+    /// Begins it. Nobody has to wait for it yet.
+    pub(in crate::control) fn begin(&self) {
+        self.0.notify_one();
+    }
+
+    /// Resolves once it was begun. Cancel-safe.
+    pub async fn begun(&self) {
+        self.0.notified().await;
+    }
+}
+
 /// What the operator's API is built from.
 #[derive(Clone)]
 pub struct OperatorApi {
@@ -47,6 +70,10 @@ pub struct OperatorApi {
     pub reload: Reload,
     /// See [`Describe`].
     pub describe: Describe,
+    /// Every setting with its value and who said it, secrets masked: JSON.
+    pub config: Arc<serde_json::Value>,
+    /// See [`Shutdown`].
+    pub shutdown: Shutdown,
 }
 
 impl fmt::Debug for OperatorApi {
@@ -67,18 +94,27 @@ pub fn router(api: OperatorApi) -> Router {
         rate: Arc::new(Rate::new(REQUESTS_PER_SECOND_MAX)),
         metrics: api.gate.metrics().clone(),
     };
-    let routes = Router::new()
-        .route("/v1/approvals", get(approvals::list))
-        .route("/v1/approvals/{id}", get(approvals::show))
-        .route("/v1/approvals/{id}/approve", post(approvals::approve))
-        .route("/v1/approvals/{id}/reject", post(approvals::reject))
-        .route("/v1/runs", get(runs::list))
-        .route("/v1/runs/{run_id}/halt", post(runs::halt))
-        .route("/v1/runs/{run_id}/resume", post(runs::resume))
-        .route("/v1/policy/reload", post(policy::reload))
-        .route("/v1/status", get(policy::status))
-        .route("/v1/stream", get(live::stream))
-        .route("/v1/killswitch", get(killswitch::show).put(killswitch::set))
+    let (routes, document) = OpenApiRouter::with_openapi(openapi::document("operator"))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::reject))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::halt))
+        .routes(routes!(runs::resume))
+        .routes(routes!(records::timeline))
+        .routes(routes!(records::operations))
+        .routes(routes!(killswitch::show, killswitch::set))
+        .routes(routes!(live::stream))
+        .routes(routes!(audit::head))
+        .routes(routes!(audit::export))
+        .routes(routes!(policy::reload))
+        .routes(routes!(policy::status))
+        .routes(routes!(sidecar::config))
+        .routes(routes!(sidecar::shutdown))
+        .split_for_parts();
+    let routes = routes
+        .route("/openapi.json", openapi::serve(&document))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .with_state(Arc::new(api));

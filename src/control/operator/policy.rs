@@ -6,18 +6,21 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::gate::{Tally, hold};
 
-use super::super::problem::{Problem, json};
+use super::super::problem::{Problem, Problems, json};
 use super::OperatorApi;
 
-#[derive(Serialize)]
-struct Reloaded {
+/// What is live now.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reloaded {
     policy: String,
 }
 
-/// `POST /v1/policy/reload`.
+/// Loads the policy again; where that fails, the last good one stays.
+#[utoipa::path(post, path = "/v1/policy/reload", tag = "sidecar", responses((status = 200, body = Reloaded), Problems))]
 pub(super) async fn reload(State(api): State<Arc<OperatorApi>>) -> Result<Response, Problem> {
     let reload = api.reload.clone();
     // It reads files and compiles them.
@@ -35,8 +38,9 @@ pub(super) async fn reload(State(api): State<Arc<OperatorApi>>) -> Result<Respon
     ))
 }
 
-#[derive(Serialize)]
-struct Status {
+/// How things stand.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
     version: &'static str,
     policy: String,
     operations: Operations,
@@ -47,8 +51,10 @@ struct Status {
     everything_halted: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Operations {
+/// Operations by what was decided, since the start.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tally)]
+pub(super) struct Operations {
     allowed: u64,
     constrained: u64,
     approvals: u64,
@@ -72,7 +78,8 @@ impl From<Tally> for Operations {
     }
 }
 
-/// `GET /v1/status`.
+/// How things stand.
+#[utoipa::path(get, path = "/v1/status", tag = "sidecar", responses((status = 200, body = Status), Problems))]
 pub(super) async fn status(State(api): State<Arc<OperatorApi>>) -> Response {
     let registry = api.gate.registry();
     let runs = registry.all_runs();

@@ -6,20 +6,22 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::session::{Registry, Run};
 
 use super::super::body::{InPath, Json};
-use super::super::problem::{Problem, json};
+use super::super::problem::{Problem, Problems, json};
 use super::super::text::rfc3339;
 use super::{OperatorApi, by, why};
 
 /// Names the sidecar's own session, whatever its run is called.
-const OWN: &str = "own";
+pub(super) const OWN: &str = "own";
 
 /// A run as the operator sees it. Field names are part of the product.
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Run)]
+pub(super) struct Shown<'a> {
     workflow_id: &'a str,
     run_id: &'a str,
     workflow_type: &'a str,
@@ -47,14 +49,16 @@ fn shown<'a>(run: &'a Run, registry: &Registry) -> Shown<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct All<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Runs)]
+pub(super) struct All<'a> {
     runs: Vec<Shown<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     everything_halted: Option<String>,
 }
 
-/// `GET /v1/runs`, the sidecar's own first.
+/// The runs that are known, the sidecar's own first.
+#[utoipa::path(get, path = "/v1/runs", tag = "runs", responses((status = 200, body = All<'static>), Problems))]
 pub(super) async fn list(State(api): State<Arc<OperatorApi>>) -> Response {
     let registry = api.gate.registry();
     let mut runs = registry.all_runs();
@@ -68,15 +72,20 @@ pub(super) async fn list(State(api): State<Arc<OperatorApi>>) -> Response {
     json(StatusCode::OK, &all)
 }
 
-#[derive(Deserialize)]
+/// Why a run is to stop.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Halt {
+    /// Why; the agent is told. Must be there.
+    #[schema(required = true, nullable = false)]
     reason: Option<String>,
     workflow_id: Option<String>,
     by: Option<String>,
 }
 
-/// `POST /v1/runs/{run_id}/halt`.
+/// Refuses everything that a run does from now on; `own` is the sidecar's.
+#[utoipa::path(post, path = "/v1/runs/{run_id}/halt", tag = "runs", params(("run_id" = String, Path,)),
+    request_body = Halt, responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn halt(
     State(api): State<Arc<OperatorApi>>,
     InPath(run_id): InPath<String>,
@@ -90,22 +99,26 @@ pub(super) async fn halt(
     Ok(json(StatusCode::OK, &shown(&run, registry)))
 }
 
-#[derive(Deserialize)]
+/// Which run is to go on.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resume {
     workflow_id: Option<String>,
     by: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Resumed<'a> {
+/// A run, and whether it was halted.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Resumed<'a> {
     /// Whether anything was halted.
     resumed: bool,
     #[serde(flatten)]
     run: Shown<'a>,
 }
 
-/// `POST /v1/runs/{run_id}/resume`.
+/// Lets a halted run go on.
+#[utoipa::path(post, path = "/v1/runs/{run_id}/resume", tag = "runs", params(("run_id" = String, Path,)),
+    request_body = Resume, responses((status = 200, body = Resumed<'static>), Problems))]
 pub(super) async fn resume(
     State(api): State<Arc<OperatorApi>>,
     InPath(run_id): InPath<String>,

@@ -132,7 +132,8 @@ impl Target {
         if self.scheme == "https" { 443 } else { 80 }
     }
 
-    fn new(scheme: &'static str, authority: &Authority) -> Result<Self, Mismatch> {
+    /// What `authority` names, with the port of `scheme` if it says none.
+    pub(super) fn new(scheme: &'static str, authority: &Authority) -> Result<Self, Mismatch> {
         if authority.as_str().contains('@') {
             return Err(bad(
                 "an authority may not carry credentials (user:password@host)",

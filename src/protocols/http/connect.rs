@@ -3,6 +3,7 @@
 //! refused, unless its host is on the passthrough list; then the tunnel itself
 //! is judged, and its content passes.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,17 +11,18 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
 
-use crate::domain::{Completion, Outcome, Refusal};
+use crate::domain::{Completion, OperationId, Outcome, Refusal};
 use crate::gate::{Decision, Held, Permit, Refused};
 use crate::metrics::Passage;
 use crate::net::client_socket::ClientSocket;
+use crate::net::dial::DialError;
 use crate::process::{clock, spawn_named};
 use crate::session::Claim;
 
 use super::authority::Target;
-use super::exchange::upstream_failed;
 use super::line::Line;
 use super::outgoing::Outgoing;
 use super::rewind::Rewind;
@@ -53,12 +55,21 @@ pub(super) async fn open(
     Response::new(Outgoing::empty())
 }
 
-/// Serves whatever the tunnel turns out to carry.
 async fn inside(line: Arc<Line>, upgraded: Upgraded, target: Target, user: Option<Box<str>>) {
-    let Some((mut socket, mut first)) = socket_of(upgraded) else {
-        tracing::error!("a tunnel came over a connection that is not ours");
-        return;
-    };
+    match socket_of(upgraded) {
+        Some((socket, first)) => carried(line, socket, first, target, user).await,
+        None => tracing::error!("a tunnel came over a connection that is not ours"),
+    }
+}
+
+/// Serves whatever the tunnel turns out to carry; `first` was read from it before.
+pub(super) async fn carried(
+    line: Arc<Line>,
+    mut socket: ClientSocket,
+    mut first: Bytes,
+    target: Target,
+    user: Option<Box<str>>,
+) {
     if first.is_empty() {
         let mut space = BytesMut::with_capacity(4096);
         let reading = socket.read_buf(&mut space);
@@ -116,6 +127,17 @@ fn socket_of(upgraded: Upgraded) -> Option<(ClientSocket, Bytes)> {
     Some((socket, first.into()))
 }
 
+/// Why a tunnel leads nowhere.
+#[derive(Debug)]
+pub(super) enum NotReached {
+    /// The client left meanwhile.
+    Left,
+    /// It may not.
+    Refused(Box<Refused>),
+    /// It may, and there is no connection, which is reported.
+    Failed(OperationId, DialError),
+}
+
 /// Judges the tunnel as an operation of its own, then lets its content pass.
 async fn pass_through(
     line: &Arc<Line>,
@@ -123,63 +145,93 @@ async fn pass_through(
     target: Target,
     user: Option<Box<str>>,
 ) -> Response<Outgoing> {
+    let (permit, upstream) = match reach(line, &target, user.as_deref()).await {
+        Ok(reached) => reached,
+        Err(NotReached::Left) => return Response::new(Outgoing::empty()),
+        Err(NotReached::Refused(refused)) => return refuse::closing(refuse::refusal(&refused)),
+        Err(NotReached::Failed(id, error)) => {
+            let error = UpstreamError::Dial(error);
+            let (status, code) = error.answer();
+            return refuse::closing(refuse::problem(status, code, &error.to_string(), Some(id)));
+        }
+    };
+    let line = line.clone();
+    drop(spawn_named("passthrough", async move {
+        let client = async { client.await.map(TokioIo::new).map_err(io::Error::other) };
+        carry(&line, permit, client, upstream).await;
+    }));
+    Response::new(Outgoing::empty())
+}
+
+/// Has the tunnel judged, and connects it.
+///
+/// # Errors
+/// It may not be opened, or cannot.
+pub(super) async fn reach(
+    line: &Line,
+    target: &Target,
+    user: Option<&str>,
+) -> Result<(Permit, TcpStream), NotReached> {
     let started_at = clock::now();
     let claim = Claim {
-        proxy_user: user.as_deref(),
+        proxy_user: user,
         ..Claim::default()
     };
     let Some(session) = line.proxy.gate.registry().attribute(&claim, started_at) else {
-        return refuse::refusal(&Refused {
+        return Err(NotReached::Refused(Box::new(Refused {
             refusal: Refusal::Unattributed,
             event: clock::operation_id(started_at),
             policy: None,
             ruling: None,
-        });
+        })));
     };
-    let operation = describe::tunnel(&target, &session, started_at);
+    let operation = describe::tunnel(target, &session, started_at);
     let id = operation.id;
     let terms = line.proxy.terms(&Method::CONNECT);
     let decision = tokio::select! {
         biased;
         decision = line.proxy.gate.admit(operation, session, &terms) => decision,
-        () = line.watch.hung_up() => return Response::new(Outgoing::empty()),
+        () = line.watch.hung_up() => return Err(NotReached::Left),
     };
     let permit = match decision {
         Decision::Proceed(permit) => permit,
-        Decision::Refuse(refused) => return refuse::closing(refuse::refusal(&refused)),
-        Decision::Replay(_) => return Response::new(Outgoing::empty()),
+        Decision::Refuse(refused) => return Err(NotReached::Refused(refused.into())),
+        Decision::Replay(_) => return Err(NotReached::Left),
     };
-    let Some(cleared) = Held::new(id, target).release(&permit) else {
-        return Response::new(Outgoing::empty());
-    };
-    let target = cleared.into_inner();
-    match line
-        .proxy
-        .upstream
-        .dialer()
-        .dial(&target.host, target.port)
-        .await
-    {
-        Ok(upstream) => {
-            let line = line.clone();
-            drop(spawn_named("passthrough", async move {
-                carry(&line, permit, client, upstream).await;
-            }));
-            Response::new(Outgoing::empty())
+    let cleared = Held::new(id, target).release(&permit);
+    let target = cleared.ok_or(NotReached::Left)?.into_inner();
+    let dialer = line.proxy.upstream.dialer();
+    match dialer.dial(&target.host, target.port).await {
+        Ok(upstream) => Ok((permit, upstream)),
+        Err(error) => {
+            permit.report(Completion {
+                ended_at: clock::now(),
+                outcome: Outcome::Failed,
+                answer: None,
+                error: Some(error.to_string().into()),
+            });
+            Err(NotReached::Failed(id, error))
         }
-        Err(error) => refuse::closing(upstream_failed(permit, id, &UpstreamError::Dial(error))),
     }
 }
 
-async fn carry(line: &Line, permit: Permit, client: OnUpgrade, upstream: tokio::net::TcpStream) {
+/// Lets the content of a tunnel pass, until it ends or its run is halted.
+pub(super) async fn carry<S>(
+    line: &Line,
+    permit: Permit,
+    client: impl Future<Output = io::Result<S>>,
+    upstream: TcpStream,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let tunnel = raw::Tunnel {
         passage: Passage::Passthrough,
         idle_within: line.proxy.settings.idle_within,
         metrics: line.proxy.gate.metrics(),
     };
     let carried = async {
-        let client = client.await.map_err(std::io::Error::other)?;
-        tunnel.relay(TokioIo::new(client), upstream).await
+        let client = client.await?;
+        tunnel.relay(client, upstream).await
     };
     let halted = async {
         match permit.session() {

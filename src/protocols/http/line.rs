@@ -83,6 +83,12 @@ impl Line {
         self.user.as_deref()
     }
 
+    /// Whether proxy credentials with `token` are the agent's, if it has any.
+    pub(super) fn is_token(&self, token: &[u8]) -> bool {
+        let expected = self.proxy.agent_token.as_ref();
+        expected.is_some_and(|expected| expected.expose().as_bytes().ct_eq(token).into())
+    }
+
     /// The user name of the proxy credentials: a hint about whose the request
     /// is. None are needed; wrong ones are refused, or a typing error would
     /// silently attribute to nobody.
@@ -93,11 +99,7 @@ impl Line {
         let Some(value) = headers.get(header::PROXY_AUTHORIZATION) else {
             return Ok(self.user.clone());
         };
-        let user = credentials(value).filter(|(_, token)| {
-            let expected = self.proxy.agent_token.as_ref();
-            expected
-                .is_some_and(|expected| expected.expose().as_bytes().ct_eq(token.as_bytes()).into())
-        });
+        let user = credentials(value).filter(|(_, token)| self.is_token(token.as_bytes()));
         match user {
             Some((user, _)) => Ok(Some(user.into())),
             None => Err(Box::new(unauthorized())),

@@ -5,7 +5,7 @@
 //! [`sentinel`] reads its framing, [`exchange`] pins ([`authority`]), describes
 //! ([`describe`]) and admits it, [`upstream`] sends it, [`outgoing`] carries the
 //! answer; [`connect`] opens tunnels, [`upgrade`] relays WebSocket, [`refuse`]
-//! says no.
+//! says no; [`socks`] opens tunnels for who speaks SOCKS5.
 
 mod authority;
 mod body;
@@ -25,6 +25,7 @@ mod sentinel;
 mod serve;
 pub mod settings;
 mod silence;
+mod socks;
 mod upgrade;
 mod upstream;
 

@@ -22,7 +22,7 @@ use super::exchange;
 use super::framing::Limits;
 use super::line::{Line, Place};
 use super::sentinel::{Patience, Sentinel};
-use super::{HttpProxy, Proxy};
+use super::{HttpProxy, Proxy, socks};
 
 /// How often idle upstream connections are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
@@ -101,14 +101,29 @@ async fn accept(
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     /// Its socket is closed.
     Closed,
     /// Its socket lives on in a tunnel.
     Upgraded,
 }
 
+/// The byte by which a client shows what it speaks; `None` if it says nothing.
+async fn speaks_first(socket: &ClientSocket, line: &Line, drain: &mut Drain) -> Option<u8> {
+    tokio::select! {
+        biased;
+        first = socket.peek() => first,
+        () = drain.begun() => None,
+        () = time::sleep(line.proxy.settings.idle_within) => None,
+    }
+}
+
 async fn outer(socket: ClientSocket, line: Arc<Line>, mut drain: Drain) -> Ended {
+    match speaks_first(&socket, &line, &mut drain).await {
+        Some(socks::VERSION) => return Box::pin(socks::serve(line, socket)).await,
+        Some(_) => {}
+        None => return Ended::Closed,
+    }
     let shared = line.shared.clone();
     let mut connection = std::pin::pin!(http(socket, Bytes::new(), line));
     let ended = tokio::select! {

@@ -83,10 +83,11 @@ pub(super) struct Kind {
     pub(super) statement: Option<u32>,
 }
 
-/// Which legs are inside TLS, for proofs that depend on it.
+/// Which legs are inside TLS or on this machine, for proofs that depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Legs {
-    pub(super) client_tls: bool,
+    /// Clients say a password here when they are asked for it.
+    pub(super) client_is_secret: bool,
     pub(super) server_tls: bool,
     /// The server is on this machine.
     pub(super) server_is_near: bool,

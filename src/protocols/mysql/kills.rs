@@ -2,14 +2,15 @@
 //! that their server knows the connection by.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::net::listen_at::At;
+
 /// A connection to a server: where the sidecar listens for that server, and the
 /// server's number of it.
-type Key = (SocketAddr, u32);
+type Key = (At, u32);
 
 /// The sessions that have begun.
 #[derive(Debug, Default)]
@@ -26,10 +27,10 @@ pub(super) struct Registered {
 }
 
 impl Kills {
-    pub(super) fn register(self: &Arc<Self>, listen: SocketAddr, connection: u32) -> Registered {
+    pub(super) fn register(self: &Arc<Self>, listen: At, connection: u32) -> Registered {
         let (sender, killed) = watch::channel(());
         let key = (listen, connection);
-        self.lock().insert(key, sender);
+        self.lock().insert(key.clone(), sender);
         Registered {
             kills: self.clone(),
             key,
@@ -38,7 +39,7 @@ impl Kills {
     }
 
     /// Ends what the connection holds, if it does; nothing else of it.
-    pub(super) fn kill(&self, listen: SocketAddr, connection: u32) {
+    pub(super) fn kill(&self, listen: At, connection: u32) {
         if let Some(session) = self.lock().get(&(listen, connection)) {
             session.send_replace(());
         }

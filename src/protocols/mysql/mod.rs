@@ -27,13 +27,16 @@ mod startup;
 mod statement;
 mod wire;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::Gate;
+use crate::net::agent_tls::{self, Acceptor};
+use crate::net::client_socket::ClientSocket;
 use crate::net::database_tls;
 use crate::net::dial::Dialer;
+use crate::net::listen_at::At;
+use crate::net::maybe_tls::MaybeTls;
 use crate::process::Workers;
 use crate::protocols::sql::Analyses;
 
@@ -41,11 +44,14 @@ pub use self::capability::LocalFiles;
 use self::kills::Kills;
 pub use self::reach::Server;
 
+/// The connection of an agent.
+type Agent = MaybeTls<ClientSocket>;
+
 /// A server that is governed, and where agents reach it through the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Where the sidecar listens for it.
-    pub listen: SocketAddr,
+    pub listen: At,
     /// Its host.
     pub host: Box<str>,
     /// Its port.
@@ -59,6 +65,10 @@ pub struct Upstream {
 pub struct Settings {
     /// The servers; none is off.
     pub upstreams: Vec<Upstream>,
+    /// TLS from agents; `None` is none.
+    pub agent_tls: Option<agent_tls::Settings>,
+    /// Permissions of listeners at paths, as of files.
+    pub socket_mode: u32,
     /// Longest wait for a person outside a transaction.
     pub hold_within: Duration,
     /// The same inside one, where a wait keeps locks.
@@ -77,6 +87,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             upstreams: Vec::new(),
+            agent_tls: None,
+            socket_mode: 0o600,
             hold_within: Duration::from_secs(300),
             hold_in_transaction_within: Duration::from_secs(30),
             login_within: Duration::from_secs(60),
@@ -96,6 +108,8 @@ pub struct Parts {
     pub gate: Gate,
     /// Who connects to the configured servers.
     pub dialer: Dialer,
+    /// Who serves TLS to agents, where anybody does.
+    pub acceptor: Option<Acceptor>,
     /// Who serves connections.
     pub workers: Arc<Workers>,
 }
@@ -112,6 +126,7 @@ struct Shared {
     settings: Settings,
     gate: Gate,
     dialer: Dialer,
+    acceptor: Option<Acceptor>,
     workers: Arc<Workers>,
     known: Arc<Analyses>,
     kills: Arc<Kills>,
@@ -125,6 +140,7 @@ impl MysqlRelay {
             settings,
             gate,
             dialer,
+            acceptor,
             workers,
         } = parts;
         Self {
@@ -135,6 +151,7 @@ impl MysqlRelay {
                 settings,
                 gate,
                 dialer,
+                acceptor,
                 workers,
             }),
         }

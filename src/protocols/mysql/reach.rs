@@ -5,6 +5,7 @@ use std::fmt;
 
 use tokio::net::TcpStream;
 
+use crate::metrics::Unaccepted;
 use crate::net::database_tls::{Client, Mode, SetupError};
 use crate::net::dial::{DialError, Dialer};
 use crate::net::maybe_tls::MaybeTls;
@@ -92,6 +93,17 @@ pub(super) enum Unreached {
     Lost,
     /// It says something else than a server of MySQL does.
     Foreign(String),
+}
+
+impl Unreached {
+    /// As it is counted.
+    pub(super) fn cause(&self) -> Unaccepted {
+        match self {
+            Self::Dial(_) | Self::Lost => Unaccepted::UpstreamDown,
+            Self::Tls(_) | Self::NoTls => Unaccepted::UpstreamTls,
+            Self::Foreign(_) => Unaccepted::Foreign,
+        }
+    }
 }
 
 impl fmt::Display for Unreached {

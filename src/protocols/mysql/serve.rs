@@ -6,23 +6,24 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use crate::domain::Refusal;
+use crate::domain::{Protocol, Refusal};
 use crate::gate::Refused;
+use crate::metrics::Unaccepted;
 use crate::net::client_socket::ClientSocket;
-use crate::net::listen::Bound;
 use crate::net::listen_at::Listening;
+use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
 use crate::protocols::accept::Accepting;
 use crate::session::Claim;
 
 use super::startup::{self, NotStarted};
-use super::{MysqlRelay, Server, Shared, refuse, session};
+use super::{Agent, MysqlRelay, Server, Shared, refuse, session};
 
 impl MysqlRelay {
     /// Serves `server` on its listener until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Bound, server: Server, drain: Drain) {
+    pub async fn run(self, listener: Listening, server: Server, drain: Drain) {
         let Self { shared } = self;
         let server = Arc::new(server);
         let (of_session, mut begun) = (drain.clone(), drain);
@@ -38,7 +39,6 @@ impl MysqlRelay {
                 connection(&shared, &server, socket, of_session).await;
             }
         };
-        let listener = Listening::Tcp(listener);
         tokio::select! {
             () = begun.begun() => {}
             () = accepting.from(&listener, serve) => {}
@@ -46,13 +46,14 @@ impl MysqlRelay {
     }
 }
 
-async fn connection(shared: &Arc<Shared>, server: &Server, mut client: ClientSocket, drain: Drain) {
+async fn connection(shared: &Arc<Shared>, server: &Server, client: ClientSocket, drain: Drain) {
     let now = Instant::now();
     let until = now.checked_add(shared.settings.login_within).unwrap_or(now);
-    if let Some(told) = refused_at_once(shared) {
-        return end(&mut client, &told).await;
-    }
     let watch = client.watch();
+    let mut client = Some(MaybeTls::Plain(client));
+    if let Some(told) = refused_at_once(shared) {
+        return end(client, &told).await;
+    }
     let started = async {
         tokio::select! {
             started = startup::start(shared, server, &mut client) => started,
@@ -60,19 +61,30 @@ async fn connection(shared: &Arc<Shared>, server: &Server, mut client: ClientSoc
             () = watch.hung_up() => Err(NotStarted::Left),
         }
     };
+    let unaccepted = |cause| shared.gate.metrics().unaccepted(Protocol::Mysql, cause);
     match tokio::time::timeout_at(until, started).await {
         Ok(Ok(started)) => {
+            let Some(client) = client else { return };
             // Boxed: what starts must not carry what relays.
             let session = session::serve(shared, &server.upstream, client, started, until, drain);
             Box::pin(session).await;
         }
-        Ok(Err(NotStarted::Told(told, why))) => {
+        Ok(Err(NotStarted::Server(cause, told, why))) => {
+            unaccepted(cause);
             let (host, port) = (&server.upstream.host, server.upstream.port);
             tracing::warn!(%host, port, "a connection for MySQL did not start: {why}");
-            end(&mut client, &told).await;
+            end(client, &told).await;
+        }
+        Ok(Err(NotStarted::Client(cause, told, why))) => {
+            unaccepted(cause);
+            tracing::info!("a connection for MySQL was refused: {why}");
+            end(client, &told).await;
         }
         Ok(Err(NotStarted::Left)) => {}
-        Err(_) => tracing::debug!("a connection for MySQL did not start in time"),
+        Err(_) => {
+            unaccepted(Unaccepted::Slow);
+            tracing::info!("a connection for MySQL was refused: it did not begin in time");
+        }
     }
 }
 
@@ -90,7 +102,9 @@ fn refused_at_once(shared: &Shared) -> Option<Bytes> {
 }
 
 /// Says `last` and closes.
-async fn end(client: &mut ClientSocket, last: &[u8]) {
+async fn end(client: Option<Agent>, last: &[u8]) {
+    // There is none where a handshake failed.
+    let Some(mut client) = client else { return };
     let said = async {
         client.write_all(last).await?;
         client.shutdown().await
@@ -99,5 +113,9 @@ async fn end(client: &mut ClientSocket, last: &[u8]) {
         Ok(Ok(())) => {}
         Ok(Err(_)) | Err(_) => tracing::debug!("a refused client did not hear why"),
     }
-    client.watch().linger(64 << 10, session::ENDS_WITHIN).await;
+    client
+        .socket()
+        .watch()
+        .linger(64 << 10, session::ENDS_WITHIN)
+        .await;
 }

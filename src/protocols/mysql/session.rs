@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::domain::{OperationId, Refusal};
 use crate::gate::{Decision, Held, Permit, Refused};
-use crate::net::client_socket::{ClientSocket, Watch};
+use crate::net::client_socket::Watch;
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
 use crate::protocols::pipe::{Inlet, Outbox};
@@ -30,7 +30,7 @@ use super::refuse::{self, Answered};
 use super::startup::Started;
 use super::statement::Text;
 use super::wire::WireError;
-use super::{Shared, Upstream, describe, limits};
+use super::{Agent, Shared, Upstream, describe, limits};
 
 /// Most bytes that wait for one side before the other is no longer read.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -65,7 +65,7 @@ enum Ended {
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     upstream: &Upstream,
-    client: ClientSocket,
+    client: Agent,
     started: Started,
     login_until: Instant,
     drain: Drain,
@@ -94,7 +94,7 @@ struct Relay<'a> {
     from_server: Inlet,
     to_client: Outbox,
     to_server: Outbox,
-    client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
+    client: (ReadHalf<Agent>, WriteHalf<Agent>),
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     asked: Option<Asked>,
     kills: Registered,
@@ -104,12 +104,7 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(
-        shared: &'a Shared,
-        upstream: &'a Upstream,
-        client: ClientSocket,
-        started: Started,
-    ) -> Self {
+    fn new(shared: &'a Shared, upstream: &'a Upstream, client: Agent, started: Started) -> Self {
         let Started {
             server,
             talk,
@@ -124,15 +119,15 @@ impl<'a> Relay<'a> {
             shared,
             upstream,
             talk,
-            watch: client.watch(),
+            watch: client.socket().watch(),
             from_client: Inlet::having(from_client),
             from_server: Inlet::having(from_server),
-            to_client: Outbox::default(),
+            to_client: Outbox::of(&client),
             to_server,
             client: tokio::io::split(client),
             server: tokio::io::split(server),
             asked: None,
-            kills: shared.kills.register(upstream.listen, connection),
+            kills: shared.kills.register(upstream.listen.clone(), connection),
             session: None,
             leaves_at: None,
         }
@@ -329,6 +324,8 @@ impl<'a> Relay<'a> {
         let gate = self.shared.gate.clone();
         let mut decision: Pin<Box<dyn Future<Output = Decision> + Send>> =
             Box::pin(async move { gate.admit(operation, session, &terms).await });
+        // Before anybody can know of a hold, and so end it.
+        self.kills.forget();
         // A local policy has answered by now: nobody needs to be woken for it.
         let now = decision
             .as_mut()
@@ -343,7 +340,6 @@ impl<'a> Relay<'a> {
         match now {
             Poll::Ready(decision) => self.follow(asked, decision),
             Poll::Pending => {
-                self.kills.forget();
                 self.asked = Some(asked);
                 Ok(())
             }
@@ -411,7 +407,8 @@ impl<'a> Relay<'a> {
         let said = self.talk.server(&mut self.from_server.bytes, &mut sides);
         said.map_err(Ended::Server)?;
         if let Some(connection) = self.talk.take_killed() {
-            self.shared.kills.kill(self.upstream.listen, connection);
+            let listen = self.upstream.listen.clone();
+            self.shared.kills.kill(listen, connection);
         }
         Ok(())
     }

@@ -1,20 +1,22 @@
 //! How a connection starts: the server's greeting, with what is understood here
-//! offered to the client, the client's answer, and TLS to the server between the
+//! offered to the client, the client's answer, and TLS on either leg between the
 //! two. What follows is the conversation's.
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::net::client_socket::ClientSocket;
+use crate::metrics::Unaccepted;
+use crate::net::agent_tls::{Acceptor, Demand};
+use crate::net::database_tls::Negotiation;
 use crate::net::maybe_tls::MaybeTls;
 
 use super::capability::Capabilities;
 use super::conversation::{Conversation, Legs};
-use super::greeting::{self, First, Greeting};
+use super::greeting::{self, First, Greeting, Login};
 use super::reach::{self, Server, Unreached};
 use super::wire::{HEADER_BYTES, Header, WireError, packet};
-use super::{Shared, refuse};
+use super::{Agent, Shared, refuse};
 
 /// Longest packet of a start, bytes.
 const START_BYTES_MAX: usize = 64 << 10;
@@ -35,23 +37,30 @@ pub(super) struct Started {
 pub(super) enum NotStarted {
     /// The client left.
     Left,
-    /// It is told this.
-    Told(Bytes, String),
+    /// Its server is not there, or not one; the client is told this.
+    Server(Unaccepted, Bytes, String),
+    /// The client is refused, and told this.
+    Client(Unaccepted, Bytes, String),
 }
 
 impl NotStarted {
     fn unreached(error: &Unreached) -> Self {
         let why = error.to_string();
-        Self::Told(refuse::unreachable(&why), why)
+        Self::Server(error.cause(), refuse::unreachable(&why), why)
     }
 
     fn broken(sequence: u8, wrong: &WireError) -> Self {
         let why = wrong.to_string();
-        Self::Told(refuse::broken(sequence, &why), why)
+        Self::Client(Unaccepted::Malformed, refuse::broken(sequence, &why), why)
+    }
+
+    fn tls(sequence: u8, why: &str) -> Self {
+        Self::Client(Unaccepted::Tls, refuse::login(sequence, why), why.into())
     }
 }
 
-/// Starts a connection to `server` for `client`.
+/// Starts a connection to `server` for `client`, which is gone where a handshake
+/// with it failed.
 ///
 /// # Errors
 ///
@@ -59,49 +68,45 @@ impl NotStarted {
 pub(super) async fn start(
     shared: &Shared,
     server: &Server,
-    client: &mut ClientSocket,
+    client: &mut Option<Agent>,
 ) -> Result<Started, NotStarted> {
     let unreached = |error: Unreached| NotStarted::unreached(&error);
     let mut socket = server.dial(&shared.dialer).await.map_err(unreached)?;
     let mut from_server = BytesMut::new();
-    let (header, body) =
-        frame(&mut socket, &mut from_server, 0)
-            .await
-            .map_err(|wrong| match wrong {
-                NoFrame::Gone => NotStarted::unreached(&Unreached::Lost),
-                NoFrame::Wire(wrong) => {
-                    NotStarted::unreached(&Unreached::Foreign(wrong.to_string()))
-                }
-            })?;
+    let (header, body) = frame(&mut socket, &mut from_server, 0)
+        .await
+        .map_err(NoFrame::of_server)?;
     // It does not want to talk, and says why.
     if body.first() == Some(&0xff) {
         let told = packet(header.sequence, &body);
-        return Err(NotStarted::Told(told, "the server refused it".into()));
+        let why = "the server refused it".to_owned();
+        return Err(NotStarted::Server(Unaccepted::Refused, told, why));
     }
     let greeting = Greeting::of(&body)
         .map_err(|wrong| NotStarted::unreached(&Unreached::Foreign(wrong.to_string())))?;
     let offers_tls = greeting.capabilities.has(Capabilities::TLS);
     let tls = server.wants_tls(offers_tls).map_err(unreached)?;
     let offered = greeting.capabilities.offered(shared.settings.local_files);
-    let masked = packet(header.sequence, &greeting.offering(&body, offered));
-    if client.write_all(&masked).await.is_err() {
-        return Err(NotStarted::Left);
-    }
-    let mut from_client = BytesMut::new();
-    let (header, body) = answer(client, &mut from_client).await?;
-    let wrong = |wrong: WireError| NotStarted::broken(header.sequence.wrapping_add(1), &wrong);
-    let mut login = match First::of(&body).map_err(wrong)? {
-        First::Login(login) => login,
-        First::Tls => {
-            let why = "agents connect in clear, on the same machine: connect without TLS (ssl-mode=DISABLED)";
-            let told = refuse::login(header.sequence.wrapping_add(1), why);
-            return Err(NotStarted::Told(told, why.into()));
-        }
+    let mut answering = Answering {
+        acceptor: shared.acceptor.as_ref(),
+        client,
+        input: BytesMut::new(),
     };
+    let masked = greeting.offering(&body, answering.offering(offered));
+    answering.say(&packet(header.sequence, &masked)).await?;
+    let answer = answering.login().await?;
+    let Answering { input, .. } = answering;
+    let client_is_secret = is_secret(client.as_ref());
+    let Answer {
+        sequence,
+        body,
+        mut login,
+    } = answer;
     login.capabilities = login.capabilities.agreed(offered);
     let server_is_near = socket.peer_addr().is_ok_and(|at| at.ip().is_loopback());
     let mut of_server = login.capabilities;
-    let mut number = header.sequence;
+    // Each side counts the requests for TLS of its own leg.
+    let mut number = 1_u8;
     let socket = match tls {
         None => MaybeTls::Plain(socket),
         Some(tls) => {
@@ -118,38 +123,135 @@ pub(super) async fn start(
             number = number.wrapping_add(1);
             reach::encrypted(tls, socket).await.map_err(|error| {
                 let why = error.to_string();
-                let told = refuse::login(header.sequence.wrapping_add(1), &why);
-                NotStarted::Told(told, why)
+                let told = refuse::login(sequence.wrapping_add(1), &why);
+                NotStarted::Server(error.cause(), told, why)
             })?
         }
     };
     let legs = Legs {
-        client_tls: false,
+        client_is_secret,
         server_tls: socket.is_tls(),
         server_is_near,
     };
-    let shift = number.wrapping_sub(header.sequence);
+    let shift = number.wrapping_sub(sequence);
     let bytes = packet(number, &greeting::agreeing(&body, of_server));
     Ok(Started {
         server: socket,
         talk: Conversation::new(shared.known.clone(), login, legs, shift),
         connection: greeting.connection,
         login: bytes,
-        from_client,
+        from_client: input,
         from_server,
     })
 }
 
-/// The client's answer to a greeting.
-async fn answer(
-    client: &mut ClientSocket,
-    input: &mut BytesMut,
-) -> Result<(Header, BytesMut), NotStarted> {
-    let read = frame(client, input, 1).await;
-    read.map_err(|wrong| match wrong {
-        NoFrame::Gone => NotStarted::Left,
-        NoFrame::Wire(wrong) => NotStarted::broken(2, &wrong),
-    })
+/// A client that has heard a greeting, or is about to.
+struct Answering<'a> {
+    acceptor: Option<&'a Acceptor>,
+    client: &'a mut Option<Agent>,
+    input: BytesMut,
+}
+
+/// What it answers.
+struct Answer {
+    sequence: u8,
+    body: BytesMut,
+    login: Login,
+}
+
+impl Answering<'_> {
+    /// Who serves TLS to it: nobody where it came by a path, where nobody listens
+    /// in between.
+    fn acceptor(&self) -> Option<&Acceptor> {
+        let came = self.client.as_ref().map(MaybeTls::socket);
+        let by_network = came.is_some_and(|socket| socket.local_ip().is_some());
+        self.acceptor.filter(|_| by_network)
+    }
+
+    /// What it is offered, where both sides can do `both`.
+    fn offering(&self, both: Capabilities) -> Capabilities {
+        match self.acceptor() {
+            Some(_) => both | Capabilities::TLS,
+            None => both,
+        }
+    }
+
+    async fn say(&mut self, bytes: &[u8]) -> Result<(), NotStarted> {
+        let Some(client) = self.client else {
+            return Err(NotStarted::Left);
+        };
+        client.write_all(bytes).await.map_err(|_| NotStarted::Left)
+    }
+
+    /// Its login, inside TLS where it asks for that first.
+    async fn login(&mut self) -> Result<Answer, NotStarted> {
+        let demand = self.acceptor().map(Acceptor::demand);
+        let (header, body, first) = self.first(1).await?;
+        let next = header.sequence.wrapping_add(1);
+        match (first, demand) {
+            (First::Login(_), Some(Demand::Required)) => Err(NotStarted::tls(
+                next,
+                "this listener of the sidecar serves sessions inside TLS only (mysql.agent_tls): connect with TLS (ssl-mode=REQUIRED)",
+            )),
+            (First::Login(login), Some(Demand::Offered) | None) => Ok(Answer {
+                sequence: header.sequence,
+                body,
+                login,
+            }),
+            (First::Tls, None) => Err(NotStarted::tls(
+                next,
+                "this listener of the sidecar serves no TLS (mysql.agent_tls): connect without TLS (ssl-mode=DISABLED)",
+            )),
+            (First::Tls, Some(_)) => {
+                self.encrypt(next).await?;
+                let (header, body, first) = self.first(2).await?;
+                match first {
+                    First::Login(login) => Ok(Answer {
+                        sequence: header.sequence,
+                        body,
+                        login,
+                    }),
+                    First::Tls => Err(NotStarted::broken(
+                        3,
+                        &WireError::Malformed("a request for TLS inside TLS"),
+                    )),
+                }
+            }
+        }
+    }
+
+    /// What it says under this number.
+    async fn first(&mut self, number: u8) -> Result<(Header, BytesMut, First), NotStarted> {
+        let Some(client) = self.client else {
+            return Err(NotStarted::Left);
+        };
+        let next = number.wrapping_add(1);
+        let read = frame(client, &mut self.input, number).await;
+        let (header, body) = read.map_err(|wrong| match wrong {
+            NoFrame::Gone => NotStarted::Left,
+            NoFrame::Wire(wrong) => NotStarted::broken(next, &wrong),
+        })?;
+        let first = First::of(&body).map_err(|wrong| NotStarted::broken(next, &wrong))?;
+        Ok((header, body, first))
+    }
+
+    /// Shakes hands. What was sent behind the request is part of that: most
+    /// clients do not wait before they begin it.
+    async fn encrypt(&mut self, next: u8) -> Result<(), NotStarted> {
+        let socket = match self.client.take() {
+            Some(MaybeTls::Plain(socket)) => socket,
+            Some(MaybeTls::Tls(_)) | None => return Err(NotStarted::Left),
+        };
+        let Some(acceptor) = self.acceptor else {
+            return Err(NotStarted::Left);
+        };
+        let ip = socket.local_ip();
+        // Boxed: most connections are in clear.
+        let shaken = Box::pin(acceptor.accept(socket, ip, Negotiation::Asked)).await;
+        let client = shaken.map_err(|error| NotStarted::tls(next, &error.to_string()))?;
+        *self.client = Some(client);
+        Ok(())
+    }
 }
 
 enum NoFrame {
@@ -157,14 +259,32 @@ enum NoFrame {
     Wire(WireError),
 }
 
-/// The next frame of a start, header and body.
+impl NoFrame {
+    fn of_server(self) -> NotStarted {
+        NotStarted::unreached(&match self {
+            Self::Gone => Unreached::Lost,
+            Self::Wire(wrong) => Unreached::Foreign(wrong.to_string()),
+        })
+    }
+}
+
+/// Whether a client takes its leg for one on which a password may be said: it is
+/// inside TLS, or does not leave this machine.
+fn is_secret(client: Option<&Agent>) -> bool {
+    client.is_some_and(|client| client.is_tls() || client.socket().local_ip().is_none())
+}
+
+/// The next frame of a start, header and body. Nothing is read beyond it: what
+/// follows a request for TLS is TLS.
 async fn frame(
     from: &mut (impl AsyncRead + Unpin),
     input: &mut BytesMut,
     expected: u8,
 ) -> Result<(Header, BytesMut), NoFrame> {
     loop {
+        let mut whole = HEADER_BYTES;
         if let Some(header) = Header::of(input) {
+            whole = header.whole();
             if header.sequence != expected {
                 let found = header.sequence;
                 return Err(NoFrame::Wire(WireError::OutOfOrder { expected, found }));
@@ -172,13 +292,15 @@ async fn frame(
             if header.length > START_BYTES_MAX {
                 return Err(NoFrame::Wire(WireError::TooLong("its first packet")));
             }
-            if input.len() >= header.whole() {
-                let mut whole = input.split_to(header.whole());
+            if input.len() >= whole {
+                let mut whole = input.split_to(whole);
                 let body = whole.split_off(HEADER_BYTES);
                 return Ok((header, body));
             }
         }
-        match from.read_buf(input).await {
+        let missing = whole.saturating_sub(input.len());
+        let mut rest = (&mut *from).take(u64::try_from(missing).unwrap_or(u64::MAX));
+        match rest.read_buf(input).await {
             Ok(0) | Err(_) => return Err(NoFrame::Gone),
             Ok(_) => {}
         }

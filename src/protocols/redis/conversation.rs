@@ -75,6 +75,25 @@ pub(super) struct Ask {
     pub(super) bytes: Bytes,
     pub(super) effect: Effect,
     pub(super) limit: Option<Limit>,
+    /// It is whole, and changes nothing of how what follows is read.
+    pub(super) stands_alone: bool,
+}
+
+/// What is with the commands before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Decided,
+    /// So many are not, and nobody knows yet what they come to.
+    Undecided(usize),
+}
+
+impl Before {
+    fn count(self) -> usize {
+        match self {
+            Self::Decided => 0,
+            Self::Undecided(count) => count,
+        }
+    }
 }
 
 /// An admitted command, and what is known of how it goes.
@@ -280,10 +299,19 @@ impl Conversation {
             input.clear();
             return Step::More;
         }
-        match self.next(input) {
+        match self.next(input, Before::Decided) {
             Ok(step) => step,
             Err(wrong) => self.wrong(wrong, input),
         }
+    }
+
+    /// As [`Self::client`], while `undecided` commands before are not decided:
+    /// only what is [`Step::Ask`]ed about, whatever becomes of those, and
+    /// [`Ask::stands_alone`] itself. All else waits.
+    pub(super) fn client_ahead(&mut self, input: &mut BytesMut, undecided: usize) -> Step {
+        // What is wrong is said once they are decided.
+        self.next(input, Before::Undecided(undecided))
+            .unwrap_or(Step::More)
     }
 
     /// As a server does: what was asked before is answered, then this is said,
@@ -310,7 +338,7 @@ impl Conversation {
         }
     }
 
-    fn next(&mut self, input: &mut BytesMut) -> Result<Step, RequestError> {
+    fn next(&mut self, input: &mut BytesMut, before: Before) -> Result<Step, RequestError> {
         if !self.rest.is_over() {
             let now = self.rest.advance(input)?;
             if now == 0 {
@@ -325,7 +353,8 @@ impl Conversation {
                 },
             });
         }
-        if self.waits() {
+        let under_way = self.owed.len().saturating_add(before.count());
+        if self.waits() || under_way >= OWED_MAX {
             return Ok(Step::More);
         }
         match self.scan.advance(input)? {
@@ -342,8 +371,8 @@ impl Conversation {
                 input.unsplit(rest);
                 Ok(Step::Drop)
             }
-            Progress::Whole(bytes) => Ok(self.command(input, Some(bytes))),
-            Progress::More if self.may_begin(input) => Ok(self.command(input, None)),
+            Progress::Whole(bytes) => Ok(self.command(input, Some(bytes), before)),
+            Progress::More if self.may_begin(input) => Ok(self.command(input, None, before)),
             Progress::More => Ok(Step::More),
         }
     }
@@ -368,7 +397,7 @@ impl Conversation {
     }
 
     /// Decides what becomes of the command, which is `whole` or long.
-    fn command(&mut self, input: &mut BytesMut, whole: Option<usize>) -> Step {
+    fn command(&mut self, input: &mut BytesMut, whole: Option<usize>, before: Before) -> Step {
         let seen = Seen {
             scan: &self.scan,
             input,
@@ -390,13 +419,19 @@ impl Conversation {
             silent: self.silence != Silence::None,
         };
         let mut treatment = treatment(name, &seen, standing);
-        if self.in_transaction && self.queued.len().saturating_add(self.owed.len()) >= QUEUED_MAX {
+        let under_way = self.queued.len().saturating_add(self.owed.len());
+        if self.in_transaction && under_way.saturating_add(before.count()) >= QUEUED_MAX {
             treatment = Treatment::Refuse("too many commands in a transaction");
         }
         let effect = match treatment {
             Treatment::Refuse(_) => Effect::None,
             Treatment::Judge | Treatment::Pass(_) => Effect::of(name, &seen),
         };
+        let stands_alone =
+            treatment == Treatment::Judge && whole.is_some() && matches!(effect, Effect::None);
+        if before != Before::Decided && !stands_alone {
+            return Step::More;
+        }
         let opaque = match self.database {
             Some(_) if !self.elsewhere => None,
             _ => Some("which database it is in is not known"),
@@ -449,6 +484,7 @@ impl Conversation {
                 bytes,
                 effect,
                 limit,
+                stands_alone,
             })),
             (Treatment::Judge, None) => Step::More,
         }

@@ -4,10 +4,12 @@
 //! While the gate decides, the server keeps being read, so that replies owed,
 //! messages and invalidations still reach the client, and the client is
 //! watched for leaving. Nothing it says is acted on until the decision is made.
+//! The commands of a pipeline that stand alone are judged one after the other,
+//! and one write to the journal takes the decisions of all, before any leaves.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::{Protocol, Refusal};
-use crate::gate::{Decision, Held, Permit, Refused};
+use crate::gate::{Decision, Held, InLine, Now, Permit, Refused};
+use crate::journal;
 use crate::metrics::Passage;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
@@ -104,13 +107,41 @@ fn refused_at_once(shared: &Shared) -> Option<Bytes> {
     }))
 }
 
-/// A question under way.
-struct Asked {
-    decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
+/// A command that is not decided, or whose decision is not written yet.
+struct Asked<'a> {
+    awaited: Awaited<'a>,
+    about: About,
+    bytes: usize,
+    stands_alone: bool,
+}
+
+/// What a decision is about.
+struct About {
     held: Held<Bytes>,
     effect: Effect,
     limit: Option<Limit>,
     unseen_script: bool,
+}
+
+/// What has to come before a command may leave.
+enum Awaited<'a> {
+    /// The write that takes its record, and those of what came with it.
+    InLine(Box<InLine<'a>>),
+    /// It is refused, in its turn.
+    Refused(Box<Refused>),
+    /// Policy, or a person.
+    Later(Pin<Box<dyn Future<Output = Decision> + Send + 'a>>),
+}
+
+impl Asked<'_> {
+    fn is_later(&self) -> bool {
+        matches!(self.awaited, Awaited::Later(_))
+    }
+
+    /// Whether what follows can be looked at before this is decided.
+    fn lets_go_on(&self) -> bool {
+        self.stands_alone && !self.is_later()
+    }
 }
 
 type ToServer = MaybeTls<Stream>;
@@ -126,7 +157,13 @@ struct Relay<'a> {
     to_server: Outbox,
     client: (ReadHalf<ClientSocket>, WriteHalf<ClientSocket>),
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
-    asked: Option<Asked>,
+    /// In order. What follows one that waits for policy or a person is not
+    /// looked at.
+    asked: VecDeque<Asked<'a>>,
+    /// Bytes of those.
+    asked_bytes: usize,
+    /// Others have had their turn to put records in line.
+    had_turn: bool,
     /// Of what is asked, where others can end it.
     wait: Option<Wait>,
     ahead: Ahead,
@@ -165,7 +202,9 @@ impl<'a> Relay<'a> {
             to_server: Outbox::of(&server),
             client: tokio::io::split(client),
             server: tokio::io::split(server),
-            asked: None,
+            asked: VecDeque::new(),
+            asked_bytes: 0,
+            had_turn: false,
             wait: None,
             ahead: Ahead::new(shared.ahead.clone()),
             session: None,
@@ -176,7 +215,7 @@ impl<'a> Relay<'a> {
     async fn run(mut self, drain: Drain) {
         let ended = self.relay(drain).await;
         // What the client no longer waits for is abandoned, not answered.
-        self.asked = None;
+        self.asked.clear();
         match ended {
             Ended::Wire(wrong) => {
                 self.shared.gate.metrics().malformed(Protocol::Redis);
@@ -209,20 +248,17 @@ impl<'a> Relay<'a> {
             }
             let leaves_at = self.leaves_at.unwrap_or_else(Instant::now);
             let leaves = self.leaves_at.is_some();
-            if leaves && !self.to_server.has_work() && self.talk.is_idle() && self.asked.is_none() {
+            let idle = self.asked.is_empty() && self.talk.is_idle();
+            if leaves && !self.to_server.has_work() && idle {
                 return Ended::Gone("the client left");
             }
-            let idle = self.asked.is_none() && self.talk.is_idle();
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
-            let asks = self.asked.is_some();
+            let asks = self.waits();
             let reads_client = self.reads_client();
             let turn = tokio::select! {
                 biased;
-                decision = decided(&mut self.asked) => self.decide(decision),
-                how = unblocked(&mut self.wait), if asks => {
-                    self.unblock(how);
-                    Ok(())
-                }
+                decision = decided(&mut self.asked, &mut self.had_turn) => self.decide(decision),
+                how = unblocked(&mut self.wait), if asks => self.unblock(how),
                 turn = self.from_server.read(&mut self.server.0), if to_client_takes => {
                     match turn {
                         Ok(()) => self.answered(),
@@ -248,19 +284,16 @@ impl<'a> Relay<'a> {
                     }
                 }
                 turn = self.from_client.read(&mut self.client.0), if reads_client => {
-                    if turn.is_err() {
-                        self.left();
+                    match turn {
+                        Ok(()) => Ok(()),
+                        Err(()) => self.left(),
                     }
-                    Ok(())
                 }
                 // Commands are left that had their turn.
                 () = std::future::ready(()), if more => Ok(()),
-                () = self.watch.hung_up(), if asks => {
-                    self.left();
-                    Ok(())
-                }
+                () = self.watch.hung_up(), if asks => self.left(),
                 changed = halts.changed() => self.halted(changed),
-                () = tokio::time::sleep_until(leaves_at), if leaves => {
+                () = async { tokio::time::sleep_until(leaves_at).await }, if leaves => {
                     Err(Ended::Gone("the client left"))
                 }
                 () = drain.begun(), if idle => Err(Ended::Told),
@@ -278,7 +311,7 @@ impl<'a> Relay<'a> {
             return false;
         }
         let has = self.from_client.bytes.len();
-        if self.asked.is_some() {
+        if self.waits() {
             return has < HELD_BYTES_MAX;
         }
         match has.checked_sub(CLIENT_BYTES_MAX) {
@@ -293,12 +326,25 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// Whether policy or a person is waited for.
+    fn waits(&self) -> bool {
+        self.asked.back().is_some_and(Asked::is_later)
+    }
+
     /// Deals with what the client has said, up to the next question that is
     /// not answered at once. Whether there may be more to deal with now.
     fn advance(&mut self) -> Result<bool, Ended> {
         let mut turns = TURN_COMMANDS_MAX;
-        while self.asked.is_none() && self.to_server.len() < WAITING_BYTES_MAX {
-            match self.talk.client(&mut self.from_client.bytes) {
+        while self.to_server.len().saturating_add(self.asked_bytes) < WAITING_BYTES_MAX {
+            let input = &mut self.from_client.bytes;
+            let step = match self.asked.back() {
+                None => self.talk.client(input),
+                Some(last) if last.lets_go_on() && self.asked.len() < TURN_COMMANDS_MAX => {
+                    self.talk.client_ahead(input, self.asked.len())
+                }
+                Some(_) => return Ok(false),
+            };
+            match step {
                 Step::More => {
                     if std::mem::take(&mut self.talk.broken) {
                         self.shared.gate.metrics().malformed(Protocol::Redis);
@@ -317,81 +363,85 @@ impl<'a> Relay<'a> {
                     self.poison(Poison::unasked(event, why));
                 }
                 Step::Instead(poison) => self.poison(*poison),
-                Step::Ask(ask) => self.ask(*ask)?,
+                Step::Ask(ask) => self.ask(*ask),
             }
             turns = turns.saturating_sub(1);
             if turns == 0 {
-                return Ok(true);
+                return Ok(self.asked.is_empty());
             }
         }
         Ok(false)
     }
 
-    fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
+    fn ask(&mut self, ask: Ask) {
         let now = clock::now();
         let claim = Claim {
             database_hint: self.talk.claims(),
             trace: self.talk.trace(),
             ..Claim::default()
         };
-        let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
-            let refused = Refused {
-                refusal: Refusal::Unattributed,
-                event: clock::operation_id(now),
-                policy: None,
-                ruling: None,
-            };
-            self.poison(Poison::of(&refused));
-            return Ok(());
-        };
-        // All threads count who has it, so it is taken anew only where it changed.
-        if self
-            .session
-            .as_ref()
-            .is_none_or(|known| !known.is(&session))
-        {
-            self.session = Some(session.clone());
-        }
         let Ask {
             described,
             database,
             bytes,
             effect,
             limit,
+            stands_alone,
         } = ask;
-        let unseen_script = described.unseen_script;
+        let (unseen_script, length) = (described.unseen_script, bytes.len());
         let terms = limits::terms(described.class, limit, self.shared.settings.hold_within);
-        let operation =
-            described.operation(self.upstream, database, &session, self.talk.trace(), now);
-        let held = Held::new(operation.id, bytes);
-        let gate = self.shared.gate.clone();
-        let mut decision: Pin<Box<dyn Future<Output = Decision> + Send>> =
-            Box::pin(async move { gate.admit(operation, session, &terms).await });
-        // A local policy has answered by now, and the next command can be
-        // judged at once: nobody needs to be woken for it.
-        let now = decision
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
-        let asked = Asked {
-            decision,
-            held,
-            effect,
-            limit,
-            unseen_script,
-        };
-        match now {
-            Poll::Ready(decision) => self.follow(asked, decision),
-            Poll::Pending => {
-                self.asked = Some(asked);
-                Ok(())
+        let gate = &self.shared.gate;
+        let (id, awaited) = match gate.registry().attribute(&claim, now) {
+            Some(session) => {
+                let operation =
+                    described.operation(self.upstream, database, &session, self.talk.trace(), now);
+                let id = operation.id;
+                // All threads count who has it, so it is taken anew only where it changed.
+                if self
+                    .session
+                    .as_ref()
+                    .is_none_or(|known| !known.is(&session))
+                {
+                    self.session = Some(session.clone());
+                }
+                let awaited = match gate.admit_now(operation, session, &terms) {
+                    Now::InLine(line) => Awaited::InLine(Box::new(line)),
+                    Now::Refused(refused) => Awaited::Refused(Box::new(refused)),
+                    Now::Later(undecided) => Awaited::Later(Box::pin(async move {
+                        gate.admit_later(undecided, &terms).await
+                    })),
+                };
+                (id, awaited)
             }
-        }
+            None => {
+                let event = clock::operation_id(now);
+                let refused = Refused {
+                    refusal: Refusal::Unattributed,
+                    event,
+                    policy: None,
+                    ruling: None,
+                };
+                (event, Awaited::Refused(Box::new(refused)))
+            }
+        };
+        self.asked_bytes = self.asked_bytes.saturating_add(length);
+        self.asked.push_back(Asked {
+            awaited,
+            about: About {
+                held: Held::new(id, bytes),
+                effect,
+                limit,
+                unseen_script,
+            },
+            bytes: length,
+            stands_alone,
+        });
     }
 
     /// While something is asked, `CLIENT UNBLOCK` of others can end it, once
     /// it is known what the server calls this connection.
     fn can_be_unblocked(&mut self) {
-        if self.asked.is_none() {
+        if !self.asked.front().is_some_and(Asked::is_later) {
             self.wait = None;
             return;
         }
@@ -411,27 +461,52 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn unblock(&mut self, how: Unblocked) {
+    fn unblock(&mut self, how: Unblocked) -> Result<(), Ended> {
         self.wait = None;
-        if self.asked.take().is_some() {
+        self.decide(None)?;
+        if self.next_asked().is_some() {
             let event = clock::operation_id(clock::now());
             self.poison(Poison::unblocked(event, how));
         }
+        Ok(())
     }
 
-    fn decide(&mut self, decision: Decision) -> Result<(), Ended> {
-        match self.asked.take() {
-            Some(asked) => self.follow(asked, decision),
-            None => Ok(()),
+    fn next_asked(&mut self) -> Option<Asked<'a>> {
+        let asked = self.asked.pop_front()?;
+        self.asked_bytes = self.asked_bytes.saturating_sub(asked.bytes);
+        Some(asked)
+    }
+
+    /// `first` is what was decided about the first that was asked about. With
+    /// the write that takes its record go those of all behind it that wait for
+    /// nothing else.
+    fn decide(&mut self, first: Option<Decision>) -> Result<(), Ended> {
+        self.had_turn = false;
+        if let Some(decision) = first
+            && let Some(asked) = self.next_asked()
+        {
+            self.follow(asked.about, decision)?;
         }
+        while self.asked.front().is_some_and(|asked| !asked.is_later()) {
+            let Some(Asked { awaited, about, .. }) = self.next_asked() else {
+                break;
+            };
+            let decision = match awaited {
+                Awaited::InLine(line) => line.settle(),
+                Awaited::Refused(refused) => Decision::Refuse(*refused),
+                Awaited::Later(_) => break,
+            };
+            self.follow(about, decision)?;
+        }
+        Ok(())
     }
 
-    fn follow(&mut self, asked: Asked, decision: Decision) -> Result<(), Ended> {
+    fn follow(&mut self, about: About, decision: Decision) -> Result<(), Ended> {
         match decision {
-            Decision::Proceed(permit) => self.proceed(asked, permit),
+            Decision::Proceed(permit) => self.proceed(about, permit),
             Decision::Refuse(refused) => {
                 let by_policy = matches!(refused.refusal, Refusal::Blocked(_));
-                self.poison(match asked.unseen_script && by_policy {
+                self.poison(match about.unseen_script && by_policy {
                     true => Poison::unseen_script(&refused),
                     false => Poison::of(&refused),
                 });
@@ -445,17 +520,17 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
-        let Some(cleared) = asked.held.release(&permit) else {
+    fn proceed(&mut self, about: About, permit: Permit) -> Result<(), Ended> {
+        let Some(cleared) = about.held.release(&permit) else {
             return Err(Ended::Mismatched);
         };
-        match (asked.limit, limits::rows_of(permit.constraints())) {
+        match (about.limit, limits::rows_of(permit.constraints())) {
             (Some(limit), Some(rows)) => {
                 self.to_server.push(limit.fit(cleared.into_inner(), rows));
             }
             _ => self.to_server.push_cleared(cleared),
         }
-        self.talk.granted(asked.effect, permit);
+        self.talk.granted(about.effect, permit);
         Ok(())
     }
 
@@ -466,12 +541,17 @@ impl<'a> Relay<'a> {
     }
 
     /// The client says no more. What it asked is still answered, for a while.
-    fn left(&mut self) {
+    fn left(&mut self) -> Result<(), Ended> {
+        // What is decided is done: only its record was waited for.
+        self.decide(None)?;
         // What it said behind what is given up is given up, too.
-        self.talk.closing |= self.asked.take().is_some();
+        self.talk.closing |= !self.asked.is_empty();
+        self.asked.clear();
+        self.asked_bytes = 0;
         let now = Instant::now();
         let at = now.checked_add(LEAVES_WITHIN).unwrap_or(now);
         self.leaves_at.get_or_insert(at);
+        Ok(())
     }
 
     fn answered(&mut self) -> Result<(), Ended> {
@@ -513,9 +593,16 @@ async fn unblocked(wait: &mut Option<Wait>) -> Unblocked {
     }
 }
 
-async fn decided(asked: &mut Option<Asked>) -> Decision {
-    match asked {
-        Some(asked) => asked.decision.as_mut().await,
+/// The decision about the first that was asked about. `None`: it is made, and
+/// its record may be written now.
+async fn decided(asked: &mut VecDeque<Asked<'_>>, had_turn: &mut bool) -> Option<Decision> {
+    match asked.front_mut().map(|asked| &mut asked.awaited) {
+        Some(Awaited::Later(decision)) => Some(decision.as_mut().await),
+        Some(Awaited::InLine(_)) if !std::mem::replace(had_turn, true) => {
+            journal::one_turn().await;
+            None
+        }
+        Some(Awaited::InLine(_) | Awaited::Refused(_)) => None,
         None => std::future::pending().await,
     }
 }

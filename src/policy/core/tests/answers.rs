@@ -225,6 +225,15 @@ fn statuses_mean_what_the_design_says() {
 }
 
 #[test]
+fn of_many_rules_that_core_names_a_hundred_are_kept() {
+    let rules: Vec<String> = (0..101).map(|n| format!("rule {n}")).collect();
+    let said = serde_json::json!({"verdict": "block", "behavioral_violations": rules});
+    let ruling = judged(200, &said.to_string()).unwrap();
+    assert_eq!(ruling.violations.len(), 100);
+    assert_eq!(&*ruling.violations[99], "rule 99");
+}
+
+#[test]
 fn what_comes_with_a_verdict_is_kept() {
     let ruling = judged(
         200,

@@ -8,7 +8,7 @@ use crate::domain::{Event, EventKind};
 use crate::policy::core::okta::Asserted;
 use crate::policy::core::rsa::tests::{key, opened};
 use crate::policy::core::{
-    CoreClient, Identities, Okta, OktaNames, Own, Prepared, RsaKey, StartError, ToldByCore,
+    CoreClient, Identities, Known, Okta, OktaNames, Own, Prepared, RsaKey, StartError, ToldByCore,
     connect_plain, okta, prove,
 };
 use crate::policy::{ApprovalState, Judging, PolicyBackend, PolicyError, Question, Ruling};
@@ -255,8 +255,16 @@ async fn an_okta_agent_asks_as_the_sdk_asks() {
         say(r#"{"action":"require_approval"}"#),
     ])
     .await;
-    let client = client(&core, okta(None));
+    let identity = okta(None);
+    let known = identity.known();
+    let client = client(&core, identity);
     client.validate().await.unwrap();
+    // Whoever checks what the agent asserts is told with us.
+    let Some(Known::Okta(known)) = known else {
+        panic!("{known:?}")
+    };
+    let told: Value = serde_json::from_slice(&known.bootstrap().unwrap()).unwrap();
+    assert_eq!(told, document_v2());
     tell(&client, &vectors[2]).await.unwrap();
     poll(&client).await;
     let requests = core.requests();

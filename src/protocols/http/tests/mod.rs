@@ -1,5 +1,6 @@
 //! The proxy as its peers see it, byte for byte.
 
+mod socks;
 mod world;
 
 use std::time::Duration;

@@ -198,8 +198,8 @@ impl Conversation {
             }
             // The server knows the client already.
             [1, 3] => {}
-            [1, 4] if self.legs.client_tls != self.legs.server_tls => {
-                let why = "the server asks for the whole password (caching_sha2_password), and TLS reaches from the sidecar only: log in once past the sidecar, so that the server knows it, or set ssl-mode=DISABLED in --mysql";
+            [1, 4] if self.legs.client_is_secret != self.legs.server_tls => {
+                let why = "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS: log in once past the sidecar, so that the server knows it, or let both have TLS or neither (mysql.agent_tls, ssl-mode in --mysql)";
                 return self.no_login(why, number, sides);
             }
             _ => turn.expects = answer,

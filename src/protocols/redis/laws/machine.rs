@@ -101,6 +101,7 @@ impl<'a> Between<'a> {
             bytes,
             effect,
             limit: _,
+            stands_alone: _,
         } = ask;
         let operation = described.operation(
             &upstream,

@@ -1,0 +1,68 @@
+// The agent API from Go with net/http. `openbox-sidecar run -- go run examples/openbox.go`
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+)
+
+// The sidecar is not asked through its own proxy.
+var client = &http.Client{Transport: &http.Transport{Proxy: nil}}
+
+func ask(path string, body map[string]any) (map[string]any, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		request, err := http.NewRequest("POST", os.Getenv("OPENBOX_SIDECAR_URL")+path, bytes.NewReader(text))
+		if err != nil {
+			return nil, err
+		}
+		request.Header.Set("Authorization", "Bearer "+os.Getenv("OPENBOX_SIDECAR_TOKEN"))
+		answer, err := client.Do(request)
+		if err != nil {
+			return nil, err
+		}
+		var said map[string]any
+		err = json.NewDecoder(answer.Body).Decode(&said)
+		answer.Body.Close()
+		switch {
+		case err != nil:
+			return nil, err
+		case answer.StatusCode == http.StatusAccepted: // a person must decide: the same request waits on
+			continue
+		case answer.StatusCode != http.StatusOK:
+			return nil, fmt.Errorf("%v", said["detail"])
+		case said["verdict"] != "allow" && said["verdict"] != "constrain":
+			return nil, fmt.Errorf("%v: %v", said["verdict"], said["reason"])
+		}
+		return said, nil
+	}
+}
+
+func main() {
+	run := map[string]any{"workflow_id": "go", "run_id": fmt.Sprint(os.Getpid())}
+	activity := map[string]any{"workflow_id": "go", "run_id": run["run_id"], "activity_id": "a1",
+		"activity_type": "refund", "input": []any{map[string]any{"amount": 90}}}
+	end := map[string]any{"workflow_id": "go", "run_id": run["run_id"], "output": map[string]any{"refunded": 90}}
+	steps := []struct {
+		path string
+		body map[string]any
+	}{
+		{"/v1/workflows", run},
+		{"/v1/activities?wait=55s", activity},
+		{"/v1/activities/a1/complete", end},
+		{fmt.Sprintf("/v1/workflows/go/runs/%v/complete", run["run_id"]), map[string]any{}},
+	}
+	for _, step := range steps {
+		if _, err := ask(step.path, step.body); err != nil {
+			fmt.Fprintln(os.Stderr, step.path, err)
+			os.Exit(1)
+		}
+	}
+	fmt.Println("done")
+}

@@ -1,0 +1,40 @@
+// The agent API from Node with fetch. `openbox-sidecar run -- node examples/openbox.mjs`
+const { OPENBOX_SIDECAR_URL: url, OPENBOX_SIDECAR_TOKEN: token } = process.env;
+
+export async function ask(path, body, method = "POST") {
+  for (;;) {
+    const answer = await fetch(`${url}${path}`, {
+      method, body: JSON.stringify(body), headers: { authorization: `Bearer ${token}` },
+    });
+    const said = await answer.json();
+    if (!answer.ok) throw new Error(said.detail);
+    if (answer.status === 202) continue; // a person must decide: the same request waits on
+    if (!["allow", "constrain"].includes(said.verdict)) throw new Error(said.reason ?? said.verdict);
+    return said;
+  }
+}
+
+export async function activity(ids, kind, input, work) {
+  const named = { ...ids, activity_id: crypto.randomUUID() };
+  const begun = await ask("/v1/activities?wait=55s", { ...named, activity_type: kind, input });
+  const end = (outcome) => ask(`/v1/activities/${named.activity_id}/complete`, { ...ids, ...outcome });
+  try {
+    const output = await work(begun.redacted_input ?? input, named);
+    await end({ output });
+    return output;
+  } catch (error) {
+    await end({ error: { message: String(error) } });
+    throw error;
+  }
+}
+
+const ids = { workflow_id: "node", run_id: crypto.randomUUID() };
+await ask("/v1/workflows", ids);
+await activity(ids, "refund", [{ amount: 90 }], async ([order], named) => {
+  const span = { function: "charge", module: "shop", args: [order] };
+  const begun = await ask("/v1/evaluate?wait=55s", { ...named, kind: "function_call", stage: "started", span });
+  await ask("/v1/evaluate", { stage: "completed", event_id: begun.event_id, span: { result: { ok: true } } });
+  return { refunded: order.amount };
+});
+await ask(`/v1/workflows/${ids.workflow_id}/runs/${ids.run_id}/complete`, {});
+console.log("done");

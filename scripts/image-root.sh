@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Puts into FOLDER what the image holds: scripts/image-root.sh FOLDER [options of cargo, instead of --release]
+# It needs cargo, cargo-cyclonedx and a machine that has the public certificate authorities.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+readonly out=$1
+shift
+readonly options=("${@:---release}")
+readonly authorities=/etc/ssl/certs/ca-certificates.crt
+
+if [[ ! -r $authorities ]]; then
+	echo "$authorities is not there; it comes with the package ca-certificates" >&2
+	exit 1
+fi
+# Static, with the resolver of names: glibc's own reads /etc/hosts and /etc/resolv.conf and loads nothing. The flag is
+# given to the binary alone, so that dependencies are compiled once for it and for everything else.
+cargo rustc --locked "${options[@]}" --bin openbox-sidecar -- -C target-feature=+crt-static
+cargo cyclonedx --format json --no-build-deps --override-filename sbom
+profile=debug
+[[ " ${options[*]} " != *" --release "* ]] || profile=release
+
+rm -rf "$out"
+mkdir -p "$out/state" "$out/root/var/lib" "$out/root/etc/ssl/certs" "$out/root/usr/share/doc/openbox-sidecar"
+# A folder that is copied must hold something.
+: >"$out/state/.keep"
+strip -o "$out/root/openbox-sidecar" "${CARGO_TARGET_DIR:-target}/$profile/openbox-sidecar"
+install -m 644 "$authorities" "$out/root/etc/ssl/certs/ca-certificates.crt"
+install -m 644 LICENSE "$out/root/usr/share/doc/openbox-sidecar/LICENSE"
+install -m 644 sbom.json "$out/root/usr/share/doc/openbox-sidecar/sbom.cdx.json"
+rm sbom.json

@@ -1,0 +1,104 @@
+//! curl through SOCKS5 on the proxy's own port.
+
+use serde_json::json;
+
+use crate::clients::curl;
+use crate::support::authority::{Authority, Dates};
+use crate::support::origin::Origin;
+use crate::support::policies::{ALLOW, AS_THE_PATH_SAYS};
+use crate::support::process::Ended;
+use crate::support::sidecar::{Setup, Sidecar};
+
+/// curl's own codes for what a SOCKS proxy says no to.
+const REFUSED_BY_PROXY: i32 = 97;
+
+/// Asks for `url` by a name that the sidecar resolves; `who` is `user:token@`,
+/// or nothing.
+fn ask(sidecar: &Sidecar, who: &str, more: &[&str], url: &str) -> Ended {
+    let proxy = format!("socks5h://{who}{}", sidecar.http);
+    let ca = sidecar.ca().display().to_string();
+    let words = ["--proxy", &proxy, "--write-out", " %{http_code}"];
+    let trusted = ["--cacert", &ca];
+    let trusted = match more {
+        [] => &trusted[..],
+        more => more,
+    };
+    curl(&[&words[..], trusted, &[url]].concat())
+}
+
+#[test]
+fn http_and_https_through_socks_are_governed() {
+    let authority = Authority::new();
+    let plain = Origin::site();
+    let secure = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let sidecar = Setup::new()
+        .policy(AS_THE_PATH_SAYS)
+        .reach(&plain)
+        .reach(&secure)
+        .trust(&authority)
+        .start();
+    for site in [&plain, &secure] {
+        let allowed = ask(&sidecar, "", &[], &site.url("/started/allow"));
+        assert_eq!(allowed.out, "hello from /started/allow 200", "{allowed:?}");
+        let blocked = ask(&sidecar, "", &[], &site.url("/started/block"));
+        assert!(blocked.out.ends_with(" 403"), "{blocked:?}");
+        assert_eq!(site.times("/started/block"), 0);
+        let started = sidecar.recorded("the request", |line| {
+            line["stage"] == "started" && line["http_url"] == site.url("/started/block")
+        });
+        assert_eq!(started["decision"], "blocked");
+    }
+}
+
+#[test]
+fn a_user_of_socks_says_whose_the_request_is() {
+    let site = Origin::site();
+    let sidecar = Setup::new().policy(ALLOW).reach(&site).start();
+    let run = json!({"workflow_id": "w", "run_id": "r"});
+    sidecar.event("/v1/workflows", &run);
+    let activity = json!({"workflow_id": "w", "run_id": "r", "activity_id": "a", "activity_type": "k", "context": "worker"});
+    sidecar.event("/v1/activities", &activity);
+    // A second one, or the only open activity would be meant anyway.
+    let other =
+        json!({"workflow_id": "w", "run_id": "r", "activity_id": "b", "activity_type": "k"});
+    sidecar.event("/v1/activities", &other);
+    let who = format!("worker:{}@", sidecar.agent_token);
+    let asked = ask(&sidecar, &who, &[], &site.url("/mine"));
+    assert_eq!(asked.out, "hello from /mine 200", "{asked:?}");
+    let started = sidecar.record_of("/mine", "started");
+    assert_eq!(
+        (&started["activity_id"], &started["attribution"]),
+        (&json!("a"), &json!("proxy_credentials"))
+    );
+    for token in ["obx_test_wrong", &sidecar.operator_token] {
+        let who = format!("worker:{token}@");
+        let asked = ask(&sidecar, &who, &[], &site.url("/not"));
+        assert_eq!(asked.status.code(), Some(REFUSED_BY_PROXY), "{asked:?}");
+    }
+    assert_eq!(site.times("/not"), 0);
+    assert!(!sidecar.log().contains(&sidecar.agent_token));
+}
+
+#[test]
+fn a_passthrough_host_is_judged_as_a_tunnel_over_socks_too() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let setup = Setup::new().policy(ALLOW).reach(&site);
+    let trusted = setup.write("origin-ca.pem", &authority.pem);
+    let gone = "nobody.test:9=127.0.0.1";
+    let sidecar = setup
+        .config("http:\n  passthrough: [secure.test, nobody.test, metadata.google.internal]\n")
+        .flag("--resolve", gone)
+        .start();
+    let more = ["--cacert", &trusted];
+    let asked = ask(&sidecar, "", &more, &site.url("/x"));
+    assert_eq!(asked.out, "hello from /x 200", "{asked:?}");
+    let started = sidecar.recorded("the tunnel", |line| line["http_method"] == "CONNECT");
+    assert_eq!(started["decision"], "allow");
+    assert!(sidecar.metric("openbox_passage_bytes_total{passage=\"passthrough\"}") > 0);
+    // Nobody listens there: connection refused. Nobody may go there: not allowed.
+    let refused = ask(&sidecar, "", &more, "https://nobody.test:9/");
+    assert!(refused.err.contains("(5)"), "{refused:?}");
+    let forbidden = ask(&sidecar, "", &more, "https://metadata.google.internal/");
+    assert!(forbidden.err.contains("(2)"), "{forbidden:?}");
+}
