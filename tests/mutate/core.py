@@ -31,7 +31,6 @@ MUTANTS = [
     # Okta, told by Core.
     ("who the agent is stays untold", CORE + "proof.rs", "    okta.told.keep(Arc::clone(&names), answered.body.into());\n", ""),
     ("assertions are checked before Core told", CORE + "verify.rs", "okta.names().ok_or(Rejection::NotToldYet)?", "okta.names().ok_or(Rejection::NoVerifier)?"),
-    ("the document is served where all is configured", AGENT + "served/mod.rs", "okta.filter(|okta| okta.is_told_by_core())", "okta"),
     # A whole event.
     ("a completion's own error is lost", AGENT + "events.rs", 'take_field(&mut fields, "error").filter(|error| &*error.0 != "null")', 'take_field(&mut fields, "error").filter(|_| false)'),
     ("a completion's output is lost", AGENT + "events.rs", 'output: take_field(&mut fields, "activity_output").unwrap_or_else', 'output: None.unwrap_or_else'),
