@@ -42,35 +42,33 @@ pub fn databases(
     (mysql, mysql_leg): (&[mysql::Upstream], Leg),
     redis: &[redis::Upstream],
 ) -> Vec<Database> {
-    let postgres = postgres.iter().filter_map(|upstream| {
-        Some(Database {
-            system: System::Postgres,
-            listen: upstream.listen.address()?,
-            host: upstream.host.clone(),
-            port: upstream.port,
-            leg: postgres_leg,
-        })
+    let postgres = postgres.iter().map(|one| {
+        (
+            System::Postgres,
+            &one.listen,
+            &one.host,
+            one.port,
+            postgres_leg,
+        )
     });
-    let mysql = mysql.iter().filter_map(|upstream| {
+    let mysql = mysql
+        .iter()
+        .map(|one| (System::Mysql, &one.listen, &one.host, one.port, mysql_leg));
+    let redis = redis
+        .iter()
+        .map(|one| (System::Redis, &one.listen, &one.host, one.port, Leg::Clear));
+    let all = postgres.chain(mysql).chain(redis);
+    let all = all.filter_map(|(system, listen, host, port, leg)| {
         Some(Database {
-            system: System::Mysql,
-            listen: upstream.listen.address()?,
-            host: upstream.host.clone(),
-            port: upstream.port,
-            leg: mysql_leg,
-        })
-    });
-    let redis = redis.iter().filter_map(|upstream| {
-        Some(Database {
-            system: System::Redis,
-            listen: upstream.listen.address()?,
-            host: upstream.host.clone(),
-            port: upstream.port,
-            leg: Leg::Clear,
+            system,
+            listen: listen.address()?,
+            host: host.clone(),
+            port,
+            leg,
         })
     });
     let known = |database: &Database| database.listen.port() != 0;
-    postgres.chain(mysql).chain(redis).filter(known).collect()
+    all.filter(known).collect()
 }
 
 impl Environment {

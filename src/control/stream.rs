@@ -32,7 +32,7 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// Most pieces that wait for a client that reads slowly; then nothing is read
 /// for it.
-const PIECES_MAX: usize = 4;
+pub(in crate::control) const PIECES_MAX: usize = 4;
 
 /// What of a record is shown, if any of it is; `None` leaves it out.
 pub(in crate::control) type Show = fn(&Value, &Line) -> Option<String>;
@@ -108,12 +108,8 @@ async fn send(
             }
             continue;
         }
-        let read = blocking(move || {
-            let lines = follower.more()?;
-            Ok((follower, lines))
-        });
         let lines;
-        (follower, lines) = match read.await {
+        (follower, lines) = match more(follower).await {
             Ok(read) => read,
             Err(error) => {
                 return tracing::error!(%error, "a stream ends: the journal cannot be read");
@@ -134,6 +130,17 @@ async fn send(
             }
         }
     }
+}
+
+/// Reads on where `follower` is, and gives it back.
+pub(in crate::control) async fn more(
+    mut follower: Follower,
+) -> std::io::Result<(Follower, Vec<Line>)> {
+    blocking(move || {
+        let lines = follower.more()?;
+        Ok((follower, lines))
+    })
+    .await
 }
 
 pub(in crate::control) async fn blocking<T: Send + 'static>(

@@ -226,7 +226,11 @@ impl Inner {
             Ok(ruling) => {
                 trail.ruling = Some(ruling.clone());
                 match self.follow(ruling, session, terms) {
-                    Next::Hold(ruling) => self.said_before(ruling, session, trail),
+                    Next::Hold(ruling) => match self.said_before(&ruling, session, trail) {
+                        None => Next::Hold(ruling),
+                        Some(Ok(())) => Next::Grant,
+                        Some(Err(refusal)) => Next::Refuse(refusal),
+                    },
                     next @ (Next::Grant | Next::Refuse(_)) => next,
                 }
             }
@@ -260,15 +264,18 @@ impl Inner {
         }
     }
 
-    /// A person may have decided about this with an earlier operation.
-    fn said_before(&self, ruling: Arc<Ruling>, session: &Session, trail: &mut Trail) -> Next {
-        let Some(word) = self.words.about(session, &ruling) else {
-            return Next::Hold(ruling);
-        };
+    /// What a person decided about this with an earlier operation, if they did.
+    pub(super) fn said_before(
+        &self,
+        ruling: &Ruling,
+        session: &Session,
+        trail: &mut Trail,
+    ) -> Option<Result<(), Refusal>> {
+        let word = self.words.about(session, ruling)?;
         let refusal = word.refusal();
         trail.approval = Some(word.approval.0);
         trail.decided_by = Some(word.by);
-        refusal.map_or(Next::Grant, Next::Refuse)
+        Some(refusal.map_or(Ok(()), Err))
     }
 
     fn follow(&self, ruling: Arc<Ruling>, session: &Session, terms: &Terms) -> Next {

@@ -211,15 +211,10 @@ impl Inner {
             // redacted input, and it is the agent that acts on it.
             Verdict::Allow | Verdict::Constrain => Ok(None),
             Verdict::RequireApproval => Ok(match self.parts.settings.unheld.by(&event.context) {
-                None => match self.words.about(session, &ruling) {
+                None => match self.said_before(&ruling, session, trail) {
                     None => Some(ruling),
-                    Some(word) => {
-                        let refusal = word.refusal();
-                        trail.approval = Some(word.approval.0);
-                        trail.decided_by = Some(word.by);
-                        if let Some(refusal) = refusal {
-                            return Err(refusal);
-                        }
+                    Some(said) => {
+                        said?;
                         None
                     }
                 },

@@ -33,15 +33,15 @@ pub(super) async fn take(
     Json(whole): Json<Box<RawValue>>,
 ) -> Result<Response, Problem> {
     let within = api.hold_within(&wait)?;
-    let told = told::told(whole.get().as_bytes())?;
-    match &told.what {
+    let mut told = told::told(whole.get().as_bytes())?;
+    match &mut told.what {
         What::Hook(_) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "hook_event",
             "this is a hook event, and only lifecycle events are taken here; POST /api/v1/governance/evaluate takes both",
         )),
         What::Lifecycle(kind, fields) => {
-            let (kind, fields) = (*kind, fields.clone());
+            let (kind, fields) = (*kind, std::mem::take(fields));
             api.lifecycle(told, kind, fields, within).await
         }
     }

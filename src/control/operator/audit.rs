@@ -18,11 +18,8 @@ use crate::process::spawn_named;
 
 use super::super::body::InQuery;
 use super::super::problem::{Problem, Problems, json};
-use super::super::stream::{Pieces, blocking};
+use super::super::stream::{PIECES_MAX, Pieces, blocking, more};
 use super::OperatorApi;
-
-/// Most pieces that wait for a client that reads slowly.
-const PIECES_MAX: usize = 4;
 
 /// Where the chain of the journal has got to.
 #[derive(Serialize, ToSchema)]
@@ -88,12 +85,8 @@ pub(super) async fn export(
 async fn send(mut follower: Follower, end: u64, pieces: mpsc::Sender<Bytes>) {
     let mut next = 0;
     while next < end && follower.is_behind() {
-        let read = blocking(move || {
-            let lines = follower.more()?;
-            Ok((follower, lines))
-        });
         let lines;
-        (follower, lines) = match read.await {
+        (follower, lines) = match more(follower).await {
             Ok(read) => read,
             Err(error) => {
                 return tracing::error!(%error, "an export ends: the journal cannot be read");

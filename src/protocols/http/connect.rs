@@ -18,11 +18,11 @@ use crate::domain::{Completion, OperationId, Outcome, Refusal};
 use crate::gate::{Decision, Held, Permit, Refused};
 use crate::metrics::Passage;
 use crate::net::client_socket::ClientSocket;
-use crate::net::dial::DialError;
 use crate::process::{clock, spawn_named};
 use crate::session::Claim;
 
 use super::authority::Target;
+use super::exchange::{report_failed, unreached};
 use super::line::Line;
 use super::outgoing::Outgoing;
 use super::rewind::Rewind;
@@ -135,7 +135,7 @@ pub(super) enum NotReached {
     /// It may not.
     Refused(Box<Refused>),
     /// It may, and there is no connection, which is reported.
-    Failed(OperationId, DialError),
+    Failed(OperationId, UpstreamError),
 }
 
 /// Judges the tunnel as an operation of its own, then lets its content pass.
@@ -150,9 +150,7 @@ async fn pass_through(
         Err(NotReached::Left) => return Response::new(Outgoing::empty()),
         Err(NotReached::Refused(refused)) => return refuse::closing(refuse::refusal(&refused)),
         Err(NotReached::Failed(id, error)) => {
-            let error = UpstreamError::Dial(error);
-            let (status, code) = error.answer();
-            return refuse::closing(refuse::problem(status, code, &error.to_string(), Some(id)));
+            return refuse::closing(unreached(id, &error));
         }
     };
     let line = line.clone();
@@ -204,12 +202,8 @@ pub(super) async fn reach(
     match dialer.dial(&target.host, target.port).await {
         Ok(upstream) => Ok((permit, upstream)),
         Err(error) => {
-            permit.report(Completion {
-                ended_at: clock::now(),
-                outcome: Outcome::Failed,
-                answer: None,
-                error: Some(error.to_string().into()),
-            });
+            let error = UpstreamError::Dial(error);
+            report_failed(permit, &error);
             Err(NotReached::Failed(id, error))
         }
     }

@@ -377,15 +377,24 @@ pub(super) fn upstream_failed(
     id: OperationId,
     error: &UpstreamError,
 ) -> Response<Outgoing> {
-    let detail = error.to_string();
+    report_failed(permit, error);
+    unreached(id, error)
+}
+
+/// The outcome of a request that came to nothing for `error`.
+pub(super) fn report_failed(permit: Permit, error: &UpstreamError) {
     permit.report(Completion {
         ended_at: clock::now(),
         outcome: Outcome::Failed,
         answer: None,
-        error: Some(detail.as_str().into()),
+        error: Some(error.to_string().into()),
     });
+}
+
+/// What its client is told.
+pub(super) fn unreached(id: OperationId, error: &UpstreamError) -> Response<Outgoing> {
     let (status, code) = error.answer();
-    refuse::problem(status, code, &detail, Some(id))
+    refuse::problem(status, code, &error.to_string(), Some(id))
 }
 
 /// From the head of an answer to the answer.

@@ -19,6 +19,7 @@ use super::authority::Target;
 use super::connect::{self, NotReached};
 use super::line::Line;
 use super::serve::Ended;
+use super::upstream::UpstreamError;
 
 /// The first byte of every message but those of the user name.
 pub(super) const VERSION: u8 = 5;
@@ -209,8 +210,8 @@ fn reply_to(not: &NotReached) -> Reply {
         // What may help later is no rule.
         NotReached::Refused(refused) if refused.refusal.is_retryable() => Reply::FAILURE,
         NotReached::Refused(_) => Reply::NOT_ALLOWED,
-        NotReached::Failed(_, DialError::Refused { .. }) => Reply::NOT_ALLOWED,
-        NotReached::Failed(_, DialError::Unreachable { source, .. })
+        NotReached::Failed(_, UpstreamError::Dial(DialError::Refused { .. })) => Reply::NOT_ALLOWED,
+        NotReached::Failed(_, UpstreamError::Dial(DialError::Unreachable { source, .. }))
             if source.kind() == io::ErrorKind::ConnectionRefused =>
         {
             Reply::CONNECTION_REFUSED
