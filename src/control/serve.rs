@@ -17,7 +17,7 @@ use tower::ServiceExt;
 
 use crate::metrics::{LimitHit, Metrics};
 use crate::net::client_socket::ClientSocket;
-use crate::net::listen::Bound;
+use crate::net::listen_at::Listening;
 use crate::process::{Drain, spawn_named};
 
 /// Largest head of a request, bytes.
@@ -53,7 +53,7 @@ impl Limits {
 /// [`Limits::grace`]. `name` is what its tasks are called.
 pub async fn serve(
     name: &'static str,
-    listener: Bound,
+    listener: Listening,
     router: Router,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -67,7 +67,7 @@ pub async fn serve(
         let next = async {
             // Never closed, so there is always a slot in the end.
             let slot = slots.clone().acquire_owned().await.ok();
-            (slot, listener.accept().await.0)
+            (slot, listener.accept().await)
         };
         let (slot, socket) = tokio::select! {
             next = next => next,
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::control::testing::read_some;
-    use crate::net::listen::bind;
+    use crate::net::listen_at::At;
     use crate::process::drain;
 
     struct Served {
@@ -130,8 +130,8 @@ mod tests {
 
     /// `/slow` says that it was reached and answers when it is told to.
     fn served(limits: Limits) -> Served {
-        let bound = bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = bound.address();
+        let bound = Listening::bind(&At::Tcp(([127, 0, 0, 1], 0).into()), 0).unwrap();
+        let address = bound.at().address().unwrap();
         let (trigger, drain) = drain::channel();
         let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (reach, wait) = (reached.clone(), go.clone());
