@@ -36,6 +36,7 @@ use crate::journal::ship::Shipper;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::net::agent_tls::Acceptor;
+use crate::net::caller::Callers;
 use crate::net::dial::Dialer;
 use crate::net::listen_at::{At, BindError, Listening};
 use crate::net::trust::Roots;
@@ -205,6 +206,8 @@ struct Serving {
     operator: Router,
     health: Router,
     metrics: Arc<Metrics>,
+    /// Whether it is looked which process speaks to the agent API.
+    callers: Callers,
 }
 
 #[derive(Debug)]
@@ -251,6 +254,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         state::create_shared(folder)?;
         trust::publish(folder, &roots, &mint)?;
     }
+    let callers = config.session.callers;
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
     journal.count_in(metrics.clone());
     let judge = Judge::new(&config.policy, &tls, &metrics).await?;
@@ -402,6 +406,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             agent: apis.agent(tokens.agent),
             health,
             metrics,
+            callers,
         },
         draining,
         view: View {
@@ -659,26 +664,32 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         operator,
         health,
         metrics,
+        callers,
     } = serving;
-    let api = |name, socket, router| {
+    let api = |name, socket, router, limits| {
         let (metrics, stopping) = (metrics.clone(), stopping.clone());
         spawn_named(
             name,
-            serve_api(name, socket, router, Limits::API, metrics, stopping),
+            serve_api(name, socket, router, limits, metrics, stopping),
         )
     };
     let http = sockets
         .http
         .map(|socket| spawn_named("http-proxy", proxy.run(socket, stopping.clone())));
+    let of_agents = Limits {
+        callers,
+        ..Limits::API
+    };
     let at_path = sockets
         .agent_socket
-        .map(|socket| api("agent-api", socket, agent.clone()));
+        .map(|socket| api("agent-api", socket, agent.clone(), of_agents));
     let agent = sockets
         .agent
-        .map(|socket| api("agent-api", Listening::Tcp(socket), agent));
-    let operator = sockets
-        .operator
-        .map(|socket| api("operator-api", Listening::Tcp(socket), operator));
+        .map(|socket| api("agent-api", Listening::Tcp(socket), agent, of_agents));
+    let operator = sockets.operator.map(|socket| {
+        let socket = Listening::Tcp(socket);
+        api("operator-api", socket, operator, Limits::API)
+    });
     let postgres: Vec<_> = sockets
         .postgres
         .into_iter()

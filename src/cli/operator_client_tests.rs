@@ -55,6 +55,7 @@ fn gate(folder: &Path) -> Gate {
         activities_max: 4,
         contexts_max: 4,
         context_lives: Duration::from_secs(60),
+        callers: crate::net::caller::Callers::Unknown,
     };
     let journal = Journal::open(&journal::Settings::new(folder));
     let (gate, _housekeeping) = Gate::new(Parts {

@@ -208,6 +208,8 @@ pub(super) struct Session {
     /// How long a registered context lives.
     #[schemars(extend("examples" = ["24h"]))]
     pub(super) context_lives: Option<String>,
+    /// Whether a registered process, and those that it starts, stand for a run or activity: a connection of theirs is looked up among the processes of this machine.
+    pub(super) by_process: Option<bool>,
 }
 
 /// What OpenBox SDKs send.

@@ -10,6 +10,7 @@ use crate::control::agent::served;
 use crate::domain::Context;
 use crate::gate::{Govern, HaltScope};
 use crate::journal::{Durability, OnFull};
+use crate::net::caller::Callers;
 use crate::net::dial;
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
@@ -99,6 +100,10 @@ impl Resolver<'_> {
             activities_max: self.count("session.activities_max", raw.activities_max, 1),
             contexts_max: self.count("session.contexts_max", raw.contexts_max, 1),
             context_lives: self.duration("session.context_lives", raw.context_lives),
+            callers: match self.truth("session.by_process", raw.by_process) {
+                true => Callers::Identified,
+                false => Callers::Unknown,
+            },
         }
     }
 

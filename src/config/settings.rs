@@ -222,6 +222,7 @@ pub static SETTINGS: &[Setting] = &[
     key("session.activities_max", "10000"),
     key("session.contexts_max", "100000"),
     key("session.context_lives", "24h"),
+    key("session.by_process", "false"),
     key("sdk.event_bytes_max", "4194304"),
     key("sdk.requests_per_second_max", "2000"),
     set(

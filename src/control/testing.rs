@@ -180,6 +180,7 @@ fn gate(
         activities_max: 4,
         contexts_max: 2,
         context_lives: Duration::from_secs(60),
+        callers: crate::net::caller::Callers::Identified,
     };
     let journal = Journal::open(&journal::Settings::new(folder));
     let (gate, _housekeeping) = Gate::new(Parts {
