@@ -164,6 +164,7 @@ fn opened(folder: &Path) -> (Gate, Housekeeping) {
         activities_max: 10,
         contexts_max: 10,
         context_lives: Duration::from_secs(60),
+        callers: openbox_sidecar::net::caller::Callers::Unknown,
     };
     let (gate, housekeeping) = Gate::new(Parts {
         backend: Arc::new(backend),

@@ -3,14 +3,22 @@ import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.file.Files;
+import java.nio.file.Path;
 
 public class OpenBox {
     // Without a proxy: the sidecar is not asked through itself.
     static final HttpClient client = HttpClient.newBuilder().proxy(HttpClient.Builder.NO_PROXY).build();
 
+    // From the environment or, in a pod, from a file that is shared.
+    static String token() throws Exception {
+        String token = System.getenv("OPENBOX_SIDECAR_TOKEN");
+        return token != null ? token : Files.readString(Path.of(System.getenv("OPENBOX_SIDECAR_TOKEN_FILE"))).strip();
+    }
+
     static String ask(String path, String json) throws Exception {
         HttpRequest request = HttpRequest.newBuilder(URI.create(System.getenv("OPENBOX_SIDECAR_URL") + path))
-            .header("Authorization", "Bearer " + System.getenv("OPENBOX_SIDECAR_TOKEN"))
+            .header("Authorization", "Bearer " + token())
             .POST(HttpRequest.BodyPublishers.ofString(json)).build();
         HttpResponse<String> answer;
         do { // 202: a person must decide, and the same request waits on

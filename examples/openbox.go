@@ -3,17 +3,40 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"strings"
 )
 
-// The sidecar is not asked through its own proxy.
-var client = &http.Client{Transport: &http.Transport{Proxy: nil}}
+// The sidecar is not asked through its own proxy, and by its socket where it has one.
+var client = &http.Client{Transport: &http.Transport{Proxy: nil, DialContext: dial}}
+
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if path := os.Getenv("OPENBOX_SIDECAR_SOCKET"); path != "" {
+		network, address = "unix", path
+	}
+	return (&net.Dialer{}).DialContext(ctx, network, address)
+}
+
+// From the environment or, in a pod, from a file that is shared.
+func token() (string, error) {
+	if token, there := os.LookupEnv("OPENBOX_SIDECAR_TOKEN"); there {
+		return token, nil
+	}
+	text, err := os.ReadFile(os.Getenv("OPENBOX_SIDECAR_TOKEN_FILE"))
+	return strings.TrimSpace(string(text)), err
+}
 
 func ask(path string, body map[string]any) (map[string]any, error) {
 	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bearer, err := token()
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +45,7 @@ func ask(path string, body map[string]any) (map[string]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		request.Header.Set("Authorization", "Bearer "+os.Getenv("OPENBOX_SIDECAR_TOKEN"))
+		request.Header.Set("Authorization", "Bearer "+bearer)
 		answer, err := client.Do(request)
 		if err != nil {
 			return nil, err

@@ -1,5 +1,8 @@
 // The agent API from Node with fetch. `openbox-sidecar run -- node examples/openbox.mjs`
-const { OPENBOX_SIDECAR_URL: url, OPENBOX_SIDECAR_TOKEN: token } = process.env;
+import { readFileSync } from "node:fs";
+
+const { OPENBOX_SIDECAR_URL: url, OPENBOX_SIDECAR_TOKEN, OPENBOX_SIDECAR_TOKEN_FILE } = process.env;
+const token = OPENBOX_SIDECAR_TOKEN ?? readFileSync(OPENBOX_SIDECAR_TOKEN_FILE, "utf8").trim(); // in a pod, a shared file
 
 export async function ask(path, body, method = "POST") {
   for (;;) {

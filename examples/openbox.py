@@ -6,31 +6,49 @@
 
 import builtins
 import functools
+import http.client
 import json
 import os
-import urllib.error
-import urllib.request
+import socket
+import urllib.parse
 import uuid
-
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Refused(PermissionError):
     """Policy, or a person, said no."""
 
 
+def _token():
+    """From the environment or, in a pod, from a file that is shared."""
+    token = os.environ.get("OPENBOX_SIDECAR_TOKEN")
+    if token is None:
+        with builtins.open(os.environ["OPENBOX_SIDECAR_TOKEN_FILE"]) as file:
+            token = file.read().strip()
+    return token
+
+
+def _connection():
+    """To the sidecar, by its socket where it has one; never through a proxy."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(os.environ["OPENBOX_SIDECAR_URL"]).netloc, timeout=70)
+    path = os.environ.get("OPENBOX_SIDECAR_SOCKET")
+    if path:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(70)
+        connection.sock.connect(path)
+    return connection
+
+
 def call(method, path, body=None):
-    request = urllib.request.Request(
-        os.environ["OPENBOX_SIDECAR_URL"] + path,
-        json.dumps(body or {}).encode(),
-        {"Authorization": "Bearer " + os.environ["OPENBOX_SIDECAR_TOKEN"]},
-        method=method,
-    )
+    connection = _connection()
     try:
-        with _direct.open(request, timeout=70) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        raise RuntimeError(f"{path}: {error.read().decode()}") from None
+        connection.request(method, path, json.dumps(body or {}), {"Authorization": "Bearer " + _token()})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    finally:
+        connection.close()
+    if answer.status >= 400:
+        raise RuntimeError(f"{path}: {text}")
+    return answer.status, json.loads(text)
 
 
 def ask(path, body):

@@ -2,11 +2,14 @@
 # The agent API from bash with curl. `openbox-sidecar run -- bash examples/openbox.sh`
 set -euo pipefail
 
+token=${OPENBOX_SIDECAR_TOKEN:-$(<"${OPENBOX_SIDECAR_TOKEN_FILE:-}")} # in a pod, a file that is shared
+through=(${OPENBOX_SIDECAR_SOCKET:+--unix-socket "$OPENBOX_SIDECAR_SOCKET"})
+
 ask() { # method, path, JSON: the answer; a person may have to decide, and then the same request waits on
 	local answer
 	while
-		answer=$(curl --silent --show-error --noproxy '*' --request "$1" "$OPENBOX_SIDECAR_URL$2" \
-			--header "Authorization: Bearer $OPENBOX_SIDECAR_TOKEN" --data "${3:-}" --write-out '\n%{http_code}')
+		answer=$(curl --silent --show-error --noproxy '*' "${through[@]}" --request "$1" "$OPENBOX_SIDECAR_URL$2" \
+			--header "Authorization: Bearer $token" --data "${3:-}" --write-out '\n%{http_code}')
 		[[ ${answer##*$'\n'} == 202 ]]
 	do :; done
 	[[ ${answer##*$'\n'} == 200 ]] || { echo "$2: $answer" >&2; return 1; }

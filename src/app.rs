@@ -24,7 +24,7 @@ use axum::Router;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::config::{Config, For, Listener, PolicyMode, UpstreamConfig};
+use crate::config::{AgentSocket, Config, For, Listener, PolicyMode, UpstreamConfig};
 use crate::control::auth::Token;
 use crate::control::operator::Shutdown;
 use crate::control::serve::{Limits, serve as serve_api};
@@ -36,8 +36,9 @@ use crate::journal::ship::Shipper;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::net::agent_tls::Acceptor;
+use crate::net::caller::Callers;
 use crate::net::dial::Dialer;
-use crate::net::listen_at::{BindError, Listening};
+use crate::net::listen_at::{At, BindError, Listening};
 use crate::net::trust::Roots;
 use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
@@ -61,12 +62,14 @@ use state::{StateFiles, Tokens};
 pub use trust::{BUNDLE, CA, JAVA_STORE};
 
 /// Where a sidecar listens; `None` is off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
     /// The HTTP proxy.
     pub http: Option<SocketAddr>,
     /// The agent API.
     pub agent: Option<SocketAddr>,
+    /// The agent API's socket.
+    pub agent_socket: Option<PathBuf>,
     /// The operator API.
     pub operator: Option<SocketAddr>,
     /// Health and metrics.
@@ -74,7 +77,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Each with its name, in a stable order.
+    /// Each address with its name, in a stable order.
     pub fn named(&self) -> [(&'static str, Option<SocketAddr>); 4] {
         [
             ("http", self.http),
@@ -104,7 +107,10 @@ impl fmt::Display for Addresses {
                 space = " ";
             }
         }
-        Ok(())
+        match &self.agent_socket {
+            Some(path) => write!(f, "{space}agent_socket={}", path.display()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -200,12 +206,15 @@ struct Serving {
     operator: Router,
     health: Router,
     metrics: Arc<Metrics>,
+    /// Whether it is looked which process speaks to the agent API.
+    callers: Callers,
 }
 
 #[derive(Debug)]
 struct Sockets {
     http: Option<net::listen::Bound>,
     agent: Option<net::listen::Bound>,
+    agent_socket: Option<Listening>,
     operator: Option<net::listen::Bound>,
     health: Option<net::listen::Bound>,
     postgres: Vec<(Listening, postgres::Server)>,
@@ -245,6 +254,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         state::create_shared(folder)?;
         trust::publish(folder, &roots, &mint)?;
     }
+    let callers = config.session.callers;
     let metrics = Arc::new(Metrics::new().map_err(StartError::internal)?);
     journal.count_in(metrics.clone());
     let judge = Judge::new(&config.policy, &tls, &metrics).await?;
@@ -276,7 +286,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         ),
     };
     let tokens = Tokens {
-        agent: Token::for_agent(),
+        agent: config.listen.agent_token.unwrap_or_else(Token::for_agent),
         operator: Token::for_operator(),
     };
     let state = StateFiles::write(&config.state_dir, addresses.operator, &tokens)?;
@@ -365,6 +375,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     let environment = Environment {
         http: addresses.http,
         agent: addresses.agent,
+        agent_socket: addresses.agent_socket.clone(),
         databases: environment::databases(
             (&governed, environment::leg(postgres_tls.as_ref())),
             (&mysql, environment::leg(mysql_tls.as_ref())),
@@ -395,6 +406,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             agent: apis.agent(tokens.agent),
             health,
             metrics,
+            callers,
         },
         draining,
         view: View {
@@ -459,6 +471,7 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
     let sockets = Sockets {
         http: listener("--http-listen", listen.http)?,
         agent: listener("--agent-listen", listen.agent)?,
+        agent_socket: agent_socket(listen.agent_socket.as_ref())?,
         operator: listener("--operator-listen", listen.operator)?,
         health: listener("--health-listen", listen.health)?,
         postgres: postgres_listeners(&config.postgres, roots)?,
@@ -469,6 +482,7 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
     let addresses = Addresses {
         http: address(&sockets.http),
         agent: address(&sockets.agent),
+        agent_socket: listen.agent_socket.as_ref().map(|at| at.path.clone()),
         operator: address(&sockets.operator),
         health: address(&sockets.health),
     };
@@ -585,6 +599,14 @@ fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Boun
     }
 }
 
+fn agent_socket(at: Option<&AgentSocket>) -> Result<Option<Listening>, StartError> {
+    let bound = at.map(|at| Listening::bind(&At::Unix(at.path.clone()), at.mode));
+    bound.transpose().map_err(|error| StartError::Listen {
+        flag: "listen.agent_socket",
+        error,
+    })
+}
+
 impl Bound {
     /// What others may know; outlives [`Self::run`].
     pub fn view(&self) -> View {
@@ -642,21 +664,32 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         operator,
         health,
         metrics,
+        callers,
     } = serving;
-    let api = |name, socket, router| {
+    let api = |name, socket, router, limits| {
         let (metrics, stopping) = (metrics.clone(), stopping.clone());
         spawn_named(
             name,
-            serve_api(name, socket, router, Limits::API, metrics, stopping),
+            serve_api(name, socket, router, limits, metrics, stopping),
         )
     };
     let http = sockets
         .http
         .map(|socket| spawn_named("http-proxy", proxy.run(socket, stopping.clone())));
-    let agent = sockets.agent.map(|socket| api("agent-api", socket, agent));
-    let operator = sockets
-        .operator
-        .map(|socket| api("operator-api", socket, operator));
+    let of_agents = Limits {
+        callers,
+        ..Limits::API
+    };
+    let at_path = sockets
+        .agent_socket
+        .map(|socket| api("agent-api", socket, agent.clone(), of_agents));
+    let agent = sockets
+        .agent
+        .map(|socket| api("agent-api", Listening::Tcp(socket), agent, of_agents));
+    let operator = sockets.operator.map(|socket| {
+        let socket = Listening::Tcp(socket);
+        api("operator-api", socket, operator, Limits::API)
+    });
     let postgres: Vec<_> = sockets
         .postgres
         .into_iter()
@@ -687,10 +720,11 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
     let health = sockets.health.map(|socket| {
         spawn_named("health", async move {
             let _forever = forever;
+            let socket = Listening::Tcp(socket);
             serve_api("health", socket, health, Limits::HEALTH, metrics, never).await;
         })
     });
-    [http, agent, operator, health]
+    [http, agent, at_path, operator, health]
         .into_iter()
         .flatten()
         .chain(postgres)

@@ -33,13 +33,13 @@ pub(super) struct Apis<'a> {
 impl Apis<'_> {
     /// The agent's; routes nobody reaches where it is off.
     pub(super) fn agent(self, token: Token) -> Router {
-        let Some(address) = self.addresses.agent else {
+        if self.addresses.agent.is_none() && self.addresses.agent_socket.is_none() {
             return Router::new();
-        };
+        }
         agent::router(AgentApi {
             gate: self.gate.clone(),
             token,
-            address,
+            address: self.addresses.agent,
             settings: agent::Settings {
                 served: self.sdk.served,
                 ..agent::Settings::default()

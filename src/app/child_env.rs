@@ -115,8 +115,10 @@ pub struct Proxy<'a> {
 /// The sidecar as the agent's SDK sees it. Has no debug form, as it holds a token.
 #[derive(Clone, Copy)]
 pub struct Agent<'a> {
-    /// Where the agent API listens.
-    pub address: SocketAddr,
+    /// Where the agent API listens; none where it does at a path alone.
+    pub address: Option<SocketAddr>,
+    /// The path of its socket.
+    pub socket: Option<&'a Path>,
     /// What opens it; shaped like an API key, so that SDKs accept it. None where the program finds it in a
     /// file.
     pub token: Option<&'a str>,
@@ -146,9 +148,18 @@ pub fn changes(parent: &[(OsString, OsString)], given: &Given<'_>) -> Vec<Change
         changes.set("JAVA_TOOL_OPTIONS", java);
     }
     if let Some(agent) = &given.agent {
-        let url = url(agent.address);
-        for name in ["OPENBOX_URL", "OPENBOX_API_URL", "OPENBOX_SIDECAR_URL"] {
-            changes.set(name, &url);
+        if let Some(address) = agent.address {
+            let url = url(address);
+            for name in ["OPENBOX_URL", "OPENBOX_API_URL", "OPENBOX_SIDECAR_URL"] {
+                changes.set(name, &url);
+            }
+        }
+        if let Some(socket) = agent.socket {
+            changes.set("OPENBOX_SIDECAR_SOCKET", socket);
+            if agent.address.is_none() {
+                // What requests on the socket are addressed to.
+                changes.set("OPENBOX_SIDECAR_URL", "http://localhost");
+            }
         }
         if let Some(token) = agent.token {
             for name in ["OPENBOX_API_KEY", "OPENBOX_SIDECAR_TOKEN"] {
@@ -399,7 +410,8 @@ mod tests {
                 java_store: Some(Path::new("/s/bundle.jks")),
             }),
             agent: Some(Agent {
-                address: SocketAddr::from(([127, 0, 0, 1], 41214)),
+                address: Some(SocketAddr::from(([127, 0, 0, 1], 41214))),
+                socket: None,
                 token: Some("obx_test_token"),
             }),
             databases: &[],

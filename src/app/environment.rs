@@ -19,6 +19,8 @@ pub struct Environment {
     pub http: Option<SocketAddr>,
     /// Where the agent API listens.
     pub agent: Option<SocketAddr>,
+    /// The path of its socket.
+    pub agent_socket: Option<PathBuf>,
     /// The database servers that are governed.
     pub databases: Vec<Database>,
     /// What opens the agent API.
@@ -91,8 +93,10 @@ impl Environment {
             bundle,
             java_store: Some(java_store),
         });
-        let agent = self.agent.map(|address| Agent {
-            address,
+        let listens = self.agent.is_some() || self.agent_socket.is_some();
+        let agent = listens.then(|| Agent {
+            address: self.agent,
+            socket: self.agent_socket.as_deref(),
             token: Some(self.token.expose()),
         });
         child_env::changes(

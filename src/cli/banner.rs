@@ -58,6 +58,9 @@ impl fmt::Display for Banner<'_> {
                 None => writeln!(f, "  {name:<9}  off")?,
             }
         }
+        if let Some(path) = &view.addresses.agent_socket {
+            writeln!(f, "  agent      {}", path.display())?;
+        }
         for upstream in &view.postgres {
             let (host, port) = (&upstream.host, upstream.port);
             writeln!(f, "  postgres   {} for {host}:{port}", upstream.listen)?;

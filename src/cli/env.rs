@@ -89,6 +89,7 @@ pub(super) fn env(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::R
     let environment = Environment {
         http: address(config.listen.http),
         agent: address(config.listen.agent),
+        agent_socket: config.listen.agent_socket.map(|socket| socket.path),
         databases: databases(
             (
                 &config.postgres.upstreams,

@@ -17,6 +17,7 @@ use crate::gate::{
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
+use crate::net::listen_at::Listening;
 use crate::policy::Ruling;
 use crate::policy::scripted::Scripted;
 use crate::process::{DrainTrigger, clock, drain, spawn_named};
@@ -54,6 +55,7 @@ fn gate(folder: &Path) -> Gate {
         activities_max: 4,
         contexts_max: 4,
         context_lives: Duration::from_secs(60),
+        callers: crate::net::caller::Callers::Unknown,
     };
     let journal = Journal::open(&journal::Settings::new(folder));
     let (gate, _housekeeping) = Gate::new(Parts {
@@ -94,7 +96,7 @@ impl Sidecar {
         let agent_router = agent::router(AgentApi {
             gate: gate.clone(),
             token: agent_token,
-            address: for_agent.address(),
+            address: Some(for_agent.address()),
             settings: agent::Settings::default(),
             signer: None,
             proxy_url: None,
@@ -113,7 +115,14 @@ impl Sidecar {
         });
         for (bound, router) in [(for_agent, agent_router), (for_operator, operator_router)] {
             let (metrics, drain) = (gate.metrics().clone(), drain.clone());
-            let serving = serve("test", bound, router, Limits::API, metrics, drain);
+            let serving = serve(
+                "test",
+                Listening::Tcp(bound),
+                router,
+                Limits::API,
+                metrics,
+                drain,
+            );
             drop(spawn_named("test", serving));
         }
         let sidecar = Self {

@@ -94,6 +94,7 @@ async fn beside(bound: Bound, args: &Args, signals: &mut Signals) -> Ran {
     let environment = Environment {
         http: view.addresses.http,
         agent: view.addresses.agent,
+        agent_socket: view.addresses.agent_socket.clone(),
         databases: databases(
             (&view.postgres, leg(view.postgres_tls.as_ref())),
             (&view.mysql, leg(view.mysql_tls.as_ref())),

@@ -134,7 +134,7 @@ impl Resolver<'_> {
             mysql: self.mysql(raw.mysql, purpose),
             redis: self.redis(raw.redis, purpose),
             sdk,
-            listen: self.listen(raw.listen, purpose),
+            listen: self.listen(raw.listen, purpose, policy.0.as_ref()),
             upstream: self.upstream(raw.upstream),
             state_dir,
             ca_dir,

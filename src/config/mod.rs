@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::control::agent::served;
+use crate::control::auth::Token;
 use crate::net::dial;
 use crate::policy::{core, local};
 use crate::protocols::{
@@ -154,10 +155,23 @@ pub struct Listen {
     pub http: Listener,
     /// The agent API.
     pub agent: Listener,
+    /// The agent API too, at a path.
+    pub agent_socket: Option<AgentSocket>,
+    /// What opens the agent API; a new one where nobody made it.
+    pub agent_token: Option<Token>,
     /// The operator API.
     pub operator: Listener,
     /// Health and metrics.
     pub health: Listener,
+}
+
+/// A Unix socket of the agent API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSocket {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its permissions, as of a file.
+    pub mode: u32,
 }
 
 /// One listener.

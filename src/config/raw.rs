@@ -208,6 +208,8 @@ pub(super) struct Session {
     /// How long a registered context lives.
     #[schemars(extend("examples" = ["24h"]))]
     pub(super) context_lives: Option<String>,
+    /// Whether a registered process, and those that it starts, stand for a run or activity: a connection of theirs is looked up among the processes of this machine.
+    pub(super) by_process: Option<bool>,
 }
 
 /// What OpenBox SDKs send.
@@ -238,6 +240,15 @@ pub(super) struct Listen {
     /// The agent API: lifecycle events.
     #[schemars(extend("examples" = ["127.0.0.1:15800", "off"]))]
     pub(super) agent: Option<String>,
+    /// Path of a Unix socket where the agent API is served too.
+    #[schemars(extend("examples" = ["/openbox/agent.sock"]))]
+    pub(super) agent_socket: Option<String>,
+    /// Permissions of that socket, as of a file, in octal.
+    #[schemars(extend("examples" = ["0666"]))]
+    pub(super) agent_socket_mode: Option<String>,
+    /// File with the token of the agent API, `obx_test_…` or `obx_live_…`, where it is not to be a new one at every start; the token itself never stands in this file.
+    #[schemars(extend("examples" = ["/run/secrets/openbox-agent-token"]))]
+    pub(super) agent_token_file: Option<String>,
     /// The operator API: approvals, halts.
     #[schemars(extend("examples" = ["127.0.0.1:15810", "off"]))]
     pub(super) operator: Option<String>,

@@ -5,9 +5,11 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::control::auth::Token;
 use crate::policy::core::{ApiKey, Unfit};
 use crate::redact::Secret;
 
+use super::PolicyMode;
 use super::resolve::Resolver;
 use super::value::Wrong;
 
@@ -44,6 +46,30 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// The agent API's token, where somebody made one; it must not be what opens Core.
+    pub(super) fn agent_token(
+        &mut self,
+        in_file: Option<String>,
+        judge: Option<&PolicyMode>,
+    ) -> Option<Token> {
+        let kept = self.kept("OPENBOX_AGENT_TOKEN", "listen.agent_token_file", in_file);
+        let Kept { at, secret } = kept.ok()??;
+        let opens_core = match judge {
+            Some(PolicyMode::Core(core)) => core.client.key.is(&secret),
+            Some(PolicyMode::Local(_)) | None => false,
+        };
+        let token = Token::of_agent(secret);
+        let wrong = match token {
+            Ok(_) if opens_core => "the API key of Core, which the agent must not have".to_owned(),
+            Ok(token) => return Some(token),
+            Err(error) => error.to_string(),
+        };
+        let expected = "obx_test_ (or obx_live_) and 32 or more letters, digits and _";
+        let example = "obx_test_$(openssl rand -hex 24)";
+        self.tell(&at, Wrong::new(wrong, expected, example));
+        None
     }
 
     pub(super) fn fit<T>(&mut self, parsed: Result<T, Unfit>, at: &str) -> Option<T> {

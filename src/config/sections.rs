@@ -10,15 +10,22 @@ use crate::control::agent::served;
 use crate::domain::Context;
 use crate::gate::{Govern, HaltScope};
 use crate::journal::{Durability, OnFull};
+use crate::net::caller::Callers;
 use crate::net::dial;
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap};
 use crate::session::{self, registry::Unattributed};
 
+use super::database_url::file_mode;
 use super::raw;
-use super::resolve::Resolver;
+use super::resolve::{Origin, Resolver};
 use super::value::{self, Wrong};
-use super::{For, Listen, Listener, LogConfig, LogFormat, SdkConfig, UpstreamConfig};
+use super::{
+    AgentSocket, For, Listen, Listener, LogConfig, LogFormat, PolicyMode, SdkConfig, UpstreamConfig,
+};
+
+/// Longest path of a socket that the system takes (`sockaddr_un`), bytes.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Resolver<'_> {
     pub(super) fn halt_scope(&mut self, said: Option<String>, purpose: For) -> HaltScope {
@@ -93,6 +100,10 @@ impl Resolver<'_> {
             activities_max: self.count("session.activities_max", raw.activities_max, 1),
             contexts_max: self.count("session.contexts_max", raw.contexts_max, 1),
             context_lives: self.duration("session.context_lives", raw.context_lives),
+            callers: match self.truth("session.by_process", raw.by_process) {
+                true => Callers::Identified,
+                false => Callers::Unknown,
+            },
         }
     }
 
@@ -183,10 +194,17 @@ impl Resolver<'_> {
             .ok()
     }
 
-    pub(super) fn listen(&mut self, raw: raw::Listen, purpose: For) -> Listen {
+    pub(super) fn listen(
+        &mut self,
+        raw: raw::Listen,
+        purpose: For,
+        judge: Option<&PolicyMode>,
+    ) -> Listen {
         let listen = Listen {
             http: self.listener("listen.http", raw.http, 15_801, purpose),
             agent: self.listener("listen.agent", raw.agent, 15_800, purpose),
+            agent_socket: self.agent_socket(raw.agent_socket, raw.agent_socket_mode),
+            agent_token: self.agent_token(raw.agent_token_file, judge),
             operator: self.listener("listen.operator", raw.operator, 15_810, purpose),
             health: self.listener("listen.health", raw.health, 15_820, purpose),
         };
@@ -204,6 +222,28 @@ impl Resolver<'_> {
             }
         }
         listen
+    }
+
+    fn agent_socket(&mut self, path: Option<String>, mode: Option<String>) -> Option<AgentSocket> {
+        let octal = |text: &str, _: Option<Origin>| file_mode(text);
+        let mode = self.parsed("listen.agent_socket_mode", mode, octal);
+        let given = self.given("listen.agent_socket", path)?;
+        let path = PathBuf::from(&given.text);
+        if !path.is_absolute() || given.text.len() > SOCKET_PATH_BYTES_MAX {
+            let expected = "an absolute path of at most 107 bytes";
+            let wrong = Wrong::is_not(
+                &given.text,
+                "a path of a socket",
+                expected,
+                "/openbox/agent.sock",
+            );
+            self.tell(&given.at, wrong);
+            return None;
+        }
+        Some(AgentSocket {
+            path,
+            mode: mode.unwrap_or(0o600),
+        })
     }
 
     fn listener(&mut self, key: &str, said: Option<String>, port: u16, purpose: For) -> Listener {

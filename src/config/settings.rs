@@ -222,6 +222,7 @@ pub static SETTINGS: &[Setting] = &[
     key("session.activities_max", "10000"),
     key("session.contexts_max", "100000"),
     key("session.context_lives", "24h"),
+    key("session.by_process", "false"),
     key("sdk.event_bytes_max", "4194304"),
     key("sdk.requests_per_second_max", "2000"),
     set(
@@ -242,6 +243,19 @@ pub static SETTINGS: &[Setting] = &[
         "--agent-listen",
         &["OPENBOX_AGENT_LISTEN"],
         Of("`127.0.0.1:15800`; a free port under `run`"),
+    ),
+    set(
+        "listen.agent_socket",
+        "",
+        &["OPENBOX_AGENT_SOCKET"],
+        Of("none"),
+    ),
+    key("listen.agent_socket_mode", "0600"),
+    set(
+        "listen.agent_token_file",
+        "",
+        &["OPENBOX_AGENT_TOKEN_FILE"],
+        Of("a new one at every start; or the token itself in `OPENBOX_AGENT_TOKEN`"),
     ),
     set(
         "listen.operator",
@@ -428,6 +442,12 @@ pub static OUTSIDE: &[Outside] = &[
         env: "OPENBOX_WORKLOAD_PRIVATE_KEY",
         default: "none",
         meaning: "The RSA key of the workload, PKCS#8 PEM; taken out of the environment of what `run` starts.",
+    },
+    Outside {
+        flag: "",
+        env: "OPENBOX_AGENT_TOKEN",
+        default: "a new one at every start",
+        meaning: "The token of the agent API, `obx_test_…` or `obx_live_…`, 32 or more letters, digits and `_` behind that; what `run` starts gets it as `OPENBOX_SIDECAR_TOKEN` and `OPENBOX_API_KEY`.",
     },
     Outside {
         flag: "",

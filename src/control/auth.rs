@@ -27,6 +27,14 @@ use super::rate::Rate;
 const TOKEN_BYTES_MAX: u64 = 512;
 
 const AGENT_PREFIX: &str = "obx_test_";
+
+/// What keys for Core may begin with too, and so what SDKs accept.
+const LIVE_PREFIX: &str = "obx_live_";
+
+/// Shortest of what stands behind the prefix of an agent's token that somebody
+/// else made, bytes: 32 hex digits are 128 bits.
+const MADE_BYTES_MIN: usize = 32;
+
 const OPERATOR_PREFIX: &str = "obxop_";
 
 /// A bearer token. Shows itself to nobody who prints it.
@@ -63,6 +71,24 @@ impl Token {
             return Err(TokenError::NotAToken);
         }
         Ok(Self(Secret::new(trimmed.to_owned())))
+    }
+
+    /// Takes an agent's token that somebody else made. It has the shape of an
+    /// API key, so that SDKs accept it as one, and is too long to be guessed.
+    ///
+    /// # Errors
+    /// It has another shape, or is too short.
+    pub fn of_agent(secret: Secret) -> Result<Self, TokenError> {
+        let text = secret.expose();
+        let made = [AGENT_PREFIX, LIVE_PREFIX]
+            .iter()
+            .find_map(|prefix| text.strip_prefix(prefix))
+            .ok_or(TokenError::NotOfAnAgent)?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if made.len() < MADE_BYTES_MIN || !made.bytes().all(allowed) {
+            return Err(TokenError::NotOfAnAgent);
+        }
+        Self::new(text.to_owned())
     }
 
     /// Reads a token from a file; white space around it is not part of it.
@@ -116,6 +142,8 @@ pub enum TokenError {
     },
     /// It is empty, too long, or has characters that no header can carry.
     NotAToken,
+    /// It has not the shape of an agent's.
+    NotOfAnAgent,
 }
 
 impl std::fmt::Display for TokenError {
@@ -128,6 +156,7 @@ impl std::fmt::Display for TokenError {
                     path.display()
                 )
             }
+            Self::NotOfAnAgent => f.write_str("what is there is no token of an agent"),
             Self::NotAToken => write!(
                 f,
                 "found no token; expected one word of at most {TOKEN_BYTES_MAX} visible ASCII characters"
@@ -164,8 +193,8 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 pub struct Guard {
     /// The token of this API, and of no other.
     pub token: Token,
-    /// Where the listener is bound.
-    pub address: SocketAddr,
+    /// Where the listener is bound; `None` where it is at a path alone.
+    pub address: Option<SocketAddr>,
 }
 
 /// Puts `guard` in front of every route of `router`, and behind it a turn of
@@ -220,7 +249,7 @@ impl Guard {
             let shown: String = host.chars().take(100).collect();
             return Err(foreign(format!(
                 "Host is \"{shown}\"; expected a loopback name or address, for example {}",
-                self.address
+                self.example()
             )));
         };
         if headers.contains_key(ORIGIN) {
@@ -244,6 +273,11 @@ impl Guard {
         }
     }
 
+    fn example(&self) -> String {
+        let address = self.address.map(|address| address.to_string());
+        address.unwrap_or_else(|| "localhost".to_owned())
+    }
+
     fn is_ours(&self, authority: &Authority) -> bool {
         let host = authority.host();
         let bare = host
@@ -252,10 +286,11 @@ impl Guard {
             .unwrap_or(host);
         match bare.parse::<IpAddr>() {
             Ok(ip) => {
-                let (ip, own) = (ip.to_canonical(), self.address.ip().to_canonical());
+                let ip = ip.to_canonical();
+                let own = self.address.map(|address| address.ip().to_canonical());
                 // Rebinding needs a name: where we listen on every address, any
                 // address literal is one of ours.
-                ip.is_loopback() || ip == own || own.is_unspecified()
+                ip.is_loopback() || own.is_some_and(|own| ip == own || own.is_unspecified())
             }
             Err(_) => {
                 let name = bare.to_ascii_lowercase();
@@ -317,7 +352,7 @@ mod tests {
     fn guard(address: &str) -> Guard {
         Guard {
             token: Token::for_agent(),
-            address: address.parse().unwrap(),
+            address: Some(address.parse().unwrap()),
         }
     }
 

@@ -15,13 +15,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use crate::domain::Process;
 use crate::metrics::{LimitHit, Metrics};
+use crate::net::caller::Callers;
 use crate::net::client_socket::ClientSocket;
-use crate::net::listen::Bound;
+use crate::net::listen_at::Listening;
 use crate::process::{Drain, spawn_named};
 
 /// Largest head of a request, bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The process that a request comes from, then its parents, where that is known.
+#[derive(Clone, Debug, Default)]
+pub(in crate::control) struct Caller(pub(in crate::control) Arc<[Process]>);
 
 /// What one listener of a local API bears.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +38,8 @@ pub struct Limits {
     pub head_within: Duration,
     /// How long a request in flight may go on after the drain has begun.
     pub grace: Duration,
+    /// Whether requests tell which process they come from.
+    pub callers: Callers,
 }
 
 impl Limits {
@@ -40,6 +48,7 @@ impl Limits {
         connections_max: 4_096,
         head_within: Duration::from_secs(10),
         grace: Duration::from_secs(5),
+        callers: Callers::Unknown,
     };
 
     /// For health and metrics.
@@ -53,7 +62,7 @@ impl Limits {
 /// [`Limits::grace`]. `name` is what its tasks are called.
 pub async fn serve(
     name: &'static str,
-    listener: Bound,
+    listener: Listening,
     router: Router,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -67,7 +76,7 @@ pub async fn serve(
         let next = async {
             // Never closed, so there is always a slot in the end.
             let slot = slots.clone().acquire_owned().await.ok();
-            (slot, listener.accept().await.0)
+            (slot, listener.accept().await)
         };
         let (slot, socket) = tokio::select! {
             next = next => next,
@@ -81,8 +90,12 @@ pub async fn serve(
     }
 }
 
-async fn connection(socket: ClientSocket, router: Router, limits: Limits, mut drain: Drain) {
-    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request));
+async fn connection(mut socket: ClientSocket, router: Router, limits: Limits, mut drain: Drain) {
+    socket.identify(limits.callers).await;
+    let caller = Caller(socket.callers().into());
+    let service = service_fn(move |request: Request<Incoming>| {
+        answer(router.clone(), caller.clone(), request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_within)
@@ -104,7 +117,12 @@ async fn connection(socket: ClientSocket, router: Router, limits: Limits, mut dr
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    router: Router,
+    caller: Caller,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    request.extensions_mut().insert(caller);
     router.oneshot(request).await
 }
 
@@ -117,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::control::testing::read_some;
-    use crate::net::listen::bind;
+    use crate::net::listen_at::At;
     use crate::process::drain;
 
     struct Served {
@@ -130,8 +148,8 @@ mod tests {
 
     /// `/slow` says that it was reached and answers when it is told to.
     fn served(limits: Limits) -> Served {
-        let bound = bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = bound.address();
+        let bound = Listening::bind(&At::Tcp(([127, 0, 0, 1], 0).into()), 0).unwrap();
+        let address = bound.at().address().unwrap();
         let (trigger, drain) = drain::channel();
         let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (reach, wait) = (reached.clone(), go.clone());

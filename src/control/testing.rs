@@ -22,6 +22,7 @@ use crate::gate::{
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
+use crate::net::listen_at::Listening;
 use crate::policy::PolicyBackend;
 use crate::process::{DrainTrigger, clock, drain, spawn_named};
 use crate::session::Registry;
@@ -86,7 +87,7 @@ impl World {
         let agent_router = agent::router(AgentApi {
             gate: gate.clone(),
             token: agent_token.clone(),
-            address: agent_bound.address(),
+            address: Some(agent_bound.address()),
             settings,
             signer: None,
             proxy_url: Some("http://127.0.0.1:15801".into()),
@@ -126,7 +127,14 @@ impl World {
             (operator_bound, operator_router),
         ] {
             let (metrics, drain) = (metrics.clone(), drain.clone());
-            let serving = serve("test", bound, router, Limits::API, metrics, drain);
+            let serving = serve(
+                "test",
+                Listening::Tcp(bound),
+                router,
+                Limits::API,
+                metrics,
+                drain,
+            );
             drop(spawn_named("test", serving));
         }
         Self {
@@ -172,6 +180,7 @@ fn gate(
         activities_max: 4,
         contexts_max: 2,
         context_lives: Duration::from_secs(60),
+        callers: crate::net::caller::Callers::Identified,
     };
     let journal = Journal::open(&journal::Settings::new(folder));
     let (gate, _housekeeping) = Gate::new(Parts {

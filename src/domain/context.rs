@@ -43,6 +43,8 @@ pub enum Attribution {
     ProxyCredentials,
     /// A hint inside a database protocol.
     DatabaseHint,
+    /// The process that a connection comes from, or one that started it.
+    Process,
     /// The only open activity of the only open run.
     OnlyActivity,
     /// None: the sidecar's own session.
@@ -51,11 +53,12 @@ pub enum Attribution {
 
 impl Attribution {
     /// All rules, in order of precedence.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Headers,
         Self::Trace,
         Self::ProxyCredentials,
         Self::DatabaseHint,
+        Self::Process,
         Self::OnlyActivity,
         Self::OwnSession,
     ];
@@ -67,6 +70,7 @@ impl Attribution {
             Self::Trace => "trace",
             Self::ProxyCredentials => "proxy_credentials",
             Self::DatabaseHint => "database_hint",
+            Self::Process => "process",
             Self::OnlyActivity => "only_activity",
             Self::OwnSession => "own_session",
         }

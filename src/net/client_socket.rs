@@ -14,12 +14,15 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::domain::Process;
+use crate::net::caller::{self, Callers};
 use crate::net::stream::{Detached, Stream};
 
 /// The reading and writing end of an accepted connection. One task owns it.
 #[derive(Debug)]
 pub struct ClientSocket {
     stream: Arc<Stream>,
+    callers: Option<Arc<[Process]>>,
 }
 
 /// Sees the client of a [`ClientSocket`] leave; it neither reads nor writes, and holds the connection open
@@ -27,6 +30,7 @@ pub struct ClientSocket {
 #[derive(Debug, Clone)]
 pub struct Watch {
     stream: Arc<Stream>,
+    callers: Option<Arc<[Process]>>,
 }
 
 impl ClientSocket {
@@ -35,7 +39,23 @@ impl ClientSocket {
     pub fn new(stream: impl Into<Stream>) -> Self {
         Self {
             stream: Arc::new(stream.into()),
+            callers: None,
         }
+    }
+
+    /// Finds out which process the client is, where `callers` wants that known. To be called before anything is
+    /// watched.
+    pub async fn identify(&mut self, callers: Callers) {
+        match callers {
+            Callers::Unknown => {}
+            Callers::Identified => self.callers = Some(caller::find(&self.stream).await),
+        }
+    }
+
+    /// The process that the client is, then its parents; empty where that is not known.
+    #[must_use]
+    pub fn callers(&self) -> &[Process] {
+        self.callers.as_deref().unwrap_or_default()
     }
 
     /// Takes the connection away from the runtime it was accepted in, for [`Self::attach`] in another.
@@ -62,6 +82,7 @@ impl ClientSocket {
     pub fn watch(&self) -> Watch {
         Watch {
             stream: Arc::clone(&self.stream),
+            callers: self.callers.clone(),
         }
     }
 
@@ -86,6 +107,12 @@ impl ClientSocket {
 }
 
 impl Watch {
+    /// See [`ClientSocket::callers`].
+    #[must_use]
+    pub fn callers(&self) -> &[Process] {
+        self.callers.as_deref().unwrap_or_default()
+    }
+
     /// Reads and drops what the client still sends, until it closes, `bytes_max` have come or the time is
     /// over. To be called once the sending side was shut down: closing a socket with unread data resets the
     /// connection, and the reset can overtake an answer the client has not read yet.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::metrics::{LimitHit, Metrics};
+use crate::net::caller::Callers;
 use crate::net::client_socket::ClientSocket;
 use crate::net::listen_at::Listening;
 use crate::process::workers::Workers;
@@ -16,6 +17,7 @@ pub(super) struct Accepting<'a> {
     pub(super) workers: &'a Workers,
     pub(super) places: &'a Arc<Semaphore>,
     pub(super) metrics: &'a Metrics,
+    pub(super) callers: Callers,
 }
 
 impl Accepting<'_> {
@@ -43,12 +45,13 @@ impl Accepting<'_> {
                 // It ended before it began.
                 continue;
             };
-            let serve = serve.clone();
+            let (serve, callers) = (serve.clone(), self.callers);
             self.workers.spawn(self.name, async move {
                 let _place = place;
-                let Ok(socket) = ClientSocket::attach(socket) else {
+                let Ok(mut socket) = ClientSocket::attach(socket) else {
                     return;
                 };
+                socket.identify(callers).await;
                 serve(socket).await;
             });
         }

@@ -2,7 +2,7 @@
 //! agent: they count only for runs and activities that were opened with an
 //! allowed event, and none of them grants anything.
 
-use crate::domain::TraceId;
+use crate::domain::{Process, TraceId};
 
 /// The trace id of a W3C `traceparent`.
 #[must_use]
@@ -34,4 +34,6 @@ pub struct Claim<'a> {
     pub proxy_user: Option<&'a str>,
     /// `application_name` of a database session: a registered context.
     pub database_hint: Option<&'a str>,
+    /// The process that the connection comes from, then its parents.
+    pub callers: &'a [Process],
 }

@@ -10,7 +10,8 @@ use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use tokio::sync::watch;
 
-use crate::domain::{Attribution, Context, Reason, Timestamp, TraceId};
+use crate::domain::{Attribution, Context, Process, Reason, Timestamp, TraceId};
+use crate::net::caller::Callers;
 
 use super::Session;
 use super::activity::Activity;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub contexts_max: usize,
     /// How long a registered context lives.
     pub context_lives: Duration,
+    /// Whether a process may stand for a run or activity.
+    pub callers: Callers,
 }
 
 /// What becomes of an operation that no evidence attributes.
@@ -115,8 +118,8 @@ pub struct Signs {
     pub trace: Option<TraceId>,
     /// The name of a database session.
     pub application: Option<Arc<str>>,
-    /// A process, by its id.
-    pub process: Option<u32>,
+    /// A process, and those that it starts.
+    pub process: Option<Process>,
 }
 
 impl Registered {
@@ -135,7 +138,7 @@ pub struct Registry {
     runs: DashMap<RunKey, Arc<Run>>,
     by_trace: Mutex<HashMap<TraceId, Registered>>,
     by_name: Mutex<HashMap<Arc<str>, Registered>>,
-    by_process: Mutex<HashMap<u32, Registered>>,
+    by_process: Mutex<HashMap<Process, Registered>>,
     /// Contexts registered, so that a claim costs nothing where none is.
     contexts: AtomicUsize,
     /// Rule 5, recomputed when an event changes it.
@@ -188,6 +191,7 @@ impl Registry {
             .or_else(|| self.by_trace(claim, now))
             .or_else(|| self.by_name(claim.proxy_user, Attribution::ProxyCredentials, now))
             .or_else(|| self.by_name(claim.database_hint, Attribution::DatabaseHint, now))
+            .or_else(|| self.by_process(claim.callers, now))
             .or_else(|| self.only.load_full().map(|only| (*only).clone()))
             .or_else(|| match self.settings.unattributed {
                 Unattributed::Session => Some(self.own.clone()),
@@ -233,6 +237,22 @@ impl Registry {
             .cloned()?;
         let activity = registered.activity.as_deref();
         self.session(registered.run, activity, attribution)
+    }
+
+    /// The nearest process counts that was registered, be it the one that
+    /// connects or one that started it.
+    fn by_process(&self, callers: &[Process], now: Timestamp) -> Option<Session> {
+        if callers.is_empty() || !self.has_contexts() {
+            return None;
+        }
+        let registered = {
+            let known = lock(&self.by_process);
+            let open = |r: &&Registered| now < r.until && r.is_open();
+            let mut all = callers.iter();
+            all.find_map(|process| known.get(process).filter(open).cloned())?
+        };
+        let activity = registered.activity.as_deref();
+        self.session(registered.run, activity, Attribution::Process)
     }
 
     fn has_contexts(&self) -> bool {
@@ -426,6 +446,11 @@ impl Registry {
     ) -> Result<bool, Limit> {
         let lives = self.settings.context_lives;
         self.register(name, &Signs::default(), context, now, lives)
+    }
+
+    /// Whether a process may stand for a run or activity.
+    pub fn callers(&self) -> Callers {
+        self.settings.callers
     }
 
     /// Longest time that a registered context lives.
@@ -662,6 +687,7 @@ mod tests {
             activities_max: 2,
             contexts_max: 2,
             context_lives: Duration::from_nanos(100),
+            callers: Callers::Identified,
         };
         Registry::new(settings, NOW)
     }
@@ -739,6 +765,58 @@ mod tests {
             let named = session.context.activity.as_ref().map(|a| &*a.id);
             assert_eq!((session.attribution, named), (rule, activity), "{claim:?}");
         }
+    }
+
+    #[test]
+    fn the_nearest_process_counts_and_one_that_took_its_number_does_not() {
+        let process = |id: u32| Process { id, started: 100 };
+        let registry = Registry::new(
+            Settings {
+                contexts_max: 3,
+                ..registry(Unattributed::Session).settings
+            },
+            NOW,
+        );
+        for (id, number) in [("a1", 10), ("a2", 20)] {
+            let context = Arc::new(context("w", "r", Some(id)));
+            registry.open_activity(&context, NOW).unwrap();
+            let signs = Signs {
+                process: Some(process(number)),
+                ..Signs::default()
+            };
+            let lives = Duration::from_nanos(50);
+            assert_eq!(
+                registry.register(id, &signs, &context, NOW, lives),
+                Ok(true)
+            );
+        }
+        let whose = |callers: &[Process], now| {
+            let claim = Claim {
+                callers,
+                ..Claim::default()
+            };
+            let session = registry.attribute(&claim, now).unwrap();
+            let activity = session.context.activity.as_ref().map(|a| a.id.to_string());
+            (session.attribution, activity)
+        };
+        let by = |id: &str| (Attribution::Process, Some(id.to_owned()));
+        let nobodys = (Attribution::OwnSession, None);
+        let [a1, a2, another] = [10, 20, 30].map(process);
+        assert_eq!(whose(&[another, a1], NOW), by("a1"));
+        assert_eq!(whose(&[another, a2, a1], NOW), by("a2"));
+        let again = Process { started: 200, ..a1 };
+        assert_eq!(whose(&[again], NOW), nobodys);
+        assert_eq!(whose(&[again, a2], NOW), by("a2"));
+        let late = NOW.after(Duration::from_nanos(50));
+        assert_eq!(whose(&[a1], late), nobodys);
+        // What has ended hides nothing behind it.
+        registry.complete_activity(&context("w", "r", Some("a2")));
+        registry
+            .open_activity(&Arc::new(context("w", "r", Some("a3"))), NOW)
+            .unwrap();
+        assert_eq!(whose(&[a2, a1], NOW), by("a1"));
+        assert!(registry.forget_name("a1"));
+        assert_eq!(whose(&[a2, a1], NOW), nobodys);
     }
 
     #[test]

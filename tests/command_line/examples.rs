@@ -10,7 +10,11 @@ use crate::support::sidecar::{Setup, journal};
 
 /// Runs a client; the journal of its sidecar.
 fn told(words: &[&str]) -> Vec<Value> {
-    let setup = Setup::new().policy(ALLOW);
+    told_to(Setup::new(), words)
+}
+
+fn told_to(setup: Setup, words: &[&str]) -> Vec<Value> {
+    let setup = setup.policy(ALLOW);
     let ended = process::run(&mut setup.run_command(words));
     assert!(ended.status.success(), "{words:?}: {ended:?}");
     assert!(ended.out.contains("done"), "{words:?}: {ended:?}");
@@ -63,6 +67,32 @@ fn python_tells_of_activities_functions_and_files() {
 fn node_tells_of_an_activity_and_a_function() {
     let lines = told(&["node", "examples/openbox.mjs"]);
     assert_eq!(completed(&lines, "function", "charge"), 1);
+}
+
+/// A sidecar whose agent API is at a path alone.
+fn at_a_path() -> Setup {
+    let setup = Setup::new().flag("--agent-listen", "off");
+    let path = setup.folder().join("agent.sock").display().to_string();
+    setup.env("OPENBOX_AGENT_SOCKET", &path)
+}
+
+#[test]
+fn bash_and_python_tell_the_same_through_a_socket() {
+    told_to(at_a_path(), &["bash", "examples/openbox.sh"]);
+    told_to(at_a_path(), &["python3", "examples/openbox.py"]);
+}
+
+#[test]
+fn clients_find_the_token_in_a_file_where_a_pod_has_it() {
+    let in_a_file = "printf %s $OPENBOX_SIDECAR_TOKEN >\"$HOME/token\"; unset OPENBOX_SIDECAR_TOKEN; \
+                     OPENBOX_SIDECAR_TOKEN_FILE=$HOME/token exec \"$@\"";
+    for client in [
+        ["bash", "examples/openbox.sh"],
+        ["python3", "examples/openbox.py"],
+        ["node", "examples/openbox.mjs"],
+    ] {
+        told(&[&["sh", "-c", in_a_file, "sh"][..], &client].concat());
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Starts that fail, each with what was found and what to do, and the verbs
 //! that start nothing.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::support::core::Core;
@@ -64,14 +65,14 @@ fn a_configuration_that_is_no_yaml_or_not_there_is_told() {
 fn a_state_file_that_cannot_be_used_is_told_and_left_alone() {
     let setup = Setup::new().policy(ALLOW);
     let file = setup.state().join("state.redb");
-    std::fs::create_dir_all(setup.state()).unwrap();
-    std::fs::write(&file, "something else").unwrap();
+    fs::create_dir_all(setup.state()).unwrap();
+    fs::write(&file, "something else").unwrap();
     let ended = serve(&setup);
     assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
     for told in ["state.redb", "cannot be used", "move it away"] {
         assert!(ended.err.contains(told), "{told} in {}", ended.err);
     }
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "something else");
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn a_clock_that_was_set_back_while_nothing_ran_is_told() {
 #[test]
 fn two_sidecars_do_not_share_a_state_folder() {
     let first = Setup::new().policy(ALLOW).start();
-    let token = std::fs::read_to_string(first.state.join("operator.json")).unwrap();
+    let token = fs::read_to_string(first.state.join("operator.json")).unwrap();
     let ended = serve(&first.setup);
     assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
     assert!(
@@ -267,7 +268,7 @@ fn two_sidecars_do_not_share_a_state_folder() {
     );
     // The first one is as it was.
     assert_eq!(
-        std::fs::read_to_string(first.state.join("operator.json")).unwrap(),
+        fs::read_to_string(first.state.join("operator.json")).unwrap(),
         token
     );
     assert_eq!(first.operator("GET", "/v1/runs", "").0, 200);
@@ -305,7 +306,7 @@ fn files_of_the_state_folder_are_their_owners_alone_where_they_are_secret() {
     let sidecar = Setup::new().policy(ALLOW).start();
     let mode = |name: &str| {
         let path = sidecar.state.join(name);
-        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
     };
     for name in ["operator.json", "agent-token", "ca.key"] {
         assert_eq!(mode(name), 0o600, "{name}");
@@ -320,11 +321,11 @@ fn files_of_the_state_folder_are_their_owners_alone_where_they_are_secret() {
 fn a_journal_that_was_cut_inside_a_line_is_continued_without_it() {
     let site = crate::support::origin::Origin::site();
     let setup = Setup::new().policy(ALLOW).reach(&site);
-    std::fs::create_dir(setup.state()).unwrap();
-    std::fs::write(setup.state().join("journal.jsonl"), "{\"record\":\"dec").unwrap();
+    fs::create_dir(setup.state()).unwrap();
+    fs::write(setup.state().join("journal.jsonl"), "{\"record\":\"dec").unwrap();
     let sidecar = setup.start();
     assert_eq!(sidecar.get(&site.url("/x")).status(), 200);
-    let text = std::fs::read_to_string(sidecar.state.join("journal.jsonl")).unwrap();
+    let text = fs::read_to_string(sidecar.state.join("journal.jsonl")).unwrap();
     let lines: Vec<_> = text
         .lines()
         .map(serde_json::from_str::<serde_json::Value>)
@@ -361,6 +362,68 @@ fn the_small_verbs_answer() {
     );
 }
 
+/// Asks by a socket, with `token`: the status, and what was answered.
+fn by_socket(path: &Path, token: &str) -> String {
+    let ended = process::run(
+        process::command("curl")
+            .args(["-s", "--noproxy", "*", "-w", " %{http_code}"])
+            .arg("--unix-socket")
+            .arg(path)
+            .args(["-H", &format!("Authorization: Bearer {token}")])
+            .arg("http://localhost/v1/session"),
+    );
+    ended.out
+}
+
+#[test]
+fn the_agent_api_is_at_a_path_with_a_token_that_outlives_a_restart() {
+    let token = format!("obx_test_{}", "a1".repeat(24));
+    let setup = Setup::new();
+    let path = setup.folder().join("agent.sock");
+    let in_file = setup.write("token", &format!("{token}\n"));
+    let mut sidecar = setup
+        .policy(ALLOW)
+        .env("OPENBOX_AGENT_SOCKET", path.to_str().unwrap())
+        .env("OPENBOX_AGENT_TOKEN_FILE", &in_file)
+        .config("listen: {agent_socket_mode: \"0660\"}")
+        .start();
+    for _ in 0..2 {
+        assert_eq!(sidecar.agent_token, token);
+        let told = by_socket(&path, &token);
+        assert!(
+            told.contains("workflow_id") && told.ends_with("200"),
+            "{told}"
+        );
+        let told = by_socket(&path, &sidecar.operator_token);
+        assert!(told.ends_with("401"), "{told}");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        // One that is killed leaves its socket behind.
+        sidecar = sidecar.killed_and_started_again();
+    }
+    drop(sidecar.ended_and_started_again());
+}
+
+#[test]
+fn a_token_that_is_too_short_or_opens_core_is_told_and_not_shown() {
+    let key = format!("obx_live_{}", "0".repeat(48));
+    for (token, told) in [
+        ("secret", "no token of an agent"),
+        ("obx_test_short", "no token of an agent"),
+        (&key, "the API key of Core"),
+    ] {
+        let setup = Setup::new()
+            .flag("--core-url", "https://core.test")
+            .env("OPENBOX_API_KEY", &key)
+            .env("OPENBOX_AGENT_TOKEN", token);
+        let ended = process::run(&mut setup.command("check"));
+        assert_eq!(ended.status.code(), Some(78), "{}", ended.err);
+        assert!(ended.err.contains("OPENBOX_AGENT_TOKEN"), "{}", ended.err);
+        assert!(ended.err.contains(told), "{}", ended.err);
+        assert!(!ended.err.contains(token), "{}", ended.err);
+    }
+}
+
 #[test]
 fn what_agents_in_other_containers_need_is_shared_and_nothing_else() {
     let shared = tempfile::tempdir().unwrap();
@@ -371,17 +434,17 @@ fn what_agents_in_other_containers_need_is_shared_and_nothing_else() {
         .env("OPENBOX_SHARE_DIR", folder.to_str().unwrap())
         .env("OPENBOX_CA_DIR", keys.to_str().unwrap())
         .start();
-    let mut names: Vec<_> = std::fs::read_dir(&folder)
+    let mut names: Vec<_> = fs::read_dir(&folder)
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
     assert_eq!(names, ["agent-token", "bundle.jks", "bundle.pem", "ca.pem"]);
     for name in names {
-        let mode = std::fs::metadata(folder.join(&name)).unwrap().permissions();
+        let mode = fs::metadata(folder.join(&name)).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o644, "{name}");
     }
-    let token = |folder: &std::path::Path| std::fs::read(folder.join("agent-token")).unwrap();
+    let token = |folder: &Path| fs::read(folder.join("agent-token")).unwrap();
     assert_eq!(token(&folder), token(&sidecar.state));
     assert!(keys.join("ca.key").exists());
     assert!(!sidecar.state.join("ca.key").exists());

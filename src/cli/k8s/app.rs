@@ -99,7 +99,8 @@ fn changes(
             java_store: Some(java_store),
         }),
         agent: at(config.listen.agent).map(|address| Agent {
-            address,
+            address: Some(address),
+            socket: None,
             token: None,
         }),
         databases,

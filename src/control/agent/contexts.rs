@@ -9,7 +9,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{ActivityRef, JsonText, SpanId, TraceId};
+use crate::domain::{ActivityRef, JsonText, Process, SpanId, TraceId};
+use crate::net::caller::{self, Callers};
 use crate::process::clock;
 use crate::session::{Limit, Signs};
 
@@ -110,7 +111,7 @@ pub(super) async fn register(
     let signs = Signs {
         trace,
         application: application.clone(),
-        process: register.pid.filter(|pid| *pid > 0),
+        process: register.pid.map(|pid| api.process(pid)).transpose()?,
     };
     let now = clock::now();
     accepted(
@@ -124,10 +125,35 @@ pub(super) async fn register(
         activity_id: activity_id.as_deref(),
         trace_id: trace.map(|trace| trace.to_string()),
         application_name: application.as_deref(),
-        pid: signs.process,
+        pid: register.pid,
         expires_at: text::rfc3339(now.after(lives)),
     };
     Ok(json(StatusCode::OK, &registered))
+}
+
+impl Shared {
+    /// The process that may stand for a run or activity.
+    ///
+    /// # Errors
+    /// None may, or we do not see this one.
+    fn process(&self, id: u32) -> Result<Process, Problem> {
+        match self.api.gate.registry().callers() {
+            Callers::Unknown => {
+                let detail = "this sidecar does not look which process a connection comes from; set `session.by_process`, or leave `pid` out";
+                Err(Problem::new(
+                    StatusCode::CONFLICT,
+                    "processes_not_looked_at",
+                    detail,
+                ))
+            }
+            Callers::Identified => caller::process(id).ok_or_else(|| {
+                let detail = format!(
+                    "the sidecar sees no process {id}; in a pod, containers must share their processes (shareProcessNamespace), and the id must be the one that is seen there"
+                );
+                Problem::new(StatusCode::NOT_FOUND, "unknown_process", detail)
+            }),
+        }
+    }
 }
 
 fn accepted(outcome: Result<bool, Limit>, activity_id: Option<&str>) -> Result<(), Problem> {

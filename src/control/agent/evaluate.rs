@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::to_bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -24,7 +24,7 @@ use super::answer::{Also, Given, Verdicts};
 use super::open::Opened;
 use super::served::hooks::completion;
 use super::spans::{Ids, Kind, Span, When};
-use super::whose::Named;
+use super::whose::{Heard, Named};
 use super::{Shared, Wait};
 
 /// Most operations of one batch.
@@ -63,12 +63,12 @@ pub(super) struct Evaluate {
     responses(Verdicts, Problems))]
 pub(super) async fn evaluate(
     State(api): State<Arc<Shared>>,
-    headers: HeaderMap,
+    heard: Heard,
     InQuery(wait): InQuery<Wait>,
     Json(evaluate): Json<Evaluate>,
 ) -> Result<Response, Problem> {
     let within = api.hold_within(&wait)?;
-    one(&api, &headers, evaluate, within).await
+    one(&api, &heard, evaluate, within).await
 }
 
 /// Several operations, in their order.
@@ -99,7 +99,7 @@ struct One {
     request_body = Batch, responses((status = 200, body = Answers), Problems))]
 pub(super) async fn batch(
     State(api): State<Arc<Shared>>,
-    headers: HeaderMap,
+    heard: Heard,
     Json(batch): Json<Batch>,
 ) -> Result<Response, Problem> {
     let operations = batch.operations.unwrap_or_default();
@@ -111,7 +111,7 @@ pub(super) async fn batch(
     let mut results = Vec::with_capacity(operations.len());
     let mut for_now = None;
     for operation in operations {
-        let answer = one(&api, &headers, operation, Duration::ZERO).await;
+        let answer = one(&api, &heard, operation, Duration::ZERO).await;
         let response = answer.unwrap_or_else(IntoResponse::into_response);
         for_now = for_now.or(response.extensions().get().copied());
         results.push(alone(response).await?);
@@ -140,7 +140,7 @@ async fn alone(response: Response) -> Result<One, Problem> {
 
 async fn one(
     api: &Shared,
-    headers: &HeaderMap,
+    heard: &Heard,
     evaluate: Evaluate,
     within: Duration,
 ) -> Result<Response, Problem> {
@@ -159,7 +159,7 @@ async fn one(
                 context: evaluate.context,
                 traceparent: evaluate.traceparent,
             };
-            let asked = api.asked(headers, &named, kind, evaluate.span)?;
+            let asked = api.asked(heard, &named, kind, evaluate.span)?;
             Ok(start(api, asked, within).await)
         }
         Some(When::Completed) => {
@@ -186,13 +186,13 @@ impl Shared {
     /// The operation that `span` tells.
     pub(super) fn asked(
         &self,
-        headers: &HeaderMap,
+        heard: &Heard,
         named: &Named,
         kind: Kind,
         span: Span,
     ) -> Result<Asked, Problem> {
-        let trace = named.trace(headers)?;
-        let session = self.whose(named, trace.map(|(trace, _)| trace))?;
+        let trace = named.trace(heard)?;
+        let session = self.whose(named, trace.map(|(trace, _)| trace), heard)?;
         let ids = Ids {
             trace: trace.map_or_else(clock::trace_id, |(trace, _)| trace),
             span: clock::span_id(),

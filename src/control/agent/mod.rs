@@ -76,8 +76,8 @@ pub struct AgentApi {
     pub gate: Gate,
     /// The agent's token.
     pub token: Token,
-    /// Where the listener is bound.
-    pub address: SocketAddr,
+    /// Where the listener is bound; `None` where it is at a path alone.
+    pub address: Option<SocketAddr>,
     /// See [`Settings`].
     pub settings: Settings,
     /// Who signs what SDKs send; without one, nobody may.

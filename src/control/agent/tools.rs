@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use super::super::text::required;
 use super::answer::{Answer, Given, Verdicts};
 use super::evaluate::{self, Asked};
 use super::spans::{Span, Tool};
-use super::whose::Named;
+use super::whose::{Heard, Named};
 use super::{Shared, Wait};
 
 /// A call of a tool.
@@ -45,12 +45,12 @@ pub(super) struct Call {
     responses((status = 200, body = Answer<'static>), Problems))]
 pub(super) async fn check(
     State(api): State<Arc<Shared>>,
-    headers: HeaderMap,
+    heard: Heard,
     Json(call): Json<Call>,
 ) -> Result<Response, Problem> {
     let Asked {
         operation, session, ..
-    } = api.call(&headers, call)?;
+    } = api.call(&heard, call)?;
     let gate = &api.api.gate;
     let noted = gate.preview(&operation, &session).ok_or_else(|| {
         let detail = "OpenBox Core judges here, and would take the question for a call that happens; POST /v1/tools:submit asks when it is meant";
@@ -68,12 +68,12 @@ pub(super) async fn check(
     responses(Verdicts, Problems))]
 pub(super) async fn submit(
     State(api): State<Arc<Shared>>,
-    headers: HeaderMap,
+    heard: Heard,
     InQuery(wait): InQuery<Wait>,
     Json(call): Json<Call>,
 ) -> Result<Response, Problem> {
     let within = api.hold_within(&wait)?;
-    let asked = api.call(&headers, call)?;
+    let asked = api.call(&heard, call)?;
     Ok(evaluate::start(&api, asked, within).await)
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn complete(
 }
 
 impl Shared {
-    fn call(&self, headers: &HeaderMap, call: Call) -> Result<Asked, Problem> {
+    fn call(&self, heard: &Heard, call: Call) -> Result<Asked, Problem> {
         let tool = Tool {
             name: required("name", call.name.as_deref())?.to_string(),
             server: call.server,
@@ -116,6 +116,6 @@ impl Shared {
             traceparent: call.traceparent,
         };
         let (kind, span) = tool.span();
-        self.asked(headers, &named, kind, span)
+        self.asked(heard, &named, kind, span)
     }
 }

@@ -1,6 +1,10 @@
 //! Whose an operation is that the agent tells: the run and activity that it
 //! names, else what every operation is attributed by.
 
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::domain::{SpanId, TraceId};
@@ -8,6 +12,7 @@ use crate::process::clock;
 use crate::session::{Claim, RunKey, Session};
 
 use super::super::problem::Problem;
+use super::super::serve::Caller;
 use super::super::text::optional;
 use super::{Shared, contexts};
 
@@ -21,15 +26,35 @@ pub(super) struct Named {
     pub(super) traceparent: Option<String>,
 }
 
+/// What comes with a request beside its body.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    headers: HeaderMap,
+    caller: Caller,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Heard {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        Ok(Self {
+            headers: parts.headers.clone(),
+            caller: caller.unwrap_or_default(),
+        })
+    }
+}
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 impl Named {
     /// The trace it belongs to, and the span around it.
     pub(super) fn trace(
         &self,
-        headers: &HeaderMap,
+        heard: &Heard,
     ) -> Result<Option<(TraceId, Option<SpanId>)>, Problem> {
-        let header = headers
+        let header = heard
+            .headers
             .get(TRACEPARENT)
             .and_then(|value| value.to_str().ok());
         let told = self.traceparent.as_deref().or(header);
@@ -43,7 +68,12 @@ impl Shared {
     /// # Errors
     /// What is named is not open, or nothing is named and nothing else says
     /// whose it is.
-    pub(super) fn whose(&self, named: &Named, trace: Option<TraceId>) -> Result<Session, Problem> {
+    pub(super) fn whose(
+        &self,
+        named: &Named,
+        trace: Option<TraceId>,
+        heard: &Heard,
+    ) -> Result<Session, Problem> {
         let registry = self.api.gate.registry();
         let workflow_id = optional("workflow_id", named.workflow_id.as_deref())?;
         let run_id = optional("run_id", named.run_id.as_deref())?;
@@ -54,6 +84,7 @@ impl Shared {
             let claim = Claim {
                 trace,
                 proxy_user: named.context.as_deref(),
+                callers: &heard.caller.0,
                 ..Claim::default()
             };
             return registry.attribute(&claim, now).ok_or_else(|| {

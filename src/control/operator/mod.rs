@@ -88,7 +88,7 @@ impl fmt::Debug for OperatorApi {
 pub fn router(api: OperatorApi) -> Router {
     let guard = Guard {
         token: api.token.clone(),
-        address: api.address,
+        address: Some(api.address),
     };
     let turns = Turns {
         rate: Arc::new(Rate::new(REQUESTS_PER_SECOND_MAX)),

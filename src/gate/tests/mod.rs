@@ -121,6 +121,7 @@ impl<B: PolicyBackend + 'static> World<B> {
             activities_max: 4,
             contexts_max: 4,
             context_lives: Duration::from_secs(60),
+            callers: crate::net::caller::Callers::Unknown,
         };
         let (gate, housekeeping) = Gate::new(Parts {
             backend: policy.clone(),

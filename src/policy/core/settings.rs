@@ -243,6 +243,11 @@ impl ApiKey {
         Ok(Self(secret))
     }
 
+    /// Whether `secret` is this key.
+    pub fn is(&self, secret: &Secret) -> bool {
+        self.0.expose() == secret.expose()
+    }
+
     pub(super) fn expose(&self) -> &str {
         self.0.expose()
     }

@@ -173,6 +173,7 @@ pub(super) async fn reach(
     let started_at = clock::now();
     let claim = Claim {
         proxy_user: user,
+        callers: line.watch.callers(),
         ..Claim::default()
     };
     let Some(session) = line.proxy.gate.registry().attribute(&claim, started_at) else {

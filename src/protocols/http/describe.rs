@@ -4,7 +4,7 @@
 use http::header::HeaderMap;
 use http::request::Parts;
 
-use crate::domain::{Action, Capture, HttpCall, Operation, SpanId, Timestamp, TraceId};
+use crate::domain::{Action, Capture, HttpCall, Operation, Process, SpanId, Timestamp, TraceId};
 use crate::process::clock;
 use crate::session::{Claim, Session};
 
@@ -42,9 +42,11 @@ fn trace(value: &str) -> Option<Trace> {
 pub(super) fn evidence<'a>(
     headers: &'a HeaderMap,
     proxy_user: Option<&'a str>,
+    callers: &'a [Process],
 ) -> (Option<Trace>, Claim<'a>) {
     let mut claim = Claim {
         proxy_user,
+        callers,
         ..Claim::default()
     };
     let mut found = None;
@@ -168,7 +170,7 @@ mod tests {
         for (value, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", value.parse().unwrap());
-            let (trace, claim) = evidence(&headers, None);
+            let (trace, claim) = evidence(&headers, None, &[]);
             let found = (trace.is_some(), claim.trace.is_some());
             assert_eq!(found, (expected, expected), "{value}");
         }
@@ -179,7 +181,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = "a=1, openbox.run = r1;p=2,openbox.activity=a1";
         headers.insert("baggage", value.parse().unwrap());
-        let (_, claim) = evidence(&headers, None);
+        let (_, claim) = evidence(&headers, None, &[]);
         assert_eq!(
             (claim.baggage_run, claim.baggage_activity),
             (Some("r1"), Some("a1"))

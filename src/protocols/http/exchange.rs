@@ -158,7 +158,7 @@ async fn describe(
     user: Option<&str>,
 ) -> Result<(Question, Box<Waiting>), Box<Response<Outgoing>>> {
     let started_at = clock::now();
-    let (trace, claim) = describe::evidence(request.headers(), user);
+    let (trace, claim) = describe::evidence(request.headers(), user, line.watch.callers());
     let registry = line.proxy.gate.registry();
     let Some(session) = registry.attribute(&claim, started_at) else {
         return Err(Box::new(unattributed(line, started_at)));

@@ -86,9 +86,10 @@ async fn accept(
         let place = Place::take(proxy.gate.metrics(), place);
         let (proxy, drain) = (proxy.clone(), drain.clone());
         workers.spawn("http", async move {
-            let Ok(socket) = ClientSocket::attach(socket) else {
+            let Ok(mut socket) = ClientSocket::attach(socket) else {
                 return;
             };
+            socket.identify(proxy.gate.registry().callers()).await;
             let watch = socket.watch();
             let line = Line::new(proxy, watch.clone(), place);
             if outer(socket, line, drain).await == Ended::Closed {
@@ -162,6 +163,7 @@ where
 {
     let claim = Claim {
         proxy_user: line.user(),
+        callers: line.watch.callers(),
         ..Claim::default()
     };
     let session = line

@@ -165,6 +165,7 @@ impl World {
             activities_max: 1,
             contexts_max: 1,
             context_lives: Duration::from_secs(1),
+            callers: crate::net::caller::Callers::Unknown,
         };
         let (gate, housekeeping) = Gate::new(Parts {
             backend: judge.clone(),

@@ -1,7 +1,7 @@
 //! What an execution looks like to policy.
 
 use crate::domain::{
-    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, TraceId,
+    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Process, Timestamp, TraceId,
 };
 use crate::process::clock;
 use crate::protocols::sql::told::{self, Said};
@@ -17,13 +17,18 @@ const SHOWN_BYTES_MAX: usize = 64 << 10;
 
 /// The evidence of whose an execution is: an attribute of the query, a comment
 /// behind it, and who the client says it is.
-pub(super) fn claim<'a>(asked: &Ask, program: Option<&'a str>) -> Claim<'a> {
+pub(super) fn claim<'a>(
+    asked: &Ask,
+    program: Option<&'a str>,
+    callers: &'a [Process],
+) -> Claim<'a> {
     let tags = asked.text.analysis.as_ref().map(|analysis| &*analysis.tags);
     let tag = tags.and_then(|tags| tags.iter().find(|(name, _)| &**name == "traceparent"));
     let parent = asked.trace.as_deref().or(tag.map(|(_, value)| &**value));
     Claim {
         trace: parent.and_then(trace_id),
         database_hint: program,
+        callers,
         ..Claim::default()
     }
 }

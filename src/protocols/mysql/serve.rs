@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use crate::domain::{Protocol, Refusal};
+use crate::domain::{Process, Protocol, Refusal};
 use crate::gate::Refused;
 use crate::metrics::Unaccepted;
 use crate::net::client_socket::ClientSocket;
@@ -32,6 +32,7 @@ impl MysqlRelay {
             workers: &shared.workers,
             places: &shared.places,
             metrics: shared.gate.metrics(),
+            callers: shared.gate.registry().callers(),
         };
         let serve = {
             let shared = shared.clone();
@@ -51,7 +52,7 @@ async fn connection(shared: &Arc<Shared>, server: &Server, client: ClientSocket,
     let until = now.checked_add(shared.settings.login_within).unwrap_or(now);
     let watch = client.watch();
     let mut client = Some(MaybeTls::Plain(client));
-    if let Some(told) = refused_at_once(shared) {
+    if let Some(told) = refused_at_once(shared, watch.callers()) {
         return end(client, &told).await;
     }
     let started = async {
@@ -89,9 +90,13 @@ async fn connection(shared: &Arc<Shared>, server: &Server, client: ClientSocket,
 }
 
 /// What a client hears that may not even begin.
-fn refused_at_once(shared: &Shared) -> Option<Bytes> {
+fn refused_at_once(shared: &Shared, callers: &[Process]) -> Option<Bytes> {
     let now = clock::now();
-    let session = shared.gate.registry().attribute(&Claim::default(), now)?;
+    let claim = Claim {
+        callers,
+        ..Claim::default()
+    };
+    let session = shared.gate.registry().attribute(&claim, now)?;
     let reason = session.halted()?;
     Some(refuse::instead_of_greeting(&Refused {
         refusal: Refusal::Halted(reason),

@@ -299,7 +299,7 @@ impl<'a> Relay<'a> {
 
     fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
         let now = clock::now();
-        let claim = describe::claim(&ask, self.talk.claims());
+        let claim = describe::claim(&ask, self.talk.claims(), self.watch.callers());
         let trace = claim.trace;
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
             let refused = Refused {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::domain::{
-    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Timestamp, Told, TraceId,
+    Action, Capture, Captured, DatabaseCall, JsonText, Operation, Process, Timestamp, Told, TraceId,
 };
 use crate::process::clock;
 use crate::protocols::sql::told::{self, Said};
@@ -25,7 +25,11 @@ pub(super) struct Place {
 }
 
 /// The evidence of whose an execution is.
-pub(super) fn claim<'a>(text: &Text, application: Option<&'a str>) -> Claim<'a> {
+pub(super) fn claim<'a>(
+    text: &Text,
+    application: Option<&'a str>,
+    callers: &'a [Process],
+) -> Claim<'a> {
     let tags = text.analysis.as_ref().map(|analysis| &analysis.tags);
     let trace = tags.and_then(|tags| {
         let (_, value) = tags.iter().find(|(name, _)| &**name == "traceparent")?;
@@ -34,6 +38,7 @@ pub(super) fn claim<'a>(text: &Text, application: Option<&'a str>) -> Claim<'a> 
     Claim {
         trace,
         database_hint: application,
+        callers,
         ..Claim::default()
     }
 }

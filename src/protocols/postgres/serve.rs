@@ -30,6 +30,7 @@ impl PostgresRelay {
             workers: &shared.workers,
             places: &shared.places,
             metrics: shared.gate.metrics(),
+            callers: shared.gate.registry().callers(),
         };
         let serve = {
             let shared = shared.clone();

@@ -28,6 +28,7 @@ impl RedisRelay {
             workers: &shared.workers,
             places: &shared.places,
             metrics: shared.gate.metrics(),
+            callers: shared.gate.registry().callers(),
         };
         let serve = {
             let shared = shared.clone();

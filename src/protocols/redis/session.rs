@@ -17,7 +17,7 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::{Protocol, Refusal};
+use crate::domain::{Process, Protocol, Refusal};
 use crate::gate::{Decision, Held, InLine, Now, Permit, Refused};
 use crate::journal;
 use crate::metrics::Passage;
@@ -73,7 +73,7 @@ pub(super) async fn serve(
     mut client: ClientSocket,
     drain: Drain,
 ) {
-    if let Some(told) = refused_at_once(shared) {
+    if let Some(told) = refused_at_once(shared, client.callers()) {
         let told = async {
             client.write_all(&told).await?;
             client.shutdown().await
@@ -95,9 +95,13 @@ pub(super) async fn serve(
 }
 
 /// What a client hears that may not even begin.
-fn refused_at_once(shared: &Shared) -> Option<Bytes> {
+fn refused_at_once(shared: &Shared, callers: &[Process]) -> Option<Bytes> {
     let now = clock::now();
-    let session = shared.gate.registry().attribute(&Claim::default(), now)?;
+    let claim = Claim {
+        callers,
+        ..Claim::default()
+    };
+    let session = shared.gate.registry().attribute(&claim, now)?;
     let reason = session.halted()?;
     Some(refuse::refusal(&Refused {
         refusal: Refusal::Halted(reason),
@@ -378,6 +382,7 @@ impl<'a> Relay<'a> {
         let claim = Claim {
             database_hint: self.talk.claims(),
             trace: self.talk.trace(),
+            callers: self.watch.callers(),
             ..Claim::default()
         };
         let Ask {

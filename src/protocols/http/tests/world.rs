@@ -64,6 +64,7 @@ impl World {
                 activities_max: 10,
                 contexts_max: 10,
                 context_lives: Duration::from_secs(60),
+                callers: crate::net::caller::Callers::Unknown,
             },
             Timestamp(1),
         );

@@ -86,6 +86,7 @@ async fn may_start(
     let now = clock::now();
     let claim = Claim {
         database_hint: start.get("application_name"),
+        callers: watch.callers(),
         ..Claim::default()
     };
     let Some(session) = shared.gate.registry().attribute(&claim, now) else {

@@ -46,7 +46,8 @@ pub(super) struct Asked {
 impl Relay<'_> {
     pub(super) fn ask(&mut self, asked: Ask) {
         let now = clock::now();
-        let claim = describe::claim(&asked.text, self.application.as_deref());
+        let application = self.application.as_deref();
+        let claim = describe::claim(&asked.text, application, self.watch.callers());
         let trace: Option<TraceId> = claim.trace;
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
             let refused = unattributed(clock::operation_id(now));
