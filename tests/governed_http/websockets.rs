@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::clients::{python_of_tests, script};
 use crate::support::authority::{Authority, Dates};
