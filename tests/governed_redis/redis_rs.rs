@@ -8,7 +8,7 @@ use redis::{
     AsyncCommands, AsyncConnectionConfig, Client, ErrorKind, PushInfo, RedisResult,
     ServerErrorKind, Value,
 };
-use tokio::sync::mpsc;
+use tokio::sync::broadcast;
 
 use crate::World;
 use crate::support::redis::Server;
@@ -126,7 +126,7 @@ async fn redis_rs_finds_a_refusal_at_its_place_in_a_pipeline_and_none_of_a_trans
 #[tokio::test]
 async fn redis_rs_hears_messages_among_answers_in_resp3() {
     let world = World::new();
-    let (tell, mut told) = mpsc::unbounded_channel::<PushInfo>();
+    let (tell, mut told) = broadcast::channel::<PushInfo>(16);
     let config = config().set_push_sender(tell);
     let hears = client(world.port, "resp3");
     let mut hears = hears
