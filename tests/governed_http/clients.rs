@@ -43,7 +43,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn script(name: &str) -> String {
+pub(crate) fn script(name: &str) -> String {
     let path = repository().join("tests/clients").join(name);
     path.display().to_string()
 }
@@ -86,7 +86,7 @@ fn checks(program: &Path, arguments: &[String]) {
     }
 }
 
-fn python_of_tests() -> PathBuf {
+pub(crate) fn python_of_tests() -> PathBuf {
     let path = repository().join(".venv/bin/python");
     assert!(
         path.exists(),

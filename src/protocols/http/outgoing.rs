@@ -16,17 +16,17 @@ use crate::metrics::{Metrics, Passage};
 use crate::net::client_socket::Watch;
 use crate::process::clock;
 
+use super::answer_body::AnswerBody;
 use super::body::{BodyError, Tee, length, longer};
 use super::sentinel::Busy;
 use super::silence::Silence;
-use super::upstream::AnswerBody;
 
 /// The body of a response.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     kind: Kind,
     /// The exchange is under way until its body has gone out.
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Outgoing {
                 data: (!data.is_empty()).then_some(data),
                 trailers: trailers.map(Box::new),
             },
-            _busy: None,
+            busy: None,
         }
     }
 
@@ -59,13 +59,20 @@ impl Outgoing {
     pub(super) fn observed(observed: Observed) -> Self {
         Self {
             kind: Kind::Observed(Box::new(observed)),
-            _busy: None,
+            busy: None,
+        }
+    }
+
+    /// No answer follows this one.
+    pub(super) fn end_after_this(&mut self) {
+        if let Some(busy) = &mut self.busy {
+            busy.end_after_this();
         }
     }
 
     /// Keeps `busy` until the body has gone out.
     pub(super) fn keep(&mut self, busy: Busy) {
-        self._busy = Some(busy);
+        self.busy = Some(busy);
     }
 }
 

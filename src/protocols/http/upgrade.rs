@@ -15,9 +15,9 @@ use crate::gate::Permit;
 use crate::metrics::Passage;
 use crate::process::{clock, spawn_named};
 
+use super::answer_body::AnswerBody;
 use super::line::Line;
 use super::outgoing::Outgoing;
-use super::upstream::AnswerBody;
 use super::{fields, raw, refuse};
 
 /// Whether the request asks for WebSocket (RFC 6455 §4.1). No other upgrade is
