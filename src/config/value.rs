@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::journal::Durability;
 use crate::net::dial::Override;
 use crate::policy::core::Unfit;
+use crate::protocols::http::Place;
 
 use super::Listener;
 use super::problem::quoted;
@@ -175,6 +176,30 @@ pub(super) fn host_pattern(text: &str) -> Result<String, Wrong> {
         "a host pattern",
         expected,
         "*.example.com",
+    ))
+}
+
+/// `HOST` or `HOST/PATH`; the host may be a pattern or `*`.
+pub(super) fn place(text: &str) -> Result<Place, Wrong> {
+    let (host, path) = match text.find('/').and_then(|at| text.split_at_checked(at)) {
+        Some((host, path)) => (host, Some(path)),
+        None => (text, None),
+    };
+    let path_fits = path.is_none_or(|path| {
+        let stars = path.matches('*').count();
+        path.bytes().all(|byte| byte.is_ascii_graphic())
+            && !path.contains(['?', '#'])
+            && (stars == 0 || (stars == 1 && path.ends_with('*')))
+    });
+    if path_fits && (host == "*" || host_pattern(host).is_ok()) {
+        return Ok(Place::new(host, path));
+    }
+    let expected = "HOST or HOST/PATH, without scheme, port and query";
+    Err(Wrong::is_not(
+        text,
+        "a place",
+        expected,
+        "api.example.com/v1/realtime*",
     ))
 }
 

@@ -96,6 +96,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
     }
 }
 
+/// A whole number, also one that is written as `7.0`: to JSON Schema it is one,
+/// and some languages know no other.
+pub(in crate::control) fn whole_number<'de, D: Deserializer<'de>>(
+    json: D,
+) -> Result<Option<u32>, D::Error> {
+    let Some(number) = <Option<serde_json::Number> as serde::Deserialize>::deserialize(json)?
+    else {
+        return Ok(None);
+    };
+    let whole = number.as_f64().filter(|number| number.fract() == 0.0);
+    let whole = whole.and_then(|number| format!("{number:.0}").parse().ok());
+    whole.map(Some).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "found {number}, expected a whole number from 0 to {}",
+            u32::MAX
+        ))
+    })
+}
+
 async fn read(request: Request, bytes_max: usize) -> Result<(Parts, Bytes), Problem> {
     let (head, mut body) = request.into_parts();
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod auth;
 mod body;
+mod described;
 mod idempotency;
 mod openapi;
 pub mod operator;

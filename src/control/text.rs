@@ -69,7 +69,9 @@ pub(in crate::control) fn duration(
     };
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text.strip_prefix(digits).unwrap_or("");
-    let taken = match (digits.parse::<u64>(), unit) {
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.then(|| digits.parse::<u64>().ok()).flatten();
+    let taken = match (number.ok_or(()), unit) {
         (Ok(ms), "ms") => Some(Duration::from_millis(ms)),
         (Ok(seconds), "s" | "") => Some(Duration::from_secs(seconds)),
         (Ok(minutes), "m") => minutes.checked_mul(60).map(Duration::from_secs),
@@ -114,6 +116,7 @@ mod tests {
             (Some("s"),      None),
             (Some("-1s"),    None),
             (Some("1h"),     None),
+            (Some("+5s"),    None),
             (Some("99999999999999999999"), None),
             (Some("999999999999999999m"), None),
         ];

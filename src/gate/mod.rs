@@ -19,6 +19,7 @@ mod operate;
 mod options;
 mod outcome;
 mod permit;
+mod piece;
 mod preview;
 mod scope;
 #[cfg(test)]

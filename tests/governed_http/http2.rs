@@ -22,10 +22,9 @@ fn node(arguments: &[&str]) -> Running {
 }
 
 fn port_of(site: &Running) -> u16 {
-    let port = until("the origin's port", || {
+    until("the origin's port", || {
         site.out().lines().next()?.parse().ok()
-    });
-    port
+    })
 }
 
 impl World {

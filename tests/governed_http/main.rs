@@ -29,6 +29,7 @@ mod rules;
 mod socks;
 mod upgrades;
 mod verdicts;
+mod websockets;
 
 /// A field of proxy credentials.
 fn basic(user: &str, token: &str) -> String {

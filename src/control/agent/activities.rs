@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use crate::domain::{ActivityRef, Context, EventKind, JsonText, Refusal, TraceId};
 use crate::process::clock;
 
-use super::super::body::{InPath, InQuery, Json};
+use super::super::body::{InPath, InQuery, Json, whole_number};
+use super::super::described::{Fault, Id, TraceParent};
 use super::super::problem::{Problem, Problems};
 use super::super::text::{id, optional, required};
 use super::answer::Verdicts;
@@ -26,25 +27,32 @@ use super::{Shared, Wait, answer, contexts, fields};
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     workflow_id: Option<String>,
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     run_id: Option<String>,
     /// Made up if left out.
+    #[schema(value_type = Option<Id>)]
     activity_id: Option<String>,
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     activity_type: Option<String>,
     #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
     /// From 1.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4294967295_u32)]
+    #[serde(default, deserialize_with = "whole_number")]
     attempt: Option<u32>,
+    #[schema(value_type = Option<TraceParent>)]
     traceparent: Option<String>,
+    #[schema(value_type = Option<Id>)]
     context: Option<String>,
 }
 
 /// Starts an activity. `traceparent` and `context` (a proxy user name) name it
 /// once it is allowed.
-#[utoipa::path(post, path = "/v1/activities", tag = "activities", params(Wait), request_body = Start,
+#[utoipa::path(post, operation_id = "start_activity", path = "/v1/activities", tag = "activities", params(Wait), request_body = Start,
     responses(Verdicts, Problems))]
 pub(super) async fn start(
     State(api): State<Arc<Shared>>,
@@ -119,6 +127,15 @@ fn register(api: &Shared, context: &Context, names: &Names) -> Option<bool> {
     outcomes.iter().any(Option::is_some).then_some(all)
 }
 
+/// How an activity ended, in a word.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only described")]
+enum EndedAs {
+    Completed,
+    Failed,
+}
+
 /// How an activity ended.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = CompleteActivity)]
@@ -129,14 +146,15 @@ pub(super) struct Complete {
     #[schema(value_type = Option<serde_json::Value>)]
     output: Option<Box<RawValue>>,
     /// A text, or an object with a text as `message`.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<Fault>)]
     error: Option<Box<RawValue>>,
     /// `completed` or `failed`; by default as the error says.
+    #[schema(value_type = Option<EndedAs>)]
     status: Option<String>,
 }
 
 /// Ends an activity, with its output or its error.
-#[utoipa::path(post, path = "/v1/activities/{activity_id}/complete", tag = "activities", params(("activity_id" = String, Path,), Wait), request_body = Complete,
+#[utoipa::path(post, operation_id = "complete_activity", path = "/v1/activities/{activity_id}/complete", tag = "activities", params(("activity_id" = inline(Id), Path,), Wait), request_body = Complete,
     responses(Verdicts, Problems))]
 pub(super) async fn complete(
     State(api): State<Arc<Shared>>,

@@ -36,7 +36,7 @@ pub(super) struct Shown<'a> {
 const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// Where an approval stands: answers when it is decided, or after `?wait=`.
-#[utoipa::path(get, path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path,), Wait),
+#[utoipa::path(get, operation_id = "show_approval", path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path,), Wait),
     responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn show(
     State(api): State<Arc<Shared>>,

@@ -14,7 +14,8 @@ use crate::net::caller::{self, Callers};
 use crate::process::clock;
 use crate::session::{Limit, Signs};
 
-use super::super::body::{InPath, Json};
+use super::super::body::{InPath, Json, whole_number};
+use super::super::described::{Id, LivesText, TraceIdText, TraceParent};
 use super::super::problem::{Problem, Problems, json};
 use super::super::text::{self, id, optional, required};
 use super::Shared;
@@ -25,23 +26,31 @@ use super::subject::inside;
 #[serde(deny_unknown_fields)]
 pub(super) struct Register {
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     workflow_id: Option<String>,
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     run_id: Option<String>,
     /// Without one it stands for the run.
+    #[schema(value_type = Option<Id>)]
     activity_id: Option<String>,
     /// A trace whose requests are its.
+    #[schema(value_type = Option<TraceIdText>)]
     trace_id: Option<String>,
     /// The same, as W3C trace context; one of the two.
+    #[schema(value_type = Option<TraceParent>)]
     traceparent: Option<String>,
     /// What its database sessions call themselves, where that is not `name`.
+    #[schema(value_type = Option<Id>)]
     application_name: Option<String>,
     /// A process whose connections are its, and those of the processes that it
     /// starts; needs `session.by_process`.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4294967295_u32)]
+    #[serde(default, deserialize_with = "whole_number")]
     pid: Option<u32>,
     /// How long it stands for that: `10m`; at most, and by default,
     /// `session.context_lives`.
+    #[schema(value_type = Option<LivesText>)]
     expires_in: Option<String>,
 }
 
@@ -65,7 +74,7 @@ pub(super) struct Registered<'a> {
 
 /// Lets a name, and what else is said, stand for a run or activity, until that
 /// ends or the name expires.
-#[utoipa::path(put, path = "/v1/contexts/{name}", tag = "contexts", params(("name" = String, Path,)),
+#[utoipa::path(put, operation_id = "register_context", path = "/v1/contexts/{name}", tag = "contexts", params(("name" = inline(Id), Path,)),
     request_body = Register, responses((status = 200, body = Registered<'static>), Problems))]
 pub(super) async fn register(
     State(api): State<Arc<Shared>>,
@@ -171,7 +180,7 @@ fn accepted(outcome: Result<bool, Limit>, activity_id: Option<&str>) -> Result<(
 }
 
 /// Forgets a context, and what was registered with it.
-#[utoipa::path(delete, path = "/v1/contexts/{name}", tag = "contexts", params(("name" = String, Path,)),
+#[utoipa::path(delete, operation_id = "forget_context", path = "/v1/contexts/{name}", tag = "contexts", params(("name" = inline(Id), Path,)),
     responses((status = 204, description = "It is forgotten"), Problems))]
 pub(super) async fn forget(
     State(api): State<Arc<Shared>>,
@@ -209,9 +218,13 @@ pub(super) fn traceparent(text: &str) -> Result<TraceId, Problem> {
 /// come may add fields behind the four known ones.
 pub(super) fn traceparent_and_span(text: &str) -> Result<(TraceId, Option<SpanId>), Problem> {
     let mut parts = text.split('-');
+    let hex = |text: &str, length: usize| {
+        let mut bytes = text.bytes();
+        text.len() == length && bytes.all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+    };
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(version), Some(trace), Some(span), Some(flags))
-            if version.len() == 2 && version != "ff" && span.len() == 16 && flags.len() == 2 =>
+            if hex(version, 2) && version != "ff" && hex(span, 16) && hex(flags, 2) =>
         {
             let span = u64::from_str_radix(span, 16).ok().filter(|id| *id != 0);
             Ok((trace_id(trace)?, span.map(SpanId)))

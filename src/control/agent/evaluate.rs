@@ -19,6 +19,7 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::super::body::{InQuery, Json};
+use super::super::described::{Id, TraceParent};
 use super::super::problem::{Problem, Problems, json};
 use super::answer::{Also, Given, Verdicts};
 use super::open::Opened;
@@ -45,12 +46,17 @@ pub(super) struct Evaluate {
     #[serde(default)]
     span: Span,
     /// Whose it is; without any of these it is attributed as traffic is.
+    #[schema(value_type = Option<Id>)]
     workflow_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     run_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     activity_id: Option<String>,
     /// A context of `PUT /v1/contexts/{name}`.
+    #[schema(value_type = Option<Id>)]
     context: Option<String>,
     /// W3C trace context.
+    #[schema(value_type = Option<TraceParent>)]
     traceparent: Option<String>,
 }
 
@@ -75,7 +81,7 @@ pub(super) async fn evaluate(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
-    #[schema(min_items = 1, max_items = 100)]
+    #[schema(value_type = Vec<Evaluate>, required = true, min_items = 1, max_items = 100)]
     operations: Option<Vec<Evaluate>>,
 }
 
@@ -95,7 +101,7 @@ struct One {
 }
 
 /// Evaluates up to 100 operations, in their order, and waits for nobody.
-#[utoipa::path(post, path = "/v1/evaluate:batch", tag = "operations",
+#[utoipa::path(post, operation_id = "evaluate_batch", path = "/v1/evaluate:batch", tag = "operations",
     request_body = Batch, responses((status = 200, body = Answers), Problems))]
 pub(super) async fn batch(
     State(api): State<Arc<Shared>>,

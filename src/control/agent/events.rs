@@ -25,7 +25,7 @@ type Fields = Vec<(&'static str, JsonText)>;
 /// Takes a whole event, in the field names of the wire contract. An
 /// ActivityStarted opens the run it names if nothing did
 /// before, for SDKs can be told to leave WorkflowStarted out.
-#[utoipa::path(post, path = "/v1/events", tag = "runs", params(Wait), request_body = told::Whole,
+#[utoipa::path(post, operation_id = "take_event", path = "/v1/events", tag = "runs", params(Wait), request_body = told::Whole,
     responses(Verdicts, Problems))]
 pub(super) async fn take(
     State(api): State<Arc<Shared>>,

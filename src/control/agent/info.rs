@@ -55,12 +55,13 @@ pub(super) async fn session(State(api): State<Arc<Shared>>) -> Response {
 #[into_params(parameter_in = Query)]
 pub(super) struct Written {
     /// How it is written; `sh` if left out.
+    #[param(inline)]
     format: Option<Format>,
 }
 
 /// The environment that sends a program through this sidecar.
 #[utoipa::path(get, path = "/v1/env", tag = "sidecar", params(Written),
-    responses((status = 200, body = String, content_type = "text/plain"), Problems))]
+    responses((status = 200, content((String = "text/plain"), (std::collections::BTreeMap<String, Option<String>> = "application/json"))), Problems))]
 pub(super) async fn environment(
     State(api): State<Arc<Shared>>,
     InQuery(written): InQuery<Written>,

@@ -44,6 +44,7 @@ use self::ended::Ended;
 use self::open::Operations;
 use self::served::Served;
 use super::auth::{Guard, Token, Turns, guarded};
+use super::described::WaitText;
 use super::problem::{Problem, unknown_method, unknown_route};
 use super::rate::Rate;
 use super::{idempotency, openapi, text};
@@ -179,6 +180,7 @@ struct Shared {
 #[into_params(parameter_in = Query)]
 struct Wait {
     /// `25s`, `500ms`, `1m`, or plain seconds; at most 60 s.
+    #[param(inline, value_type = Option<WaitText>)]
     wait: Option<String>,
 }
 

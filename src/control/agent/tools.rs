@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::super::body::{InQuery, Json};
+use super::super::described::{Id, TraceParent};
 use super::super::problem::{Problem, Problems};
 use super::super::text::required;
 use super::answer::{Answer, Given, Verdicts};
@@ -23,25 +24,31 @@ use super::{Shared, Wait};
 #[serde(deny_unknown_fields)]
 pub(super) struct Call {
     /// The tool; must be said.
+    #[schema(value_type = Id, required = true)]
     name: Option<String>,
     /// The MCP server it is a tool of; without one it is a function of the agent.
     server: Option<String>,
     #[schema(value_type = Option<serde_json::Value>)]
     arguments: Option<Box<RawValue>>,
     /// Whose it is; without any of these it is attributed as traffic is.
+    #[schema(value_type = Option<Id>)]
     workflow_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     run_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     activity_id: Option<String>,
     /// A context of `PUT /v1/contexts/{name}`.
+    #[schema(value_type = Option<Id>)]
     context: Option<String>,
     /// W3C trace context.
+    #[schema(value_type = Option<TraceParent>)]
     traceparent: Option<String>,
 }
 
 /// Says what a call would be answered, and decides nothing: nothing is held or
 /// recorded, and nothing may be done by it. Only the embedded policy can be
 /// asked so; OpenBox Core takes every question for something that happens.
-#[utoipa::path(post, path = "/v1/tools:check", tag = "tools", request_body = Call,
+#[utoipa::path(post, operation_id = "check_tool", path = "/v1/tools:check", tag = "tools", request_body = Call,
     responses((status = 200, body = Answer<'static>), Problems))]
 pub(super) async fn check(
     State(api): State<Arc<Shared>>,
@@ -64,7 +71,7 @@ pub(super) async fn check(
 
 /// Asks before a call. Where it is let go, its outcome is told to
 /// `/v1/tools:complete`.
-#[utoipa::path(post, path = "/v1/tools:submit", tag = "tools", params(Wait), request_body = Call,
+#[utoipa::path(post, operation_id = "submit_tool", path = "/v1/tools:submit", tag = "tools", params(Wait), request_body = Call,
     responses(Verdicts, Problems))]
 pub(super) async fn submit(
     State(api): State<Arc<Shared>>,
@@ -82,6 +89,7 @@ pub(super) async fn submit(
 #[serde(deny_unknown_fields)]
 pub(super) struct Done {
     /// The `event_id` that its submission was answered with; must be said.
+    #[schema(value_type = Id, required = true)]
     event_id: Option<String>,
     #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
@@ -90,7 +98,7 @@ pub(super) struct Done {
 }
 
 /// Tells how a call went.
-#[utoipa::path(post, path = "/v1/tools:complete", tag = "tools", request_body = Done,
+#[utoipa::path(post, operation_id = "complete_tool", path = "/v1/tools:complete", tag = "tools", request_body = Done,
     responses((status = 200, body = Answer<'static>), Problems))]
 pub(super) async fn complete(
     State(api): State<Arc<Shared>>,

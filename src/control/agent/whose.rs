@@ -78,12 +78,13 @@ impl Shared {
         let workflow_id = optional("workflow_id", named.workflow_id.as_deref())?;
         let run_id = optional("run_id", named.run_id.as_deref())?;
         let activity_id = optional("activity_id", named.activity_id.as_deref())?;
+        let context = optional("context", named.context.as_deref())?;
         let is_named = workflow_id.is_some() || run_id.is_some() || activity_id.is_some();
         let now = clock::now();
         if !is_named {
             let claim = Claim {
                 trace,
-                proxy_user: named.context.as_deref(),
+                proxy_user: context.as_deref(),
                 callers: &heard.caller.0,
                 ..Claim::default()
             };

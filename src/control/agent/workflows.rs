@@ -12,6 +12,7 @@ use crate::domain::{Context, EventKind, JsonText};
 use crate::process::clock;
 
 use super::super::body::{InPath, InQuery, Json};
+use super::super::described::{Fault, Id};
 use super::super::problem::{Problem, Problems};
 use super::super::text::{optional, required};
 use super::answer::Verdicts;
@@ -22,9 +23,13 @@ use super::{Shared, Wait, answer, fields};
 #[schema(as = StartRun)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
+    #[schema(value_type = Option<Id>)]
     workflow_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     run_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     workflow_type: Option<String>,
+    #[schema(value_type = Option<Id>)]
     task_queue: Option<String>,
     #[schema(value_type = Option<serde_json::Value>)]
     input: Option<Box<RawValue>>,
@@ -32,7 +37,7 @@ pub(super) struct Start {
 
 /// Starts a run. Ids left out are made up and returned; a start that waits for
 /// a person is tried again with the ids that were returned.
-#[utoipa::path(post, path = "/v1/workflows", tag = "runs", params(Wait), request_body = Start,
+#[utoipa::path(post, operation_id = "start_run", path = "/v1/workflows", tag = "runs", params(Wait), request_body = Start,
     responses(Verdicts, Problems))]
 pub(super) async fn start(
     State(api): State<Arc<Shared>>,
@@ -81,7 +86,7 @@ pub(super) struct Complete {
 }
 
 /// Ends a run well.
-#[utoipa::path(post, path = "/v1/workflows/{workflow_id}/runs/{run_id}/complete", tag = "runs", params(RunInPath, Wait), request_body = Complete,
+#[utoipa::path(post, operation_id = "complete_run", path = "/v1/workflows/{workflow_id}/runs/{run_id}/complete", tag = "runs", params(RunInPath, Wait), request_body = Complete,
     responses(Verdicts, Problems))]
 pub(super) async fn complete(
     State(api): State<Arc<Shared>>,
@@ -108,12 +113,12 @@ pub(super) async fn complete(
 #[serde(deny_unknown_fields)]
 pub(super) struct Fail {
     /// Must be said: a text, or an object with a text as `message`.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Fault, required = true)]
     error: Option<Box<RawValue>>,
 }
 
 /// Ends a run that failed.
-#[utoipa::path(post, path = "/v1/workflows/{workflow_id}/runs/{run_id}/fail", tag = "runs", params(RunInPath, Wait), request_body = Fail,
+#[utoipa::path(post, operation_id = "fail_run", path = "/v1/workflows/{workflow_id}/runs/{run_id}/fail", tag = "runs", params(RunInPath, Wait), request_body = Fail,
     responses(Verdicts, Problems))]
 pub(super) async fn fail(
     State(api): State<Arc<Shared>>,
@@ -142,17 +147,20 @@ pub(super) async fn fail(
 #[serde(deny_unknown_fields)]
 pub(super) struct Signal {
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     workflow_id: Option<String>,
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     run_id: Option<String>,
     /// Must be said.
+    #[schema(value_type = Id, required = true)]
     signal_name: Option<String>,
     #[schema(value_type = Option<serde_json::Value>)]
     signal_args: Option<Box<RawValue>>,
 }
 
 /// Tells what a run was told.
-#[utoipa::path(post, path = "/v1/signals", tag = "runs", params(Wait), request_body = Signal,
+#[utoipa::path(post, operation_id = "signal_run", path = "/v1/signals", tag = "runs", params(Wait), request_body = Signal,
     responses(Verdicts, Problems))]
 pub(super) async fn signal(
     State(api): State<Arc<Shared>>,

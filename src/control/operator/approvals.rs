@@ -15,6 +15,7 @@ use crate::gate::hold;
 use crate::gate::{DecideError, HoldView, Scope, ScopeError};
 
 use super::super::body::{InPath, InQuery, Json};
+use super::super::described::{Id, LivesText, Why};
 use super::super::problem::{Problem, Problems, json};
 use super::super::text::{self, rfc3339};
 use super::{OperatorApi, by, why};
@@ -77,10 +78,23 @@ const STATES: [&str; 6] = [
     "cancelled",
 ];
 
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only described")]
+enum InState {
+    Pending,
+    Granted,
+    Consumed,
+    Rejected,
+    Expired,
+    Cancelled,
+}
+
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// Only those in this state.
+    #[param(inline, value_type = Option<InState>)]
     status: Option<String>,
 }
 
@@ -91,7 +105,7 @@ pub(super) struct All<'a> {
 }
 
 /// What waits for a person, and what was decided lately, oldest first.
-#[utoipa::path(get, path = "/v1/approvals", tag = "approvals", params(Which),
+#[utoipa::path(get, operation_id = "list_approvals", path = "/v1/approvals", tag = "approvals", params(Which),
     responses((status = 200, body = All<'static>), Problems))]
 pub(super) async fn list(
     State(api): State<Arc<OperatorApi>>,
@@ -113,7 +127,7 @@ pub(super) async fn list(
 }
 
 /// One approval.
-#[utoipa::path(get, path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path,)),
+#[utoipa::path(get, operation_id = "show_approval", path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path,)),
     responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn show(
     State(api): State<Arc<OperatorApi>>,
@@ -163,8 +177,10 @@ pub(super) struct Approve {
     reason: Option<String>,
     scope: Option<About>,
     /// How long it counts with a `scope` beyond `once`: `30m` unless said, at most `24h`.
+    #[schema(value_type = Option<LivesText>)]
     ttl: Option<String>,
     /// Who decides; `operator` unless said.
+    #[schema(value_type = Option<Id>)]
     by: Option<String>,
 }
 
@@ -191,12 +207,14 @@ pub(super) async fn approve(
 #[serde(deny_unknown_fields)]
 pub(super) struct Reject {
     /// Why; the agent is told. Must be there.
-    #[schema(required = true, nullable = false)]
+    #[schema(value_type = Why, required = true)]
     reason: Option<String>,
     scope: Option<About>,
     /// How long it counts with a `scope` beyond `once`: `30m` unless said, at most `24h`.
+    #[schema(value_type = Option<LivesText>)]
     ttl: Option<String>,
     /// Who decides; `operator` unless said.
+    #[schema(value_type = Option<Id>)]
     by: Option<String>,
 }
 

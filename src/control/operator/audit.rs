@@ -37,7 +37,7 @@ pub(super) struct Head {
 }
 
 /// Where the chain of the journal has got to: kept elsewhere, it proves later that nothing before it was changed.
-#[utoipa::path(get, path = "/v1/audit/head", tag = "journal", responses((status = 200, body = Head), Problems))]
+#[utoipa::path(get, operation_id = "audit_head", path = "/v1/audit/head", tag = "journal", responses((status = 200, body = Head), Problems))]
 pub(super) async fn head(State(api): State<Arc<OperatorApi>>) -> Result<Response, Problem> {
     let journal = api.gate.journal().clone();
     let head = blocking(move || journal.head()).await.map_err(unreadable)?;
@@ -59,7 +59,7 @@ pub(super) struct From {
 }
 
 /// The journal up to now, line by line as it stands, so that it can be proved again.
-#[utoipa::path(get, path = "/v1/audit/export", tag = "journal", params(From),
+#[utoipa::path(get, operation_id = "export_audit", path = "/v1/audit/export", tag = "journal", params(From),
     responses((status = 200, body = String, content_type = "application/jsonl"), Problems))]
 pub(super) async fn export(
     State(api): State<Arc<OperatorApi>>,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::super::body::Json;
+use super::super::described::{Id, Why};
 use super::super::problem::{Problem, Problems, json};
 use super::{OperatorApi, by, why};
 
@@ -21,8 +22,10 @@ pub(super) struct Set {
     #[schema(required = true, nullable = false)]
     engaged: Option<bool>,
     /// Why; the agent is told. Must be there where it is engaged.
+    #[schema(value_type = Option<Why>)]
     reason: Option<String>,
     /// Who decides; `operator` unless said.
+    #[schema(value_type = Option<Id>)]
     by: Option<String>,
 }
 
@@ -36,13 +39,13 @@ pub(super) struct Shown {
 }
 
 /// Whether everything is halted, and why.
-#[utoipa::path(get, path = "/v1/killswitch", tag = "runs", responses((status = 200, body = Shown), Problems))]
+#[utoipa::path(get, operation_id = "show_killswitch", path = "/v1/killswitch", tag = "runs", responses((status = 200, body = Shown), Problems))]
 pub(super) async fn show(State(api): State<Arc<OperatorApi>>) -> Response {
     shown(&api)
 }
 
 /// Halts everything, or ends that. Runs that are halted by themselves stay so.
-#[utoipa::path(put, path = "/v1/killswitch", tag = "runs", request_body = Set,
+#[utoipa::path(put, operation_id = "set_killswitch", path = "/v1/killswitch", tag = "runs", request_body = Set,
     responses((status = 200, body = Shown), Problems))]
 pub(super) async fn set(
     State(api): State<Arc<OperatorApi>>,

@@ -20,7 +20,7 @@ pub(super) struct Reloaded {
 }
 
 /// Loads the policy again; where that fails, the last good one stays.
-#[utoipa::path(post, path = "/v1/policy/reload", tag = "sidecar", responses((status = 200, body = Reloaded), Problems))]
+#[utoipa::path(post, operation_id = "reload_policy", path = "/v1/policy/reload", tag = "sidecar", responses((status = 200, body = Reloaded), Problems))]
 pub(super) async fn reload(State(api): State<Arc<OperatorApi>>) -> Result<Response, Problem> {
     let reload = api.reload.clone();
     // It reads files and compiles them.

@@ -39,6 +39,7 @@ pub(super) struct Page {
     /// Only what comes after the record of this number; without, the newest of the journal's last two segments.
     after: Option<u64>,
     /// How many at most: 100 unless said, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Only of this workflow.
     workflow_id: Option<String>,

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::session::{Registry, Run};
 
 use super::super::body::{InPath, Json};
+use super::super::described::{Id, Why};
 use super::super::problem::{Problem, Problems, json};
 use super::super::text::rfc3339;
 use super::{OperatorApi, by, why};
@@ -58,7 +59,7 @@ pub(super) struct All<'a> {
 }
 
 /// The runs that are known, the sidecar's own first.
-#[utoipa::path(get, path = "/v1/runs", tag = "runs", responses((status = 200, body = All<'static>), Problems))]
+#[utoipa::path(get, operation_id = "list_runs", path = "/v1/runs", tag = "runs", responses((status = 200, body = All<'static>), Problems))]
 pub(super) async fn list(State(api): State<Arc<OperatorApi>>) -> Response {
     let registry = api.gate.registry();
     let mut runs = registry.all_runs();
@@ -77,14 +78,15 @@ pub(super) async fn list(State(api): State<Arc<OperatorApi>>) -> Response {
 #[serde(deny_unknown_fields)]
 pub(super) struct Halt {
     /// Why; the agent is told. Must be there.
-    #[schema(required = true, nullable = false)]
+    #[schema(value_type = Why, required = true)]
     reason: Option<String>,
     workflow_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     by: Option<String>,
 }
 
 /// Refuses everything that a run does from now on; `own` is the sidecar's.
-#[utoipa::path(post, path = "/v1/runs/{run_id}/halt", tag = "runs", params(("run_id" = String, Path,)),
+#[utoipa::path(post, operation_id = "halt_run", path = "/v1/runs/{run_id}/halt", tag = "runs", params(("run_id" = String, Path,)),
     request_body = Halt, responses((status = 200, body = Shown<'static>), Problems))]
 pub(super) async fn halt(
     State(api): State<Arc<OperatorApi>>,
@@ -104,6 +106,7 @@ pub(super) async fn halt(
 #[serde(deny_unknown_fields)]
 pub(super) struct Resume {
     workflow_id: Option<String>,
+    #[schema(value_type = Option<Id>)]
     by: Option<String>,
 }
 
@@ -117,7 +120,7 @@ pub(super) struct Resumed<'a> {
 }
 
 /// Lets a halted run go on.
-#[utoipa::path(post, path = "/v1/runs/{run_id}/resume", tag = "runs", params(("run_id" = String, Path,)),
+#[utoipa::path(post, operation_id = "resume_run", path = "/v1/runs/{run_id}/resume", tag = "runs", params(("run_id" = String, Path,)),
     request_body = Resume, responses((status = 200, body = Resumed<'static>), Problems))]
 pub(super) async fn resume(
     State(api): State<Arc<OperatorApi>>,

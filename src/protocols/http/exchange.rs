@@ -11,7 +11,6 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
 use crate::domain::{
     Answer, Capture, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal, Timestamp,
@@ -149,7 +148,7 @@ struct Waiting {
     method: Method,
     way: Way,
     /// The client's side of the upgrade it asks for.
-    client: Option<OnUpgrade>,
+    client: Option<upgrade::Client>,
 }
 
 /// Reads what policy is to see of a request, and locks the rest up.
@@ -180,7 +179,7 @@ async fn describe(
     let (mut parts, body) = request.into_parts();
     let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
     let client = match way {
-        Way::Upgrade => parts.extensions.remove::<OnUpgrade>(),
+        Way::Upgrade => upgrade::Client::take(&line.proxy, &mut parts, target),
         Way::Http1 | Way::Either => None,
     };
     let method = parts.method.clone();

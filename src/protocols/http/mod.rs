@@ -4,8 +4,8 @@
 //! A request passes through these files in this order: [`serve`] accepts,
 //! [`sentinel`] reads its framing (or [`multiplexed`] its streams), [`exchange`] pins ([`authority`]), describes
 //! ([`describe`]) and admits it, [`upstream`] sends it, [`outgoing`] carries the
-//! answer; [`connect`] opens tunnels, [`upgrade`] relays WebSocket, [`refuse`]
-//! says no; [`socks`] opens tunnels for who speaks SOCKS5.
+//! answer; [`connect`] opens tunnels, [`upgrade`] relays WebSocket
+//! ([`websocket`] where its messages are judged), [`refuse`] says no; [`socks`] opens tunnels for who speaks SOCKS5.
 
 mod answer_body;
 mod authority;
@@ -20,6 +20,7 @@ mod line;
 mod mcp;
 mod multiplexed;
 mod outgoing;
+mod places;
 mod raw;
 mod refuse;
 mod rewind;
@@ -31,6 +32,7 @@ mod silence;
 mod socks;
 mod upgrade;
 mod upstream;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ use crate::net::tls::Upstreams;
 use crate::process::Workers;
 use crate::redact::Secret;
 
+pub use places::Place;
 pub use settings::{Completed, OverCap, Settings};
 
 /// What the proxy is built from.
@@ -109,14 +112,15 @@ impl HttpProxy {
 impl Proxy {
     /// Whether `host` is on the passthrough list: by name, or under `*.suffix`.
     fn passes_through(&self, host: &str) -> bool {
-        self.settings
-            .passthrough
+        let patterns = &self.settings.passthrough;
+        patterns
             .iter()
-            .any(|entry| match entry.strip_prefix("*.") {
-                Some(suffix) => host
-                    .strip_suffix(suffix)
-                    .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1),
-                None => entry.eq_ignore_ascii_case(host),
-            })
+            .any(|pattern| places::is_host(pattern, host))
+    }
+
+    /// Whether the messages and events of an answer from there are judged one by one.
+    fn judges_each(&self, host: &str, path: &str) -> bool {
+        let places = &self.settings.judge_each;
+        places.iter().any(|place| place.covers(host, path))
     }
 }

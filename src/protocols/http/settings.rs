@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::places::Place;
+
 /// Durations, bounds and choices of the HTTP proxy. Built by `config`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -17,6 +19,8 @@ pub struct Settings {
     pub completed: Completed,
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
     pub passthrough: Vec<String>,
+    /// Where each message of a WebSocket is judged.
+    pub judge_each: Vec<Place>,
     /// Largest header section of a request, bytes.
     pub head_bytes_max: usize,
     /// Most header fields of a request.
@@ -62,6 +66,7 @@ impl Default for Settings {
             over_cap: OverCap::Partial,
             completed: Completed::Enforce,
             passthrough: Vec::new(),
+            judge_each: Vec::new(),
             head_bytes_max: 65_536,
             head_fields_max: 100,
             head_within: Duration::from_secs(30),

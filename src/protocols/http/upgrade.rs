@@ -1,11 +1,13 @@
 //! WebSocket: the handshake is judged like any request; what follows the
-//! upstream's 101 passes as a named passage, until either side ends it, it is
-//! silent for too long, or the run is halted.
+//! upstream's 101 passes as a named passage, or is judged message by message where
+//! a setting says so, until either side ends it, it is silent for too long, or the
+//! run is halted.
 
 use std::io;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -16,9 +18,10 @@ use crate::metrics::Passage;
 use crate::process::{clock, spawn_named};
 
 use super::answer_body::AnswerBody;
+use super::authority::Target;
 use super::line::Line;
 use super::outgoing::Outgoing;
-use super::{fields, raw, refuse};
+use super::{Proxy, fields, raw, refuse, websocket};
 
 /// Whether the request asks for WebSocket (RFC 6455 §4.1). No other upgrade is
 /// relayed: the header is stripped, and the request goes on as it is.
@@ -43,17 +46,59 @@ pub(super) fn ask_for_websocket(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
+/// The client's side of an upgrade that was asked for.
+#[derive(Debug)]
+pub(super) struct Client {
+    side: OnUpgrade,
+    messages: Messages,
+}
+
+/// What becomes of what follows the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Messages {
+    /// It passes unread.
+    Pass,
+    /// Each message is judged.
+    Judged,
+}
+
+impl Client {
+    /// Takes the client's side out of a request to `target`.
+    ///
+    /// Where messages are judged no extension is asked for: the one there is compresses,
+    /// with a memory that spans messages, and what policy reads must be what the
+    /// server reads, without a second decoder that may see it differently.
+    pub(super) fn take(proxy: &Proxy, parts: &mut Parts, target: &Target) -> Option<Self> {
+        let side = parts.extensions.remove::<OnUpgrade>()?;
+        let messages = if proxy.judges_each(&target.host, parts.uri.path()) {
+            parts.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+            Messages::Judged
+        } else {
+            Messages::Pass
+        };
+        Some(Self { side, messages })
+    }
+}
+
 /// Answers a 101 of the origin and starts relaying behind it.
 pub(super) fn relay(
     line: &Arc<Line>,
     permit: Permit,
     id: OperationId,
     mut response: Response<AnswerBody>,
-    client: Option<OnUpgrade>,
+    client: Option<Client>,
 ) -> Response<Outgoing> {
     let Some(client) = client else {
-        return unasked(permit, id);
+        let detail = "the origin switched protocols although nobody had asked for it";
+        return unasked(permit, id, detail);
     };
+    let extended = response
+        .headers()
+        .contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
+    if client.messages == Messages::Judged && extended {
+        let detail = "the origin uses an extension of WebSocket that nobody had asked for";
+        return unasked(permit, id, detail);
+    }
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, body) = response.into_parts();
     drop(body);
@@ -88,8 +133,7 @@ pub(super) fn relay(
     Response::from_parts(parts, Outgoing::empty())
 }
 
-fn unasked(permit: Permit, id: OperationId) -> Response<Outgoing> {
-    let detail = "the origin switched protocols although nobody had asked for it";
+fn unasked(permit: Permit, id: OperationId, detail: &str) -> Response<Outgoing> {
     permit.report(Completion {
         ended_at: clock::now(),
         outcome: Outcome::Failed,
@@ -102,12 +146,15 @@ fn unasked(permit: Permit, id: OperationId) -> Response<Outgoing> {
 async fn both(
     line: &Line,
     permit: &Permit,
-    client: OnUpgrade,
+    Client { side, messages }: Client,
     upstream: OnUpgrade,
 ) -> io::Result<u64> {
     let upgraded: Result<(Upgraded, Upgraded), hyper::Error> =
-        async { tokio::try_join!(client, upstream) }.await;
+        async { tokio::try_join!(side, upstream) }.await;
     let (client, upstream) = upgraded.map_err(io::Error::other)?;
+    if messages == Messages::Judged {
+        return Box::pin(websocket::relay(line, permit, client, upstream)).await;
+    }
     let tunnel = raw::Tunnel {
         passage: Passage::WebSocket,
         idle_within: line.proxy.settings.idle_within,
