@@ -402,7 +402,7 @@ pub(super) struct Http {
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
     #[schemars(extend("examples" = [["*.pinned.example.com"]]))]
     pub(super) passthrough: Option<Vec<String>>,
-    /// Where each message of a WebSocket is judged: `HOST` or `HOST/PATH`, with `*.example.com` or `*` for hosts and a `*` at the end of paths.
+    /// Where each message of a WebSocket, and each event of a stream, is judged: `HOST` or `HOST/PATH`, with `*.example.com` or `*` for hosts and a `*` at the end of paths.
     #[schemars(extend("examples" = [["api.example.com/v1/realtime*"]]))]
     pub(super) judge_each: Option<Vec<String>>,
     /// Largest header section of a request, bytes; beyond it 431.

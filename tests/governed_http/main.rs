@@ -27,6 +27,7 @@ mod origin_tls;
 mod origins;
 mod rules;
 mod socks;
+mod streams;
 mod upgrades;
 mod verdicts;
 mod websockets;

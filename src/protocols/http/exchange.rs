@@ -13,7 +13,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::domain::{
-    Answer, Capture, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal, Timestamp,
+    Action, Answer, Capture, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal,
+    Timestamp,
 };
 use crate::gate::{After, Decision, Held, Permit, Refused, Terms};
 use crate::metrics::LimitHit;
@@ -23,6 +24,7 @@ use crate::session::Session;
 use super::answer_body::AnswerBody;
 use super::authority::Target;
 use super::body::{self, End, Gathered, RequestBody, Tee};
+use super::events::Events;
 use super::line::Line;
 use super::outgoing::{Observed, Outgoing, Watched};
 use super::refuse::{self, CONSTRAINTS};
@@ -182,6 +184,11 @@ async fn describe(
         Way::Upgrade => upgrade::Client::take(&line.proxy, &mut parts, target),
         Way::Http1 | Way::Either => None,
     };
+    if line.proxy.judges_each(&target.host, parts.uri.path()) {
+        // What is encoded cannot be judged event by event.
+        let identity = HeaderValue::from_static("identity");
+        parts.headers.insert(header::ACCEPT_ENCODING, identity);
+    }
     let method = parts.method.clone();
     let cap = line.proxy.settings.capture_bytes_max;
     let body = RequestBody::new(gathered, cap, body, line.proxy.gate.metrics());
@@ -386,7 +393,7 @@ pub(super) fn unreached(id: OperationId, error: &UpstreamError) -> Response<Outg
 
 /// From the head of an answer to the answer.
 async fn finish(
-    line: &Line,
+    line: &Arc<Line>,
     permit: Permit,
     id: OperationId,
     response: Response<AnswerBody>,
@@ -400,13 +407,20 @@ async fn finish(
     let settings = &line.proxy.settings;
     let cap = settings.capture_bytes_max;
     let text = fields::is_text(&parts.headers) && cap > 0;
+    let stream = fields::event_stream(&parts.headers);
+    let judged = stream.is_some() && by_event(line, &permit);
     let over = body.is_end_stream() || *method == Method::HEAD;
     let fits = body
         .size_hint()
         .exact()
         .is_none_or(|length| usize::try_from(length).is_ok_and(|length| length <= cap));
-    let withhold = settings.completed == Completed::Enforce
-        && (over || (text && fits && !fields::is_event_stream(&parts.headers)));
+    let withhold =
+        settings.completed == Completed::Enforce && (over || (text && fits && stream.is_none()));
+    if judged && !text && cap > 0 {
+        // Nobody had asked for an encoding.
+        let error = UpstreamError::Broke("an event stream in an encoding".to_owned());
+        return upstream_failed(permit, id, &error);
+    }
     let mut first = Bytes::new();
     if withhold {
         match body::gather(&mut body, cap, settings.capture_within).await {
@@ -431,10 +445,22 @@ async fn finish(
         headers,
         tee: Tee::new(text, cap),
     };
+    if let Some(ends) = stream.filter(|_| judged && text) {
+        let events = Events::new(line.clone(), body, watched, ends);
+        return Response::from_parts(parts, Outgoing::events(events));
+    }
     let metrics = line.proxy.gate.metrics().clone();
     let idle = settings.idle_within;
     let observed = Observed::new(first, body, watched, idle, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
+}
+
+/// Whether the events of the answer to this are judged one by one.
+fn by_event(line: &Line, permit: &Permit) -> bool {
+    match permit.operation().map(|operation| &operation.action) {
+        Some(Action::Http(call)) => line.proxy.judges_each(&call.host, &call.path),
+        Some(Action::Database(_) | Action::File(_) | Action::Function(_)) | None => false,
+    }
 }
 
 fn show_constraints(permit: &Permit, headers: &mut HeaderMap) {

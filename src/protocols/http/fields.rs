@@ -8,6 +8,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::domain::Headers;
 use crate::redact;
 
+use super::events::Ends;
+
 /// Fields of this hop (RFC 9110 §7.6.1) and of our own vocabulary. None of them
 /// leaves, in either direction.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -140,11 +142,18 @@ pub(super) fn is_text(headers: &HeaderMap) -> bool {
         && media_type(headers).is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)))
 }
 
-/// Whether a body with these fields comes in events that must not wait for one
-/// another.
-pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
-    const STREAMS: [&str; 4] = ["event-stream", "ndjson", "jsonl", "json-seq"];
-    media_type(headers).is_some_and(|kind| STREAMS.iter().any(|stream| kind.contains(stream)))
+/// What ends the events of a body with these fields, if it comes in events that must
+/// not wait for one another.
+pub(super) fn event_stream(headers: &HeaderMap) -> Option<Ends> {
+    const STREAMS: [(&str, Ends); 4] = [
+        ("event-stream", Ends::BlankLine),
+        ("ndjson", Ends::Line),
+        ("jsonl", Ends::Line),
+        ("json-seq", Ends::Line),
+    ];
+    let kind = media_type(headers)?;
+    let found = STREAMS.iter().find(|(stream, _)| kind.contains(stream));
+    found.map(|(_, ends)| *ends)
 }
 
 fn media_type(headers: &HeaderMap) -> Option<Cow<'_, str>> {

@@ -4,7 +4,7 @@
 //! A request passes through these files in this order: [`serve`] accepts,
 //! [`sentinel`] reads its framing (or [`multiplexed`] its streams), [`exchange`] pins ([`authority`]), describes
 //! ([`describe`]) and admits it, [`upstream`] sends it, [`outgoing`] carries the
-//! answer; [`connect`] opens tunnels, [`upgrade`] relays WebSocket
+//! answer ([`events`] where its events are judged); [`connect`] opens tunnels, [`upgrade`] relays WebSocket
 //! ([`websocket`] where its messages are judged), [`refuse`] says no; [`socks`] opens tunnels for who speaks SOCKS5.
 
 mod answer_body;
@@ -13,6 +13,7 @@ mod body;
 mod chunks;
 mod connect;
 mod describe;
+mod events;
 mod exchange;
 mod fields;
 mod framing;

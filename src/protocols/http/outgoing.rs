@@ -18,6 +18,7 @@ use crate::process::clock;
 
 use super::answer_body::AnswerBody;
 use super::body::{BodyError, Tee, length, longer};
+use super::events::Events;
 use super::sentinel::Busy;
 use super::silence::Silence;
 
@@ -36,6 +37,7 @@ enum Kind {
         trailers: Option<Box<HeaderMap>>,
     },
     Observed(Box<Observed>),
+    Events(Box<Events>),
 }
 
 impl Outgoing {
@@ -70,6 +72,14 @@ impl Outgoing {
         }
     }
 
+    /// A body whose events are judged.
+    pub(super) fn events(events: Events) -> Self {
+        Self {
+            kind: Kind::Events(Box::new(events)),
+            busy: None,
+        }
+    }
+
     /// Keeps `busy` until the body has gone out.
     pub(super) fn keep(&mut self, busy: Busy) {
         self.busy = Some(busy);
@@ -91,6 +101,7 @@ impl Body for Outgoing {
                 Poll::Ready(next.map(Ok))
             }
             Kind::Observed(observed) => observed.poll_frame(cx),
+            Kind::Events(events) => events.poll_frame(cx),
         }
     }
 
@@ -98,6 +109,7 @@ impl Body for Outgoing {
         match &self.kind {
             Kind::Whole { data, trailers } => data.is_none() && trailers.is_none(),
             Kind::Observed(observed) => observed.is_over(),
+            Kind::Events(events) => events.is_over(),
         }
     }
 
@@ -110,6 +122,7 @@ impl Body for Outgoing {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| length(data)))
             }
             Kind::Observed(observed) => observed.size_hint(),
+            Kind::Events(_) => SizeHint::new(),
         }
     }
 }
@@ -159,6 +172,23 @@ pub(super) struct Watched {
     pub(super) status: u16,
     pub(super) headers: Headers,
     pub(super) tee: Tee,
+}
+
+impl Watched {
+    /// The body has ended like this.
+    pub(super) fn report(self, outcome: Outcome, error: Option<&str>) {
+        let answer = HttpAnswer {
+            status: self.status,
+            headers: self.headers,
+            body: self.tee.capture(outcome == Outcome::Answered),
+        };
+        self.permit.report(Completion {
+            ended_at: clock::now(),
+            outcome,
+            answer: Some(Answer::Http(answer)),
+            error: error.map(Into::into),
+        });
+    }
 }
 
 impl Observed {
@@ -245,20 +275,9 @@ impl Observed {
     }
 
     fn end(&mut self, outcome: Outcome, error: Option<&str>) {
-        let Some(watched) = self.watched.take() else {
-            return;
-        };
-        let answer = HttpAnswer {
-            status: watched.status,
-            headers: watched.headers,
-            body: watched.tee.capture(outcome == Outcome::Answered),
-        };
-        watched.permit.report(Completion {
-            ended_at: clock::now(),
-            outcome,
-            answer: Some(Answer::Http(answer)),
-            error: error.map(Into::into),
-        });
+        if let Some(watched) = self.watched.take() {
+            watched.report(outcome, error);
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::domain::{OperationId, Refusal};
 use crate::gate::Refused;
 
+use super::events::Ends;
 use super::outgoing::Outgoing;
 
 /// The verdict that a refusal comes from, or `error`.
@@ -42,23 +43,8 @@ struct Problem<'a> {
 /// A refusal of the gate as a response.
 pub(super) fn refusal(refused: &Refused) -> Response<Outgoing> {
     let refusal = &refused.refusal;
-    let status = status_of(refusal);
     let retry_after = refusal.retry_after();
-    let approval = refusal.approval().map(|id| &*id.0);
-    let problem = Problem {
-        kind: format!("urn:openbox:refusal:{}", refusal.code()),
-        title: title(refusal),
-        status: status.as_u16(),
-        code: refusal.code(),
-        detail: detail(refusal),
-        reason: reason(refusal),
-        policy: refused.policy.as_deref(),
-        event_id: Some(refused.event.to_string()),
-        approval_id: approval,
-        retry_after,
-        retryable: refusal.is_retryable(),
-    };
-    let mut response = respond(status, &problem);
+    let mut response = respond(status_of(refusal), &problem_of(refused));
     let headers = response.headers_mut();
     headers.insert(VERDICT, HeaderValue::from_static(verdict(refusal)));
     insert(headers, EVENT_ID, &refused.event.to_string());
@@ -80,6 +66,32 @@ struct Last;
 /// Whether no request after the one that is answered so will be served.
 pub(super) fn is_last(response: &Response<Outgoing>) -> bool {
     response.extensions().get::<Last>().is_some()
+}
+
+/// The same as the last event of a stream whose head has gone out.
+pub(super) fn event(refused: &Refused, ends: Ends) -> Bytes {
+    let problem = serde_json::to_string(&problem_of(refused)).unwrap_or_default();
+    Bytes::from(match ends {
+        Ends::BlankLine => format!("event: error\ndata: {problem}\n\n"),
+        Ends::Line => format!("{problem}\n"),
+    })
+}
+
+fn problem_of(refused: &Refused) -> Problem<'_> {
+    let refusal = &refused.refusal;
+    Problem {
+        kind: format!("urn:openbox:refusal:{}", refusal.code()),
+        title: title(refusal),
+        status: status_of(refusal).as_u16(),
+        code: refusal.code(),
+        detail: detail(refusal),
+        reason: reason(refusal),
+        policy: refused.policy.as_deref(),
+        event_id: Some(refused.event.to_string()),
+        approval_id: refusal.approval().map(|id| &*id.0),
+        retry_after: refusal.retry_after(),
+        retryable: refusal.is_retryable(),
+    }
 }
 
 /// A problem that is not a verdict: a bad request, or an origin that cannot be

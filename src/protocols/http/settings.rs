@@ -19,7 +19,7 @@ pub struct Settings {
     pub completed: Completed,
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
     pub passthrough: Vec<String>,
-    /// Where each message of a WebSocket is judged.
+    /// Where each message of a WebSocket, and each event of a stream, is judged.
     pub judge_each: Vec<Place>,
     /// Largest header section of a request, bytes.
     pub head_bytes_max: usize,
