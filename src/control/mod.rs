@@ -4,6 +4,8 @@
 pub mod agent;
 pub mod auth;
 mod body;
+#[cfg(test)]
+mod codes_tests;
 mod described;
 mod idempotency;
 mod openapi;

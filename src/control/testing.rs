@@ -226,6 +226,11 @@ impl Api {
         .await
     }
 
+    /// Its routes, without a socket.
+    pub(in crate::control) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     /// Exactly `request`, over the socket.
     pub(in crate::control) async fn raw(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

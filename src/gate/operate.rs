@@ -17,7 +17,7 @@ use crate::state::Change;
 
 use super::admit::Trail;
 use super::hold::{EndsFrom, Hold, State};
-use super::scope::{Said, Scope, ScopeError, Word};
+use super::scope::{By, Said, Scope, ScopeError, Word};
 use super::{Gate, HaltScope, Housekeeping, Inner, fingerprint, outcome};
 
 /// How often deadlines are looked at.
@@ -223,7 +223,8 @@ impl Gate {
         if let Some(word) = word {
             inner.words.keep(word).map_err(DecideError::Scope)?;
         }
-        if !inner.end_hold(&hold, EndsFrom::Pending, to, Some(by)) {
+        let who = By { who: by, scope };
+        if !inner.end_hold(&hold, EndsFrom::Pending, to, Some(who)) {
             if wider {
                 inner.words.take_back(id);
             }

@@ -27,6 +27,31 @@ pub enum Scope {
     Run(Duration),
 }
 
+impl Scope {
+    /// Its name and how long it counts, where it is about more than once.
+    pub(super) fn wider(self) -> Option<(&'static str, Duration)> {
+        match self {
+            Self::Once => None,
+            Self::Activity(lives) => Some(("activity", lives)),
+            Self::Run(lives) => Some(("run", lives)),
+        }
+    }
+}
+
+/// Who decides, and about how much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct By<'a> {
+    pub(super) who: &'a str,
+    pub(super) scope: Scope,
+}
+
+impl<'a> From<&'a str> for By<'a> {
+    fn from(who: &'a str) -> Self {
+        let scope = Scope::Once;
+        Self { who, scope }
+    }
+}
+
 /// Why a word cannot be about more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScopeError {

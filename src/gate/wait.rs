@@ -14,6 +14,7 @@ use crate::session::Session;
 
 use super::admit::ended_as;
 use super::hold::{Covers, EndsFrom, Hold, Opened, Opening, State};
+use super::scope::By;
 use super::{Govern, Inner, fingerprint};
 
 /// How a wait ended.
@@ -144,13 +145,13 @@ impl Inner {
         hold: &Hold,
         from: EndsFrom,
         to: State,
-        by: Option<&str>,
+        by: Option<By<'_>>,
     ) -> bool {
         let forget = matches!(to, State::Cancelled(_));
         let first = self.holds.end(hold, from, to, |to| {
             if let Some(by) = by {
                 // The first to decide is the only one.
-                drop(hold.decided_by.set(by.into()));
+                drop(hold.decided_by.set(by.who.into()));
             }
             self.record_hold(hold, to, by);
         });
@@ -274,7 +275,7 @@ impl Inner {
 
     /// Writes that `hold` stands, or is about to stand, at `state`. `false` if
     /// a restart would forget it.
-    fn record_hold(&self, hold: &Hold, state: &State, by: Option<&str>) -> bool {
+    fn record_hold(&self, hold: &Hold, state: &State, by: Option<By<'_>>) -> bool {
         let reason = match state {
             State::Rejected(reason) | State::Cancelled(reason) => Some(reason),
             State::Pending | State::Granted | State::Consumed | State::Expired => {
@@ -287,7 +288,8 @@ impl Inner {
             context: &hold.context,
             state: state.as_str(),
             summary: &hold.summary,
-            by,
+            by: by.map(|by| by.who),
+            scope: by.and_then(|by| by.scope.wider()),
             reason: reason.map(|reason| &*reason.0),
         });
         if let Err(error) = written {
@@ -349,7 +351,7 @@ async fn poll(gate: &std::sync::Weak<Inner>, hold: &Hold) {
         }
         looked = Some(now);
         if let Some(end) = gate.look(hold).await {
-            gate.end_hold(hold, EndsFrom::Pending, end, Some("core"));
+            gate.end_hold(hold, EndsFrom::Pending, end, Some("core".into()));
             return;
         }
         // A waiter's last look comes on top of the schedule.

@@ -72,6 +72,8 @@ pub enum Record<'a> {
         summary: &'a str,
         /// Who decided.
         by: Option<&'a str>,
+        /// About what else, and for how long, where it is about more.
+        scope: Option<(&'static str, Duration)>,
         /// Why.
         reason: Option<&'a str>,
     },
@@ -180,6 +182,7 @@ impl Serialize for Record<'_> {
                 state,
                 summary,
                 by,
+                scope,
                 reason,
             } => {
                 head(&mut line, "approval", *at)?;
@@ -188,6 +191,10 @@ impl Serialize for Record<'_> {
                 line.serialize_entry("state", state)?;
                 line.serialize_entry("summary", summary)?;
                 optional(&mut line, "by", *by)?;
+                if let Some((scope, lives)) = scope {
+                    line.serialize_entry("scope", scope)?;
+                    line.serialize_entry("counts_for_s", &lives.as_secs_f64())?;
+                }
                 optional(&mut line, "reason", *reason)?;
             }
             Self::Halt {
