@@ -21,6 +21,7 @@ mod core_mode;
 mod crashes;
 mod disks;
 mod health;
+mod http2;
 mod lifecycle;
 mod origin_tls;
 mod origins;
