@@ -233,6 +233,47 @@ fn rd_11_a_script_is_its_text_and_an_unknown_one_is_opaque() {
 }
 
 #[test]
+fn rd_14_a_reset_is_a_new_beginning_and_swapped_databases_keep_their_numbers() {
+    let world = World::new();
+    let mut client = world.client();
+    client.all(&["SELECT 7", "RESET"]);
+    assert_eq!(client.ask("SET a 1"), simple("OK"));
+    assert_eq!(world.server.ask("GET a"), text("1"));
+    // What was in the database 0 is in 7 now, and this connection is not.
+    assert_eq!(client.ask("SWAPDB 0 7"), simple("OK"));
+    assert_eq!(client.ask("GET a"), Reply::Null);
+    client.ask("SELECT 7");
+    assert!(client.ask("GET a").is_refusal());
+}
+
+#[test]
+fn rd_11_a_library_is_its_text_and_a_function_its_name_and_keys() {
+    let world = World::new();
+    let mut client = world.client();
+    let library = |text: &str| {
+        let text = format!(
+            "#!lua name=l\nredis.register_function{{function_name='f', \
+             callback=function(k, a) return '{text}' end, flags={{'no-writes'}}}}"
+        );
+        array(&[b"FUNCTION", b"LOAD", b"REPLACE", text.as_bytes()])
+    };
+    client.send(library("forbidden"));
+    assert!(client.next().is_refusal());
+    assert_eq!(world.server.ask("FUNCTION LIST"), Reply::Many(Vec::new()));
+    client.send(library("fine"));
+    assert_eq!(client.next(), text("l"));
+    for call in ["FCALL", "FCALL_RO"] {
+        let replies = client.all(&[
+            &format!("{call} f 1 k"),
+            &format!("{call} f 1 forbidden"),
+            &format!("{call} forbidden 0"),
+        ]);
+        assert_eq!(replies[0], text("fine"), "{call}");
+        assert!(replies[1].is_refusal() && replies[2].is_refusal(), "{call}");
+    }
+}
+
+#[test]
 fn rd_15_rd_16_rd_9_rd_13_what_cannot_be_governed_is_refused_and_says_why() {
     let world = World::new();
     let mut client = world.client();

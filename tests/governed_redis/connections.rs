@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::clients::python_program;
-use crate::support::redis::{Reply, Server, array, simple, text};
+use crate::support::redis::{Client, Reply, Server, array, simple, text};
 use crate::support::until;
 use crate::{POLICY, World, patient};
 
@@ -83,6 +83,31 @@ fn rd_19_a_client_that_stops_sending_still_hears_its_replies() {
     client.say(&["SET b 1", "QUIT"]);
     assert_eq!(client.next(), simple("OK"));
     assert_eq!((client.next(), client.next()), (simple("OK"), Reply::End));
+}
+
+#[test]
+fn rd_19_a_server_that_cuts_a_client_off_for_its_output_completes_what_was_open() {
+    let world = World::with(
+        &["--client-output-buffer-limit", "normal 1mb 0 0"],
+        |setup| setup,
+    );
+    let mut direct = Client::connect(world.server.port);
+    direct.send(array(&[b"SET", b"big", &vec![b'v'; 8 << 20]]));
+    assert_eq!(direct.next(), simple("OK"));
+    let mut client = world.client();
+    for one in [&mut direct, &mut client] {
+        // Its limit is seen before the first byte of the reply is sent.
+        one.say(&["GET big"]);
+        assert_eq!(one.rest(), "");
+    }
+    let told = until("the completions", || {
+        let told = world.told("completed");
+        (told.len() == world.told("started").len()).then_some(told)
+    });
+    let last = told.last().unwrap();
+    assert_eq!(last["outcome"], "failed", "{told:?}");
+    // It was that connection, and nobody else's.
+    assert_eq!(world.client().ask("EXISTS big"), Reply::Integer(1));
 }
 
 #[test]
@@ -178,7 +203,7 @@ fn rd_20_a_server_may_be_a_socket_of_this_machine() {
     let port = crate::free_port();
     let setup = patient(POLICY).flag("--redis", &format!("127.0.0.1:{port}=redis+unix://{path}"));
     let _sidecar = setup.start();
-    let mut client = crate::Client::connect(port);
+    let mut client = Client::connect(port);
     let replies = client.all(&["SET a 1", "SET forbidden 1", "INCR a"]);
     assert_eq!(
         (&replies[0], &replies[2]),
@@ -189,7 +214,7 @@ fn rd_20_a_server_may_be_a_socket_of_this_machine() {
     drop(server);
     assert_eq!(client.next(), Reply::End);
     // One that is not there is not there.
-    assert_eq!(crate::Client::connect(port).next(), Reply::End);
+    assert_eq!(Client::connect(port).next(), Reply::End);
 }
 
 #[test]

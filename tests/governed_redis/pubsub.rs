@@ -134,3 +134,27 @@ fn rd_6_replies_of_every_type_and_nesting_keep_their_place() {
         assert!(client.next().is_refusal(), "{line}");
     }
 }
+
+#[test]
+fn rd_8_subscriptions_of_shards_are_confirmed_and_refused_in_their_turn() {
+    let world = World::new();
+    for push in [false, true] {
+        let mut client = world.client();
+        if push {
+            client.ask("HELLO 3");
+        }
+        client.say(&["SSUBSCRIBE a", "SSUBSCRIBE forbidden", "SSUBSCRIBE b"]);
+        assert_eq!(word(&mut client), is("ssubscribe", push));
+        assert!(client.next().is_refusal());
+        assert_eq!(word(&mut client), is("ssubscribe", push));
+        world.server.ask("SPUBLISH a m");
+        world.server.ask("SPUBLISH forbidden m");
+        assert_eq!(word(&mut client), is("smessage", push));
+        // Without names, one confirmation for each of them.
+        client.say(&["SUNSUBSCRIBE", "GET forbidden", "PING"]);
+        assert_eq!(word(&mut client), is("sunsubscribe", push));
+        assert_eq!(word(&mut client), is("sunsubscribe", push));
+        assert!(client.next().is_refusal());
+        assert_eq!(client.next(), simple("PONG"));
+    }
+}
