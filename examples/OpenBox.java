@@ -1,8 +1,12 @@
 // The agent API from Java with HttpClient. `openbox-sidecar run -- java examples/OpenBox.java`
+import java.io.BufferedReader;
+import java.io.InputStream;
+import java.io.InputStreamReader;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
@@ -16,20 +20,41 @@ public class OpenBox {
         return token != null ? token : Files.readString(Path.of(System.getenv("OPENBOX_SIDECAR_TOKEN_FILE"))).strip();
     }
 
-    static String ask(String path, String json) throws Exception {
+    static <T> HttpResponse<T> call(String method, String path, String json, HttpResponse.BodyHandler<T> read) throws Exception {
         HttpRequest request = HttpRequest.newBuilder(URI.create(System.getenv("OPENBOX_SIDECAR_URL") + path))
             .header("Authorization", "Bearer " + token())
-            .POST(HttpRequest.BodyPublishers.ofString(json)).build();
+            .method(method, json.isEmpty() ? HttpRequest.BodyPublishers.noBody() : HttpRequest.BodyPublishers.ofString(json)).build();
+        return client.send(request, read);
+    }
+
+    static String ask(String path, String json) throws Exception {
         HttpResponse<String> answer;
         do { // 202: a person must decide, and the same request waits on
-            answer = client.send(request, HttpResponse.BodyHandlers.ofString());
+            answer = call("POST", path, json, HttpResponse.BodyHandlers.ofString());
         } while (answer.statusCode() == 202);
         boolean allowed = answer.body().contains("\"verdict\":\"allow\"") || answer.body().contains("\"verdict\":\"constrain\"");
         if (answer.statusCode() != 200 || !allowed) throw new SecurityException(answer.body());
         return answer.body();
     }
 
+    // Any request at all, a line each: METHOD PATH JSON.
+    static void each(BufferedReader lines) throws Exception {
+        for (String line; (line = lines.readLine()) != null;) {
+            String[] words = (line + "  ").split(" ", 3);
+            HttpResponse<InputStream> answer = call(words[0], words[1], words[2].strip(), HttpResponse.BodyHandlers.ofInputStream());
+            boolean ends = !answer.headers().firstValue("content-type").orElse("").startsWith("text/event-stream");
+            try (BufferedReader text = new BufferedReader(new InputStreamReader(answer.body(), StandardCharsets.UTF_8))) {
+                String first = ends ? text.readLine() : "";
+                System.out.println(answer.statusCode() + " " + (first == null ? "" : first));
+            }
+        }
+    }
+
     public static void main(String[] args) throws Exception {
+        if (args.length > 0 && args[0].equals("-")) {
+            each(new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)));
+            return;
+        }
         long id = ProcessHandle.current().pid();
         String run = "\"workflow_id\":\"java\",\"run_id\":\"" + id + "\"";
         ask("/v1/workflows", "{" + run + "}");

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -31,22 +32,26 @@ func token() (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
+func call(method, path string, body []byte) (*http.Response, error) {
+	bearer, err := token()
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequest(method, os.Getenv("OPENBOX_SIDECAR_URL")+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+bearer)
+	return client.Do(request)
+}
+
 func ask(path string, body map[string]any) (map[string]any, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
-	bearer, err := token()
-	if err != nil {
-		return nil, err
-	}
 	for {
-		request, err := http.NewRequest("POST", os.Getenv("OPENBOX_SIDECAR_URL")+path, bytes.NewReader(text))
-		if err != nil {
-			return nil, err
-		}
-		request.Header.Set("Authorization", "Bearer "+bearer)
-		answer, err := client.Do(request)
+		answer, err := call("POST", path, text)
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +72,32 @@ func ask(path string, body map[string]any) (map[string]any, error) {
 	}
 }
 
+// Any request at all, a line each: METHOD PATH JSON.
+func each(lines *bufio.Scanner) error {
+	for lines.Scan() {
+		words := append(strings.SplitN(lines.Text(), " ", 3), "")
+		answer, err := call(words[0], words[1], []byte(words[2]))
+		if err != nil {
+			return err
+		}
+		first := ""
+		if !strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream") {
+			first, _ = bufio.NewReader(answer.Body).ReadString('\n')
+		}
+		answer.Body.Close()
+		fmt.Println(answer.StatusCode, strings.TrimSpace(first))
+	}
+	return lines.Err()
+}
+
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "-" {
+		if err := each(bufio.NewScanner(os.Stdin)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	run := map[string]any{"workflow_id": "go", "run_id": fmt.Sprint(os.Getpid())}
 	activity := map[string]any{"workflow_id": "go", "run_id": run["run_id"], "activity_id": "a1",
 		"activity_type": "refund", "input": []any{map[string]any{"amount": 90}}}

@@ -1,14 +1,16 @@
 // The agent API from Node with fetch. `openbox-sidecar run -- node examples/openbox.mjs`
 import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 
 const { OPENBOX_SIDECAR_URL: url, OPENBOX_SIDECAR_TOKEN, OPENBOX_SIDECAR_TOKEN_FILE } = process.env;
 const token = OPENBOX_SIDECAR_TOKEN ?? readFileSync(OPENBOX_SIDECAR_TOKEN_FILE, "utf8").trim(); // in a pod, a shared file
 
+const call = (method, path, body) =>
+  fetch(`${url}${path}`, { method, body, headers: { authorization: `Bearer ${token}` } });
+
 export async function ask(path, body, method = "POST") {
   for (;;) {
-    const answer = await fetch(`${url}${path}`, {
-      method, body: JSON.stringify(body), headers: { authorization: `Bearer ${token}` },
-    });
+    const answer = await call(method, path, JSON.stringify(body));
     const said = await answer.json();
     if (!answer.ok) throw new Error(said.detail);
     if (answer.status === 202) continue; // a person must decide: the same request waits on
@@ -29,6 +31,17 @@ export async function activity(ids, kind, input, work) {
     await end({ error: { message: String(error) } });
     throw error;
   }
+}
+
+if (process.argv[2] === "-") { // any request at all, a line each: METHOD PATH JSON
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [, method, path, body] = line.match(/^(\S+) (\S+) ?(.*)$/);
+    const answer = await call(method, path, body || undefined);
+    const ends = !answer.headers.get("content-type")?.startsWith("text/event-stream");
+    console.log(answer.status, ends ? (await answer.text()).split("\n")[0] : "");
+    if (!ends) await answer.body.cancel();
+  }
+  process.exit();
 }
 
 const ids = { workflow_id: "node", run_id: crypto.randomUUID() };

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import sys
 import urllib.parse
 import uuid
 
@@ -38,17 +39,23 @@ def _connection():
     return connection
 
 
-def call(method, path, body=None):
+def send(method, path, body=None):
+    """Any request: the status and the text of the answer, but for streams, which do not end."""
     connection = _connection()
     try:
-        connection.request(method, path, json.dumps(body or {}), {"Authorization": "Bearer " + _token()})
+        connection.request(method, path, body and body.encode(), {"Authorization": "Bearer " + _token()})
         answer = connection.getresponse()
-        text = answer.read().decode()
+        ends = answer.headers.get_content_type() != "text/event-stream"
+        return answer.status, answer.read().decode() if ends else ""
     finally:
         connection.close()
-    if answer.status >= 400:
+
+
+def call(method, path, body=None):
+    status, text = send(method, path, json.dumps(body or {}))
+    if status >= 400:
         raise RuntimeError(f"{path}: {text}")
-    return answer.status, json.loads(text)
+    return status, json.loads(text)
 
 
 def ask(path, body):
@@ -174,7 +181,12 @@ class _File:
         return self._ask("close")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:] == ["-"]:  # any request at all, a line each: METHOD PATH JSON
+    for line in sys.stdin:
+        method, path, body = (line.strip() + "  ").split(" ", 2)
+        status, text = send(method, path, body.strip() or None)
+        print(status, text.split("\n")[0], flush=True)
+elif __name__ == "__main__":
     with Run("python") as run:
 
         @run.activities

@@ -5,11 +5,16 @@ set -euo pipefail
 token=${OPENBOX_SIDECAR_TOKEN:-$(<"${OPENBOX_SIDECAR_TOKEN_FILE:-}")} # in a pod, a file that is shared
 through=(${OPENBOX_SIDECAR_SOCKET:+--unix-socket "$OPENBOX_SIDECAR_SOCKET"})
 
-ask() { # method, path, JSON: the answer; a person may have to decide, and then the same request waits on
+call() { # method, path, JSON: the answer, and its status on a line of its own
+	local data=()
+	[[ $1 == GET ]] || data=(--data "${3:-}")
+	curl --silent --show-error --noproxy '*' "${through[@]}" --request "$1" "$OPENBOX_SIDECAR_URL$2" \
+		--header "Authorization: Bearer $token" "${data[@]}" --write-out '\n%{http_code}'
+}
+ask() { # the same, until a person has decided, where one must; fails on a no
 	local answer
 	while
-		answer=$(curl --silent --show-error --noproxy '*' "${through[@]}" --request "$1" "$OPENBOX_SIDECAR_URL$2" \
-			--header "Authorization: Bearer $token" --data "${3:-}" --write-out '\n%{http_code}')
+		answer=$(call "$@")
 		[[ ${answer##*$'\n'} == 202 ]]
 	do :; done
 	[[ ${answer##*$'\n'} == 200 ]] || { echo "$2: $answer" >&2; return 1; }
@@ -17,6 +22,20 @@ ask() { # method, path, JSON: the answer; a person may have to decide, and then 
 	echo "$answer"
 }
 of() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; } # a string of an answer
+
+if [[ ${1:-} == - ]]; then # any request at all, a line each: METHOD PATH JSON
+	while read -r method path json; do
+		if [[ $path == /v1/stream ]]; then # never ends: its head says enough here
+			status=$(curl --silent --noproxy '*' "${through[@]}" --max-time 1 --output /dev/null --write-out '%{http_code}' \
+				"$OPENBOX_SIDECAR_URL$path" --header "Authorization: Bearer $token" || true)
+			echo "$status"
+		else
+			answer=$(call "$method" "$path" "$json")
+			echo "${answer##*$'\n'} ${answer%%$'\n'*}"
+		fi
+	done
+	exit
+fi
 
 run='"workflow_id":"bash","run_id":"'$$'"'
 ask POST /v1/workflows "{$run}" >/dev/null

@@ -23,6 +23,9 @@ need buildah buildah
 need ip iproute2
 need setpriv util-linux
 need strip binutils
+# For the clients of examples/: 220 MB, where Debian's golang-go has 520.
+need gccgo gccgo
+need javac default-jdk-headless
 # Its programs are on no PATH.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 need psql postgresql-client

@@ -52,6 +52,10 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["net", "protocols/http"]),
     ("socket2", &["net"]),
     ("sqlparser", &["protocols/sql"]),
+    (
+        "postgres_protocol",
+        &["protocols/postgres/login.rs", "protocols/postgres/login"],
+    ),
     ("json_patch", &["cli/k8s"]),
     ("serde_norway", &["config", "policy/local", "cli/k8s"]),
     ("regex", &["policy/local/rules"]),

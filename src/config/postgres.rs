@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, NamesHost, Negotiation, Settings, Trust};
 use crate::net::listen_at::At;
-use crate::protocols::postgres::{self, AskAt, Replication, Upstream};
+use crate::protocols::postgres::{self, AskAt, Login, Replication, Upstream};
 
 use super::For;
 use super::database_url::{file_mode, pem_file, place, query};
@@ -24,11 +24,12 @@ impl Resolver<'_> {
             For::Run => 0,
         };
         let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        let for_all = self.tls_for_all([
+        let for_all = self.for_all([
             ("postgres.sslmode", "sslmode", raw.sslmode),
             ("postgres.sslrootcert", "sslrootcert", raw.sslrootcert),
             ("postgres.sslcert", "sslcert", raw.sslcert),
             ("postgres.sslkey", "sslkey", raw.sslkey),
+            ("postgres.passfile", "passfile", raw.passfile),
         ]);
         let read = |text: &str| server(text, default, &for_all);
         let upstreams = self.list("postgres.servers", raw.servers, read);
@@ -77,9 +78,9 @@ impl Resolver<'_> {
     }
 
     /// What holds for servers whose URL does not say otherwise.
-    fn tls_for_all(
+    fn for_all(
         &mut self,
-        settings: [(&'static str, &'static str, Option<String>); 4],
+        settings: [(&'static str, &'static str, Option<String>); 5],
     ) -> Parameters {
         let mut parameters = Parameters::new();
         for (key, name, said) in settings {
@@ -88,7 +89,7 @@ impl Resolver<'_> {
             }
         }
         // Told once, and not again with each server.
-        match tls(&parameters) {
+        match tls(&parameters).and(passfile(&parameters)) {
             Ok(_) => parameters,
             Err(wrong) => {
                 self.tell("postgres", wrong);
@@ -99,7 +100,7 @@ impl Resolver<'_> {
 }
 
 /// `[LISTEN=]postgres://HOST[:PORT][/…][?…]`, where `default` is LISTEN. Who
-/// logs in, and where to, is the agent's to say.
+/// logs in is the agent's to say, but for a passfile; where to, always.
 fn server(text: &str, default: SocketAddr, for_all: &Parameters) -> Result<Upstream, Wrong> {
     let wrong = || {
         let expected = "postgres://HOST:PORT, or postgres://?host=/FOLDER for a socket in it; in front, where agents connect to: ADDRESS:PORT= or /FOLDER=";
@@ -156,12 +157,66 @@ fn server(text: &str, default: SocketAddr, for_all: &Parameters) -> Result<Upstr
             ));
         }
     }
+    let login = login(rest, &parameters, &listen)?;
     Ok(Upstream {
         listen,
         host,
         port,
         tls,
+        login,
     })
+}
+
+/// Who logs in instead of the agent, where there is a file with passwords.
+fn login(rest: &str, parameters: &Parameters, listen: &At) -> Result<Option<Login>, Wrong> {
+    const EXAMPLE: &str =
+        "127.0.0.1:15432=postgres://agent@orders-db.internal:5432?passfile=/run/secrets/pgpass";
+    let Some(passfile) = passfile(parameters)? else {
+        return Ok(None);
+    };
+    if !listen.is_local() {
+        let found = format!(
+            "it has a passfile and listens on {listen}: whoever reaches that would be logged in"
+        );
+        return Err(Wrong::new(
+            found,
+            "an address of this machine alone",
+            EXAMPLE,
+        ));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let named = authority.rsplit_once('@').map(|(user, _)| user);
+    // No password: that of the URL is the agent's way to write one, and in view of all.
+    if named.is_some_and(|user| user.contains(':')) {
+        let found = "it has a passfile, and a password in its URL".to_owned();
+        return Err(Wrong::new(found, "the password in the file alone", EXAMPLE));
+    }
+    let said = parameters.iter().rev().find(|(name, _)| name == "user");
+    let role = match (said, named) {
+        (Some((_, role)), _) => Some(role.clone()),
+        (None, Some(user)) => decoded(user),
+        (None, None) => None,
+    };
+    Ok(Some(Login {
+        role: role.filter(|role| !role.is_empty()).map(Into::into),
+        passfile,
+    }))
+}
+
+/// The file with passwords that parameters name, which must be readable now.
+fn passfile(parameters: &Parameters) -> Result<Option<PathBuf>, Wrong> {
+    let said = parameters.iter().rev().find(|(name, _)| name == "passfile");
+    let Some((_, path)) = said.filter(|(_, path)| !path.is_empty()) else {
+        return Ok(None);
+    };
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(Some(PathBuf::from(path))),
+        Err(error) => Err(Wrong::new(
+            format!("passfile={path}: {error}"),
+            "a readable file with lines host:port:database:role:password",
+            "/run/secrets/pgpass",
+        )),
+    }
 }
 
 /// An address, the path of a socket as clients look for it, or a folder for one.
@@ -406,6 +461,42 @@ mod tests {
                     assert!(!format!("{wrong:?}").contains("secret"), "{wrong:?}");
                 }
                 (found, _) => panic!("{query}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn pg_8_a_passfile_logs_in_as_the_role_of_the_url_and_on_this_machine_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        for (url, expected) in [
+            ("postgres://u@db", Ok(None)),
+            ("postgres://u@db?passfile=FILE", Ok(Some(Some("u")))),
+            ("postgres://a%40b@db?passfile=FILE", Ok(Some(Some("a@b")))),
+            ("postgres://u@db?passfile=FILE&user=v", Ok(Some(Some("v")))),
+            ("postgres://db?passfile=FILE", Ok(Some(None))),
+            ("/run/x=postgres://db?passfile=FILE", Ok(Some(None))),
+            (
+                "postgres://u:hunter2@db?passfile=FILE",
+                Err("a password in its URL"),
+            ),
+            (
+                "0.0.0.0:1=postgres://u@db?passfile=FILE",
+                Err("whoever reaches"),
+            ),
+            ("postgres://db?passfile=/nowhere", Err("/nowhere")),
+        ] {
+            match (read(&url.replace("FILE", &path)), expected) {
+                (Ok(up), Ok(expected)) => {
+                    let role = up.login.map(|login| login.role);
+                    let expected = expected.map(|role| role.map(Into::into));
+                    assert_eq!(role, expected, "{url}");
+                }
+                (Err(wrong), Err(part)) => {
+                    assert!(wrong.found.contains(part), "{url}: {wrong:?}");
+                    assert!(!format!("{wrong:?}").contains("hunter2"), "{wrong:?}");
+                }
+                (found, _) => panic!("{url}: {found:?}"),
             }
         }
     }

@@ -276,6 +276,9 @@ pub(super) struct Postgres {
     /// PEM file with the key of that certificate, without a passphrase, where the URL does not say `sslkey`.
     #[schemars(extend("examples" = ["/run/secrets/client.key"]))]
     pub(super) sslkey: Option<String>,
+    /// File with passwords, lines `host:port:database:role:password` (`.pgpass`), with which the sidecar logs in to servers whose URL does not say `passfile`, in the agent's place and as the role that the URL names; read for each session.
+    #[schemars(extend("examples" = ["/run/secrets/pgpass"]))]
+    pub(super) passfile: Option<String>,
     /// TLS from agents: `off`, `offer` it, or `require` it; where `postgres.agent_sslcert` is set, `offer` is the default.
     #[schemars(extend("enum" = ["off", "offer", "require"]))]
     pub(super) agent_tls: Option<String>,

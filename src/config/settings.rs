@@ -296,6 +296,7 @@ pub static SETTINGS: &[Setting] = &[
     ),
     set("postgres.sslcert", "", &[], Of("none")),
     set("postgres.sslkey", "", &[], Of("none")),
+    set("postgres.passfile", "", &[], Of("none")),
     set(
         "postgres.agent_tls",
         "",

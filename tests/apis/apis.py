@@ -124,6 +124,24 @@ def streams_take_numbers_alone(api):
         assert status == (200 if good else 400), (text, status, told)
 
 
+def no_route_is_for_strangers(api, document, other):
+    """The other API's token, names that lead here by DNS, and pages of elsewhere open no operation at all."""
+    attacks = [
+        (401, {"Authorization": "Bearer " + other.token}),
+        (401, {"Authorization": "Basic " + api.token}),
+        (403, {"Host": "rebound.example"}),
+        (403, {"Host": f"localhost.rebound.example:{api.port}"}),
+        (403, {"Origin": "https://elsewhere.example"}),
+        (403, {"Origin": "null"}),
+        (403, {"Sec-Fetch-Site": "cross-site"}),
+    ]
+    for path, methods in document["paths"].items():
+        for method in methods:
+            for wanted, headers in attacks:
+                status, told = api.ask(method.upper(), path.replace("{", "").replace("}", ""), headers)
+                assert status == wanted, (api.name, method, path, headers, status, told)
+
+
 def shutdown_is_the_operators(sidecar):
     for token in ("", "x", sidecar.agent.token, sidecar.operator.token[:-1], sidecar.operator.token + "x"):
         status, _ = sidecar.operator.ask("POST", "/v1/shutdown", {"Authorization": "Bearer " + token})
@@ -145,6 +163,7 @@ def main():
             assert document["openapi"].startswith("3.1"), document["openapi"]
             is_valid(api, document)
             streams_take_numbers_alone(api)
+            no_route_is_for_strangers(api, document, *(other for other in apis if other is not api))
         failed = [api.name for api, document in zip(apis, documents) if not fuzzed(api, document, seconds)]
         assert not failed, f"schemathesis found something in the API of {failed}"
         shutdown_is_the_operators(sidecar)

@@ -1,5 +1,6 @@
 //! A person at the command line, and a sidecar that serves.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 
@@ -10,6 +11,7 @@ use crate::support::policies::{ALLOW, AS_THE_PATH_SAYS};
 use crate::support::process::{self, Ended, Running};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::until;
+use crate::support::wire::Wire;
 
 fn command(state: &Path, words: &[&str]) -> std::process::Command {
     let mut command = process::command(env!("CARGO_BIN_EXE_openbox-sidecar"));
@@ -102,6 +104,63 @@ fn a_setting_is_shown_with_who_said_it_and_without_its_password() {
     assert_eq!(of("govern"), json!({"value": "both", "from": "default"}));
     assert_eq!(of("postgres.servers")["from"], "flag");
     assert!(!shown.to_string().contains("hunter2"), "{shown}");
+}
+
+/// The numbers of a stream's events after `last`, once there are `count`.
+fn streamed(address: SocketAddr, token: &str, last: u64, count: usize) -> Vec<u64> {
+    let mut wire = Wire::connect(address);
+    wire.say(format!(
+        "GET /v1/stream HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nlast-event-id: {last}\r\n\r\n"
+    ));
+    assert_eq!(wire.head().unwrap().status(), 200);
+    let mut text = String::new();
+    loop {
+        let piece = wire.chunk().expect("it does not end");
+        text.push_str(std::str::from_utf8(&piece).unwrap());
+        let lines = text.lines();
+        let ids = lines.filter_map(|line| line.strip_prefix("id: ")?.parse().ok());
+        let ids: Vec<u64> = ids.collect();
+        if ids.len() >= count {
+            return ids;
+        }
+    }
+}
+
+#[test]
+fn streams_go_on_over_a_restart_and_a_kill_without_gap_or_repeat() {
+    let mut sidecar = Setup::new().policy(ALLOW).start();
+    let (mut operators, mut agents) = (Vec::new(), Vec::new());
+    for turn in 0..3 {
+        let run = json!({"workflow_id": "w", "run_id": format!("r{turn}")});
+        sidecar.event("/v1/workflows", &run);
+        for n in 0..5 {
+            let signal = json!({"workflow_id": "w", "run_id": format!("r{turn}"), "signal_name": n.to_string()});
+            sidecar.event("/v1/signals", &signal);
+        }
+        for (api, token, heard) in [
+            (sidecar.operator, &sidecar.operator_token, &mut operators),
+            (sidecar.agent, &sidecar.agent_token, &mut agents),
+        ] {
+            let last = heard.last().copied().unwrap_or_default();
+            heard.extend(streamed(api, token, last, 6));
+        }
+        sidecar = match turn {
+            0 => sidecar.killed_and_started_again(),
+            _ => sidecar.ended_and_started_again(),
+        };
+    }
+    let events = sidecar
+        .journal()
+        .into_iter()
+        .filter(|line| line["record"] == "event");
+    let written: Vec<u64> = events.map(|line| line["seq"].as_u64().unwrap()).collect();
+    assert_eq!(written.len(), 18);
+    for heard in [operators, agents] {
+        let increasing = heard.windows(2).all(|pair| pair[0] < pair[1]);
+        assert!(increasing, "{heard:?}");
+        let missed: Vec<_> = written.iter().filter(|seq| !heard.contains(seq)).collect();
+        assert!(missed.is_empty(), "{missed:?} of {heard:?}");
+    }
 }
 
 #[test]

@@ -112,6 +112,27 @@ const BLOCKED: &str = "blocked by policy: the test says block";
 const OPAQUE: &str = "blocked by policy: nobody understands this";
 
 #[test]
+fn pg_30_pg_32_closed_statements_and_portals_of_ended_transactions_are_no_longer_known() {
+    let world = World::new();
+    let mut client = world.client();
+    let close = message('C', &[b"Ss\0"]);
+    client.send(&[parse("s", "SELECT 1"), close, sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "13Z");
+    client.send(&[bind("", "s"), execute("", 0), sync()].concat());
+    let answer = client.until_ready();
+    // What nobody here knows is opaque, which policy refuses; the server would say 26000.
+    assert_eq!(error(&answer).field('C'), "42501");
+    client.query("BEGIN");
+    client.send(&[parse("", "SELECT 1"), bind("p", ""), sync()].concat());
+    assert_eq!(tags(&client.until_ready()), "12Z");
+    client.query("COMMIT");
+    client.send(&[execute("p", 0), sync()].concat());
+    let answer = client.until_ready();
+    assert_eq!(error(&answer).field('C'), "42501");
+    assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
+}
+
+#[test]
 fn pg_26_what_runs_by_its_name_is_judged_as_the_statement_behind_it() {
     let world = World::new();
     let mut client = world.client();

@@ -120,6 +120,36 @@ fn c_3_a_hold_ends_after_its_time_and_the_session_goes_on() {
 }
 
 #[test]
+fn c_3_a_hold_inside_a_transaction_has_a_time_of_its_own() {
+    let world = World::with("host all all all trust\n", |setup| {
+        setup.config("postgres:\n  hold_within: 5m\n  hold_in_transaction_within: 200ms\n")
+    });
+    let mut client = world.client();
+    client.query("BEGIN");
+    let answer = client.query("INSERT INTO held VALUES (1)");
+    assert_eq!(shape(&answer), ("EZ".into(), 'E'));
+    assert_eq!(error(&answer).field('C'), "57014");
+}
+
+#[test]
+fn c_3_a_client_that_leaves_is_noticed_behind_all_it_has_said() {
+    let world = World::new();
+    let mut client = world.client();
+    // More than is read while something is held: its end cannot be read.
+    let more = message('Q', &[&*vec![b' '; 1 << 20], b"\0"]);
+    let held = message('Q', &[b"INSERT INTO held VALUES (1)\0"]);
+    client.send(&[held, more].concat());
+    let approval = world.sidecar.pending_approval();
+    drop(client);
+    until("the session on the server to end", || {
+        let left = world.server.ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = '' AND backend_type = 'client backend'");
+        (left == "1").then_some(())
+    });
+    world.sidecar.approve(&approval);
+    assert_eq!(world.server.ask("SELECT count(*) FROM held"), "0");
+}
+
+#[test]
 fn c_11_a_server_that_goes_away_voids_what_is_held() {
     let world = World::new();
     let mut client = world.client();

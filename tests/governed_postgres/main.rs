@@ -15,6 +15,7 @@ mod agent_leg;
 mod clients;
 mod completions;
 mod constraints;
+mod credentials;
 mod environment;
 mod extended;
 mod holds;

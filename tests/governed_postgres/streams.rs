@@ -52,6 +52,23 @@ fn pg_41_copy_in_is_judged_at_its_statement_and_its_data_passes() {
     assert_eq!(shape(&client.until_ready()), ("EZ".into(), 'I'));
     assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
     assert_eq!(world.ids(), "1,2,3,4");
+    // A Sync while the server copies is ignored, as it hears it then.
+    let copy = parse("", "COPY t (id) FROM STDIN");
+    client.send(&[copy, bind("", ""), execute("", 0)].concat());
+    client.send(&message('H', &[]));
+    for tag in ['1', '2', 'G'] {
+        assert_eq!(client.next().unwrap().tag, tag);
+    }
+    let data = [message('d', &[b"6\n"]), message('c', &[])].concat();
+    client.send(&[&sync(), &*data, &sync()].concat());
+    assert_eq!(shape(&client.until_ready()), ("CZ".into(), 'I'));
+    client.send(&message('Q', &[b"COPY t (id) FROM STDIN\0"]));
+    assert_eq!(client.next().unwrap().tag, 'G');
+    let data = [message('d', &[b"7\n"]), message('c', &[])].concat();
+    client.send(&[&sync(), &*data].concat());
+    assert_eq!(shape(&client.until_ready()), ("CZ".into(), 'I'));
+    assert_eq!(tags(&client.query("SELECT 1")), "TDCZ");
+    assert_eq!(world.ids(), "1,2,3,4,6,7");
     // Refused, no data is taken; what comes late is ignored.
     let refused = message('Q', &[b"COPY forbidden FROM STDIN\0"]);
     client.send(&[refused, message('d', &[b"1\n"]), message('c', &[])].concat());

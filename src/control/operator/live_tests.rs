@@ -1,13 +1,17 @@
 //! The live stream, where a client comes back, and the kill switch.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::control::testing::{Api, World};
 use crate::domain::Verdict;
+use crate::policy::Ruling;
 use crate::policy::scripted::Scripted;
 use crate::process::spawn_named;
 
@@ -114,8 +118,8 @@ async fn the_kill_switch_halts_everything_and_leaves_a_halted_run_halted() {
     assert_eq!(still.json()["verdict"], "halt");
 }
 
-#[tokio::test]
-async fn a_thousand_streams_hear_everything_while_operations_flow() {
+/// A thousand connections have two ends each in this process.
+fn open_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit {
@@ -123,6 +127,41 @@ async fn a_thousand_streams_hear_everything_while_operations_flow() {
         ..limit
     };
     setrlimit(Resource::Nofile, most).unwrap();
+}
+
+#[tokio::test]
+async fn a_thousand_who_wait_for_an_approval_hear_of_it_while_operations_flow() {
+    open_many_files();
+    let world = World::new(Scripted::always(Verdict::Allow).on_events([
+        Ok(Ruling::new(Verdict::Allow, 0)),
+        Ok(Ruling::new(Verdict::RequireApproval, 0)),
+    ]));
+    let world = world.opened().await;
+    let activity = r#"{"workflow_id":"w","run_id":"r","activity_id":"a","activity_type":"t"}"#;
+    let held = world.agent.post("/v1/activities?wait=0", activity).await;
+    let id = held.json()["approval_id"].as_str().unwrap().to_owned();
+    let polls = (0..1_000).map(|_| {
+        let (api, path) = (world.agent.clone(), format!("/v1/approvals/{id}?wait=60s"));
+        spawn_named("test", async move { api.get(&path).await })
+    });
+    let polls: Vec<_> = polls.collect();
+    for n in 0..20 {
+        let began = Instant::now();
+        signal(&world, &n.to_string()).await;
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+    assert!(!polls.iter().any(JoinHandle::is_finished), "nobody decided");
+    let path = format!("/v1/approvals/{id}/approve");
+    assert_eq!(world.operator.post(&path, "{}").await.status, 200);
+    for poll in polls {
+        let told = poll.await.unwrap();
+        assert_eq!(told.json()["state"], "granted", "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_streams_hear_everything_while_operations_flow() {
+    open_many_files();
     let world = World::new(Scripted::always(Verdict::Allow)).opened().await;
     let (all, _) = heard(&world.operator, Some(0), 1).await;
     let begun = all[0];

@@ -3,7 +3,7 @@
 //!
 //! A connection passes through these files in this order: [`serve`] accepts,
 //! [`begin`] and [`startup`] read how it begins, [`reach`] connects to the server,
-//! [`session`] moves bytes, [`conversation`] says what they are and what is owed,
+//! [`login`] proves who it is where the agent does not, [`session`] moves bytes, [`conversation`] says what they are and what is owed,
 //! [`describe`] tells policy, [`limits`] knows what may be asked of an execution,
 //! [`refuse`] says no, [`cancel`] ends what a client no longer wants.
 
@@ -15,6 +15,7 @@ mod describe;
 #[cfg(any(test, feature = "testing"))]
 pub(in crate::protocols) mod laws;
 mod limits;
+mod login;
 mod reach;
 mod refuse;
 mod serve;
@@ -23,6 +24,7 @@ mod startup;
 mod statement;
 mod wire;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +60,18 @@ pub struct Upstream {
     pub port: u16,
     /// TLS to it.
     pub tls: database_tls::Settings,
+    /// Who logs in to it: `None`, the agent itself.
+    pub login: Option<Login>,
+}
+
+/// A login in the agent's place, with a password that the agent need not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The role; `None`, the one that the agent names.
+    pub role: Option<Box<str>>,
+    /// A file of lines `host:port:database:role:password`, as clients of
+    /// PostgreSQL have it in `.pgpass`; read for each session.
+    pub passfile: PathBuf,
 }
 
 /// When the first execution of a prepared statement is asked about.

@@ -59,6 +59,17 @@ pub(super) struct Reached {
     pub(super) way: Way,
 }
 
+impl Reached {
+    /// Whether others may read what is sent on it.
+    pub(super) fn is_exposed(&self) -> bool {
+        let leaves = match &self.way.address {
+            Address::Tcp(address) => !address.ip().is_loopback(),
+            Address::Unix(_) => false,
+        };
+        leaves && !self.socket.is_tls()
+    }
+}
+
 /// The way a session took, for a cancel request to take it, too: the same
 /// address in the same mode.
 #[derive(Clone, Debug)]

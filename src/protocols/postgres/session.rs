@@ -91,6 +91,7 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
+    /// `greeting` is what the server said, where it was logged in to already.
     fn new(
         shared: &'a Arc<Shared>,
         place: Place,
@@ -98,6 +99,7 @@ impl<'a> Relay<'a> {
         server: Reached,
         start: &Start,
         from_client: BytesMut,
+        greeting: Option<BytesMut>,
     ) -> Self {
         let (packet, negotiated) = start.forwarded();
         let reading = Reading::new(shared.known.clone());
@@ -105,7 +107,9 @@ impl<'a> Relay<'a> {
         let Reached { socket, way } = server;
         let mut to_server = Outbox::of(&socket);
         // Judged where it says more than who and where; see `opening`.
-        to_server.push(packet);
+        if greeting.is_none() {
+            to_server.push(packet);
+        }
         let acceptor = shared.acceptor.as_ref();
         let channels = match (client.is_tls(), socket.is_tls()) {
             (_, false) => Channels::Same,
@@ -123,7 +127,7 @@ impl<'a> Relay<'a> {
             talk,
             watch: client.socket().watch(),
             from_client: from_client.into(),
-            from_server: Inlet::default(),
+            from_server: greeting.unwrap_or_default().into(),
             to_client: Outbox::of(&client),
             to_server,
             way,
@@ -205,6 +209,9 @@ impl<'a> Relay<'a> {
         let mut halt = Box::pin(changed(halts));
         let mut begun = Box::pin(async move { drain.begun().await });
         let mut ready = false;
+        if let Err(ended) = self.answered() {
+            return ended;
+        }
         loop {
             if let Err(ended) = self.advance() {
                 return ended;

@@ -386,3 +386,51 @@ fn leave_out(bytes: usize, run: usize, input: &mut BytesMut, out: &mut Outbox) -
     input.advance(bytes);
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{Reason, Refusal};
+    use crate::gate::Refused;
+    use crate::process::clock;
+    use crate::protocols::postgres::AskAt;
+    use crate::protocols::postgres::conversation::{Kind, Step};
+    use crate::protocols::postgres::refuse::Poison;
+    use crate::protocols::postgres::startup::Negotiated;
+    use crate::protocols::postgres::statement::Reading;
+    use crate::protocols::sql::Analyses;
+
+    #[test]
+    fn c_10_the_refusal_of_a_halted_run_is_the_last_that_a_client_hears() {
+        let reading = Reading::new(Arc::new(Analyses::new(1 << 20)));
+        let channels = Channels::Same;
+        let mut talk = Conversation::new(reading, Negotiated::plain(), channels, AskAt::Execute);
+        let mut out = Outbox::default();
+        let greeting = [message(b'R', &[&[0; 4]]), message(b'Z', &[b"I"])].concat();
+        talk.server(&mut BytesMut::from(&*greeting), &mut out)
+            .unwrap();
+        let mut said = BytesMut::from(&*message(b'Q', &[b"SELECT 1\0"]));
+        assert!(matches!(talk.client(&mut said), Ok(Step::Ask(_))));
+        let poison = Poison::of(&Refused {
+            refusal: Refusal::Halted(Reason::from_peer("a test")),
+            event: clock::operation_id(clock::now()),
+            policy: None,
+            ruling: None,
+        });
+        let sent = talk.refused(&Kind::Query, poison);
+        let marker = String::from_utf8_lossy(&sent[HEAD..]).into_owned();
+        let marker = marker.split('\0').next().unwrap();
+        let text = format!("Mportal \"{marker}\" does not exist\0\0");
+        let error = message(b'E', &[b"SERROR\0VERROR\0C34000\0", text.as_bytes()]);
+        let answer = [error, message(b'Z', &[b"I"])].concat();
+        let before = out.len();
+        talk.server(&mut BytesMut::from(&*answer), &mut out)
+            .unwrap();
+        let heard = out.concat().split_off(before);
+        let fields = Fields::of(&heard[HEAD..]);
+        assert!(fields.fatal && talk.has_ended(), "{fields:?}");
+        assert!(!heard.ends_with(&message(b'Z', &[b"I"])));
+    }
+}

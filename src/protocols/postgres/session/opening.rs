@@ -11,7 +11,8 @@ use crate::metrics::Unaccepted;
 use crate::net::client_socket::Watch;
 use crate::process::{Drain, clock};
 use crate::protocols::postgres::describe::{self, Place};
-use crate::protocols::postgres::reach;
+use crate::protocols::postgres::login;
+use crate::protocols::postgres::reach::{self, Reached};
 use crate::protocols::postgres::startup::Start;
 use crate::protocols::postgres::{
     Replication, Server, Shared, Upstream, limits, refuse, serve as accepting,
@@ -30,17 +31,36 @@ pub(in crate::protocols::postgres) async fn serve(
     login_until: Instant,
     drain: Drain,
 ) {
-    let Upstream { host, port, .. } = &server.upstream;
+    let Upstream {
+        host, port, login, ..
+    } = &server.upstream;
+    if let Some(role) = login.as_ref().and_then(|login| login.role.as_ref()) {
+        start.impose("user", role.to_string());
+    }
     let place = Place {
         host: host.clone(),
         port: *port,
         database: start.database().into(),
     };
     let metrics = shared.gate.metrics();
-    let told = match may_start(shared, &place, &mut start, &client.socket().watch()).await {
+    let watch = client.socket().watch();
+    let told = match may_start(shared, &place, &mut start, &watch).await {
         Ok(replicates) => match reach::reach(&shared.dialer, server).await {
-            Ok(server) => {
-                let mut session = Relay::new(shared, place, client, server, &start, input);
+            Ok(mut reached) => {
+                let greeting = tokio::select! {
+                    biased;
+                    greeting = logged_in(server, &mut reached, &start, login_until) => greeting,
+                    () = watch.hung_up() => return,
+                };
+                let greeting = match greeting {
+                    Ok(greeting) => greeting,
+                    Err((cause, told)) => {
+                        metrics.unaccepted(Protocol::Postgresql, cause);
+                        return tell(&mut client, &told).await;
+                    }
+                };
+                let mut session =
+                    Relay::new(shared, place, client, reached, &start, input, greeting);
                 if let Some(permit) = replicates {
                     session.replicates(permit);
                 }
@@ -59,8 +79,40 @@ pub(in crate::protocols::postgres) async fn serve(
         }
         Err(None) => return,
     };
-    if let Err(error) = accepting::end(&mut client, &told).await {
+    tell(&mut client, &told).await;
+}
+
+async fn tell(client: &mut ToClient, told: &[u8]) {
+    if let Err(error) = accepting::end(client, told).await {
         tracing::debug!(%error, "a refused client did not hear why");
+    }
+}
+
+/// Logs in where that is not the agent's to do: what the server has said to it.
+async fn logged_in(
+    server: &Server,
+    reached: &mut Reached,
+    start: &Start,
+    until: Instant,
+) -> Result<Option<BytesMut>, (Unaccepted, Bytes)> {
+    let upstream = &server.upstream;
+    let Some(login) = &upstream.login else {
+        return Ok(None);
+    };
+    // Boxed: hardly any session does.
+    let proved = Box::pin(login::log_in(reached, upstream, login, start));
+    match tokio::time::timeout_at(until, proved).await {
+        Ok(Ok(greeting)) => Ok(Some(greeting)),
+        Ok(Err(wrong)) => {
+            let Upstream { host, port, .. } = upstream;
+            tracing::warn!(%host, port, "{wrong}");
+            let told = refuse::fatal(wrong.code(), &wrong.to_string());
+            Err((wrong.cause(), told))
+        }
+        Err(_) => {
+            let told = refuse::fatal("57014", "the session did not start in time");
+            Err((Unaccepted::Slow, told))
+        }
     }
 }
 
