@@ -34,6 +34,7 @@ need mariadb-install-db mariadb-server-core
 need mariadb mariadb-client-core
 need redis-server redis-server
 need redis-cli redis-tools
+[[ -e /usr/include/hiredis/hiredis.h ]] || missing+=(libhiredis-dev)
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then
 	missing+=(python3-venv)
 fi

@@ -14,6 +14,7 @@ use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use crate::net::hello_cap::Capped;
 use crate::net::mint::{Mint, MintError};
+use crate::net::tls::Speaks;
 
 /// Longest ClientHello accepted, bytes; one with post-quantum key shares has about 1,500.
 pub(super) const HELLO_BYTES_MAX: usize = 16 * 1024;
@@ -24,23 +25,31 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl Mint {
     /// Serves TLS to a client that asked for `host` in its CONNECT, on a stream from which the ClientHello
-    /// has not been read. The host named in the hello must be the same one, or none.
+    /// has not been read. The host named in the hello must be the same one, or none. Of HTTP/1.1 and HTTP/2,
+    /// what the client offers is spoken; of both, what `prefers` says.
     ///
     /// # Errors
     ///
     /// When the client is slow, names another host, does not speak TLS, or does not accept our certificate.
-    pub async fn accept<S>(&self, stream: S, host: &str) -> Result<TlsStream<S>, AcceptError>
+    pub async fn accept<S>(
+        &self,
+        stream: S,
+        host: &str,
+        prefers: Speaks,
+    ) -> Result<(TlsStream<S>, Speaks), AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = self.leaf(host).map_err(AcceptError::Mint)?;
+        let config = self.leaf(host, prefers).map_err(AcceptError::Mint)?;
         let now = Instant::now();
         let deadline = now.checked_add(self.handshake_within).unwrap_or(now);
-        timeout_at(deadline, accept_with(stream, host, config))
+        let stream = timeout_at(deadline, accept_with(stream, host, config))
             .await
             .unwrap_or(Err(AcceptError::TimedOut {
                 within: self.handshake_within,
-            }))
+            }))?;
+        let speaks = Speaks::of(stream.get_ref().1.alpn_protocol());
+        Ok((stream, speaks))
     }
 }
 
@@ -191,7 +200,7 @@ mod tests {
     use super::*;
     use crate::net::authority::Authority;
     use crate::net::mint::Settings;
-    use crate::net::tls::{self, ALPN_HTTP_1_1};
+    use crate::net::tls::{self, ALPN_HTTP_1_1, ALPN_HTTP_2};
 
     fn mint() -> Mint {
         Mint::new(Authority::ephemeral().unwrap(), &Settings::default()).unwrap()
@@ -205,7 +214,7 @@ mod tests {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), ALPN_HTTP_1_1.to_vec()];
+        config.alpn_protocols = vec![ALPN_HTTP_2.to_vec(), ALPN_HTTP_1_1.to_vec()];
         config
     }
 
@@ -224,8 +233,8 @@ mod tests {
     ) -> (Result<Met, rustls::Error>, Option<AcceptError>) {
         let (ours, theirs) = duplex(65_536);
         let serve = async {
-            match mint.accept(ours, host).await {
-                Ok(mut stream) => {
+            match mint.accept(ours, host, Speaks::Http1).await {
+                Ok((mut stream, _)) => {
                     stream.write_all(b"x").await.ok();
                     stream.read_u8().await.ok();
                     None
@@ -432,7 +441,10 @@ mod tests {
             sent.extend(body);
         }
         theirs.write_all(&sent).await.unwrap();
-        let error = mint.accept(ours, "a.test").await.unwrap_err();
+        let error = mint
+            .accept(ours, "a.test", Speaks::Http1)
+            .await
+            .unwrap_err();
         assert!(
             error.to_string().contains("longer than any client sends"),
             "{error}"
@@ -444,11 +456,17 @@ mod tests {
         let mint = mint();
         let (ours, mut theirs) = duplex(65_536);
         theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        let error = mint.accept(ours, "a.test").await.unwrap_err();
+        let error = mint
+            .accept(ours, "a.test", Speaks::Http1)
+            .await
+            .unwrap_err();
         assert!(matches!(error, AcceptError::Protocol(_)), "{error:?}");
         let (ours, theirs) = duplex(65_536);
         drop(theirs);
-        let error = mint.accept(ours, "a.test").await.unwrap_err();
+        let error = mint
+            .accept(ours, "a.test", Speaks::Http1)
+            .await
+            .unwrap_err();
         assert!(matches!(error, AcceptError::Io(_)), "{error:?}");
     }
 
@@ -457,7 +475,10 @@ mod tests {
         let mint = mint();
         let (ours, _theirs) = duplex(65_536);
         let before = Instant::now();
-        let error = mint.accept(ours, "a.test").await.unwrap_err();
+        let error = mint
+            .accept(ours, "a.test", Speaks::Http1)
+            .await
+            .unwrap_err();
         assert!(matches!(error, AcceptError::TimedOut { .. }), "{error:?}");
         assert_eq!(before.elapsed(), Settings::default().handshake_within);
     }

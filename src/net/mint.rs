@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::net::authority::{Authority, BACKDATED, random_serial};
-use crate::net::tls::{self, ALPN_HTTP_1_1};
+use crate::net::tls::{self, ALPN_HTTP_1_1, ALPN_HTTP_2, Speaks};
 
 /// Hosts whose certificates are kept.
 const HOSTS_MAX: usize = 1024;
@@ -60,7 +60,10 @@ pub struct Mint {
 
 #[derive(Clone)]
 struct Leaf {
+    /// Prefers HTTP/1.1.
     config: Arc<ServerConfig>,
+    /// Prefers HTTP/2.
+    config2: Arc<ServerConfig>,
     certified: Arc<CertifiedKey>,
     renew_at: OffsetDateTime,
 }
@@ -104,13 +107,16 @@ impl Mint {
     }
 
     /// The server side of TLS for one host, made or remembered. `host` is a name or an address, an IPv6
-    /// address with or without brackets.
+    /// address with or without brackets. Of what the client offers, `prefers` is chosen if it is there.
     ///
     /// # Errors
     ///
     /// When the host is neither, or the authority has expired.
-    pub fn leaf(&self, host: &str) -> Result<Arc<ServerConfig>, MintError> {
-        self.known_or_made(host).map(|leaf| leaf.config)
+    pub fn leaf(&self, host: &str, prefers: Speaks) -> Result<Arc<ServerConfig>, MintError> {
+        self.known_or_made(host).map(|leaf| match prefers {
+            Speaks::Http1 => leaf.config,
+            Speaks::Http2 => leaf.config2,
+        })
     }
 
     /// The certificate for one host and its key, made or remembered; for protocols that are not HTTP.
@@ -171,8 +177,12 @@ impl Mint {
             .saturating_sub(RENEWED_BEFORE)
             .max(now.min(not_after));
         let certified = CertifiedKey::new(chain, Arc::clone(&self.key));
+        let config = self.server_config(certified.clone(), name)?;
+        let mut config2 = config.clone();
+        config2.alpn_protocols.reverse();
         Ok(Leaf {
-            config: self.server_config(certified.clone(), name)?,
+            config: Arc::new(config),
+            config2: Arc::new(config2),
             certified: Arc::new(certified),
             renew_at,
         })
@@ -182,13 +192,13 @@ impl Mint {
         &self,
         key: CertifiedKey,
         name: &ServerName<'_>,
-    ) -> Result<Arc<ServerConfig>, MintError> {
+    ) -> Result<ServerConfig, MintError> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(MintError::Tls)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-        config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
+        config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec(), ALPN_HTTP_2.to_vec()];
         config.ticketer = Arc::new(HostTickets {
             host: Sha256::digest(name.to_str().as_bytes()).into(),
             shared: Arc::clone(&self.tickets),
@@ -197,7 +207,7 @@ impl Mint {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         // Each resumed connection is given the ticket for the next one.
         config.send_tls13_tickets = 1;
-        Ok(Arc::new(config))
+        Ok(config)
     }
 }
 
@@ -317,8 +327,11 @@ mod tests {
     #[test]
     fn a_leaf_is_remembered_until_it_is_due_and_never_outlives_the_authority() {
         let mint = mint();
-        let first = mint.leaf("a.test").unwrap();
-        assert!(Arc::ptr_eq(&first, &mint.leaf("a.test").unwrap()));
+        let first = mint.leaf("a.test", Speaks::Http1).unwrap();
+        assert!(Arc::ptr_eq(
+            &first,
+            &mint.leaf("a.test", Speaks::Http1).unwrap()
+        ));
         let name = tls::server_name("a.test").unwrap();
         let due = OffsetDateTime::now_utc();
         let leaf = mint.make(&name, due).unwrap();
@@ -329,7 +342,10 @@ mod tests {
                 ..leaf
             },
         );
-        assert!(!Arc::ptr_eq(&first, &mint.leaf("a.test").unwrap()));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &mint.leaf("a.test", Speaks::Http1).unwrap()
+        ));
 
         let end = mint.authority().not_after();
         let hour = time::Duration::hours(1);
@@ -355,7 +371,7 @@ mod tests {
             "bücher.test",
             "a\0.test",
         ] {
-            let answer = mint.leaf(host);
+            let answer = mint.leaf(host, Speaks::Http1);
             assert!(matches!(answer, Err(MintError::BadHost { .. })), "{host:?}");
         }
     }
@@ -403,7 +419,7 @@ mod tests {
 
     /// The leaf that a client of the host is shown.
     fn certificate(mint: &Mint, host: &str) -> Vec<u8> {
-        let config = mint.leaf(host).unwrap();
+        let config = mint.leaf(host, Speaks::Http1).unwrap();
         let client_config = Arc::new(client(mint.authority()));
         let mut server = rustls::ServerConnection::new(config).unwrap();
         let name = tls::server_name(host).unwrap();

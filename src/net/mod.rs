@@ -9,6 +9,7 @@ pub mod database_tls;
 pub mod dial;
 mod hello_cap;
 pub mod http1;
+pub mod http2;
 pub mod intercept;
 pub mod listen;
 pub mod listen_at;

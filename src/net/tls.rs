@@ -16,8 +16,27 @@ use tokio_rustls::client::TlsStream;
 
 use crate::net::trust::Roots;
 
-/// The one application protocol of both sides until HTTP/2 is spoken.
+/// HTTP/1.1 and HTTP/2 as application protocols (RFC 7301, RFC 9113 §3.2).
 pub(super) const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
+pub(super) const ALPN_HTTP_2: &[u8] = b"h2";
+
+/// The version of HTTP that two sides have agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1, also where no protocol was named.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Speaks {
+    pub(super) fn of(protocol: Option<&[u8]>) -> Self {
+        match protocol {
+            Some(ALPN_HTTP_2) => Self::Http2,
+            Some(_) | None => Self::Http1,
+        }
+    }
+}
 
 /// Upstream sessions remembered for resumption.
 const SESSIONS_MAX: usize = 512;
@@ -49,7 +68,10 @@ impl Default for Settings {
 /// Makes TLS connections to upstreams and verifies them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
+    /// Offers HTTP/1.1.
     config: Arc<ClientConfig>,
+    /// Offers HTTP/2 too.
+    either: Arc<ClientConfig>,
     handshake_within: Duration,
 }
 
@@ -67,14 +89,17 @@ impl Upstreams {
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
+        let mut either = config.clone();
+        either.alpn_protocols.insert(0, ALPN_HTTP_2.to_vec());
         Ok(Self {
             config: Arc::new(config),
+            either: Arc::new(either),
             handshake_within: settings.handshake_within,
         })
     }
 
-    /// Shakes hands over a connected stream. `host` is the name or address the certificate must be for, an
-    /// IPv6 address with or without brackets.
+    /// Shakes hands over a connected stream, for HTTP/1.1. `host` is the name or address the certificate must
+    /// be for, an IPv6 address with or without brackets.
     ///
     /// # Errors
     ///
@@ -83,8 +108,38 @@ impl Upstreams {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.shake(&self.config, stream, host).await
+    }
+
+    /// The same for HTTP/2, or for HTTP/1.1 where the peer does not speak it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::connect`].
+    pub async fn connect_either<S>(
+        &self,
+        stream: S,
+        host: &str,
+    ) -> Result<(TlsStream<S>, Speaks), TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = self.shake(&self.either, stream, host).await?;
+        let speaks = Speaks::of(stream.get_ref().1.alpn_protocol());
+        Ok((stream, speaks))
+    }
+
+    async fn shake<S>(
+        &self,
+        config: &Arc<ClientConfig>,
+        stream: S,
+        host: &str,
+    ) -> Result<TlsStream<S>, TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = server_name(host).ok_or_else(|| TlsError::BadHost { host: host.into() })?;
-        let shaken = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream);
+        let shaken = TlsConnector::from(Arc::clone(config)).connect(name, stream);
         match tokio::time::timeout(self.handshake_within, shaken).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(TlsError::of(host, error)),

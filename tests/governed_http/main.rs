@@ -22,6 +22,7 @@ mod crashes;
 mod disks;
 mod egress;
 mod health;
+mod http2;
 mod leaks;
 mod lifecycle;
 mod origin_tls;

@@ -61,6 +61,54 @@ pub(crate) fn python_in(world: &World, script: &str, expected: &str) {
     );
 }
 
+/// A program in C, and what it sees at `port`.
+fn hiredis(program: &str, port: u16, mode: &str) -> String {
+    let ran = Command::new(program)
+        .args([&port.to_string(), mode])
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{err}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn hiredis_in_c_sees_the_same_direct_and_relayed_and_a_refusal_in_its_place() {
+    let world = World::new();
+    let program = world.sidecar.setup.write("hiredis", "");
+    let built = Command::new("cc")
+        .args(["-Wall", "-Werror", "-o"])
+        .arg(&program)
+        .args(["tests/clients/hiredis.c", "-lhiredis"])
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{err}");
+    let relayed = hiredis(&program, world.port, "allowed");
+    let direct = hiredis(&program, Server::start(&[]).port, "allowed");
+    assert_eq!(relayed, direct);
+    assert!(direct.lines().count() > 240, "{direct}");
+
+    let refused = hiredis(&program, world.port, "refused");
+    let lines: Vec<_> = refused.lines().collect();
+    let is_no = |line: &&str| {
+        line.starts_with("6 ") && line.contains("NOPERM blocked by policy: the test says block")
+    };
+    let integers = lines.iter().take(200).filter(|line| line.starts_with("3 "));
+    assert_eq!(integers.count(), 199, "{refused}");
+    assert!(is_no(&lines[100]), "{}", lines[100]);
+    let rest: Vec<_> = lines[200..].iter().map(|line| &line[..3]).collect();
+    // MULTI, queued, refused, EXECABORT, and the value of before.
+    assert_eq!(
+        rest,
+        ["5 2", "5 6", &lines[202][..3], &lines[203][..3], "1 1"]
+    );
+    assert!(
+        is_no(&lines[202]) && lines[203].contains("EXECABORT"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn redis_py_with_pipelines_transactions_scripts_and_messages() {
     python("sync2", "sync2 saw all");

@@ -19,6 +19,7 @@ mod holds;
 mod outages;
 mod pipelines;
 mod pubsub;
+mod redis_rs;
 mod tls;
 mod topology;
 mod transactions;

@@ -170,6 +170,12 @@ impl Target {
         })
     }
 
+    /// Host, and the port if it is not the scheme's.
+    pub(super) fn authority(&self) -> String {
+        let mut url = self.origin();
+        url.split_off(self.scheme.len().saturating_add("://".len()))
+    }
+
     /// Scheme, host and port as a URL begins with them.
     pub(super) fn origin(&self) -> String {
         self.url("")

@@ -257,6 +257,19 @@ impl RequestBody {
 }
 
 impl RequestBody {
+    /// The same once more, if all of it is here.
+    pub(super) fn again(&self) -> Option<Self> {
+        let copy = |frame: &Frame<Bytes>| match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Some(Frame::data(data.clone())),
+            (None, trailers) => trailers.cloned().map(Frame::trailers),
+        };
+        self.rest.is_none().then(|| Self {
+            first: self.first.iter().filter_map(copy).collect(),
+            first_bytes: self.first_bytes,
+            rest: None,
+        })
+    }
+
     /// Counts what is streamed; `None` where all of it is here already.
     pub(super) fn progress(&self) -> Option<Arc<AtomicU64>> {
         self.rest.as_ref().map(|rest| rest.progress.clone())

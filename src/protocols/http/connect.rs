@@ -18,6 +18,7 @@ use crate::domain::{Completion, OperationId, Outcome, Refusal};
 use crate::gate::{Decision, Held, Permit, Refused};
 use crate::metrics::Passage;
 use crate::net::client_socket::ClientSocket;
+use crate::net::tls::Speaks;
 use crate::process::{clock, spawn_named};
 use crate::session::Claim;
 
@@ -28,7 +29,7 @@ use super::outgoing::Outgoing;
 use super::rewind::Rewind;
 use super::sentinel::Sentinel;
 use super::upstream::UpstreamError;
-use super::{describe, raw, refuse, serve};
+use super::{describe, multiplexed, raw, refuse, serve};
 
 /// Answers CONNECT and goes on inside the tunnel.
 pub(super) async fn open(
@@ -74,10 +75,11 @@ pub(super) async fn carried(
     target: Target,
     user: Option<Box<str>>,
 ) {
+    let within = line.proxy.settings.first_byte_within;
     if first.is_empty() {
         let mut space = BytesMut::with_capacity(4096);
         let reading = socket.read_buf(&mut space);
-        match tokio::time::timeout(line.proxy.settings.first_byte_within, reading).await {
+        match tokio::time::timeout(within, reading).await {
             Ok(Ok(read)) if read > 0 => first = space.freeze(),
             Ok(_) => return,
             Err(_) => {
@@ -94,7 +96,11 @@ pub(super) async fn carried(
                 ..target
             };
             let inner = line.inside(target, user);
-            serve::connection(socket, first, inner).await;
+            let telling = multiplexed::is_spoken(&mut first, &mut socket);
+            match tokio::time::timeout(within, telling).await {
+                Ok(true) => multiplexed::connection(Rewind::new(socket, first), inner).await,
+                Ok(false) | Err(_) => serve::connection(socket, first, inner).await,
+            }
         }
         Some(_) | None => {
             tracing::info!(host = %target.host, port = target.port, "tunnel refused: its first byte is neither TLS nor HTTP; put the host on http.passthrough to let it pass unread");
@@ -108,10 +114,16 @@ async fn intercept(
     target: Target,
     user: Option<Box<str>>,
 ) {
-    match line.proxy.mint.accept(stream, &target.host).await {
-        Ok(stream) => {
+    // What the host speaks, if it is known: nothing is dialed before a request is
+    // allowed, and a client that speaks HTTP/2 to us is served by either.
+    let prefers = line.proxy.upstream.speaks(&target);
+    match line.proxy.mint.accept(stream, &target.host, prefers).await {
+        Ok((stream, speaks)) => {
             let inner = line.inside(target, user);
-            serve::connection(stream, Bytes::new(), inner).await;
+            match speaks {
+                Speaks::Http1 => serve::connection(stream, Bytes::new(), inner).await,
+                Speaks::Http2 => multiplexed::connection(stream, inner).await,
+            }
         }
         Err(error) => {
             tracing::info!(host = %target.host, "TLS with the agent failed: {error}");

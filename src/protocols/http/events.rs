@@ -16,11 +16,11 @@ use crate::gate::{After, Refused};
 use crate::metrics::Passage;
 use crate::process::clock;
 
+use super::answer_body::AnswerBody;
 use super::body::{self, BodyError, End, Gathered, length};
 use super::line::Line;
 use super::outgoing::Watched;
 use super::settings::Completed;
-use super::upstream::AnswerBody;
 use super::{Proxy, refuse};
 
 /// How long the event that says why a stream is cut has to get out.

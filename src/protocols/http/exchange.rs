@@ -21,6 +21,7 @@ use crate::metrics::LimitHit;
 use crate::process::clock;
 use crate::session::Session;
 
+use super::answer_body::AnswerBody;
 use super::authority::Target;
 use super::body::{self, End, Gathered, RequestBody, Tee};
 use super::events::Events;
@@ -29,7 +30,7 @@ use super::outgoing::{Observed, Outgoing, Watched};
 use super::refuse::{self, CONSTRAINTS};
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::{Completed, OverCap};
-use super::upstream::{AnswerBody, Upgrading, UpstreamError};
+use super::upstream::{UpstreamError, Way};
 use super::{connect, describe, fields, upgrade};
 
 /// An answer that a person has not decided about yet.
@@ -147,7 +148,7 @@ struct Waiting {
     held: Held<Request<RequestBody>>,
     id: OperationId,
     method: Method,
-    upgrading: Upgrading,
+    way: Way,
     /// The client's side of the upgrade it asks for.
     client: Option<upgrade::Client>,
 }
@@ -165,10 +166,12 @@ async fn describe(
     let Some(session) = registry.attribute(&claim, started_at) else {
         return Err(Box::new(unattributed(line, started_at)));
     };
-    let upgrading = if upgrade::asks_for_websocket(&request) {
-        Upgrading::Yes
+    let way = if upgrade::asks_for_websocket(&request) {
+        Way::Upgrade
+    } else if request.version() == Version::HTTP_2 {
+        Way::Either
     } else {
-        Upgrading::No
+        Way::Http1
     };
     fields::strip_hop_by_hop(request.headers_mut());
     let GatheredRequest {
@@ -177,9 +180,9 @@ async fn describe(
     } = gather_request(line, &mut request).await?;
     let (mut parts, body) = request.into_parts();
     let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
-    let client = match upgrading {
-        Upgrading::Yes => upgrade::Client::take(&line.proxy, &mut parts, target),
-        Upgrading::No => None,
+    let client = match way {
+        Way::Upgrade => upgrade::Client::take(&line.proxy, &mut parts, target),
+        Way::Http1 | Way::Either => None,
     };
     if line.proxy.judges_each(&target.host, parts.uri.path()) {
         // What is encoded cannot be judged event by event.
@@ -192,9 +195,9 @@ async fn describe(
     let waiting = Waiting {
         id: operation.id,
         // From here on nothing but a permit for this operation gets it out.
-        held: Held::new(operation.id, outbound(parts, body, target, upgrading)),
+        held: Held::new(operation.id, outbound(parts, body, way)),
         method,
-        upgrading,
+        way,
         client,
     };
     Ok((Question { operation, session }, Box::new(waiting)))
@@ -211,7 +214,7 @@ async fn carry_out(
         held,
         id,
         method,
-        upgrading,
+        way,
         client,
     } = *waiting;
     let Some(cleared) = held.release(&permit) else {
@@ -224,7 +227,7 @@ async fn carry_out(
             Some(id),
         );
     };
-    match line.proxy.upstream.send(cleared, target, upgrading).await {
+    match line.proxy.upstream.send(cleared, target, way).await {
         Err(error) => upstream_failed(permit, id, &error),
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             upgrade::relay(line, permit, id, response, client)
@@ -355,24 +358,9 @@ fn broken_request(line: &Line, error: &hyper::Error) -> Response<Outgoing> {
     }
 }
 
-/// The request as the origin gets it.
-fn outbound(
-    mut parts: Parts,
-    body: RequestBody,
-    target: &Target,
-    upgrading: Upgrading,
-) -> Request<RequestBody> {
-    let path = parts.uri.path_and_query().cloned();
-    parts.uri = path.map_or_else(http::Uri::default, http::Uri::from);
-    parts.version = Version::HTTP_11;
-    if !parts.headers.contains_key(header::HOST) {
-        let origin = target.origin();
-        let host = origin.split_once("://").map_or("", |(_, host)| host);
-        if let Ok(host) = HeaderValue::try_from(host) {
-            parts.headers.insert(header::HOST, host);
-        }
-    }
-    if upgrading == Upgrading::Yes {
+/// The request as the origin gets it, but for what its version of HTTP asks for.
+fn outbound(mut parts: Parts, body: RequestBody, way: Way) -> Request<RequestBody> {
+    if way == Way::Upgrade {
         upgrade::ask_for_websocket(&mut parts.headers);
     }
     Request::from_parts(parts, body)

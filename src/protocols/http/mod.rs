@@ -1,12 +1,13 @@
 //! The HTTP forward proxy: absolute-form requests and CONNECT on one port,
-//! HTTP/1.1 on both sides.
+//! HTTP/1.1 and, inside tunnels, HTTP/2 on both sides.
 //!
 //! A request passes through these files in this order: [`serve`] accepts,
-//! [`sentinel`] reads its framing, [`exchange`] pins ([`authority`]), describes
+//! [`sentinel`] reads its framing (or [`multiplexed`] its streams), [`exchange`] pins ([`authority`]), describes
 //! ([`describe`]) and admits it, [`upstream`] sends it, [`outgoing`] carries the
 //! answer ([`events`] where its events are judged); [`connect`] opens tunnels, [`upgrade`] relays WebSocket
 //! ([`websocket`] where its messages are judged), [`refuse`] says no; [`socks`] opens tunnels for who speaks SOCKS5.
 
+mod answer_body;
 mod authority;
 mod body;
 mod chunks;
@@ -18,11 +19,13 @@ mod fields;
 mod framing;
 mod line;
 mod mcp;
+mod multiplexed;
 mod outgoing;
 mod places;
 mod raw;
 mod refuse;
 mod rewind;
+mod rewrite;
 mod sentinel;
 mod serve;
 pub mod settings;

@@ -16,18 +16,18 @@ use crate::metrics::{Metrics, Passage};
 use crate::net::client_socket::Watch;
 use crate::process::clock;
 
+use super::answer_body::AnswerBody;
 use super::body::{BodyError, Tee, length, longer};
 use super::events::Events;
 use super::sentinel::Busy;
 use super::silence::Silence;
-use super::upstream::AnswerBody;
 
 /// The body of a response.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     kind: Kind,
     /// The exchange is under way until its body has gone out.
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Outgoing {
                 data: (!data.is_empty()).then_some(data),
                 trailers: trailers.map(Box::new),
             },
-            _busy: None,
+            busy: None,
         }
     }
 
@@ -61,7 +61,14 @@ impl Outgoing {
     pub(super) fn observed(observed: Observed) -> Self {
         Self {
             kind: Kind::Observed(Box::new(observed)),
-            _busy: None,
+            busy: None,
+        }
+    }
+
+    /// No answer follows this one.
+    pub(super) fn end_after_this(&mut self) {
+        if let Some(busy) = &mut self.busy {
+            busy.end_after_this();
         }
     }
 
@@ -69,13 +76,13 @@ impl Outgoing {
     pub(super) fn events(events: Events) -> Self {
         Self {
             kind: Kind::Events(Box::new(events)),
-            _busy: None,
+            busy: None,
         }
     }
 
     /// Keeps `busy` until the body has gone out.
     pub(super) fn keep(&mut self, busy: Busy) {
-        self._busy = Some(busy);
+        self.busy = Some(busy);
     }
 }
 

@@ -54,8 +54,18 @@ pub(super) fn refusal(refused: &Refused) -> Response<Outgoing> {
     if matches!(refusal, Refusal::Halted(_) | Refusal::ShuttingDown) {
         // HALT ends the connection after saying so.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.extensions_mut().insert(Last);
     }
     response
+}
+
+/// Marks a refusal after which no request of this connection will be served.
+#[derive(Clone, Copy)]
+struct Last;
+
+/// Whether no request after the one that is answered so will be served.
+pub(super) fn is_last(response: &Response<Outgoing>) -> bool {
+    response.extensions().get::<Last>().is_some()
 }
 
 /// The same as the last event of a stream whose head has gone out.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use crate::process::clock;
 
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     broken: AtomicBool,
     /// Whether what follows the current request is not HTTP.
     tunnel: AtomicBool,
+    /// Told when an answer was the last.
+    last: Notify,
 }
 
 impl Shared {
@@ -83,14 +86,22 @@ impl Shared {
         self.tunnel.load(Ordering::Acquire)
     }
 
+    /// Waits until the last answer has gone out; see [`Busy::end_after_this`].
+    pub(super) async fn last_answer(&self) {
+        self.last.notified().await;
+    }
+
     /// Marks an exchange as under way until the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::AcqRel);
-        Busy(self.clone())
+        Busy {
+            shared: self.clone(),
+            last: false,
+        }
     }
 
     /// Whether an exchange is under way, or has ended since this was last asked.
-    fn was_busy(&self) -> bool {
+    pub(super) fn was_busy(&self) -> bool {
         let ended = self.ended.swap(false, Ordering::AcqRel);
         ended || self.busy.load(Ordering::Acquire) > 0
     }
@@ -106,12 +117,25 @@ impl Shared {
 
 /// One exchange under way.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Shared>);
+pub(super) struct Busy {
+    shared: Arc<Shared>,
+    last: bool,
+}
+
+impl Busy {
+    /// No exchange follows this one.
+    pub(super) fn end_after_this(&mut self) {
+        self.last = true;
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Release);
-        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+        self.shared.ended.store(true, Ordering::Release);
+        self.shared.busy.fetch_sub(1, Ordering::AcqRel);
+        if self.last {
+            self.shared.last.notify_one();
+        }
     }
 }
 

@@ -161,26 +161,10 @@ async fn inner<S>(stream: S, first: Bytes, line: Arc<Line>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let claim = Claim {
-        proxy_user: line.user(),
-        callers: line.watch.callers(),
-        ..Claim::default()
-    };
-    let session = line
-        .proxy
-        .gate
-        .registry()
-        .attribute(&claim, crate::process::clock::now());
-    let halted = async {
-        match &session {
-            Some(session) => session.until_halted().await,
-            None => std::future::pending().await,
-        }
-    };
     let mut connection = std::pin::pin!(http(stream, first, line.clone()));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = halted => {
+        () = halted(&line) => {
             // What is under way gets its refusal; then the tunnel closes.
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -188,6 +172,20 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a tunnel ended early");
+    }
+}
+
+/// Until the run is halted that a tunnel is attributed to when it opens.
+pub(super) async fn halted(line: &Line) {
+    let claim = Claim {
+        proxy_user: line.user(),
+        callers: line.watch.callers(),
+        ..Claim::default()
+    };
+    let registry = line.proxy.gate.registry();
+    match registry.attribute(&claim, crate::process::clock::now()) {
+        Some(session) => drop(session.until_halted().await),
+        None => std::future::pending().await,
     }
 }
 

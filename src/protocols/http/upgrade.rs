@@ -17,10 +17,10 @@ use crate::gate::Permit;
 use crate::metrics::Passage;
 use crate::process::{clock, spawn_named};
 
+use super::answer_body::AnswerBody;
 use super::authority::Target;
 use super::line::Line;
 use super::outgoing::Outgoing;
-use super::upstream::AnswerBody;
 use super::{Proxy, fields, raw, refuse, websocket};
 
 /// Whether the request asks for WebSocket (RFC 6455 §4.1). No other upgrade is

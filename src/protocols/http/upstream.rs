@@ -4,36 +4,46 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::gate::Cleared;
 use crate::net::dial::{DialError, Dialer};
-use crate::net::http1::{ClientConnection, DrivenBody, Options, Pool, PoolSettings};
-use crate::net::tls::{TlsError, Upstreams};
+use crate::net::http1::{ClientConnection, Options, Pool, PoolSettings};
+use crate::net::http2::{self, Lease, Opened, Places, Reached};
+use crate::net::maybe_tls::MaybeTls;
+use crate::net::tls::{Speaks, TlsError, Upstreams};
 use crate::process::{spawn_named, workers};
 
+use super::answer_body::AnswerBody;
 use super::authority::Target;
 use super::body::RequestBody;
+use super::rewrite;
 use super::silence::Silence;
 
-/// An origin's response body.
-pub(super) type AnswerBody = DrivenBody<RequestBody>;
+/// How often a request is sent again that an origin of HTTP/2 has not looked at.
+const RESENT_MAX: usize = 3;
 
 /// Connections to origins. One agent uses one sidecar, so connections are
 /// pooled by destination alone.
 pub(super) struct Upstream {
     /// One for each worker: a connection belongs to the thread that opened it.
-    pools: Vec<Arc<Pool<Target, RequestBody>>>,
+    workers: Vec<Worker>,
     dialer: Dialer,
     tls: Upstreams,
     answer_within: Duration,
     options: Options,
+}
+
+struct Worker {
+    pool: Arc<Pool<Target, RequestBody>>,
+    places: Places<Target, RequestBody, UpstreamError>,
 }
 
 impl fmt::Debug for Upstream {
@@ -42,13 +52,16 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// Whether the request asks for another protocol.
+/// By what kind of connection a request leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upgrading {
-    /// It does: its connection is not shared.
-    Yes,
-    /// It does not.
-    No,
+pub(super) enum Way {
+    /// HTTP/1.1, as the client speaks.
+    Http1,
+    /// The same, for a request that asks for another protocol: it gets a
+    /// connection of its own.
+    Upgrade,
+    /// HTTP/2, as the client speaks, if the origin does.
+    Either,
 }
 
 impl Upstream {
@@ -59,14 +72,15 @@ impl Upstream {
         idle_upstreams_max: usize,
         workers: usize,
     ) -> Self {
-        let pool = || {
-            Pool::new(PoolSettings {
+        let worker = || Worker {
+            pool: Pool::new(PoolSettings {
                 idle_max_per_key: idle_upstreams_max,
                 ..PoolSettings::default()
-            })
+            }),
+            places: Places::new(http2::Options::default()),
         };
         Self {
-            pools: (0..workers.max(1)).map(|_| pool()).collect(),
+            workers: (0..workers.max(1)).map(|_| worker()).collect(),
             dialer,
             tls,
             answer_within,
@@ -76,13 +90,23 @@ impl Upstream {
 
     /// Closes connections that have been idle for too long.
     pub(super) fn sweep(&self, now: Instant) {
-        for pool in &self.pools {
-            pool.sweep(now);
+        for worker in &self.workers {
+            worker.pool.sweep(now);
+            worker.places.sweep(now);
         }
     }
 
-    fn pool(&self) -> Option<&Arc<Pool<Target, RequestBody>>> {
-        self.pools.get(workers::current())
+    fn worker(&self) -> Option<&Worker> {
+        self.workers.get(workers::current())
+    }
+
+    /// What a client that speaks both should be answered with: what the origin
+    /// speaks, where that is known, or HTTP/2.
+    pub(super) fn speaks(&self, target: &Target) -> Speaks {
+        match self.worker() {
+            Some(worker) if worker.places.speaks_http1(target) => Speaks::Http1,
+            Some(_) | None => Speaks::Http2,
+        }
     }
 
     pub(super) fn dialer(&self) -> &Dialer {
@@ -91,18 +115,35 @@ impl Upstream {
 
     /// Sends an admitted request and waits for the head of its answer.
     ///
-    /// Sent again, once, only where an idle connection turned out to be closed
-    /// and not a byte had been written. Redirects are not followed.
+    /// Sent again only where a connection turned out to be closed and not a byte
+    /// had been written, or where an origin of HTTP/2 says that it has not looked
+    /// at the request. Redirects are not followed.
     pub(super) async fn send(
         &self,
         cleared: Cleared<Request<RequestBody>>,
         target: &Target,
-        upgrading: Upgrading,
+        way: Way,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
-        let mut request = cleared.into_inner();
-        if upgrading == Upgrading::No {
-            while let Some(idle) = self.pool().and_then(|pool| pool.take(target)) {
-                match self.exchange(idle, request, upgrading).await {
+        let request = cleared.into_inner();
+        match (way, self.worker()) {
+            (Way::Either, Some(worker)) => self.send_either(worker, request, target).await,
+            (Way::Http1, Some(worker)) => self.send_http1(worker, request, target, None).await,
+            (Way::Upgrade, _) | (_, None) => self.send_alone(request, target, way).await,
+        }
+    }
+
+    /// Over an idle connection, over `fresh`, or over a new one.
+    async fn send_http1(
+        &self,
+        worker: &Worker,
+        mut request: Request<RequestBody>,
+        target: &Target,
+        fresh: Option<ClientConnection<RequestBody>>,
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
+        rewrite::for_http1(&mut request, target);
+        if fresh.is_none() {
+            while let Some(idle) = worker.pool.take(target) {
+                match self.exchange(idle, request, Way::Http1).await {
                     Ok(response) => return Ok(response),
                     Err(Broken {
                         unsent: Some(unsent),
@@ -112,13 +153,58 @@ impl Upstream {
                 }
             }
         }
-        let fresh = self.connect(target).await?;
-        let fresh = match (upgrading, self.pool()) {
-            (Upgrading::No, Some(pool)) => pool.adopt(target.clone(), fresh),
-            (Upgrading::No | Upgrading::Yes, _) => fresh,
+        let fresh = match fresh {
+            Some(fresh) => fresh,
+            None => self.connect(target).await?,
         };
-        let sent = self.exchange(fresh, request, upgrading).await;
+        let fresh = worker.pool.adopt(target.clone(), fresh);
+        let sent = self.exchange(fresh, request, Way::Http1).await;
         sent.map_err(|broken| broken.error)
+    }
+
+    async fn send_alone(
+        &self,
+        mut request: Request<RequestBody>,
+        target: &Target,
+        way: Way,
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
+        rewrite::for_http1(&mut request, target);
+        let alone = self.connect(target).await?;
+        let sent = self.exchange(alone, request, way).await;
+        sent.map_err(|broken| broken.error)
+    }
+
+    /// Over a shared connection of HTTP/2, or over HTTP/1.1 where the origin
+    /// does not speak it.
+    async fn send_either(
+        &self,
+        worker: &Worker,
+        mut request: Request<RequestBody>,
+        target: &Target,
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
+        let mut resent = 0_usize;
+        loop {
+            let broke = |error: hyper::Error| UpstreamError::Broke(in_words(&error));
+            let reached = worker.places.reach(target, self.open(target), broke);
+            let lease = match reached.await.map_err(UpstreamError::Others)? {
+                Reached::Http1(fresh) => {
+                    return self.send_http1(worker, request, target, fresh).await;
+                }
+                Reached::Http2(lease) => lease,
+            };
+            rewrite::for_http2(&mut request, target);
+            match self.share(lease, request).await {
+                Ok(response) => return Ok(response),
+                Err(Broken {
+                    unsent: Some(unsent),
+                    ..
+                }) if resent < RESENT_MAX => {
+                    resent = resent.saturating_add(1);
+                    request = *unsent;
+                }
+                Err(Broken { error, .. }) => return Err(error),
+            }
+        }
     }
 
     async fn connect(
@@ -135,26 +221,84 @@ impl Upstream {
         opened.map_err(|error| UpstreamError::Broke(error.to_string()))
     }
 
+    /// Connects for a client of HTTP/2. Without TLS, nothing says what the
+    /// origin speaks but that the client knew.
+    async fn open(
+        &self,
+        target: &Target,
+    ) -> Result<Opened<ClientConnection<RequestBody>, Io>, UpstreamError> {
+        let stream = self.dialer.dial(&target.host, target.port).await?;
+        if target.scheme != "https" {
+            return Ok(Opened::Http2(TokioIo::new(MaybeTls::Plain(stream))));
+        }
+        let (stream, speaks) = self.tls.connect_either(stream, &target.host).await?;
+        match speaks {
+            Speaks::Http2 => Ok(Opened::Http2(TokioIo::new(MaybeTls::Tls(Box::new(
+                stream.into(),
+            ))))),
+            Speaks::Http1 => ClientConnection::open(TokioIo::new(stream), self.options)
+                .await
+                .map(Opened::Http1)
+                .map_err(|error| UpstreamError::Broke(error.to_string())),
+        }
+    }
+
+    async fn share(
+        &self,
+        lease: Lease<RequestBody>,
+        request: Request<RequestBody>,
+    ) -> Result<Response<AnswerBody>, Broken> {
+        let progress = request.body().progress();
+        let spare = spare(&request);
+        match self.patiently(lease.send(request), progress).await {
+            Some(Ok(response)) => Ok(response.map(AnswerBody::Shared)),
+            Some(Err(failed)) => Err(Broken {
+                unsent: match failed.unprocessed {
+                    true => failed.request.or(spare),
+                    false => None,
+                },
+                error: UpstreamError::Broke(in_words(&failed.error)),
+            }),
+            None => Err(self.silent()),
+        }
+    }
+
     async fn exchange(
         &self,
         connection: ClientConnection<RequestBody>,
         request: Request<RequestBody>,
-        upgrading: Upgrading,
+        way: Way,
     ) -> Result<Response<AnswerBody>, Broken> {
         let progress = request.body().progress();
         let sending = async {
-            match upgrading {
-                Upgrading::No => connection.send(request).await,
-                Upgrading::Yes => {
+            match way {
+                Way::Http1 | Way::Either => connection.send(request).await,
+                Way::Upgrade => {
                     let spawn = |rest| drop(spawn_named("upgrade", rest));
                     connection.send_upgradable(request, spawn).await
                 }
             }
         };
+        match self.patiently(sending, progress).await {
+            Some(Ok(response)) => Ok(response.map(AnswerBody::Alone)),
+            Some(Err(failed)) => Err(Broken {
+                error: UpstreamError::Broke(failed.error.to_string()),
+                unsent: failed.request.filter(|_| failed.reused),
+            }),
+            None => Err(self.silent()),
+        }
+    }
+
+    /// What comes of `sending`; `None` where the origin is silent for too long.
+    async fn patiently<T>(
+        &self,
+        sending: impl Future<Output = T>,
+        progress: Option<Arc<AtomicU64>>,
+    ) -> Option<T> {
         let mut sending = pin!(sending);
         let mut silence = Silence::new(self.answer_within);
         let mut sent_before = 0;
-        let sent = poll_fn(|cx| match sending.as_mut().poll(cx) {
+        poll_fn(|cx| match sending.as_mut().poll(cx) {
             Poll::Ready(sent) => Poll::Ready(Some(sent)),
             Poll::Pending => {
                 // The origin need not answer while it is still being told.
@@ -166,18 +310,36 @@ impl Upstream {
                 silence.poll(cx).map(|_| None)
             }
         })
-        .await;
-        match sent {
-            Some(Ok(response)) => Ok(response),
-            Some(Err(failed)) => Err(Broken {
-                error: UpstreamError::Broke(failed.error.to_string()),
-                unsent: failed.request.filter(|_| failed.reused),
-            }),
-            None => Err(Broken {
-                error: UpstreamError::Silent(self.answer_within),
-                unsent: None,
-            }),
+        .await
+    }
+
+    fn silent(&self) -> Broken {
+        Broken {
+            error: UpstreamError::Silent(self.answer_within),
+            unsent: None,
         }
+    }
+}
+
+/// A connection on which HTTP/2 may be spoken.
+type Io = TokioIo<MaybeTls<TcpStream>>;
+
+/// The request once more, for where the origin does not look at the first.
+fn spare(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
+    let body = request.body().again()?;
+    let mut again = Request::new(body);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    Some(Box::new(again))
+}
+
+/// hyper's own words say only where it broke.
+fn in_words(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 
@@ -194,6 +356,8 @@ pub(super) enum UpstreamError {
     Tls(TlsError),
     Broke(String),
     Silent(Duration),
+    /// The failure of a connection that others wait for too.
+    Others(Arc<UpstreamError>),
 }
 
 impl UpstreamError {
@@ -208,6 +372,7 @@ impl UpstreamError {
             Self::Dial(DialError::TimedOut { .. }) | Self::Silent(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout")
             }
+            Self::Others(error) => error.answer(),
             Self::Tls(_) => (StatusCode::BAD_GATEWAY, "upstream_tls"),
             Self::Broke(_) => (StatusCode::BAD_GATEWAY, "upstream_broke_off"),
         }
@@ -219,6 +384,7 @@ impl fmt::Display for UpstreamError {
         match self {
             Self::Dial(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
+            Self::Others(error) => error.fmt(f),
             Self::Broke(error) => write!(f, "the origin broke off: {error}"),
             Self::Silent(within) => {
                 write!(f, "the origin did not answer within {} s", within.as_secs())

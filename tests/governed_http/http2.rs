@@ -1,0 +1,345 @@
+//! HTTP/2 on both sides, inside tunnels: clients of three kinds, an origin in
+//! Node, and endings of every kind, each recorded once.
+
+use crate::clients::{curl, python_of_tests, script};
+use crate::support::authority::{Authority, Dates};
+use crate::support::origin::Origin;
+use crate::support::policies::AS_THE_PATH_SAYS;
+use crate::support::process::{self, Running};
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::until;
+
+/// An origin of `tests/clients/http2_origin.mjs`, and a sidecar before it.
+struct World {
+    sidecar: Sidecar,
+    site: Running,
+    url: String,
+}
+
+fn node(arguments: &[&str]) -> Running {
+    let mut command = process::command("node");
+    Running::start(command.arg(script("http2_origin.mjs")).args(arguments))
+}
+
+fn port_of(site: &Running) -> u16 {
+    until("the origin's port", || {
+        site.out().lines().next()?.parse().ok()
+    })
+}
+
+impl World {
+    fn secure() -> Self {
+        Self::with("")
+    }
+
+    fn with(config: &str) -> Self {
+        let authority = Authority::new();
+        let setup = Setup::new().policy(AS_THE_PATH_SAYS).trust(&authority);
+        let (certificate, key) = authority.pair("secure.test", Dates::Current);
+        let certificate = setup.write("origin.pem", &certificate);
+        let key = setup.write("origin.key", &key);
+        Self::before(setup.config(config), node(&[&certificate, &key]), "https")
+    }
+
+    fn before(setup: Setup, site: Running, scheme: &str) -> Self {
+        let authority = format!("secure.test:{}", port_of(&site));
+        let sidecar = setup
+            .flag("--resolve", &format!("{authority}=127.0.0.1"))
+            .flag("--allow-address", "127.0.0.1/32")
+            .start();
+        let url = format!("{scheme}://{authority}");
+        Self { sidecar, site, url }
+    }
+
+    /// What the case of `http2.py` found.
+    fn found(&self, case: &str) -> Vec<String> {
+        self.ended(&mut self.client(case))
+    }
+
+    fn client(&self, case: &str) -> std::process::Command {
+        let mut command = process::command(&python_of_tests().display().to_string());
+        let ca = self.sidecar.ca().display().to_string();
+        let proxy = self.sidecar.http.to_string();
+        command.args([&script("http2.py"), case, &proxy, &self.url, &ca]);
+        command
+    }
+
+    fn ended(&self, command: &mut std::process::Command) -> Vec<String> {
+        let ended = process::run(command);
+        assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
+        ended
+            .out
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect()
+    }
+
+    /// Each request that was let through has one completion, and these outcomes.
+    fn outcomes(&self, path: &str, count: usize) -> Vec<String> {
+        let of = |record: &str| -> Vec<serde_json::Value> {
+            let journal = self.sidecar.journal();
+            let lines = journal.into_iter().filter(|line| {
+                line["record"] == record && line["http_url"] == format!("{}{path}", self.url)
+            });
+            lines.collect()
+        };
+        until("the completions", || {
+            (of("completion").len() >= count).then_some(())
+        });
+        assert_eq!(of("decision").len(), count, "{path}");
+        let completions = of("completion");
+        assert_eq!(completions.len(), count, "{path}");
+        let outcomes = completions
+            .iter()
+            .map(|line| line["outcome"].as_str().unwrap().to_owned());
+        outcomes.collect()
+    }
+
+    /// Requests that reached the origin, by path.
+    fn reached(&self, path: &str) -> usize {
+        let out = self.site.out();
+        let lines = out
+            .lines()
+            .skip(1)
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines
+            .filter(|line| line["path"] == path && line["ended"].is_null())
+            .count()
+    }
+}
+
+#[test]
+fn curl_speaks_http_2_to_an_origin_that_does() {
+    let world = World::secure();
+    let proxy = format!("http://{}", world.sidecar.http);
+    let ca = world.sidecar.ca().display().to_string();
+    for protocol in ["--http2", "--http1.1"] {
+        let ended = curl(&[
+            protocol,
+            "--proxy",
+            &proxy,
+            "--cacert",
+            &ca,
+            "--write-out",
+            " %{http_version} %{response_code}",
+            &format!("{}/hello", world.url),
+        ]);
+        let version = if protocol == "--http2" { "2" } else { "1.1" };
+        // An origin that speaks nothing else cannot be reached by who does not speak it.
+        let expected = match version {
+            "2" => "hello from /hello 2 200",
+            _ => "502",
+        };
+        assert!(ended.out.contains(expected), "{protocol}: {ended:?}");
+    }
+    assert_eq!(world.reached("/hello"), 1);
+}
+
+#[test]
+fn httpx_speaks_http_2_through_one_sidecar_and_is_judged_by_stream() {
+    let world = World::secure();
+    let found = world.found("httpx");
+    assert_eq!(
+        found,
+        [
+            "hello 200 HTTP/2 hello from /hello",
+            "upload 200 True",
+            "large 200 True",
+            "blocked 403 HTTP/2 blocked",
+            "withheld 403 outcome_blocked",
+            "many 150 True",
+        ]
+    );
+    assert_eq!(world.reached("/started/block"), 0);
+    assert_eq!(world.reached("/completed/block"), 1);
+    assert_eq!(world.outcomes("/large", 1), ["answered"]);
+    for number in 0..150 {
+        assert_eq!(world.outcomes(&format!("/many/{number}"), 1), ["answered"]);
+    }
+}
+
+#[test]
+fn nodes_http2_is_governed() {
+    let world = World::secure();
+    let mut command = process::command("node");
+    let ca = world.sidecar.ca().display().to_string();
+    let proxy = world.sidecar.http.to_string();
+    command.args([&script("http2.mjs"), &proxy, &world.url, &ca]);
+    assert_eq!(
+        world.ended(&mut command),
+        [
+            "hello 200 hello from /hello",
+            "upload 200 100",
+            "trailers 200 body 7",
+            "blocked 403 blocked",
+            "many true",
+        ]
+    );
+}
+
+#[test]
+fn trailers_pass_both_ways() {
+    assert_eq!(
+        World::secure().found("trailers"),
+        [
+            "streamed 200 body {'x-sum': '7'}",
+            "withheld 200 body {'x-sum': '8'}",
+            "sent True",
+        ]
+    );
+}
+
+#[test]
+fn a_connection_serves_the_authority_of_its_tunnel_and_no_other() {
+    let world = World::secure();
+    let found = world.found("coalesced");
+    assert_eq!(found[..3], ["other 421", "scheme 421", "host 421"]);
+    assert_eq!(
+        found[3], "still 200 hello from /y",
+        "the connection goes on"
+    );
+    assert_eq!(world.reached("/x"), 0);
+}
+
+#[test]
+fn streams_and_connections_that_an_origin_ends_are_told_apart() {
+    let world = World::secure();
+    let found = world.found("endings");
+    assert_eq!(
+        found,
+        [
+            // INTERNAL_ERROR, as the origin said.
+            "reset 200 begin  reset 2",
+            "refused 200 served at time 2",
+            "last 200 the last of its connection",
+            "next 200 hello from /next",
+            "lost 200 begin  reset 2",
+            "after 200 hello from /after",
+        ]
+    );
+    assert_eq!(world.outcomes("/reset", 1), ["failed"]);
+    assert_eq!(world.outcomes("/refused", 1), ["answered"]);
+    assert_eq!(world.outcomes("/lost", 1), ["failed"]);
+    assert_eq!(world.reached("/refused"), 2);
+}
+
+#[test]
+fn a_stream_that_the_client_gives_up_ends_at_the_origin_and_is_recorded_once() {
+    let world = World::secure();
+    assert_eq!(world.found("cancelled"), ["still 200 hello from /still"]);
+    // Reset, then lost with the connection.
+    assert_eq!(world.outcomes("/never", 2), ["abandoned", "abandoned"]);
+    assert_eq!(world.outcomes("/drip", 2), ["abandoned", "abandoned"]);
+    until("the origin's streams to end", || {
+        (world.site.out().matches("\"ended\":8").count() >= 4).then_some(())
+    });
+}
+
+#[test]
+fn a_client_that_opens_and_resets_streams_without_end_loses_its_connection() {
+    let world = World::secure();
+    let found = world.found("rapid_reset");
+    assert!(
+        found[0].starts_with("over goaway 11") || found[0] == "over closed",
+        "{found:?}"
+    );
+    // Far fewer than were asked for.
+    assert!(
+        world.reached("/never") < 1000,
+        "{}",
+        world.reached("/never")
+    );
+}
+
+#[test]
+fn heads_beyond_the_bounds_are_refused_and_other_streams_go_on() {
+    let world = World::secure();
+    let found = world.found("large_head");
+    assert_eq!(
+        found,
+        [
+            "fields 431",
+            "bytes 431 None",
+            "still 200 hello from /still"
+        ]
+    );
+    assert_eq!(world.reached("/x"), 0);
+}
+
+#[test]
+fn a_held_stream_holds_up_no_other() {
+    let world = World::secure();
+    let client = Running::start(&mut world.client("held"));
+    let approval = world.sidecar.pending_approval();
+    until("the other stream", || {
+        client.out().contains("held False").then_some(())
+    });
+    world.sidecar.approve(&approval);
+    let ended = client.ended();
+    let lines: Vec<_> = ended.out.lines().map(str::trim).collect();
+    assert_eq!(
+        lines,
+        [
+            "other 200 hello from /other",
+            "held False",
+            "released 200 hello from /started/require_approval",
+        ]
+    );
+}
+
+#[test]
+fn a_halt_ends_the_connection_after_saying_so() {
+    let found = World::secure().found("halted");
+    assert_eq!(found, ["halt 403", "over goaway"]);
+}
+
+#[test]
+fn http_2_without_tls_is_spoken_by_who_knows_it_in_advance() {
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS);
+    let world = World::before(setup, node(&["plain"]), "http");
+    assert_eq!(
+        world.found("plain"),
+        [
+            "hello 200 hello from /hello",
+            "trailers 200 body {'x-sum': '7'}",
+            "blocked 403",
+        ]
+    );
+    assert_eq!(world.reached("/started/block"), 0);
+}
+
+#[test]
+fn an_origin_of_http_1_serves_clients_of_http_2_and_is_then_mirrored() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    // One worker, so that the second connection meets who knows.
+    let sidecar = setup.trust(&authority).start();
+    let ca = sidecar.ca().display().to_string();
+    let proxy = format!("http://{}", sidecar.http);
+    let mut versions = Vec::new();
+    for _ in 0..8 {
+        let ended = curl(&[
+            "--http2",
+            "--proxy",
+            &proxy,
+            "--cacert",
+            &ca,
+            "--write-out",
+            " %{http_version}",
+            "--cookie",
+            "a=1; b=2",
+            &site.url("/hello"),
+        ]);
+        let (text, version) = ended.out.rsplit_once(' ').unwrap();
+        assert_eq!(text, "hello from /hello", "{ended:?}");
+        versions.push(version.to_owned());
+    }
+    // Nothing is dialed for a client before its request is allowed.
+    assert_eq!(versions.first().map(String::as_str), Some("2"));
+    assert_eq!(versions.last().map(String::as_str), Some("1.1"));
+    for request in site.heard() {
+        assert_eq!(request.get("host"), Some(&*site.authority()));
+        assert_eq!(request.get("cookie"), Some("a=1; b=2"));
+    }
+}
