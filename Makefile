@@ -1,6 +1,6 @@
 # make run    the demonstration; make run CMD='python3 my_agent.py' governs a command of yours
 # make test   everything that is checked, with what it needs
-# make soak   kills under load, 300 times
+# make soak   kills under load, 300 times; connections that end badly, 10,000 times
 # make fuzz   looks for bytes that break the protocols' laws: make fuzz SECONDS=600 TARGET=sql
 # make suites drivers' own test suites, direct and through the relay; half an hour
 
@@ -19,6 +19,7 @@ test:
 
 soak:
 	OPENBOX_TEST_CRASHES=300 $(CARGO) test --features testing --test governed_http crashes -- --nocapture
+	OPENBOX_TEST_LEAKS=10000 $(CARGO) test --features testing --test governed_http leaks -- --nocapture
 
 # Each target for SECONDS, or the one that is named.
 fuzz:

@@ -405,6 +405,9 @@ pub(super) struct Http {
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
     #[schemars(extend("examples" = [["*.pinned.example.com"]]))]
     pub(super) passthrough: Option<Vec<String>>,
+    /// Ports that tunnels may lead to (CONNECT and SOCKS5), where not any port is to be asked about.
+    #[schemars(extend("examples" = [["443", "80"]]))]
+    pub(super) connect_ports: Option<Vec<String>>,
     /// Where each message of a WebSocket, and each event of a stream, is judged: `HOST` or `HOST/PATH`, with `*.example.com` or `*` for hosts and a `*` at the end of paths.
     #[schemars(extend("examples" = [["api.example.com/v1/realtime*"]]))]
     pub(super) judge_each: Option<Vec<String>>,
@@ -443,6 +446,9 @@ pub(super) struct Upstream {
     /// Networks to allow although they are loopback, link-local or metadata addresses.
     #[schemars(extend("examples" = [["127.0.0.0/8"]]))]
     pub(super) allow_address: Option<Vec<String>>,
+    /// Private networks (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, fc00::/7 and the like): `allow`, or `refuse` them unless `upstream.allow_address` names them.
+    #[schemars(extend("enum" = ["allow", "refuse"]))]
+    pub(super) private: Option<String>,
     /// HOST:PORT=ADDRESS: where to connect instead of asking the resolver.
     #[schemars(extend("examples" = [["api.example.com:443=10.0.0.7"]]))]
     pub(super) resolve: Option<Vec<String>>,

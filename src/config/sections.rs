@@ -10,6 +10,7 @@ use crate::control::agent::served;
 use crate::domain::Context;
 use crate::gate::{Govern, HaltScope};
 use crate::journal::{Durability, OnFull};
+use crate::net::address::Private;
 use crate::net::caller::Callers;
 use crate::net::dial;
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
@@ -130,6 +131,7 @@ impl Resolver<'_> {
                 "",
             ),
             passthrough: self.list("http.passthrough", raw.passthrough, value::host_pattern),
+            connect_ports: self.list("http.connect_ports", raw.connect_ports, value::port),
             judge_each: self.list("http.judge_each", raw.judge_each, value::place),
             head_bytes_max: self.count("http.head_bytes_max", raw.head_bytes_max, 1_024),
             head_fields_max: self.count("http.head_fields_max", raw.head_fields_max, 1),
@@ -289,6 +291,12 @@ impl Resolver<'_> {
             ca_files: self.list("upstream.ca", raw.ca, ca_file),
             dial: dial::Settings {
                 allow: self.list("upstream.allow_address", raw.allow_address, value::network),
+                private: self.choice(
+                    "upstream.private",
+                    raw.private,
+                    [("allow", Private::Open), ("refuse", Private::Refused)],
+                    "",
+                ),
                 resolve: self.list("upstream.resolve", raw.resolve, value::resolve_override),
                 resolve_within: self.duration("upstream.resolve_within", raw.resolve_within),
                 connect_within: self.duration("upstream.connect_within", raw.connect_within),

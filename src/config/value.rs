@@ -179,6 +179,12 @@ pub(super) fn host_pattern(text: &str) -> Result<String, Wrong> {
     ))
 }
 
+/// A port to connect to.
+pub(super) fn port(text: &str) -> Result<u16, Wrong> {
+    let port = text.parse().ok().filter(|port| *port != 0);
+    port.ok_or_else(|| Wrong::is_not(text, "a port", "a number from 1 to 65535", "443"))
+}
+
 /// `HOST` or `HOST/PATH`; the host may be a pattern or `*`.
 pub(super) fn place(text: &str) -> Result<Place, Wrong> {
     let (host, path) = match text.find('/').and_then(|at| text.split_at_checked(at)) {

@@ -1,7 +1,11 @@
 //! Which addresses may be dialed at all, whatever policy says about the request.
 //!
 //! An address is judged by what it reaches, not by how it is written: an IPv6 form that carries an IPv4
-//! address is judged by both. Private networks are open, they are where an agent's services are.
+//! address is judged by both. Private networks are open unless a setting says otherwise: they are where an
+//! agent's services are.
+//!
+//! The rules stay the same while the sidecar runs, and a connection stays at the address that they permitted,
+//! whatever its name means meanwhile: a pooled one needs no second look.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -61,6 +65,9 @@ pub enum Rule {
     Multicast,
     /// 255.255.255.255.
     Broadcast,
+    /// 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 198.18.0.0/15, fc00::/7 and fec0::/10, where
+    /// they are refused; see [`Private`].
+    Private,
     /// A listener of this sidecar. No setting opens it.
     OwnListener,
 }
@@ -76,6 +83,7 @@ impl Rule {
             Self::Metadata => "metadata",
             Self::Multicast => "multicast",
             Self::Broadcast => "broadcast",
+            Self::Private => "private",
             Self::OwnListener => "own_listener",
         }
     }
@@ -90,9 +98,20 @@ impl fmt::Display for Rule {
             Self::Metadata => "a cloud metadata service",
             Self::Multicast => "a multicast address",
             Self::Broadcast => "the broadcast address",
+            Self::Private => "an address of a private network",
             Self::OwnListener => "a listener of this sidecar",
         })
     }
+}
+
+/// Whether networks without addresses of their own on the internet are dialed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Private {
+    /// They are.
+    #[default]
+    Open,
+    /// Only where they are named.
+    Refused,
 }
 
 /// The rules for addresses, with what the configuration opened.
@@ -100,16 +119,21 @@ impl fmt::Display for Rule {
 pub struct AddressRules {
     allow: Vec<IpNet>,
     own: Vec<SocketAddr>,
+    private: Private,
 }
 
 impl AddressRules {
     /// Rules that also permit the networks in `allow`, but never the listeners in `own`.
     #[must_use]
-    pub fn new(allow: Vec<IpNet>, own: Vec<SocketAddr>) -> Self {
-        Self { allow, own }
+    pub fn new(allow: Vec<IpNet>, private: Private, own: Vec<SocketAddr>) -> Self {
+        Self {
+            allow,
+            own,
+            private,
+        }
     }
 
-    /// Whether the address may be dialed; asked again when a pooled connection is used once more.
+    /// Whether the address may be dialed.
     ///
     /// # Errors
     ///
@@ -121,7 +145,7 @@ impl AddressRules {
         let ip = address.ip();
         let forms = std::iter::once(ip).chain(embedded(ip).into_iter().flatten().map(IpAddr::V4));
         for form in forms {
-            if let Some(rule) = forbidden(form)
+            if let Some(rule) = forbidden(form).or_else(|| self.private_rule(form))
                 && !self.allows(ip)
                 && !self.allows(form)
             {
@@ -140,6 +164,10 @@ impl AddressRules {
             .iter()
             .any(|name| name.eq_ignore_ascii_case(host));
         (named && !self.allows(v4(169, 254, 169, 254))).then_some(Rule::Metadata)
+    }
+
+    fn private_rule(&self, ip: IpAddr) -> Option<Rule> {
+        (self.private == Private::Refused && is_private(ip)).then_some(Rule::Private)
     }
 
     fn allows(&self, ip: IpAddr) -> bool {
@@ -214,6 +242,22 @@ fn forbidden_v6(ip: Ipv6Addr) -> Option<Rule> {
     }
 }
 
+/// Whether the address is none of the internet's own: RFC 1918, RFC 6598, RFC 2544, RFC 4193, RFC 3879.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            ip.is_private()
+                || (first == 100 && (64..128).contains(&second))
+                || (first == 198 && (18..20).contains(&second))
+        }
+        IpAddr::V6(ip) => {
+            let [first, ..] = ip.segments();
+            first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0
+        }
+    }
+}
+
 /// The IPv4 addresses that an IPv6 address carries to a translator or tunnel, by its prefix.
 fn embedded(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
     let IpAddr::V6(ip) = ip else {
@@ -249,7 +293,8 @@ mod tests {
     }
 
     fn rules(allow: &[&str]) -> AddressRules {
-        AddressRules::new(allow.iter().map(|a| a.parse().unwrap()).collect(), vec![])
+        let allow = allow.iter().map(|a| a.parse().unwrap()).collect();
+        AddressRules::new(allow, Private::Open, vec![])
     }
 
     #[test]
@@ -332,6 +377,40 @@ mod tests {
     }
 
     #[test]
+    fn private_networks_are_refused_where_that_is_said_and_they_are_not_named() {
+        let allow = vec!["10.1.0.0/16".parse().unwrap()];
+        let rules = AddressRules::new(allow, Private::Refused, vec![]);
+        let rows = [
+            // address                refused as
+            ("10.0.0.1", Some(Rule::Private)),
+            ("10.1.0.1", None),
+            ("172.15.255.255", None),
+            ("172.16.0.1", Some(Rule::Private)),
+            ("172.31.255.255", Some(Rule::Private)),
+            ("172.32.0.1", None),
+            ("192.168.1.1", Some(Rule::Private)),
+            ("100.63.255.255", None),
+            ("100.64.0.1", Some(Rule::Private)),
+            ("100.128.0.1", None),
+            ("198.18.0.1", Some(Rule::Private)),
+            ("198.20.0.1", None),
+            ("fd12:3456::1", Some(Rule::Private)),
+            ("fc00::1", Some(Rule::Private)),
+            ("fec0::1", Some(Rule::Private)),
+            ("fe00::1", None),
+            ("2606:2800:21f:cb07::1", None),
+            ("::ffff:192.168.1.1", Some(Rule::Private)),
+            ("64:ff9b::a00:1", Some(Rule::Private)),
+            ("2002:c0a8:101::", Some(Rule::Private)),
+            ("127.0.0.1", Some(Rule::Loopback)),
+            ("93.184.215.14", None),
+        ];
+        for (address, refused) in rows {
+            assert_eq!(rules.permits(at(address)).err(), refused, "{address}");
+        }
+    }
+
+    #[test]
     fn no_setting_opens_our_own_listeners() {
         let all = || vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
         let rows = [
@@ -347,7 +426,7 @@ mod tests {
             ("[::]:15801", "[::1]:15801", true),
         ];
         for (own, dialed, refused) in rows {
-            let rules = AddressRules::new(all(), vec![own.parse().unwrap()]);
+            let rules = AddressRules::new(all(), Private::Open, vec![own.parse().unwrap()]);
             let answer = rules.permits(dialed.parse().unwrap());
             let expected = refused.then_some(Rule::OwnListener);
             assert_eq!(answer.err(), expected, "{dialed} while listening on {own}");

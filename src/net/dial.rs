@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::net::address::{AddressRules, Rule};
+use crate::net::address::{AddressRules, Private, Rule};
 use crate::net::listen::KEEPALIVE_AFTER;
 
 /// Most addresses of one name that are tried.
@@ -27,6 +27,8 @@ const LOOKUPS_MAX: usize = 64;
 pub struct Settings {
     /// Networks that are dialed although a rule forbids them.
     pub allow: Vec<IpNet>,
+    /// Whether private networks are dialed that are not in `allow`.
+    pub private: Private,
     /// Addresses to use instead of asking the resolver.
     pub resolve: Vec<Override>,
     /// Longest wait for the resolver.
@@ -39,6 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             allow: Vec::new(),
+            private: Private::Open,
             resolve: Vec::new(),
             resolve_within: Duration::from_secs(5),
             connect_within: Duration::from_secs(10),
@@ -121,18 +124,12 @@ impl Dialer {
     #[must_use]
     pub fn new(settings: Settings, own: Vec<SocketAddr>) -> Self {
         Self {
-            rules: Arc::new(AddressRules::new(settings.allow, own)),
+            rules: Arc::new(AddressRules::new(settings.allow, settings.private, own)),
             resolve: settings.resolve.into(),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             resolve_within: settings.resolve_within,
             connect_within: settings.connect_within,
         }
-    }
-
-    /// The rules, to look again before a pooled connection is reused.
-    #[must_use]
-    pub fn rules(&self) -> &AddressRules {
-        &self.rules
     }
 
     /// Resolves and connects.

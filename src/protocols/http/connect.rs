@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -42,6 +42,10 @@ pub(super) async fn open(
         Ok(target) => target,
         Err(wrong) => return refuse::last_problem(wrong.status, wrong.code, wrong.detail),
     };
+    if !line.proxy.tunnels_to(target.port) {
+        let detail = "http.connect_ports does not name the port of this CONNECT";
+        return refuse::last_problem(StatusCode::FORBIDDEN, "port_refused", detail);
+    }
     line.shared.tunnel_follows();
     if line.proxy.passes_through(&target.host) {
         return pass_through(line, client, target, user).await;

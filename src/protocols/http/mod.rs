@@ -119,6 +119,12 @@ impl Proxy {
             .any(|pattern| places::is_host(pattern, host))
     }
 
+    /// Whether a tunnel may lead to `port`, whatever policy says of what is in it.
+    fn tunnels_to(&self, port: u16) -> bool {
+        let ports = &self.settings.connect_ports;
+        ports.is_empty() || ports.contains(&port)
+    }
+
     /// Whether the messages and events of an answer from there are judged one by one.
     fn judges_each(&self, host: &str, path: &str) -> bool {
         let places = &self.settings.judge_each;

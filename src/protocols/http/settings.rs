@@ -19,6 +19,8 @@ pub struct Settings {
     pub completed: Completed,
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
     pub passthrough: Vec<String>,
+    /// Ports that tunnels may lead to; empty for any.
+    pub connect_ports: Vec<u16>,
     /// Where each message of a WebSocket, and each event of a stream, is judged.
     pub judge_each: Vec<Place>,
     /// Largest header section of a request, bytes.
@@ -66,6 +68,7 @@ impl Default for Settings {
             over_cap: OverCap::Partial,
             completed: Completed::Enforce,
             passthrough: Vec::new(),
+            connect_ports: Vec::new(),
             judge_each: Vec::new(),
             head_bytes_max: 65_536,
             head_fields_max: 100,
