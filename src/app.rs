@@ -338,6 +338,9 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         Some(postgres::ALPN),
         "postgres",
     )?;
+    let logs_in = governed.iter().any(|upstream| upstream.login.is_some());
+    let postgres_token = logs_in.then(|| postgres::TokenVerifier::new(&agent_token));
+    let postgres_token = postgres_token.transpose().map_err(StartError::internal)?;
     let mysql_tls = config.mysql.agent_tls.clone();
     let mysql_acceptor = acceptor(mysql_tls.as_ref(), &mint, None, "mysql")?;
     let relay = (!config.postgres.upstreams.is_empty()).then(|| {
@@ -346,6 +349,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             gate: gate.clone(),
             dialer: databases.clone(),
             acceptor: postgres_acceptor,
+            token: postgres_token,
             workers: workers.clone(),
         })
     });

@@ -56,6 +56,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
         "postgres_protocol",
         &["protocols/postgres/login.rs", "protocols/postgres/login"],
     ),
+    ("hmac", &["protocols/postgres/login"]),
     ("json_patch", &["cli/k8s"]),
     ("serde_norway", &["config", "policy/local", "cli/k8s"]),
     ("regex", &["policy/local/rules"]),

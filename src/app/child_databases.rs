@@ -22,6 +22,8 @@ pub struct Database {
     pub port: u16,
     /// How the sidecar is reached; the same for all of one system.
     pub leg: Leg,
+    /// The sidecar logs in there, and wants the agent token for the password of its agents.
+    pub takes_token: bool,
 }
 
 /// What a child must ask of TLS on its way to the sidecar.
@@ -193,15 +195,23 @@ const ABOUT_TLS: [&str; 9] = [
     "sslrootcert",
 ];
 
-/// The changes that send a child to the relays of `databases`.
-pub(super) fn changes(parent: &[(OsString, OsString)], databases: &[Database]) -> Vec<Change> {
+/// The changes that send a child to the relays of `databases`, some of which take `token` for a password; without it
+/// the child has to find that itself.
+pub(super) fn changes(
+    parent: &[(OsString, OsString)],
+    databases: &[Database],
+    token: Option<&str>,
+) -> Vec<Change> {
     if databases.is_empty() {
         return Vec::new();
     }
     let mut changes = Vec::new();
     for (name, value) in parent {
         // What is not UTF-8 is no URL.
-        if let Some(url) = value.to_str().and_then(|text| rewritten(text, databases)) {
+        if let Some(url) = value
+            .to_str()
+            .and_then(|text| rewritten(text, databases, token))
+        {
             changes.push(Change {
                 name: name.clone(),
                 value: Some(url.into()),
@@ -209,10 +219,10 @@ pub(super) fn changes(parent: &[(OsString, OsString)], databases: &[Database]) -
         }
     }
     for system in System::ALL {
-        in_parts(system, parent, databases, &mut changes);
+        in_parts(system, parent, databases, token, &mut changes);
     }
     if databases.iter().any(|one| one.system == System::Postgres) {
-        of_libpq(parent, databases, &mut changes);
+        of_libpq(parent, databases, token, &mut changes);
     }
     of_mysql(parent, databases, &mut changes);
     of_redis(parent, databases, &mut changes);
@@ -224,6 +234,7 @@ fn in_parts(
     system: System,
     parent: &[(OsString, OsString)],
     databases: &[Database],
+    token: Option<&str>,
     changes: &mut Vec<Change>,
 ) {
     let before = changes.len();
@@ -231,10 +242,14 @@ fn in_parts(
         let said = (text_of(parent, host), text_of(parent, port));
         // Without a variable for the port, nobody would look for ours.
         if let (Some(at), Some(number)) = said
-            && let Some(listen) = listener(system, at, number.parse().ok(), databases)
+            && let Some(found) = governed(system, at, number.parse().ok(), databases)
         {
+            let listen = reachable(found.listen);
             set(changes, host, &listen.ip().to_string());
             set(changes, port, &listen.port().to_string());
+            if let (true, Some(token)) = (found.takes_token, token) {
+                set(changes, &host.replace("HOST", "PASSWORD"), token);
+            }
         }
     }
     for name in system.places() {
@@ -293,24 +308,35 @@ fn of_redis(parent: &[(OsString, OsString)], databases: &[Database], changes: &m
 }
 
 /// The variables that PostgreSQL's own clients read, and many others.
-fn of_libpq(parent: &[(OsString, OsString)], databases: &[Database], changes: &mut Vec<Change>) {
+fn of_libpq(
+    parent: &[(OsString, OsString)],
+    databases: &[Database],
+    token: Option<&str>,
+    changes: &mut Vec<Change>,
+) {
     let system = System::Postgres;
-    let listen = match text_of(parent, "PGHOST") {
+    let found = match text_of(parent, "PGHOST") {
         Some(host) => {
             let port = text_of(parent, "PGPORT");
             let port = port.map_or(Some(system.port()), |port| port.parse().ok());
-            listener(system, host, port, databases)
+            governed(system, host, port, databases)
         }
         // Nothing says where else: the first server is the one that is meant.
         None => {
             let first = databases.iter().find(|database| database.system == system);
             let elsewhere = text_of(parent, "PGSERVICE").is_some();
-            first
-                .filter(|_| !elsewhere)
-                .map(|first| reachable(first.listen))
+            first.filter(|_| !elsewhere)
         }
     };
-    let Some(listen) = listen else { return };
+    let Some(found) = found else { return };
+    let listen = reachable(found.listen);
+    if let (true, Some(token)) = (found.takes_token, token) {
+        set(changes, "PGPASSWORD", token);
+        changes.push(Change {
+            name: "PGPASSFILE".into(),
+            value: None,
+        });
+    }
     set(changes, "PGHOST", &listen.ip().to_string());
     set(changes, "PGPORT", &listen.port().to_string());
     let leg = Leg::to(system, databases);
@@ -353,10 +379,19 @@ fn listener(
     port: Option<u16>,
     databases: &[Database],
 ) -> Option<SocketAddr> {
+    governed(system, host, port, databases).map(|database| reachable(database.listen))
+}
+
+/// The server of this host and port, if it is one that we govern.
+fn governed<'d>(
+    system: System,
+    host: &str,
+    port: Option<u16>,
+    databases: &'d [Database],
+) -> Option<&'d Database> {
     let (host, port) = (canonical(host), port?);
     let mut all = databases.iter().filter(|one| one.system == system);
-    let found = all.find(|database| canonical(&database.host) == host && database.port == port);
-    found.map(|database| reachable(database.listen))
+    all.find(|database| canonical(&database.host) == host && database.port == port)
 }
 
 /// One spelling for each host; loopback has one, too.
@@ -373,7 +408,7 @@ fn canonical(host: &str) -> String {
 }
 
 /// A URL of a governed server, as one of our listener.
-fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
+fn rewritten(url: &str, databases: &[Database], token: Option<&str>) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let (jdbc, plain) = match scheme.strip_prefix("jdbc:") {
         Some(plain) => ("jdbc:", plain),
@@ -388,8 +423,8 @@ fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at_checked(end)?;
     let (user, place) = match authority.rsplit_once('@') {
-        Some((user, place)) => (format!("{user}@"), place),
-        None => (String::new(), authority),
+        Some((user, place)) => (Some(user), place),
+        None => (None, authority),
     };
     let (tail, fragment) = match tail.split_once('#') {
         Some((tail, fragment)) => (tail, format!("#{fragment}")),
@@ -402,11 +437,29 @@ fn rewritten(url: &str, databases: &[Database]) -> Option<String> {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .collect();
     let (host, port) = host_and_port(system, place, &parameters)?;
-    let listen = listener(system, host, Some(port), databases)?;
+    let found = governed(system, host, Some(port), databases)?;
+    let (listen, token) = (reachable(found.listen), token.filter(|_| found.takes_token));
+    let user = match (user, token) {
+        (Some(user), None) => format!("{user}@"),
+        (None, None) => String::new(),
+        // A driver has to name somebody.
+        (user, Some(token)) => {
+            let named = user.and_then(|user| user.split(':').next());
+            format!(
+                "{}:{token}@",
+                named.filter(|name| !name.is_empty()).unwrap_or("agent")
+            )
+        }
+    };
     let leg = Leg::to(system, databases);
+    let ours: &[&str] = if token.is_some() {
+        &["host", "port", "password"]
+    } else {
+        &["host", "port"]
+    };
     let mut kept: Vec<_> = parameters
         .iter()
-        .filter(|(name, _)| !["host", "port"].contains(name) && !system.about_tls().contains(name))
+        .filter(|(name, _)| !ours.contains(name) && !system.about_tls().contains(name))
         .map(|(name, value)| format!("{name}={}", on_leg(system, leg, name, value)))
         .collect();
     let says = |name: &&str| parameters.iter().any(|(known, _)| known == name);
@@ -474,6 +527,7 @@ mod tests {
             host: host.into(),
             port,
             leg: Leg::Clear,
+            takes_token: false,
         };
         [
             database(System::Postgres, "0.0.0.0:7001", "orders-db.internal", 5432),
@@ -508,9 +562,9 @@ mod tests {
             ),
             ("redis://cache.internal/2", "redis://127.0.0.1:7003/2"),
         ] {
-            assert_eq!(rewritten(url, &databases).as_deref(), Some(expected));
+            assert_eq!(rewritten(url, &databases, None).as_deref(), Some(expected));
         }
-        let told: Vec<_> = changes(&[], &databases)
+        let told: Vec<_> = changes(&[], &databases, None)
             .into_iter()
             .map(|change| (change.name, change.value))
             .collect();
@@ -519,6 +573,40 @@ mod tests {
                 told.contains(&(name.into(), Some(value.into()))),
                 "{told:?}"
             );
+        }
+    }
+
+    #[test]
+    fn pg_8_where_the_sidecar_logs_in_children_give_the_token_for_their_password() {
+        let mut databases = databases();
+        databases[0].takes_token = true;
+        for (url, expected) in [
+            (
+                "postgres://u:p%40ss@orders-db.internal/orders",
+                "postgres://u:obx_x@127.0.0.1:7001/orders",
+            ),
+            (
+                "postgres://orders-db.internal/o?password=p&a=b",
+                "postgres://agent:obx_x@127.0.0.1:7001/o?a=b",
+            ),
+            (
+                "postgres://u:p@localhost:6000",
+                "postgres://u:p@127.0.0.1:7002",
+            ),
+        ] {
+            let found = rewritten(url, &databases, Some("obx_x"));
+            assert_eq!(found.as_deref(), Some(expected));
+        }
+        let parent = [
+            ("DB_HOST", "orders-db.internal"),
+            ("DB_PORT", "5432"),
+            ("DB_PASSWORD", "p"),
+        ];
+        let parent = parent.map(|(name, value)| (name.into(), value.into()));
+        let told = changes(&parent, &databases, Some("obx_x"));
+        for name in ["DB_PASSWORD", "PGPASSWORD"] {
+            let found = told.iter().find(|change| change.name == name).unwrap();
+            assert_eq!(found.value, Some("obx_x".into()), "{name}");
         }
     }
 
@@ -579,7 +667,7 @@ mod tests {
             ("https://orders-db.internal:5432/", None),
             ("orders-db.internal:5432", None),
         ] {
-            let found = rewritten(url, &databases());
+            let found = rewritten(url, &databases(), None);
             assert_eq!(found.as_deref(), expected, "{url}");
         }
     }
@@ -589,7 +677,7 @@ mod tests {
         let parent: Vec<_> = pairs.iter().map(|(n, v)| (n.into(), v.into())).collect();
         let mut databases = databases().to_vec();
         databases.retain(|database| database.system == system);
-        let changes = changes(&parent, &databases);
+        let changes = changes(&parent, &databases, None);
         let text = changes.into_iter().map(|change| {
             let value = change.value.map(|value| value.into_string().unwrap());
             let name = change.name.into_string().unwrap();
@@ -631,7 +719,7 @@ mod tests {
         ] {
             assert_eq!(child(System::Postgres, &pairs), expected, "{pairs:?}");
         }
-        assert!(changes(&[], &[]).is_empty());
+        assert!(changes(&[], &[], None).is_empty());
     }
 
     #[test]

@@ -167,7 +167,8 @@ pub fn changes(parent: &[(OsString, OsString)], given: &Given<'_>) -> Vec<Change
             }
         }
     }
-    for change in child_databases::changes(parent, given.databases) {
+    let token = given.agent.and_then(|agent| agent.token);
+    for change in child_databases::changes(parent, given.databases, token) {
         // What is taken out as a secret stays out.
         if !changes.takes_out(&change.name) {
             changes.push(change);

@@ -50,23 +50,36 @@ pub fn databases(
             &one.listen,
             &one.host,
             one.port,
-            postgres_leg,
+            (postgres_leg, one.login.is_some()),
         )
     });
-    let mysql = mysql
-        .iter()
-        .map(|one| (System::Mysql, &one.listen, &one.host, one.port, mysql_leg));
-    let redis = redis
-        .iter()
-        .map(|one| (System::Redis, &one.listen, &one.host, one.port, Leg::Clear));
+    let mysql = mysql.iter().map(|one| {
+        (
+            System::Mysql,
+            &one.listen,
+            &one.host,
+            one.port,
+            (mysql_leg, false),
+        )
+    });
+    let redis = redis.iter().map(|one| {
+        (
+            System::Redis,
+            &one.listen,
+            &one.host,
+            one.port,
+            (Leg::Clear, false),
+        )
+    });
     let all = postgres.chain(mysql).chain(redis);
-    let all = all.filter_map(|(system, listen, host, port, leg)| {
+    let all = all.filter_map(|(system, listen, host, port, (leg, takes_token))| {
         Some(Database {
             system,
             listen: listen.address()?,
             host: host.clone(),
             port,
             leg,
+            takes_token,
         })
     });
     let known = |database: &Database| database.listen.port() != 0;

@@ -209,9 +209,9 @@ async fn two_operations_of_one_approval_are_two_holds() {
     let looks = world.policy.looks.lock().unwrap();
     let asked: Vec<_> = looks
         .iter()
-        .map(|(_, c)| c.activity.as_ref().unwrap().id.clone())
+        .map(|(_, c)| c.activity.as_ref().unwrap().id.to_string())
         .collect();
-    assert_eq!(asked, ["a".into(), "a".into()]);
+    assert_eq!(asked, ["a", "a"]);
 }
 
 #[tokio::test(start_paused = true)]

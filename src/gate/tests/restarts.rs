@@ -161,14 +161,17 @@ async fn what_the_policy_of_now_forbids_no_old_approval_allows() {
 #[tokio::test(start_paused = true)]
 async fn an_approval_in_core_is_looked_at_after_a_restart_and_never_asked_about() {
     let mut ask = Ruling::new(Verdict::RequireApproval, 0);
-    ask.constraints = vec!["applied".into()];
+    ask.constraints = vec![Box::<str>::from("applied")];
     let first = Scripted::default().at(Stage::Started, [Ok(ask)]).polled([]);
     let world = world(first);
     abandoned(&world).await;
     let granted = Scripted::default().polled([Ok(ApprovalState::Granted)]);
     let world = restarted(world, granted).await;
     let permit = world.permit(&world.own(), POST).await;
-    assert_eq!(&*permit.ruling().unwrap().constraints, ["applied".into()]);
+    assert_eq!(
+        &*permit.ruling().unwrap().constraints,
+        [Box::<str>::from("applied")]
+    );
     assert_eq!(world.asked(), 0);
 }
 

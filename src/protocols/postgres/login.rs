@@ -2,8 +2,11 @@
 //! and the agent need not know one.
 //!
 //! To the rest of the relay, a server that was logged in to is one that trusts:
-//! what it said meanwhile is kept, without its questions.
+//! what it said meanwhile is kept, without its questions. Who came by a path has
+//! shown that it may open that; who came by a network shows [`agent`] that it knows
+//! the agent token.
 
+mod agent;
 mod passfile;
 
 use std::fmt;
@@ -12,7 +15,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::metrics::Unaccepted;
 use crate::net::maybe_tls::MaybeTls;
@@ -24,10 +27,19 @@ use super::startup::Start;
 use super::wire::{Cursor, HEAD, WireError, head, message};
 use super::{Login, Upstream};
 
+pub use agent::{TokenVerifier, Unfit};
+pub(super) use agent::{Unproved, prove};
+
 /// Longest message before a session, bytes.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of all that is kept: servers say hardly anything before a login.
 const KEPT_BYTES_MAX: usize = 256 << 10;
+
+/// What is read, for errors.
+const OF_SERVER: &str = "a message of the server";
+
+/// Most rounds that a server may have the password hashed: thousands are usual, and a million takes a second.
+const ROUNDS_MAX: u32 = 1_000_000;
 
 /// What servers ask for, by the number in their question.
 const DONE: u32 = 0;
@@ -64,7 +76,7 @@ pub(super) async fn log_in(
     send(socket, &start.forwarded().0).await?;
     let (mut input, mut kept) = (BytesMut::new(), BytesMut::new());
     loop {
-        let (tag, said) = next(socket, &mut input).await?;
+        let (tag, said) = next(socket, &mut input, OF_SERVER).await?;
         match tag {
             b'R' => match proving.answer(said.get(HEAD..).unwrap_or_default()).await? {
                 Some(answer) => send(socket, &answer).await?,
@@ -87,9 +99,13 @@ async fn send(socket: &mut MaybeTls<Stream>, bytes: &[u8]) -> Result<(), NoLogin
 }
 
 /// The next message, with its head.
-async fn next(socket: &mut MaybeTls<Stream>, input: &mut BytesMut) -> Result<(u8, Bytes), NoLogin> {
+async fn next(
+    socket: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    what: &'static str,
+) -> Result<(u8, Bytes), NoLogin> {
     loop {
-        if let Some((tag, body)) = head(input, "a message of the server")? {
+        if let Some((tag, body)) = head(input, what)? {
             if body > MESSAGE_BYTES_MAX {
                 return Err(WireError::TooLong("a login message").into());
             }
@@ -125,7 +141,7 @@ struct Proving<'a> {
 impl Proving<'_> {
     /// What answers a question; `None` where nothing does.
     async fn answer(&mut self, question: &[u8]) -> Result<Option<Bytes>, NoLogin> {
-        let mut cursor = Cursor::new(question, "a message of the server");
+        let mut cursor = Cursor::new(question, OF_SERVER);
         let kind = u32::from_be_bytes(cursor.array()?);
         match kind {
             DONE => Ok(None),
@@ -195,6 +211,10 @@ impl Proving<'_> {
         let Proof::Half(mut scram) = std::mem::replace(&mut self.proof, Proof::None) else {
             return Err(WireError::Unexpected("server", b'R').into());
         };
+        if rounds(said).is_some_and(|rounds| rounds > ROUNDS_MAX) {
+            let found = format!("the server asks for more than {ROUNDS_MAX} rounds");
+            return Err(NoLogin::Scram(io::Error::other(found)));
+        }
         let said = said.to_vec();
         // Milliseconds, on purpose: not on a thread that others' statements wait for.
         let worked = tokio::task::spawn_blocking(move || scram.update(&said).map(|()| scram));
@@ -208,6 +228,13 @@ impl Proving<'_> {
     fn password(&self) -> Result<&Secret, NoLogin> {
         self.password.ok_or(NoLogin::NoPassword)
     }
+}
+
+/// How often a server wants the password hashed, as far as it says so (RFC 5802, `i=`).
+fn rounds(server_first: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(server_first).ok()?;
+    let said = text.split(',').find_map(|field| field.strip_prefix("i="));
+    said.map(|count| count.parse().unwrap_or(u32::MAX))
 }
 
 /// Why a server was not logged in to. Never shows a password.
@@ -327,6 +354,12 @@ mod tests {
         let sent = proving.answer(&offer).await.unwrap().unwrap();
         assert!(sent.starts_with(b"p") && sent[HEAD..].starts_with(b"SCRAM-SHA-256\0"));
         assert!(matches!(proving.is_done(&done), Err(NoLogin::Unproved)));
+        for (asked, expected) in [
+            ("r=x,s=QQ==,i=4096", Some(4096)),
+            ("r=x,i=99999999999", Some(u32::MAX)),
+        ] {
+            assert_eq!(rounds(asked.as_bytes()), expected);
+        }
         let end = [&SASL_ENDS.to_be_bytes()[..], b"v=AAAA"].concat();
         let wrong = proving.answer(&end).await;
         assert!(matches!(wrong, Err(NoLogin::Scram(_))), "{wrong:?}");

@@ -40,6 +40,7 @@ use crate::protocols::sql::Analyses;
 
 use cancel::Cancels;
 pub use describe::as_seen;
+pub use login::{TokenVerifier, Unfit};
 pub use reach::Server;
 
 /// The name of the protocol inside TLS.
@@ -147,6 +148,8 @@ pub struct Parts {
     pub dialer: Dialer,
     /// Who serves TLS to agents, where anybody does.
     pub acceptor: Option<Acceptor>,
+    /// What agents prove that come by a network to a server that the sidecar logs in to; without it they are refused.
+    pub token: Option<TokenVerifier>,
     /// Who serves connections.
     pub workers: Arc<Workers>,
 }
@@ -164,6 +167,7 @@ struct Shared {
     gate: Gate,
     dialer: Dialer,
     acceptor: Option<Acceptor>,
+    token: Option<TokenVerifier>,
     workers: Arc<Workers>,
     known: Arc<Analyses>,
     cancels: Arc<Cancels>,
@@ -179,6 +183,7 @@ impl PostgresRelay {
             gate,
             dialer,
             acceptor,
+            token,
             workers,
         } = parts;
         let most = settings.connections_max;
@@ -192,6 +197,7 @@ impl PostgresRelay {
                 gate,
                 dialer,
                 acceptor,
+                token,
                 workers,
             }),
         }

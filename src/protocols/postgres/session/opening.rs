@@ -9,9 +9,10 @@ use crate::domain::{Completion, OperationId, Outcome, Protocol, Refusal};
 use crate::gate::{Decision, Permit, Refused, Terms};
 use crate::metrics::Unaccepted;
 use crate::net::client_socket::Watch;
+use crate::net::listen_at::At;
 use crate::process::{Drain, clock};
 use crate::protocols::postgres::describe::{self, Place};
-use crate::protocols::postgres::login;
+use crate::protocols::postgres::login::{self, Unproved};
 use crate::protocols::postgres::reach::{self, Reached};
 use crate::protocols::postgres::startup::Start;
 use crate::protocols::postgres::{
@@ -27,7 +28,7 @@ pub(in crate::protocols::postgres) async fn serve(
     server: &Server,
     mut client: ToClient,
     mut start: Start,
-    input: BytesMut,
+    mut input: BytesMut,
     login_until: Instant,
     drain: Drain,
 ) {
@@ -44,7 +45,11 @@ pub(in crate::protocols::postgres) async fn serve(
     };
     let metrics = shared.gate.metrics();
     let watch = client.socket().watch();
-    let told = match may_start(shared, &place, &mut start, &watch).await {
+    let admitted = match proved(shared, server, &mut client, &mut input, login_until).await {
+        Ok(()) => may_start(shared, &place, &mut start, &watch).await,
+        Err(refused) => Err(refused),
+    };
+    let told = match admitted {
         Ok(replicates) => match reach::reach(&shared.dialer, server).await {
             Ok(mut reached) => {
                 let greeting = tokio::select! {
@@ -112,6 +117,41 @@ async fn logged_in(
         Err(_) => {
             let told = refuse::fatal("57014", "the session did not start in time");
             Err((Unaccepted::Slow, told))
+        }
+    }
+}
+
+/// Has the agent prove the token where the sidecar logs in for it, unless it came by a path, which not everybody can
+/// open. `Err(None)`: the client left.
+async fn proved(
+    shared: &Shared,
+    server: &Server,
+    client: &mut ToClient,
+    input: &mut BytesMut,
+    until: Instant,
+) -> Result<(), Option<(Unaccepted, Bytes)>> {
+    let upstream = &server.upstream;
+    if upstream.login.is_none() || matches!(upstream.listen, At::Unix(_)) {
+        return Ok(());
+    }
+    let Some(token) = &shared.token else {
+        tracing::error!("the sidecar has no token to ask agents for");
+        let told = refuse::fatal("XX000", "the sidecar failed");
+        return Err(Some((Unaccepted::Refused, told)));
+    };
+    let proving = Box::pin(login::prove(client, input, token));
+    match tokio::time::timeout_at(until, proving).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(unproved)) => {
+            let cause = match unproved {
+                Unproved::Wire(_) => Unaccepted::Malformed,
+                Unproved::Gone | Unproved::Wrong => Unaccepted::Credentials,
+            };
+            Err(unproved.told().map(|told| (cause, told)))
+        }
+        Err(_) => {
+            let told = refuse::fatal("57014", "the session did not start in time");
+            Err(Some((Unaccepted::Slow, told)))
         }
     }
 }
