@@ -21,6 +21,7 @@ mod core_mode;
 mod crashes;
 mod disks;
 mod egress;
+mod grpc;
 mod health;
 mod http2;
 mod leaks;

@@ -9,6 +9,7 @@ use crate::domain::Headers;
 use crate::redact;
 
 use super::events::Ends;
+use super::grpc;
 
 /// Fields of this hop (RFC 9110 §7.6.1) and of our own vocabulary. None of them
 /// leaves, in either direction.
@@ -138,7 +139,9 @@ pub(super) fn is_text(headers: &HeaderMap) -> bool {
         "yaml",
         "graphql",
     ];
+    // Messages of gRPC are framed, whatever stands in them, and the other side may wait for each.
     plain
+        && !grpc::is_call(headers)
         && media_type(headers).is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)))
 }
 
@@ -234,12 +237,13 @@ mod tests {
     #[test]
     fn text_is_what_the_sdks_take_for_text() {
         #[rustfmt::skip]
-        let table: [(&[(&str, &str)], bool); 9] = [
+        let table: [(&[(&str, &str)], bool); 10] = [
             (&[],                                                                true),
             (&[("content-type", "application/json; charset=utf-8")],            true),
             (&[("content-type", "text/plain")],                                  true),
             (&[("content-type", "application/vnd.x+XML")],                       true),
             (&[("content-type", "application/x-www-form-urlencoded")],           true),
+            (&[("content-type", "application/grpc+json")],                       false),
             (&[("content-type", "application/octet-stream")],                    false),
             (&[("content-type", "multipart/form-data; boundary=x")],             false),
             (&[("content-type", "text/plain"), ("content-encoding", "gzip")],    false),

@@ -17,6 +17,7 @@ mod events;
 mod exchange;
 mod fields;
 mod framing;
+mod grpc;
 mod line;
 mod mcp;
 mod multiplexed;

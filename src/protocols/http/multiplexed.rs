@@ -21,7 +21,7 @@ use crate::net::http2::Tasks;
 
 use super::line::Line;
 use super::outgoing::Outgoing;
-use super::{exchange, refuse, serve};
+use super::{exchange, grpc, refuse, serve};
 
 /// What a client sends first that knows HTTP/2 to be spoken (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -147,6 +147,7 @@ async fn answer(
     line: Arc<Line>,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Infallible> {
+    let is_call = grpc::is_call(request.headers());
     let mut response = if has_room_for(&line, request.headers()) {
         exchange::answer(line.clone(), request).await?
     } else {
@@ -162,6 +163,9 @@ async fn answer(
         response.body_mut().end_after_this();
     }
     response.headers_mut().remove(header::CONNECTION);
+    if is_call {
+        grpc::speak_as(&mut response);
+    }
     Ok(response)
 }
 

@@ -65,6 +65,11 @@ impl Outgoing {
         }
     }
 
+    /// Leaves all of it out; the exchange goes on until that has gone out.
+    pub(super) fn clear(&mut self) {
+        self.kind = Self::empty().kind;
+    }
+
     /// No answer follows this one.
     pub(super) fn end_after_this(&mut self) {
         if let Some(busy) = &mut self.busy {

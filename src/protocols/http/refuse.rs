@@ -1,6 +1,8 @@
 //! How HTTP says no: problem details (RFC 9457) that tell an agent what
 //! happened, whether trying again helps, and not to try around it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
@@ -66,6 +68,15 @@ struct Last;
 /// Whether no request after the one that is answered so will be served.
 pub(super) fn is_last(response: &Response<Outgoing>) -> bool {
     response.extensions().get::<Last>().is_some()
+}
+
+/// What an answer of the sidecar's own says, for protocols that have no place for a problem.
+#[derive(Clone)]
+struct Words(Arc<str>);
+
+/// What `response` says, if it is the sidecar's own.
+pub(super) fn words(response: &Response<Outgoing>) -> Option<&str> {
+    response.extensions().get::<Words>().map(|words| &*words.0)
 }
 
 /// The same as the last event of a stream whose head has gone out.
@@ -142,6 +153,11 @@ fn respond(status: StatusCode, problem: &Problem<'_>) -> Response<Outgoing> {
     let text = serde_json::to_vec(problem).unwrap_or_default();
     let mut response = Response::new(Outgoing::whole(Bytes::from(text), None));
     *response.status_mut() = status;
+    let words = match &problem.reason {
+        Some(reason) => format!("{}: {reason}. {}", problem.title, problem.detail),
+        None => problem.detail.clone(),
+    };
+    response.extensions_mut().insert(Words(words.into()));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
