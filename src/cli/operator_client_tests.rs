@@ -9,7 +9,7 @@ use crate::cli::{Cli, Streams, dispatch, exit};
 use crate::control::agent::{self, AgentApi};
 use crate::control::auth::{Token, write_private};
 use crate::control::operator::{self, OperatorApi};
-use crate::control::serve::{Limits, serve};
+use crate::control::testing;
 use crate::domain::{Context, Verdict};
 use crate::gate::{
     Constraints, FailMode, Gate, Govern, HaltScope, Parts, Settings, Unasked, Unheld,
@@ -17,10 +17,9 @@ use crate::gate::{
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::net::listen::bind;
-use crate::net::listen_at::Listening;
 use crate::policy::Ruling;
 use crate::policy::scripted::Scripted;
-use crate::process::{DrainTrigger, clock, drain, spawn_named};
+use crate::process::{DrainTrigger, clock, drain};
 use crate::session::Registry;
 use crate::session::registry::{self, Unattributed};
 use crate::state::Store;
@@ -114,16 +113,7 @@ impl Sidecar {
             describe: Arc::new(String::new),
         });
         for (bound, router) in [(for_agent, agent_router), (for_operator, operator_router)] {
-            let (metrics, drain) = (gate.metrics().clone(), drain.clone());
-            let serving = serve(
-                "test",
-                Listening::Tcp(bound),
-                router,
-                Limits::API,
-                metrics,
-                drain,
-            );
-            drop(spawn_named("test", serving));
+            testing::serve_for_test(bound, router, gate.metrics(), &drain);
         }
         let sidecar = Self {
             folder,

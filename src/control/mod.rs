@@ -15,5 +15,5 @@ mod rate;
 pub mod serve;
 mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;

@@ -21,10 +21,10 @@ use crate::gate::{
 };
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
-use crate::net::listen::bind;
+use crate::net::listen::{Bound, bind};
 use crate::net::listen_at::Listening;
 use crate::policy::PolicyBackend;
-use crate::process::{DrainTrigger, clock, drain, spawn_named};
+use crate::process::{Drain, DrainTrigger, clock, drain, spawn_named};
 use crate::session::Registry;
 use crate::session::registry::{self, Unattributed};
 use crate::state::Store;
@@ -33,6 +33,14 @@ use super::agent::{self, AgentApi};
 use super::auth::Token;
 use super::operator::{self, OperatorApi};
 use super::serve::{Limits, serve};
+
+/// Serves `router` on `bound` until `drain` begins, as the real ones are.
+pub(crate) fn serve_for_test(bound: Bound, router: Router, metrics: &Arc<Metrics>, drain: &Drain) {
+    let listening = Listening::Tcp(bound);
+    let (metrics, drain) = (metrics.clone(), drain.clone());
+    let serving = serve("test", listening, router, Limits::API, metrics, drain);
+    drop(spawn_named("test", serving));
+}
 
 pub(in crate::control) struct World {
     pub(in crate::control) gate: Gate,
@@ -80,7 +88,6 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let gate = gate(backend, fail_mode, folder.path());
         let (trigger, drain) = drain::channel();
-        let metrics = gate.metrics().clone();
         let [agent_bound, operator_bound] =
             [(); 2].map(|()| bind(([127, 0, 0, 1], 0).into()).unwrap());
         let (agent_token, operator_token) = (Token::for_agent(), Token::for_operator());
@@ -126,16 +133,7 @@ impl World {
             (agent_bound, agent_router),
             (operator_bound, operator_router),
         ] {
-            let (metrics, drain) = (metrics.clone(), drain.clone());
-            let serving = serve(
-                "test",
-                Listening::Tcp(bound),
-                router,
-                Limits::API,
-                metrics,
-                drain,
-            );
-            drop(spawn_named("test", serving));
+            serve_for_test(bound, router, gate.metrics(), &drain);
         }
         Self {
             gate,

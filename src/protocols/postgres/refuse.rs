@@ -94,6 +94,11 @@ pub(super) fn fatal(code: &str, text: &str) -> Bytes {
     error("FATAL", code, text, "", "")
 }
 
+/// The end of what took longer than a login may.
+pub(super) fn late() -> Bytes {
+    fatal("57014", "the session did not start in time")
+}
+
 fn error(severity: &str, code: &str, text: &str, detail: &str, hint: &str) -> Bytes {
     response(b'E', severity, code, text, detail, hint)
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -284,10 +284,10 @@ impl<'a> Relay<'a> {
                 () = tokio::time::sleep_until(login_until), if !ready => {
                     let metrics = self.shared.gate.metrics();
                     metrics.unaccepted(Protocol::Postgresql, Unaccepted::Slow);
-                    Err(self.fatal("57014", "the session did not start in time"))
+                    Err(self.end_with(refuse::late()))
                 }
                 () = &mut begun, if idle => {
-                    Err(self.fatal("57P01", "the sidecar is shutting down"))
+                    Err(self.end_with(refuse::fatal("57P01", "the sidecar is shutting down")))
                 }
             };
             if let Err(ended) = turn {
@@ -369,16 +369,16 @@ impl<'a> Relay<'a> {
     }
 
     /// Says what ends the session, where that can be said.
-    fn fatal(&mut self, code: &str, text: &str) -> Ended {
+    fn end_with(&mut self, last: Bytes) -> Ended {
         if self.talk.between_replies() {
-            self.to_client.push(refuse::fatal(code, text));
+            self.to_client.push(last);
         }
         Ended::Told
     }
 
     fn halted(&mut self, changed: Result<(), watch::error::RecvError>) -> Result<(), Ended> {
         if changed.is_err() {
-            return Err(self.fatal("57P01", "the sidecar is shutting down"));
+            return Err(self.end_with(refuse::fatal("57P01", "the sidecar is shutting down")));
         }
         let own = self.shared.gate.registry().own();
         let session = self.session.as_ref().unwrap_or(own);

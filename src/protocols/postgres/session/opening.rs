@@ -114,10 +114,7 @@ async fn logged_in(
             let told = refuse::fatal(wrong.code(), &wrong.to_string());
             Err((wrong.cause(), told))
         }
-        Err(_) => {
-            let told = refuse::fatal("57014", "the session did not start in time");
-            Err((Unaccepted::Slow, told))
-        }
+        Err(_) => Err((Unaccepted::Slow, refuse::late())),
     }
 }
 
@@ -149,10 +146,7 @@ async fn proved(
             };
             Err(unproved.told().map(|told| (cause, told)))
         }
-        Err(_) => {
-            let told = refuse::fatal("57014", "the session did not start in time");
-            Err(Some((Unaccepted::Slow, told)))
-        }
+        Err(_) => Err(Some((Unaccepted::Slow, refuse::late()))),
     }
 }
 
