@@ -361,9 +361,12 @@ pub(super) struct Redis {
     /// Permissions of listeners that are paths, as of files, in octal.
     #[schemars(extend("examples" = ["0660"]))]
     pub(super) socket_mode: Option<String>,
-    /// Longest wait for a person; then the command is refused.
+    /// Longest wait for a person outside a transaction; then the command is refused.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) hold_within: Option<String>,
+    /// Longest wait for a person inside a transaction, or while keys are watched for one.
+    #[schemars(extend("examples" = ["30s"]))]
+    pub(super) hold_in_transaction_within: Option<String>,
     /// Most agent connections at once.
     #[schemars(range(min = 1))]
     pub(super) connections_max: Option<u64>,

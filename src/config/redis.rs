@@ -51,6 +51,10 @@ impl Resolver<'_> {
             upstreams,
             socket_mode: socket_mode.unwrap_or(0o600),
             hold_within: self.duration("redis.hold_within", raw.hold_within),
+            hold_in_transaction_within: self.duration(
+                "redis.hold_in_transaction_within",
+                raw.hold_in_transaction_within,
+            ),
             connections_max: self.count("redis.connections_max", raw.connections_max, 1),
             scripts_bytes_max: self.count("redis.scripts_bytes_max", raw.scripts_bytes_max, 0),
             pipeline_bytes_max: self.count("redis.pipeline_bytes_max", raw.pipeline_bytes_max, 0),

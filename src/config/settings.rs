@@ -342,6 +342,7 @@ pub static SETTINGS: &[Setting] = &[
     set("redis.servers", "--redis", &["OPENBOX_REDIS"], Empty),
     key("redis.socket_mode", "0600"),
     key("redis.hold_within", "5m"),
+    key("redis.hold_in_transaction_within", "30s"),
     key("redis.connections_max", "10000"),
     key("redis.scripts_bytes_max", "16777216"),
     key("redis.pipeline_bytes_max", "268435456"),

@@ -261,3 +261,97 @@ fn rd_20_agents_reach_the_relay_by_a_path_with_the_permissions_it_was_given() {
     sidecar.running.signal("TERM");
     until("the path to be removed", || (!path.exists()).then_some(()));
 }
+
+#[test]
+fn c_8_before_a_login_commands_are_as_short_as_the_server_wants_them() {
+    let world = World::with(&["--requirepass", "correct-horse"], |setup| setup);
+    let words = |count: usize| array(&vec![&b"GET"[..]; count]);
+    let long = |bytes: usize| array(&[b"SET", b"a", &vec![b'v'; bytes]]);
+    // What a server does not wait for: nor does the sidecar.
+    for (said, expected) in [
+        (b"*11\r\n".to_vec(), "unauthenticated multibulk length"),
+        (words(11), "unauthenticated multibulk length"),
+        (
+            b"*2\r\n$3\r\nGET\r\n$16385\r\n".to_vec(),
+            "unauthenticated bulk length",
+        ),
+        (long(16_385), "unauthenticated bulk length"),
+        (long(3 << 20), "unauthenticated bulk length"),
+    ] {
+        let (mut direct, mut client) = (Client::connect(world.server.port), world.client());
+        for one in [&mut direct, &mut client] {
+            one.try_send(&said);
+            let error = one.next();
+            let expected = format!("ERR Protocol error: {expected}");
+            assert_eq!(error.error(), expected, "{} bytes", said.len());
+            assert_eq!(one.next(), Reply::End);
+        }
+    }
+    assert_eq!(world.told("started").len(), 0, "nobody was asked");
+    // As long as one may be, behind others, and behind a login.
+    let mut client = world.client();
+    client.send(long(16_384));
+    assert!(client.next().error().starts_with("NOAUTH"));
+    client.send(words(10));
+    assert!(client.next().error().starts_with("ERR wrong number"));
+    client.say(&["AUTH correct-horse"]);
+    client.send([long(100_000), long(3 << 20)].concat());
+    for _ in 0..3 {
+        assert_eq!(client.next(), simple("OK"));
+    }
+    // What follows a reset has to log in again.
+    client.say(&["RESET", "HELLO 2 AUTH default correct-horse"]);
+    client.send(long(16_385));
+    assert_eq!(client.next(), simple("RESET"));
+    assert!(matches!(client.next(), Reply::Many(_)));
+    assert_eq!(client.next(), simple("OK"));
+    client.say(&["RESET"]);
+    client.send(long(16_385));
+    assert_eq!(client.next(), simple("RESET"));
+    let error = client.next();
+    assert_eq!(
+        error.error(),
+        "ERR Protocol error: unauthenticated bulk length"
+    );
+    assert_eq!(client.next(), Reply::End);
+}
+
+#[test]
+fn c_8_where_nobody_logs_in_the_first_command_may_be_long() {
+    let world = World::new();
+    let long = array(&[b"SET", b"a", &vec![b'v'; 20_000]]);
+    let many: Vec<&[u8]> = std::iter::once(&b"DEL"[..])
+        .chain(std::iter::repeat_n(&b"b"[..], 30))
+        .collect();
+    for first in [
+        &[][..],
+        b"*1\r\n$5\r\nMULTI\r\n",
+        b"*3\r\n$3\r\nSET\r\n$9\r\nforbidden\r\n$1\r\n1\r\n",
+        b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n",
+    ] {
+        for command in [&long, &array(&many)] {
+            let mut client = world.client();
+            // Whether it is known by then or not.
+            client.send([first, command, b"*1\r\n$4\r\nPING\r\n"].concat());
+            let mut replies = Vec::new();
+            while !matches!(&replies[..], [.., Reply::Simple(said)] if said == "PONG" || said == "QUEUED" && replies.len() == 3)
+            {
+                replies.push(client.next());
+                assert_ne!(replies.last(), Some(&Reply::End), "{replies:?}");
+            }
+            let protocol =
+                |reply: &Reply| matches!(reply, Reply::Error(text) if text.contains("Protocol"));
+            assert!(!replies.iter().any(protocol), "{replies:?}");
+        }
+    }
+    assert_eq!(world.server.ask("STRLEN a"), Reply::Integer(20_000));
+    // A proxy is not asked what the client did not ask.
+    let world = World::with(&[], |setup| setup.config("redis:\n  refusals: local\n"));
+    let mut client = world.client();
+    client.send(&long);
+    assert_eq!(client.next(), simple("OK"));
+    let Reply::Text(stats) = world.server.ask("INFO commandstats") else {
+        panic!()
+    };
+    assert!(!stats.contains("client|id"), "{stats}");
+}

@@ -11,6 +11,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod administration;
+mod blocking;
 mod clients;
 mod commands;
 mod connections;
@@ -60,6 +62,9 @@ result := {"decision": "HALT", "reason": "the test says halt"} if {
 } else := {"decision": "CONSTRAIN", "reason": "the test says few", "constraints": ["max_rows:2"]} if {
 	started
 	contains(span.db_statement, "few")
+} else := {"decision": "BLOCK", "reason": concat(" ", [span.db_reading.class, concat(",", span.db_reading.flags)])} if {
+	started
+	span.db_name == "5"
 } else := {"decision": "BLOCK", "reason": span.db_statement} if {
 	started
 	span.db_name == "6"

@@ -1,7 +1,7 @@
 //! MULTI, EXEC, WATCH and DISCARD.
 
 use crate::World;
-use crate::support::redis::{Reply, simple, text};
+use crate::support::redis::{Client, Reply, simple, text};
 use crate::support::until;
 
 /// How the completions of a world say that things ended: (statement, outcome, error).
@@ -108,4 +108,56 @@ fn rd_8_a_subscription_inside_a_transaction_is_refused() {
     assert!(replies[1].is_refusal() && replies[2].is_refusal());
     assert!(replies[3].error().starts_with("EXECABORT"));
     assert_eq!(replies[4], simple("PONG"));
+}
+
+#[test]
+fn c_3_a_hold_inside_a_transaction_or_behind_watch_ends_sooner() {
+    let world = World::with(&[], |setup| {
+        setup.config("redis:\n  hold_within: 60s\n  hold_in_transaction_within: 300ms\n")
+    });
+    // Each ends by itself, which one of 60 s would not while a test has patience.
+    let held = |client: &mut Client| {
+        let reply = client.ask("INCR held");
+        assert!(reply.is_refusal(), "{reply:?}");
+    };
+    let mut client = world.client();
+    client.all(&["MULTI", "SET a 1"]);
+    held(&mut client);
+    assert!(client.ask("EXEC").error().starts_with("EXECABORT"));
+    client.all(&["WATCH w", "GET w"]);
+    held(&mut client);
+    // What is no transaction does not end the watch.
+    assert!(client.ask("EXEC").error().starts_with("ERR"));
+    held(&mut client);
+    // Outside of them it waits for a person, however the last one ended.
+    for ends in [
+        &["UNWATCH"][..],
+        &["WATCH w", "MULTI", "DISCARD"],
+        &["WATCH w", "MULTI", "UNWATCH", "EXEC"],
+        &["WATCH w", "RESET"],
+    ] {
+        client.all(ends);
+        client.say(&["INCR held"]);
+        let approval = world.sidecar.pending_approval();
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        world.sidecar.approve(&approval);
+        assert!(matches!(client.next(), Reply::Integer(_)), "{ends:?}");
+    }
+}
+
+#[test]
+fn c_3_what_is_watched_and_changed_during_a_hold_makes_the_transaction_not_happen() {
+    let world = World::new();
+    let mut client = world.client();
+    client.all(&["WATCH w", "MULTI"]);
+    client.say(&["INCR held", "EXEC", "GET w"]);
+    let approval = world.sidecar.pending_approval();
+    world.server.ask("SET w changed");
+    world.sidecar.approve(&approval);
+    assert_eq!(client.next(), simple("QUEUED"));
+    assert_eq!(
+        (client.next(), client.next()),
+        (Reply::Null, text("changed"))
+    );
+    assert_eq!(world.server.ask("EXISTS held"), Reply::Integer(0));
 }

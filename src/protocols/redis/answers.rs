@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::domain::Outcome;
 use crate::protocols::pipe::Outbox;
 
-use super::conversation::{Conversation, Owed};
+use super::conversation::{Conversation, Login, Owed};
 use super::effect::{Effect, Kind, Subscribed};
 use super::nodes::Route;
 use super::refuse::{self, Then};
@@ -287,6 +287,8 @@ impl Conversation {
             | Effect::Multi
             | Effect::Exec
             | Effect::Discard
+            | Effect::Watch
+            | Effect::Unwatch
             | Effect::Select(_)
             | Effect::Hello(_)
             | Effect::Auth(_)
@@ -399,6 +401,9 @@ impl Conversation {
         if owed.barrier {
             self.barriers = self.barriers.saturating_sub(1);
         }
+        if self.login != Login::Done {
+            self.login = self.login.after(&owed.effect, &said);
+        }
         if self.multi && said == Said::Queued {
             self.queued.push_back(owed);
             return;
@@ -440,12 +445,15 @@ impl Conversation {
             (Effect::Reset, Said::Well) => {
                 self.discard("discarded: the client reset the connection");
                 (self.resp3, self.database) = (false, Some(0));
+                self.login = Login::Unknown;
                 (self.user, self.client_name) = (None, None);
                 self.subscribed = Subscribed::default();
             }
             (
                 Effect::None
                 | Effect::Exec
+                | Effect::Watch
+                | Effect::Unwatch
                 | Effect::Reply(_)
                 | Effect::Subscribe(..)
                 | Effect::Unsubscribe(..)
@@ -463,6 +471,17 @@ impl Conversation {
         self.multi = false;
         for running in self.queued.drain(..).filter_map(|owed| owed.running) {
             running.ended(Outcome::Abandoned, why);
+        }
+    }
+}
+
+impl Login {
+    /// As a reply shows it. Some errors come before a server looks who asks.
+    fn after(self, effect: &Effect, said: &Said) -> Self {
+        match said {
+            Said::Error(code) if &**code == "NOAUTH" => Self::Needed,
+            Said::Error(_) if !matches!(effect, Effect::OwnId) => self,
+            Said::Error(_) | Said::Well | Said::Queued | Said::Null => Self::Done,
         }
     }
 }

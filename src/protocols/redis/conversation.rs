@@ -79,6 +79,16 @@ pub(super) struct Ask {
     pub(super) stands_alone: bool,
 }
 
+/// Whether the server lets this client say more than a login takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    Unknown,
+    /// It has asked for one.
+    Needed,
+    /// It has answered something else.
+    Done,
+}
+
 /// What is with the commands before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
@@ -169,6 +179,13 @@ pub(super) struct Conversation {
     pub(super) spoilt: bool,
     /// A `SELECT` is queued: nobody knows where what follows goes.
     pub(super) elsewhere: bool,
+    /// Keys are watched for a transaction to come.
+    pub(super) watches: bool,
+    pub(super) login: Login,
+    /// What the client says next waits for it to be known.
+    pub(super) held_back: bool,
+    /// And the server is to be asked.
+    pub(super) wants_login: bool,
     /// Nothing more is read of the client.
     pub(super) closing: bool,
     /// Replies that change how what follows is read.
@@ -235,6 +252,10 @@ impl Conversation {
             in_transaction: false,
             spoilt: false,
             elsewhere: false,
+            watches: false,
+            login: Login::Unknown,
+            held_back: false,
+            wants_login: false,
             closing: false,
             barriers: 0,
             due: VecDeque::new(),
@@ -282,7 +303,22 @@ impl Conversation {
 
     /// Whether what the client says next waits for replies to what it said.
     pub(super) fn waits(&self) -> bool {
+        self.is_behind() || self.held_back
+    }
+
+    fn is_behind(&self) -> bool {
         self.barriers > 0 || self.owed.len() >= OWED_MAX
+    }
+
+    /// Whether a transaction is open: while it waits, what it watches changes.
+    pub(super) fn has_transaction(&self) -> bool {
+        self.in_transaction || self.watches
+    }
+
+    /// Whether all that is waited for is what the server says of a login.
+    pub(super) fn waits_for_login(&self) -> bool {
+        let asked = matches!(self.owed.front(), Some(owed) if matches!(owed.effect, Effect::OwnId));
+        self.held_back && asked
     }
 
     /// Everything that is open ends with the connection to the server.
@@ -354,10 +390,18 @@ impl Conversation {
             });
         }
         let under_way = self.owed.len().saturating_add(before.count());
-        if self.waits() || under_way >= OWED_MAX {
+        if self.is_behind() || under_way >= OWED_MAX {
             return Ok(Step::More);
         }
-        match self.scan.advance(input)? {
+        let progress = self.scan.advance(input)?;
+        self.held_back = match self.scan.before_login() {
+            Some(wrong) if self.login != Login::Done => self.awaits_login(wrong, before)?,
+            Some(_) | None => false,
+        };
+        if self.held_back {
+            return Ok(Step::More);
+        }
+        match progress {
             Progress::Nothing(bytes) => {
                 self.scan.clear();
                 input.advance(bytes);
@@ -375,6 +419,18 @@ impl Conversation {
             Progress::More if self.may_begin(input) => Ok(self.command(input, None, before)),
             Progress::More => Ok(Step::More),
         }
+    }
+
+    /// Whether a command that is longer than any login waits until it is known
+    /// whether one is asked for: the reply to what was said before shows it,
+    /// or the relay asks the server itself. `wrong` says what it is if so.
+    fn awaits_login(&mut self, wrong: RequestError, before: Before) -> Result<bool, RequestError> {
+        if self.login == Login::Needed && before == Before::Decided {
+            return Err(wrong);
+        }
+        let under_way = self.owed.len().saturating_add(before.count());
+        self.wants_login = under_way == 0 && self.may_ask();
+        Ok(under_way > 0 || self.wants_login)
     }
 
     /// Whether a long command can be judged by its beginning.

@@ -15,6 +15,8 @@ pub(super) enum Effect {
     Multi,
     Exec,
     Discard,
+    Watch,
+    Unwatch,
     Select(Option<u32>),
     Hello(Box<Hello>),
     Auth(Option<Box<str>>),
@@ -93,6 +95,8 @@ impl Effect {
             "MULTI" if exactly(1) => Self::Multi,
             "EXEC" if exactly(1) => Self::Exec,
             "DISCARD" if exactly(1) => Self::Discard,
+            "WATCH" if names > 0 => Self::Watch,
+            "UNWATCH" if exactly(1) => Self::Unwatch,
             "RESET" if exactly(1) => Self::Reset,
             "SELECT" => Self::Select(
                 arguments

@@ -82,6 +82,9 @@ pub struct Settings {
     pub socket_mode: u32,
     /// Longest wait for a person.
     pub hold_within: Duration,
+    /// The same inside a transaction, or while keys are watched for one, which
+    /// others change meanwhile.
+    pub hold_in_transaction_within: Duration,
     /// Most connections at once.
     pub connections_max: usize,
     /// Memory for the texts of scripts, bytes, about.
@@ -103,6 +106,7 @@ impl Default for Settings {
             upstreams: Vec::new(),
             socket_mode: 0o600,
             hold_within: Duration::from_secs(300),
+            hold_in_transaction_within: Duration::from_secs(30),
             connections_max: 10_000,
             scripts_bytes_max: 16 << 20,
             pipeline_bytes_max: 256 << 20,

@@ -14,6 +14,10 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 const ARGUMENTS_MAX: u64 = 1_048_576;
 /// Longest argument, bytes; the server's own default.
 const ARGUMENT_BYTES_MAX: u64 = 512 << 20;
+/// Most arguments, and longest argument in bytes, of who has not logged in
+/// where that is asked for; the server's own limits.
+const ARGUMENTS_BEFORE_LOGIN_MAX: u64 = 10;
+const ARGUMENT_BYTES_BEFORE_LOGIN_MAX: u64 = 16 << 10;
 
 /// What no server would take. Displayed as a server says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,10 @@ pub(super) enum RequestError {
     LengthTooBig,
     /// An argument is longer than it said.
     Terminator,
+    /// More arguments than before a login.
+    CountBeforeLogin,
+    /// A longer argument than before a login.
+    LengthBeforeLogin,
     /// It begins with what a browser says.
     NotRedis,
 }
@@ -54,6 +62,8 @@ impl std::fmt::Display for RequestError {
             Self::Length => f.write_str("invalid bulk length"),
             Self::LengthTooBig => f.write_str("too big bulk count string"),
             Self::Terminator => f.write_str("expected \\r\\n behind a bulk string"),
+            Self::CountBeforeLogin => f.write_str("unauthenticated multibulk length"),
+            Self::LengthBeforeLogin => f.write_str("unauthenticated bulk length"),
             Self::NotRedis => f.write_str("HTTP on a port for Redis"),
         }
     }
@@ -82,6 +92,8 @@ pub(super) struct Scan {
     /// Bytes of the argument at `at`, whose length was read.
     open: Option<u64>,
     arguments: Vec<(u32, u32)>,
+    /// What is wrong with it unless somebody has logged in.
+    before_login: Option<RequestError>,
 }
 
 impl Scan {
@@ -89,6 +101,13 @@ impl Scan {
     pub(super) fn clear(&mut self) {
         self.arguments.clear();
         (self.at, self.count, self.left, self.begun, self.open) = (0, 0, 0, false, None);
+        self.before_login = None;
+    }
+
+    /// What no server would take of it, as far as it was read, from who has
+    /// not logged in where that is asked for.
+    pub(super) fn before_login(&self) -> Option<RequestError> {
+        self.before_login
     }
 
     /// Where the argument `index` is, once it was seen whole.
@@ -151,6 +170,9 @@ impl Scan {
             if count > ARGUMENTS_MAX {
                 return Err(RequestError::Count);
             }
+            if count > ARGUMENTS_BEFORE_LOGIN_MAX {
+                self.before_login = Some(RequestError::CountBeforeLogin);
+            }
             self.count = u32::try_from(count).map_err(|_| RequestError::Count)?;
             (self.begun, self.left, self.at) = (true, self.count, next);
         }
@@ -166,6 +188,10 @@ impl Scan {
                 };
                 self.at = self.at.saturating_add(next);
                 self.open = Some(length);
+                if length > ARGUMENT_BYTES_BEFORE_LOGIN_MAX {
+                    let wrong = RequestError::LengthBeforeLogin;
+                    self.before_login.get_or_insert(wrong);
+                }
                 continue;
             };
             let length = usize::try_from(length).map_err(|_| RequestError::Length)?;

@@ -55,16 +55,33 @@ impl Conversation {
 
     /// Asks the server what it calls this connection, where that can be asked.
     pub(super) fn asks_own_id(&mut self) -> Option<Bytes> {
-        let cannot = self.in_transaction || self.silence != Silence::None || !self.rest.is_over();
         let asks = self
             .owed
             .iter()
             .any(|owed| matches!(owed.effect, Effect::OwnId));
-        if self.id.is_some() || cannot || asks || self.refusals == Refusals::Local {
+        if self.id.is_some() || asks || !self.may_ask() {
             return None;
         }
+        Some(self.question())
+    }
+
+    /// Asks the server whether somebody has to log in, if that is waited for:
+    /// it says so in answer to any question.
+    pub(super) fn asks_login(&mut self) -> Option<Bytes> {
+        std::mem::take(&mut self.wants_login).then(|| self.question())
+    }
+
+    /// Whether the server can be asked something that the client did not ask.
+    pub(super) fn may_ask(&self) -> bool {
+        !self.in_transaction
+            && self.silence == Silence::None
+            && self.rest.is_over()
+            && self.refusals == Refusals::Substitute
+    }
+
+    fn question(&mut self) -> Bytes {
         self.sent(None, Effect::OwnId);
-        Some(request::array(&["CLIENT", "ID"]).freeze())
+        request::array(&["CLIENT", "ID"]).freeze()
     }
 
     /// Keeps account of what the server has been sent.
@@ -75,10 +92,16 @@ impl Conversation {
         match &effect {
             Effect::Multi => self.in_transaction = true,
             Effect::Exec | Effect::Discard | Effect::Spoilt(_) => {
+                // Outside of one it is an error, and changes nothing.
+                self.watches &= !self.in_transaction;
                 (self.in_transaction, self.spoilt, self.elsewhere) = (false, false, false);
             }
+            Effect::Watch => self.watches = true,
+            // Inside of one it is queued.
+            Effect::Unwatch => self.watches &= self.in_transaction,
             Effect::Reset => {
                 (self.in_transaction, self.spoilt, self.elsewhere) = (false, false, false);
+                self.watches = false;
                 self.silence = Silence::None;
             }
             Effect::Select(_) => self.elsewhere |= self.in_transaction,

@@ -247,6 +247,9 @@ impl<'a> Relay<'a> {
             };
             self.talk.speak(&mut self.to_client);
             self.can_be_unblocked();
+            if let Some(question) = self.talk.asks_login() {
+                self.asks_server(question);
+            }
             if self.talk.has_ended() {
                 return Ended::Told;
             }
@@ -315,7 +318,8 @@ impl<'a> Relay<'a> {
             return false;
         }
         let has = self.from_client.bytes.len();
-        if self.waits() {
+        let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
+        if self.waits() || to_client_takes && self.talk.waits_for_login() {
             return has < HELD_BYTES_MAX;
         }
         match has.checked_sub(CLIENT_BYTES_MAX) {
@@ -394,7 +398,14 @@ impl<'a> Relay<'a> {
             stands_alone,
         } = ask;
         let (unseen_script, length) = (described.unseen_script, bytes.len());
-        let terms = limits::terms(described.class, limit, self.shared.settings.hold_within);
+        let settings = &self.shared.settings;
+        let hold_within = match self.talk.has_transaction() {
+            true => settings
+                .hold_in_transaction_within
+                .min(settings.hold_within),
+            false => settings.hold_within,
+        };
+        let terms = limits::terms(described.class, limit, hold_within);
         let gate = &self.shared.gate;
         let (id, awaited) = match gate.registry().attribute(&claim, now) {
             Some(session) => {
@@ -457,13 +468,18 @@ impl<'a> Relay<'a> {
             Some(_) => {}
             None => {
                 if let Some(question) = self.talk.asks_own_id() {
-                    let bytes = u64::try_from(question.len()).unwrap_or(u64::MAX);
-                    let metrics = self.shared.gate.metrics();
-                    metrics.passed(Passage::DatabaseFlow, bytes);
-                    self.to_server.push(question);
+                    self.asks_server(question);
                 }
             }
         }
+    }
+
+    /// What the relay itself wants to know.
+    fn asks_server(&mut self, question: Bytes) {
+        let bytes = u64::try_from(question.len()).unwrap_or(u64::MAX);
+        let metrics = self.shared.gate.metrics();
+        metrics.passed(Passage::DatabaseFlow, bytes);
+        self.to_server.push(question);
     }
 
     fn unblock(&mut self, how: Unblocked) -> Result<(), Ended> {
