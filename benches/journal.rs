@@ -115,6 +115,7 @@ fn write_until(ended: &AtomicBool, written: &AtomicU64, journal: &Journal) {
         };
         journal.append(&decision).unwrap();
         let completion = Record::Completion {
+            series: None,
             operation: &operation,
             admitted_at: operation.started_at,
             completion: &completion,

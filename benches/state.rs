@@ -184,6 +184,7 @@ fn opened(folder: &Path) -> (Gate, Housekeeping) {
             govern: Govern::Both,
             unasked: Unasked::default(),
             unheld: Unheld::default(),
+            count_after: None,
         },
     });
     gate.restore(restored);

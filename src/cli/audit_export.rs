@@ -16,7 +16,7 @@ pub(super) enum Format {
 }
 
 /// The columns of a table: the names of the journal, and `at` for `at_ns`.
-const COLUMNS: [&str; 60] = [
+const COLUMNS: [&str; 70] = [
     "seq",
     "at",
     "record",
@@ -75,6 +75,16 @@ const COLUMNS: [&str; 60] = [
     "held_us",
     "upstream_us",
     "took_us",
+    "series",
+    "admitted",
+    "first_ns",
+    "last_ns",
+    "answered",
+    "ended_apart",
+    "longest_us",
+    "statements_sha256",
+    "may_follow",
+    "within_ms",
     "signature",
     "chain",
 ];

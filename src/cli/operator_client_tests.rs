@@ -75,6 +75,7 @@ fn gate(folder: &Path) -> Gate {
             govern: Govern::Both,
             unasked: Unasked::default(),
             unheld: Unheld::default(),
+            count_after: None,
         },
     });
     gate

@@ -61,9 +61,11 @@ fn line(record: &Value) -> String {
         "activity_id",
         "reason",
     ]);
+    let times = record.get("admitted").and_then(Value::as_u64);
     let words = [
         number.to_string(),
         first(&["record"]),
+        times.map_or_else(String::new, |times| format!("{times} x")),
         first(&[
             "event_type",
             "http_method",
@@ -93,5 +95,10 @@ mod tests {
             line(&record),
             "7  decision  GET  started  allow  r  http://x/\u{fffd}[2J"
         );
+        let series = serde_json::json!({
+            "record": "series", "seq": 8, "db_operation": "GET", "decision": "allow",
+            "admitted": 984,
+        });
+        assert_eq!(line(&series), "8  series  984 x  GET  allow");
     }
 }

@@ -114,6 +114,7 @@ impl Resolver<'_> {
                 govern,
                 unasked,
                 unheld,
+                count_after: self.count_after(raw.journal.count_after),
             },
             session,
             journal: journal::Settings {

@@ -470,6 +470,9 @@ pub(super) struct Journal {
     /// `none`, `batch` (written before a request leaves), or `every` (synced before, too).
     #[schemars(extend("enum" = ["none", "batch", "every"]))]
     pub(super) durability: Option<String>,
+    /// So many identical executions in a row on a connection have records of their own, further ones are counted in one; 0: all have.
+    #[schemars(range(max = 1_000_000))]
+    pub(super) count_after: Option<u32>,
     /// Longest time until a decision is synced to the disk; a power cut may lose that window.
     #[schemars(extend("examples" = ["50ms"]))]
     pub(super) sync_within: Option<String>,

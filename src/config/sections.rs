@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -367,6 +367,11 @@ impl Resolver<'_> {
             },
         };
         LogConfig { format, filter }
+    }
+
+    pub(super) fn count_after(&mut self, said: Option<u32>) -> Option<NonZeroU32> {
+        let times = self.count("journal.count_after", said.map(u64::from), 0);
+        NonZeroU32::new(u32::try_from(times).unwrap_or(u32::MAX))
     }
 
     pub(super) fn workers(&mut self, said: Option<u64>) -> NonZeroUsize {

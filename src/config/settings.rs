@@ -376,6 +376,7 @@ pub static SETTINGS: &[Setting] = &[
     set("ca_dir", "", &["OPENBOX_CA_DIR"], Of("the state folder")),
     set("share_dir", "", &["OPENBOX_SHARE_DIR"], Of("none")),
     key("journal.durability", "batch"),
+    key("journal.count_after", "16"),
     key("journal.sync_within", "50ms"),
     key("journal.segment_bytes", "67108864"),
     key("journal.on_full", "refuse"),

@@ -199,6 +199,7 @@ fn gate(
             govern: Govern::Both,
             unasked: Unasked::default(),
             unheld: Unheld::default(),
+            count_after: None,
         },
     });
     gate

@@ -186,7 +186,7 @@ pub(super) fn behind(session: &Session) -> bool {
     activity.is_some_and(|activity| !activity.untold.is_empty())
 }
 
-fn waits(session: &Session) -> bool {
+pub(super) fn waits(session: &Session) -> bool {
     let activity = session.activity.as_ref();
     activity.is_some_and(|activity| activity.waits_for().is_some())
 }

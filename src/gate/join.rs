@@ -121,6 +121,11 @@ impl Joins {
         }
     }
 
+    /// Whether anything on the wire may have a twin: whether a hook was ever told.
+    pub(super) fn any(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
     /// The evaluation that `question` may join, by the policy of `generation`.
     pub(super) fn join(&self, question: Question<'_>, generation: u64) -> Option<Twin> {
         let (operation, stage, now_said) = match question {
@@ -150,7 +155,7 @@ impl Joins {
                 self.told.store(true, Ordering::Relaxed);
                 true
             }
-            Side::Wire => self.told.load(Ordering::Relaxed),
+            Side::Wire => self.any(),
         }
     }
 

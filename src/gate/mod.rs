@@ -22,11 +22,13 @@ mod permit;
 mod piece;
 mod preview;
 mod scope;
+mod series;
 #[cfg(test)]
 mod tests;
 mod wait;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -50,6 +52,7 @@ pub use self::options::{Unasked, Unheld};
 pub use self::outcome::{After, Parking};
 pub use self::permit::{Cleared, Held, Permit};
 pub use self::scope::{Scope, ScopeError};
+pub use self::series::Repeats;
 
 /// What the caller must now do. There is no fourth way.
 #[derive(Debug)]
@@ -159,6 +162,9 @@ pub struct Settings {
     pub unasked: Unasked,
     /// See [`Unheld`].
     pub unheld: Unheld,
+    /// How many identical executions in a row, on one connection, have records of their
+    /// own before further ones are counted (see [`Repeats`]); `None`: all have.
+    pub count_after: Option<NonZeroU32>,
 }
 
 /// What a protocol brings to a decision.
@@ -202,6 +208,7 @@ struct Inner {
     parts: Parts,
     holds: Holds,
     joins: Joins,
+    series: series::AllSeries,
     words: scope::Words,
     reports: mpsc::Sender<outcome::Report>,
     /// True once the process ends: holds are answered with a retryable refusal.
@@ -226,6 +233,7 @@ impl Gate {
             parts,
             holds: Holds::default(),
             joins: Joins::default(),
+            series: series::AllSeries::default(),
             words: scope::Words::default(),
             reports,
             closing: watch::Sender::new(false),

@@ -363,7 +363,9 @@ impl Housekeeping {
             loop {
                 tick.tick().await;
                 let Some(gate) = gate.upgrade() else { return };
-                let swept = gate.holds.sweep(time::Instant::now());
+                let now = time::Instant::now();
+                gate.series.sweep(now);
+                let swept = gate.holds.sweep(now);
                 for hold in swept.overdue {
                     gate.end_hold(&hold, EndsFrom::Unused, State::Expired, None);
                 }

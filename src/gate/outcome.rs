@@ -99,6 +99,7 @@ impl Permit {
     /// Cancel-safe: if the future is dropped, the outcome is reported as
     /// [`Permit::report`] does.
     pub async fn complete(mut self, completion: Completion, terms: &Terms) -> After {
+        self.apart();
         let Some(admitted) = &self.admitted else {
             return After::Release;
         };
@@ -149,6 +150,7 @@ impl Permit {
     /// Cancel-safe: if the future is dropped, the outcome is reported as
     /// [`Permit::report`] does.
     pub async fn account(mut self, completion: Completion) -> Noted {
+        self.apart();
         let Some(admitted) = &self.admitted else {
             return Noted::new(None, Trail::default());
         };
@@ -448,6 +450,7 @@ impl Admitted {
             operation: &self.operation,
             admitted_at: self.at,
             completion,
+            series: self.series,
             decided: journal::record::Decided {
                 untold: untold.as_ref(),
                 ..trail.as_record(word, None)

@@ -3,7 +3,7 @@
 //! A [`Permit`] cannot be made outside the gate:
 //!
 //! ```compile_fail,E0451
-//! let permit = openbox_sidecar::gate::Permit { admitted: None, ended: None, judged: None };
+//! let permit = openbox_sidecar::gate::Permit { admitted: None, again: None, ended: None, judged: None };
 //! ```
 //!
 //! nor copied:
@@ -38,6 +38,7 @@ use crate::session::Session;
 
 use super::Inner;
 use super::admit::Trail;
+use super::series::Again;
 
 /// One admitted operation. Complete it once; dropping it completes it as
 /// abandoned.
@@ -45,6 +46,8 @@ use super::admit::Trail;
 #[must_use = "an admitted operation must be completed"]
 pub struct Permit {
     pub(super) admitted: Option<Box<Admitted>>,
+    /// In its place, where it was admitted as one of a series.
+    pub(super) again: Option<Box<Again>>,
     /// How it ended, while that is being judged: if the judging is cancelled,
     /// this is still what gets reported.
     pub(super) ended: Option<Completion>,
@@ -63,6 +66,10 @@ pub(super) struct Admitted {
     pub(super) at: Timestamp,
     /// Absent when the fail mode admitted it.
     pub(super) ruling: Option<Arc<Ruling>>,
+    /// Nothing but the ruling admitted it: no person, no twin.
+    pub(super) plain: bool,
+    /// The series it was admitted in, by the event that is the first of it.
+    pub(super) series: Option<OperationId>,
 }
 
 impl Permit {
@@ -71,6 +78,7 @@ impl Permit {
         operation: Box<Operation>,
         session: Session,
         ruling: Option<Arc<Ruling>>,
+        plain: bool,
     ) -> Self {
         let admitted = Admitted {
             gate,
@@ -78,56 +86,85 @@ impl Permit {
             session,
             at: clock::now(),
             ruling,
+            plain,
+            series: None,
         };
         Self {
             admitted: Some(Box::new(admitted)),
+            again: None,
             ended: None,
             judged: None,
         }
     }
 
-    /// The operation it admits.
+    pub(super) fn again(again: Again) -> Self {
+        Self {
+            admitted: None,
+            again: Some(Box::new(again)),
+            ended: None,
+            judged: None,
+        }
+    }
+
+    /// One of a series is from now on as if it had been admitted by itself.
+    pub(super) fn apart(&mut self) {
+        if let Some(again) = self.again.take() {
+            self.admitted = Some((*again).alone());
+        }
+    }
+
+    /// The operation it admits; of one of a series, the one that the others are like.
     pub fn operation(&self) -> Option<&Operation> {
-        self.admitted
-            .as_deref()
-            .map(|admitted| &*admitted.operation)
+        let of_series = self.again.as_deref().map(Again::like);
+        let admitted = self.admitted.as_deref();
+        admitted.map(|one| &*one.operation).or(of_series)
     }
 
     /// What CONSTRAIN asked for; empty for every other verdict.
     pub fn constraints(&self) -> &[Box<str>] {
-        let ruling = self.admitted.as_ref().and_then(|a| a.ruling.as_ref());
-        ruling.map_or(&[], |ruling| &ruling.constraints)
+        self.ruling().map_or(&[], |ruling| &ruling.constraints)
     }
 
     /// The ruling that admitted it; `None` when the fail mode did.
     pub fn ruling(&self) -> Option<&Ruling> {
-        self.admitted.as_ref()?.ruling.as_deref()
+        match (&self.again, &self.admitted) {
+            (Some(again), _) => Some(again.ruling()),
+            (None, admitted) => admitted.as_ref()?.ruling.as_deref(),
+        }
     }
 
     /// The session it was admitted in, to end it when that is halted.
     pub fn session(&self) -> Option<&Session> {
-        self.admitted.as_ref().map(|admitted| &admitted.session)
+        let of_series = self.again.as_deref().map(Again::session);
+        self.admitted.as_ref().map(|one| &one.session).or(of_series)
     }
 
-    fn id(&self) -> Option<OperationId> {
-        self.operation().map(|operation| operation.id)
+    /// The id of what it admits, and of nothing else.
+    pub fn id(&self) -> Option<OperationId> {
+        match &self.again {
+            Some(again) => Some(again.id()),
+            None => self.operation().map(|operation| operation.id),
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(admitted) = self.admitted.take() else {
+        let (admitted, again) = (self.admitted.take(), self.again.take());
+        if admitted.is_none() && again.is_none() {
             return;
-        };
+        }
         let completion = self.ended.take().unwrap_or_else(|| Completion {
             ended_at: clock::now(),
             outcome: Outcome::Abandoned,
             answer: None,
             error: None,
         });
-        match self.judged.take() {
-            Some(trail) => admitted.record_unclaimed(&completion, &trail),
-            None => admitted.settle_observed(completion),
+        match (admitted, again, self.judged.take()) {
+            (Some(admitted), _, Some(trail)) => admitted.record_unclaimed(&completion, &trail),
+            (Some(admitted), _, None) => admitted.settle_observed(completion),
+            (None, Some(again), _) => (*again).settle(completion),
+            (None, None, _) => {}
         }
     }
 }

@@ -12,6 +12,7 @@
 //! is the segment that is written to; full ones are `journal-000001.jsonl`, …
 
 mod chain;
+mod counted;
 pub mod follow;
 mod json;
 pub mod record;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
+pub use counted::Counted;
 pub use record::Record;
 pub use sign::PublicKey;
 

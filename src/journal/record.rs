@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::chain::hex;
+use super::counted::Counted;
 use crate::domain::{
     Action, Answer, Captured, Completion, Context, Event, EventKind, JsonText, Operation,
     OperationId, Stage, Timestamp,
@@ -35,8 +36,28 @@ pub enum Record<'a> {
         admitted_at: Timestamp,
         /// How it ended.
         completion: &'a Completion,
+        /// The series that tells of its decision, by the event that is the first of it;
+        /// `None`: it has a [`Self::Decision`] of its own.
+        series: Option<OperationId>,
         /// What was decided about the outcome.
         decided: Decided<'a>,
+    },
+    /// An operation was admitted over and over, by the same ruling: how often since the
+    /// record before of the same series, and what came of it.
+    Series {
+        /// When.
+        at: Timestamp,
+        /// What was admitted: the last that has a [`Self::Decision`] of its own.
+        like: &'a Operation,
+        /// What was decided about each.
+        decided: Decided<'a>,
+        /// How many, and how they ended.
+        counted: &'a Counted,
+        /// The SHA-256 over the digests of what was admitted, in order.
+        digests: [u8; 32],
+        /// At most how many more may be admitted before the next record, and within
+        /// what time; `None`: the series is over, or pauses.
+        may_follow: Option<(u32, Duration)>,
     },
     /// A remote policy is about to be asked about how an operation ended. Where
     /// the process dies before that is a [`Self::Completion`], the next one
@@ -147,6 +168,7 @@ impl Serialize for Record<'_> {
                 operation,
                 admitted_at,
                 completion,
+                series,
                 decided,
             } => {
                 head(&mut line, "completion", completion.ended_at)?;
@@ -155,7 +177,25 @@ impl Serialize for Record<'_> {
                 outcome(&mut line, operation, completion)?;
                 let upstream = completion.ended_at.since(*admitted_at);
                 line.serialize_entry("upstream_us", &micros(upstream))?;
+                optional(&mut line, "series", series.as_ref().map(Text))?;
                 verdict(&mut line, decided)?;
+            }
+            Self::Series {
+                at,
+                like,
+                decided,
+                counted,
+                digests,
+                may_follow,
+            } => {
+                head(&mut line, "series", *at)?;
+                subject(&mut line, like)?;
+                verdict(&mut line, decided)?;
+                counted.write(&mut line, digests)?;
+                if let Some((more, within)) = may_follow {
+                    line.serialize_entry("may_follow", more)?;
+                    line.serialize_entry("within_ms", &millis(*within))?;
+                }
             }
             Self::Asking {
                 at,
@@ -422,6 +462,10 @@ fn verdict<M: SerializeMap>(line: &mut M, decided: &Decided<'_>) -> Result<(), M
     Ok(())
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -152,6 +152,7 @@ fn asking(journal: &Journal, activity: u32, number: u32) {
 /// Writes that Core has answered how it ended.
 fn answered(journal: &Journal, activity: u32, number: u32) {
     let record = Record::Completion {
+        series: None,
         operation: &operation(activity, number),
         admitted_at: Timestamp(1),
         completion: &Completion {

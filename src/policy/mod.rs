@@ -245,6 +245,13 @@ pub trait PolicyBackend: Send + Sync + fmt::Debug {
     /// The policy version that answers now; see [`Ruling::generation`].
     fn generation(&self) -> u64;
 
+    /// Whether the policy of `generation` answers now, and is proved to answer the same
+    /// operation, or the same outcome of one, the same every time: whatever it is called,
+    /// whenever it is, and whatever happened before.
+    fn is_steady(&self, _generation: u64) -> bool {
+        false
+    }
+
     /// What is kept of `question` to be told later, without bodies, when there
     /// was no answer; `None` where nobody needs to be told.
     fn untold(&self, _question: Question<'_>) -> Option<Untold> {

@@ -18,6 +18,7 @@ mod holds;
 mod login;
 mod prepared;
 mod queries;
+mod repeats;
 mod streams;
 
 use support::free_port;

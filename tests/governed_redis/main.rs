@@ -22,6 +22,7 @@ mod outages;
 mod pipelines;
 mod pubsub;
 mod redis_rs;
+mod repeats;
 mod tls;
 mod topology;
 mod transactions;

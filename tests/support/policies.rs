@@ -6,6 +6,19 @@ package test
 default result := {"decision": "ALLOW"}
 "#;
 
+/// A statement that says `forbidden` is blocked, by a policy of which it is proved what
+/// it reads.
+pub(crate) const STEADY: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+result := {"decision": "BLOCK", "reason": "the test says block"} if {
+	input.spans[0].stage == "started"
+	contains(input.spans[0].db_statement, "forbidden")
+}
+"#;
+
 /// The path of a request says what is decided about it and when:
 /// `/started/block/anything`, `/completed/halt`. All else passes.
 pub(crate) const AS_THE_PATH_SAYS: &str = r#"

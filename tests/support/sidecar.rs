@@ -333,6 +333,28 @@ impl Sidecar {
     }
 
     /// The first journal line that `is` accepts, once it is there.
+    /// How many decisions and completions the journal has, and the sums of what its series
+    /// say of `admitted`, `answered`, `ended_apart` and `rows`.
+    pub(crate) fn repeats(&self) -> [u64; 6] {
+        let journal = self.journal();
+        let of = |record: &str| {
+            let all = journal.iter().filter(|line| line["record"] == record);
+            u64::try_from(all.count()).unwrap()
+        };
+        let sum = |name: &str| {
+            let all = journal.iter().filter(|line| line["record"] == "series");
+            all.filter_map(|line| line[name].as_u64()).sum()
+        };
+        [
+            of("decision"),
+            of("completion"),
+            sum("admitted"),
+            sum("answered"),
+            sum("ended_apart"),
+            sum("rows"),
+        ]
+    }
+
     pub(crate) fn recorded(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(what, || self.journal().into_iter().find(|line| is(line)))
     }

@@ -12,7 +12,7 @@ use super::super::stream;
 use super::Shared;
 
 /// What an agent is shown of a record; who decided is the operator's business.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 15] = [
     "record",
     "at_ns",
     "event_id",
@@ -23,6 +23,8 @@ const SHOWN: [&str; 13] = [
     "protocol",
     "stage",
     "decision",
+    "admitted",
+    "answered",
     "approval_id",
     "state",
     "reason",

@@ -61,14 +61,14 @@ pub(super) struct Records {
     more: bool,
 }
 
-/// Operations: what was decided about each, and how it ended.
+/// Operations: what was decided about each, and how it ended; and how often those were repeated that are counted together.
 #[utoipa::path(get, path = "/v1/operations", tag = "journal", params(Page),
     responses((status = 200, body = Records), Problems))]
 pub(super) async fn operations(
     State(api): State<Arc<OperatorApi>>,
     InQuery(page): InQuery<Page>,
 ) -> Result<Response, Problem> {
-    read(&api, page, &["decision", "completion"]).await
+    read(&api, page, &["decision", "completion", "series"]).await
 }
 
 /// Everything that happened in a run: events, operations, approvals, halts. `own` is the sidecar's.

@@ -12,6 +12,7 @@ mod line;
 mod options;
 mod outcomes;
 mod restarts;
+mod series;
 mod started;
 
 use std::sync::Arc;
@@ -64,6 +65,7 @@ fn settings() -> Settings {
         govern: Govern::Both,
         unasked: Unasked::default(),
         unheld: Unheld::default(),
+        count_after: None,
     }
 }
 

@@ -369,6 +369,11 @@ impl PolicyBackend for LocalPolicy {
         self.current.load().generation
     }
 
+    fn is_steady(&self, generation: u64) -> bool {
+        let loaded = self.current.load();
+        loaded.generation == generation && loaded.memory.is_some() && loaded.further.is_none()
+    }
+
     fn describe(&self) -> String {
         let loaded = self.current.load();
         format!(

@@ -185,6 +185,7 @@ impl World {
                 govern: Govern::Both,
                 unasked: Unasked::default(),
                 unheld: Unheld::default(),
+                count_after: None,
             },
         });
         Self {

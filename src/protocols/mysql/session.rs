@@ -16,14 +16,15 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::{OperationId, Refusal};
-use crate::gate::{Decision, Held, Permit, Refused};
+use crate::domain::{OperationId, Refusal, TraceId};
+use crate::gate::{Decision, Held, Permit, Refused, Repeats};
 use crate::net::client_socket::Watch;
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
 use crate::protocols::pipe::{Inlet, Outbox};
 use crate::session::Session;
 
+use super::answer::Form;
 use super::conversation::{Ask, Conversation, Kind, Sides, Step};
 use super::kills::Registered;
 use super::refuse::{self, Answered};
@@ -74,12 +75,30 @@ pub(super) async fn serve(
     relay.run(login_until, drain).await;
 }
 
+/// What makes two executions of a session the same to policy.
+struct Like {
+    text: Text,
+    form: Form,
+    database: Option<Box<str>>,
+    trace: Option<TraceId>,
+}
+
+impl Like {
+    fn is(&self, other: &Self) -> bool {
+        self.form == other.form
+            && self.trace == other.trace
+            && self.database == other.database
+            && self.text.is(&other.text)
+    }
+}
+
 /// A question under way.
 struct Asked {
     decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
     held: Held<Bytes>,
     kind: Kind,
     text: Text,
+    like: Like,
     event: OperationId,
 }
 
@@ -97,6 +116,7 @@ struct Relay<'a> {
     client: (ReadHalf<Agent>, WriteHalf<Agent>),
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     asked: Option<Asked>,
+    repeats: Repeats<Like>,
     kills: Registered,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
@@ -127,6 +147,7 @@ impl<'a> Relay<'a> {
             client: tokio::io::split(client),
             server: tokio::io::split(server),
             asked: None,
+            repeats: Repeats::default(),
             kills: shared.kills.register(upstream.listen.clone(), connection),
             session: None,
             leaves_at: None,
@@ -313,6 +334,20 @@ impl<'a> Relay<'a> {
         };
         self.session = Some(session.clone());
         let database = self.talk.database();
+        let like = Like {
+            text: ask.text.clone(),
+            form: ask.kind.form,
+            database: database.map(Into::into),
+            trace,
+        };
+        let digest = ask.digest.as_ref();
+        if let Some(permit) = self
+            .repeats
+            .again(|last| last.is(&like), &session, digest, now)
+        {
+            let held = permit.id().map(|event| Held::new(event, ask.bytes));
+            return self.go_on(held, ask.kind, ask.text, permit);
+        }
         let operation = describe::operation(&ask, self.upstream, database, &session, trace, now);
         let settings = &self.shared.settings;
         let hold_within = match self.talk.in_transaction() {
@@ -335,6 +370,7 @@ impl<'a> Relay<'a> {
             held: Held::new(event, ask.bytes),
             kind: ask.kind,
             text: ask.text,
+            like,
             event,
         };
         match now {
@@ -369,11 +405,22 @@ impl<'a> Relay<'a> {
     }
 
     fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
-        let Some(cleared) = asked.held.release(&permit) else {
+        self.repeats.admitted(asked.like, Like::is, &permit);
+        self.go_on(Some(asked.held), asked.kind, asked.text, permit)
+    }
+
+    fn go_on(
+        &mut self,
+        held: Option<Held<Bytes>>,
+        kind: Kind,
+        text: Text,
+        permit: Permit,
+    ) -> Result<(), Ended> {
+        let Some(cleared) = held.and_then(|held| held.release(&permit)) else {
             return Err(Ended::Mismatched);
         };
         self.to_server.push_cleared(cleared);
-        self.talk.granted(asked.kind, asked.text, permit);
+        self.talk.granted(kind, text, permit);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::protocols::sql::{
-    Analyses, Analysis, Class, Conditional, Dialect, Kind, Lexer, TEXT_BYTES_MAX,
+    Analyses, Analysis, Class, Conditional, Dialect, Kind, Lexer, Read, TEXT_BYTES_MAX,
 };
 
 /// Most prepared statements of one session that are remembered; one that is not
@@ -45,6 +45,15 @@ impl Text {
             analysis: None,
             why: Some(why),
         }
+    }
+
+    fn read(&self) -> Option<Read<'_>> {
+        Some(Read(self.text.as_ref()?, self.analysis.as_ref()?))
+    }
+
+    /// Whether it is the same text, read in the same way.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.why == other.why && self.read().is_some_and(|read| Some(read) == other.read())
     }
 
     pub(super) fn is_opaque(&self) -> bool {

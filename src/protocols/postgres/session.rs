@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::{Completion, Outcome, Protocol, Refusal};
-use crate::gate::{Permit, Refused};
+use crate::gate::{Permit, Refused, Repeats};
 use crate::metrics::Unaccepted;
 use crate::net::client_socket::{ClientSocket, Watch};
 use crate::net::maybe_tls::MaybeTls;
@@ -39,7 +39,7 @@ use super::statement::Reading;
 use super::wire::WireError;
 
 pub(super) use opening::serve;
-use question::{Asked, decided, next_mark};
+use question::{Asked, Like, decided, next_mark};
 
 /// Most bytes that wait for one side before the other is no longer read.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -78,6 +78,7 @@ struct Relay<'a> {
     server: (ReadHalf<ToServer>, WriteHalf<ToServer>),
     way: Way,
     asked: Option<Asked>,
+    repeats: Repeats<Like>,
     /// By which it replicates.
     replicates: Option<Permit>,
     session: Option<Session>,
@@ -134,6 +135,7 @@ impl<'a> Relay<'a> {
             client: tokio::io::split(client),
             server: tokio::io::split(socket),
             asked: None,
+            repeats: Repeats::default(),
             replicates: None,
             session: None,
             cancelled: cancellable.held.subscribe(),
@@ -340,7 +342,7 @@ impl<'a> Relay<'a> {
                     };
                     self.poison(&kind, Poison::of(&refused));
                 }
-                Step::Ask(asked) => self.ask(*asked),
+                Step::Ask(asked) => self.ask(*asked)?,
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::protocols::sql::{Analyses, Analysis, Class, Dialect};
+use crate::protocols::sql::{Analyses, Analysis, Class, Dialect, Read};
 
 /// Most statements, and most portals, of one session that are remembered; one
 /// that is not counts as unknown, and so as opaque.
@@ -38,6 +38,15 @@ impl Text {
             why: Some("it is too long to be understood"),
             ..Self::unknown()
         }
+    }
+
+    fn read(&self) -> Option<Read<'_>> {
+        Some(Read(self.text.as_ref()?, self.analysis.as_ref()?))
+    }
+
+    /// Whether it is the same text, read in the same way.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.why == other.why && self.read().is_some_and(|read| Some(read) == other.read())
     }
 
     pub(super) fn is_opaque(&self) -> bool {

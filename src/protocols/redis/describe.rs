@@ -105,7 +105,7 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// A command as policy reads it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Described {
     name: Box<str>,
     pub(super) class: Class,
@@ -113,7 +113,7 @@ pub(super) struct Described {
     pub(super) unseen_script: bool,
     statement: String,
     state: Captured,
-    digest: Option<[u8; 32]>,
+    pub(super) digest: Option<[u8; 32]>,
     reading: JsonText,
     told: Told,
 }
@@ -200,6 +200,15 @@ impl Described {
     }
 
     /// The operation that it is.
+    /// Whether policy is shown the same of both. Their values may differ.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let shown = |of: &Self| (of.class, of.unseen_script, of.state, of.told);
+        self.name == other.name
+            && self.statement == other.statement
+            && self.reading == other.reading
+            && shown(self) == shown(other)
+    }
+
     pub(super) fn operation(
         self,
         upstream: &Upstream,

@@ -17,8 +17,8 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::{Process, Protocol, Refusal};
-use crate::gate::{Decision, Held, InLine, Now, Permit, Refused};
+use crate::domain::{Process, Protocol, Refusal, TraceId};
+use crate::gate::{Decision, Held, InLine, Now, Permit, Refused, Repeats};
 use crate::journal;
 use crate::metrics::Passage;
 use crate::net::client_socket::{ClientSocket, Watch};
@@ -30,6 +30,7 @@ use crate::session::{Claim, Session};
 
 use super::ahead::Ahead;
 use super::conversation::{Ask, Conversation, Step};
+use super::describe::Described;
 use super::effect::Effect;
 use super::limits::{self, Limit};
 use super::nodes::Route;
@@ -119,12 +120,28 @@ struct Asked<'a> {
     stands_alone: bool,
 }
 
+/// What makes two commands of a connection the same to policy.
+struct Like {
+    described: Described,
+    database: Option<u32>,
+    trace: Option<TraceId>,
+}
+
+impl Like {
+    fn is(&self, other: &Self) -> bool {
+        self.database == other.database
+            && self.trace == other.trace
+            && self.described.is_like(&other.described)
+    }
+}
+
 /// What a decision is about.
 struct About {
     held: Held<Bytes>,
     effect: Effect,
     limit: Option<Limit>,
     unseen_script: bool,
+    like: Like,
 }
 
 /// What has to come before a command may leave.
@@ -164,6 +181,7 @@ struct Relay<'a> {
     /// In order. What follows one that waits for policy or a person is not
     /// looked at.
     asked: VecDeque<Asked<'a>>,
+    repeats: Repeats<Like>,
     /// Bytes of those.
     asked_bytes: usize,
     /// Others have had their turn to put records in line.
@@ -207,6 +225,7 @@ impl<'a> Relay<'a> {
             client: tokio::io::split(client),
             server: tokio::io::split(server),
             asked: VecDeque::new(),
+            repeats: Repeats::default(),
             asked_bytes: 0,
             had_turn: false,
             wait: None,
@@ -371,7 +390,7 @@ impl<'a> Relay<'a> {
                     self.poison(Poison::unasked(event, why));
                 }
                 Step::Instead(poison) => self.poison(*poison),
-                Step::Ask(ask) => self.ask(*ask),
+                Step::Ask(ask) => self.ask(*ask)?,
             }
             turns = turns.saturating_sub(1);
             if turns == 0 {
@@ -381,7 +400,7 @@ impl<'a> Relay<'a> {
         Ok(false)
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
         let now = clock::now();
         let claim = Claim {
             database_hint: self.talk.claims(),
@@ -398,6 +417,22 @@ impl<'a> Relay<'a> {
             stands_alone,
         } = ask;
         let (unseen_script, length) = (described.unseen_script, bytes.len());
+        let session = self.shared.gate.registry().attribute(&claim, now);
+        let like = Like {
+            described,
+            database,
+            trace: claim.trace,
+        };
+        // What is asked about is followed in its order.
+        if let (Some(session), true) = (&session, self.asked.is_empty()) {
+            let digest = like.described.digest.as_ref();
+            let is_like = |last: &Like| last.is(&like);
+            if let Some(permit) = self.repeats.again(is_like, session, digest, now) {
+                let held = permit.id().map(|event| Held::new(event, bytes));
+                return self.go_on(held, effect, limit, permit);
+            }
+        }
+        let described = like.described.clone();
         let settings = &self.shared.settings;
         let hold_within = match self.talk.has_transaction() {
             true => settings
@@ -407,7 +442,7 @@ impl<'a> Relay<'a> {
         };
         let terms = limits::terms(described.class, limit, hold_within);
         let gate = &self.shared.gate;
-        let (id, awaited) = match gate.registry().attribute(&claim, now) {
+        let (id, awaited) = match session {
             Some(session) => {
                 let operation =
                     described.operation(self.upstream, database, &session, self.talk.trace(), now);
@@ -448,10 +483,12 @@ impl<'a> Relay<'a> {
                 effect,
                 limit,
                 unseen_script,
+                like,
             },
             bytes: length,
             stands_alone,
         });
+        Ok(())
     }
 
     /// While something is asked, `CLIENT UNBLOCK` of others can end it, once
@@ -542,16 +579,27 @@ impl<'a> Relay<'a> {
     }
 
     fn proceed(&mut self, about: About, permit: Permit) -> Result<(), Ended> {
-        let Some(cleared) = about.held.release(&permit) else {
+        self.repeats.admitted(about.like, Like::is, &permit);
+        self.go_on(Some(about.held), about.effect, about.limit, permit)
+    }
+
+    fn go_on(
+        &mut self,
+        held: Option<Held<Bytes>>,
+        effect: Effect,
+        limit: Option<Limit>,
+        permit: Permit,
+    ) -> Result<(), Ended> {
+        let Some(cleared) = held.and_then(|held| held.release(&permit)) else {
             return Err(Ended::Mismatched);
         };
-        match (about.limit, limits::rows_of(permit.constraints())) {
+        match (limit, limits::rows_of(permit.constraints())) {
             (Some(limit), Some(rows)) => {
                 self.to_server.push(limit.fit(cleared.into_inner(), rows));
             }
             _ => self.to_server.push_cleared(cleared),
         }
-        self.talk.granted(about.effect, permit);
+        self.talk.granted(effect, permit);
         Ok(())
     }
 

@@ -18,6 +18,18 @@ pub struct Analyses {
     known: Cache<Key, Arc<Analysis>, Weight>,
 }
 
+/// A text and its reading, to be told from others: texts are equal if their bytes are,
+/// readings if they are one.
+#[derive(Clone, Copy, Debug)]
+pub struct Read<'a>(pub &'a Arc<str>, pub &'a Arc<Analysis>);
+
+impl PartialEq for Read<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let same_text = Arc::ptr_eq(self.0, other.0) || self.0 == other.0;
+        same_text && Arc::ptr_eq(self.1, other.1)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum By {
     Text,

@@ -40,4 +40,4 @@ mod words;
 pub use analysis::{Access, Analysis, Class, Flags, Relation, Statement, TEXT_BYTES_MAX};
 pub use dialect::{Conditional, Dialect};
 pub use lexer::{Kind, Lexer, Token};
-pub use memory::Analyses;
+pub use memory::{Analyses, Read};

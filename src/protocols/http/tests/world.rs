@@ -86,6 +86,7 @@ impl World {
                 govern: gate::Govern::Both,
                 unasked: gate::Unasked::default(),
                 unheld: gate::Unheld::default(),
+                count_after: None,
             },
         });
         crate::process::spawn_named("housekeeping", housekeeping.run());

@@ -1,5 +1,6 @@
 //! What is asked about one execution, from the question to what is sent of it.
 
+use std::mem::{self, Discriminant};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -33,6 +34,7 @@ pub(super) struct Asked {
     digest: Option<[u8; 32]>,
     changes: Changes,
     held: Held<Bytes>,
+    like: Option<Like>,
     event: OperationId,
     /// The status then, where nothing under way could change it.
     status: Option<u8>,
@@ -43,15 +45,38 @@ pub(super) struct Asked {
     noticed: bool,
 }
 
+/// What makes two executions of a session the same to policy.
+#[derive(Debug)]
+pub(super) struct Like {
+    text: Text,
+    kind: Discriminant<Kind>,
+}
+
+impl Like {
+    fn is(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.text.is(&other.text)
+    }
+
+    /// `None` for what does more than one execution.
+    fn of(asked: &Ask) -> Option<Self> {
+        let alone = asked.function.is_none() && matches!(asked.changes, Changes::None);
+        alone.then(|| Self {
+            text: asked.text.clone(),
+            kind: mem::discriminant(&asked.kind),
+        })
+    }
+}
+
 impl Relay<'_> {
-    pub(super) fn ask(&mut self, asked: Ask) {
+    pub(super) fn ask(&mut self, asked: Ask) -> Result<(), Ended> {
         let now = clock::now();
         let application = self.application.as_deref();
         let claim = describe::claim(&asked.text, application, self.watch.callers());
         let trace: Option<TraceId> = claim.trace;
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
             let refused = unattributed(clock::operation_id(now));
-            return self.poison(&asked.kind, Poison::of(&refused));
+            self.poison(&asked.kind, Poison::of(&refused));
+            return Ok(());
         };
         // All threads count who has it, so it is taken anew only where it changed.
         if self
@@ -60,6 +85,15 @@ impl Relay<'_> {
             .is_none_or(|known| !known.is(&session))
         {
             self.session = Some(session.clone());
+        }
+        let like = Like::of(&asked);
+        let again = like.as_ref().and_then(|like| {
+            let digest = asked.digest.as_ref();
+            self.repeats
+                .again(|last| last.is(like), &session, digest, now)
+        });
+        if let Some(permit) = again {
+            return self.go_on(asked, permit);
         }
         let operation = describe::operation(&asked, &self.place, &session, trace, now);
         let event = operation.id;
@@ -86,6 +120,7 @@ impl Relay<'_> {
         self.asked = Some(Asked {
             decision: Box::pin(async move { gate.admit(operation, session, &terms).await }),
             held: Held::new(event, bytes),
+            like,
             kind,
             text,
             digest,
@@ -97,6 +132,28 @@ impl Relay<'_> {
             flushed: false,
             noticed: false,
         });
+        Ok(())
+    }
+
+    /// One of a series was admitted, and nobody waited for it.
+    fn go_on(&mut self, asked: Ask, permit: Permit) -> Result<(), Ended> {
+        let Ask {
+            kind,
+            text,
+            digest,
+            bytes,
+            function: _,
+            changes,
+        } = asked;
+        let held = permit.id().map(|event| Held::new(event, bytes));
+        let Some(cleared) = held.and_then(|held| held.release(&permit)) else {
+            return Err(Ended::Mismatched);
+        };
+        let sent = self
+            .talk
+            .granted(kind, text, digest, permit, changes, cleared);
+        self.to_server.push(sent);
+        Ok(())
     }
 
     pub(super) fn decide(&mut self, decision: Decision) -> Result<(), Ended> {
@@ -139,8 +196,12 @@ impl Relay<'_> {
             text,
             digest,
             changes,
+            like,
             ..
         } = asked;
+        if let Some(like) = like {
+            self.repeats.admitted(like, Like::is, &permit);
+        }
         let sent = self
             .talk
             .granted(kind, text, digest, permit, changes, cleared);
