@@ -154,7 +154,11 @@ impl Series {
             && ruling.verdict == Verdict::Allow
             && ruling.constraints.is_empty()
             && ruling.redacted.is_none();
-        if times < after.get() || !plain || !gate.parts.backend.is_steady(ruling.generation) {
+        let is_steady = || {
+            gate.parts.backend.is_steady(ruling.generation)
+                && gate.stands(&admitted.session, ruling)
+        };
+        if times < after.get() || !plain || !is_steady() {
             return None;
         }
         let shared = Arc::new(Shared {
@@ -176,7 +180,7 @@ impl Series {
 
     fn again(&self, session: &Session, digest: &[u8; 32], at: Timestamp) -> Option<Permit> {
         let shared = &self.0;
-        if !session.is(&shared.session) || !shared.holds() {
+        if !session.is(&shared.session) || !shared.gate.stands(session, &shared.ruling) {
             return None;
         }
         let mut state = shared.state();
@@ -203,21 +207,22 @@ impl Series {
     }
 }
 
-impl Shared {
-    /// Whether what was decided about the first is what would be decided now.
-    fn holds(&self) -> bool {
-        let gate = &self.gate;
-        let by_hooks = match gate.parts.settings.govern {
-            Govern::Both => gate.joins.any(),
+impl Inner {
+    /// Whether `ruling`, by a policy that is steady, is what would be said in `session` now.
+    fn stands(&self, session: &Session, ruling: &Ruling) -> bool {
+        let by_hooks = match self.parts.settings.govern {
+            Govern::Both => self.joins.any(),
             Govern::Boundary => false,
             Govern::Hooks => true,
         };
         !by_hooks
-            && !gate.holds.any_joinable()
-            && !waits(&self.session)
-            && gate.parts.backend.generation() == self.ruling.generation
+            && !self.holds.any_joinable()
+            && !waits(session)
+            && self.parts.backend.generation() == ruling.generation
     }
+}
 
+impl Shared {
     /// Records what was counted, and that more may follow. `None`: the journal takes nothing.
     fn lets_more_go(&self, state: &mut State, at: Timestamp) -> Option<()> {
         let told = self.record(state, at, Some((MORE_MAX, MORE_WITHIN)));
@@ -279,7 +284,7 @@ impl Shared {
 
     /// Whether policy lets an outcome of this series stand.
     fn stands(&self, state: &mut State, rows: Option<u64>, completion: &Completion) -> bool {
-        if !self.holds() || self.session.halted().is_some() {
+        if !self.gate.stands(&self.session, &self.ruling) || self.session.halted().is_some() {
             return false;
         }
         if state.stands == Some(rows) {
