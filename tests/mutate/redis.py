@@ -14,6 +14,7 @@ SENT = RELAY + "sent.rs"
 ANSWERS = RELAY + "answers.rs"
 TREAT = RELAY + "treat.rs"
 SESSION = RELAY + "session.rs"
+LIMITS = RELAY + "limits.rs"
 REQUEST = RELAY + "request.rs"
 REPLY = RELAY + "reply.rs"
 
@@ -36,8 +37,11 @@ MUTANTS = [
     ("a redirection leads around the sidecar", ANSWERS, "| Effect::Local(..) => redirected()?,", "| Effect::Local(..) => redirected().filter(|_| false)?,"),
     ("a halt does not end the connection", RELAY + "refuse.rs", "then: if ends { Then::End } else { Then::GoOn },", "then: if ends && false { Then::End } else { Then::GoOn },"),
     ("a script refused unseen is refused for good", SESSION, "true => Poison::unseen_script(&refused),", "true => Poison::of(&refused),"),
-    ("read_only lets changes pass", SESSION, "            applies: |_| false,\n            contradicts: |name| name == READ_ONLY,", "            applies: |_| false,\n            contradicts: |_| false,"),
-    ("a client that left is not noticed", SESSION, "() = self.watch.hung_up(), if asks => {", "() = self.watch.hung_up(), if asks && false => {"),
+    ("read_only lets changes pass", LIMITS, "        false => |name| name == READ_ONLY,\n    };\n", "        false => |_| false,\n    };\n"),
+    ("a client that left is not noticed", SESSION, "() = self.watch.hung_up(), if asks => self.left(),", "() = self.watch.hung_up(), if asks && false => self.left(),"),
+    ("a hold lasts as long inside a transaction", SESSION, "true => settings\n                .hold_in_transaction_within\n                .min(settings.hold_within),", "true => settings.hold_within,"),
+    ("what is watched is no transaction", TALK, "self.in_transaction || self.watches", "self.in_transaction"),
+    ("before a login commands are as long as they like", ANSWERS, '"NOAUTH" => Self::Needed,', '"NOAUTH" => Self::Done,'),
     ("a halt leaves what is idle", SESSION, "let Some(reason) = session.halted() else {\n            return Ok(());", "let Some(reason) = session.halted().filter(|_| false) else {\n            return Ok(());"),
     # Whose reply is whose.
     ("what is not answered is owed", SENT, "        if silent {\n", "        if silent && false {\n"),

@@ -517,11 +517,11 @@ fn error_text(text: &[u8]) -> Box<str> {
 
 /// What is said instead of an error that would lead around the sidecar.
 fn redirected(head: &Head<'_>, route: Option<&Route>) -> Option<Bytes> {
-    let leads = ["MOVED ", "ASK ", "REDIRECT "];
-    let leads = leads
-        .iter()
-        .any(|word| head.text.starts_with(word.as_bytes()));
-    if head.kind != b'-' || !leads {
+    if head.kind != b'-' {
+        return None;
+    }
+    let mut leads = ["MOVED ", "ASK ", "REDIRECT "].iter();
+    if !leads.any(|word| head.text.starts_with(word.as_bytes())) {
         return None;
     }
     let redirect = route.map(|route| topology::redirect(head.text, route));

@@ -1,6 +1,7 @@
 //! What a command looks like to policy: its name, its keys, and nothing of
 //! its values.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -22,9 +23,10 @@ const SHOWN_BYTES_MAX: usize = 64 << 10;
 /// Most keys that policy sees; a command with more is opaque.
 const KEYS_MAX: usize = 1_024;
 
-/// Words of options that are shown: no value is told apart from one of them,
-/// but then it tells nothing.
+/// Words of options that are shown, in their order: no value is told apart from
+/// one of them, but then it tells nothing.
 const OPTIONS: &[&str] = &[
+    "AFTER",
     "AGGREGATE",
     "ALPHA",
     "AND",
@@ -32,7 +34,6 @@ const OPTIONS: &[&str] = &[
     "ASC",
     "ASYNC",
     "BEFORE",
-    "AFTER",
     "BLOCK",
     "BY",
     "BYBOX",
@@ -103,6 +104,9 @@ const OPTIONS: &[&str] = &[
     "XOR",
     "XX",
 ];
+
+/// None of them is longer.
+const OPTION_BYTES_MAX: usize = 12;
 
 /// A command as policy reads it.
 #[derive(Clone, Debug)]
@@ -329,11 +333,14 @@ fn statement(
     keys: &[(usize, Access)],
     script: Option<&str>,
 ) -> (String, bool) {
-    let mut line = name.to_owned();
+    let mut line = String::with_capacity(64);
+    line.push_str(name);
     let begin = 1_usize.saturating_add(name.bytes().filter(|byte| *byte == b' ').count());
-    let mut keys = keys.to_vec();
-    keys.sort_unstable_by_key(|(at, _)| *at);
-    let mut keys = keys.into_iter().peekable();
+    let mut keys = Cow::Borrowed(keys);
+    if !keys.is_sorted_by_key(|(at, _)| *at) {
+        keys.to_mut().sort_unstable_by_key(|(at, _)| *at);
+    }
+    let mut keys = keys.iter().peekable();
     let mut hidden = 0_usize;
     for at in begin..arguments.seen() {
         while keys.peek().is_some_and(|(key, _)| *key < at) {
@@ -400,13 +407,12 @@ fn is_named(name: &str, at: usize) -> bool {
 }
 
 fn option(argument: &[u8]) -> Option<&'static str> {
-    if argument.len() > 12 {
-        return None;
-    }
-    let mut options = OPTIONS.iter();
-    options
-        .find(|option| argument.eq_ignore_ascii_case(option.as_bytes()))
-        .copied()
+    let mut space = [0; OPTION_BYTES_MAX];
+    let word = space.get_mut(..argument.len())?;
+    word.copy_from_slice(argument);
+    word.make_ascii_uppercase();
+    let at = OPTIONS.binary_search_by(|option| option.as_bytes().cmp(word));
+    OPTIONS.get(at.ok()?).copied()
 }
 
 /// A name as it is, where that cannot be misread; else in quotes.
@@ -449,35 +455,50 @@ struct Reading<'a, K> {
 /// Written by hand: most of it is known words, and there is one for every
 /// command.
 fn reading<'k>(of: Reading<'_, impl Iterator<Item = (&'k [u8], Access)>>) -> JsonText {
-    let mut text = String::with_capacity(160);
-    let json = |text: &str| serde_json::Value::from(text).to_string();
-    let class = of.class.as_str();
-    let _written = write!(
-        text,
-        r#"{{"class":"{class}","verbs":[{}],"relations":["#,
-        json(of.name)
-    );
+    let mut text = String::with_capacity(192);
+    text.push_str(r#"{"class":""#);
+    text.push_str(of.class.as_str());
+    text.push_str(r#"","verbs":["#);
+    json(&mut text, of.name);
+    text.push_str(r#"],"relations":["#);
     for (index, (key, access)) in of.keys.enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        let (key, access) = (json(&String::from_utf8_lossy(key)), access.as_str());
-        let _written = write!(text, r#"{comma}{{"name":{key},"access":"{access}"}}"#);
+        text.push_str(if index > 0 { "," } else { "" });
+        text.push_str(r#"{"name":"#);
+        json(&mut text, &String::from_utf8_lossy(key));
+        text.push_str(r#","access":""#);
+        text.push_str(access.as_str());
+        text.push_str(r#""}"#);
     }
     text.push_str(r#"],"functions":["#);
     if let Some(function) = of.function {
-        text.push_str(&json(function));
+        json(&mut text, function);
     }
     text.push_str(r#"],"flags":["#);
-    if let Some(row) = of.row {
-        let flags = [(row.dangerous, "dangerous"), (row.blocking, "blocking")];
-        let flags = flags.iter().filter(|(is, _)| *is).map(|(_, name)| *name);
-        for (index, flag) in flags.enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            let _written = write!(text, r#"{comma}"{flag}""#);
-        }
+    text.push_str(match of.row.map(|row| (row.dangerous, row.blocking)) {
+        Some((true, true)) => r#""dangerous","blocking""#,
+        Some((true, false)) => r#""dangerous""#,
+        Some((false, true)) => r#""blocking""#,
+        Some((false, false)) | None => "",
+    });
+    text.push_str(r#"],"opaque":"#);
+    match of.opaque {
+        Some(why) => json(&mut text, why),
+        None => text.push_str("null"),
     }
-    let opaque = of.opaque.map_or_else(|| "null".to_owned(), json);
-    let _written = write!(text, r#"],"opaque":{opaque}}}"#);
+    text.push('}');
     JsonText(text.into())
+}
+
+/// A text as JSON. Most have nothing in them that is written in another way.
+fn json(out: &mut String, text: &str) {
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
 }
 
 #[cfg(test)]
@@ -550,6 +571,27 @@ mod tests {
             let read = described(words).reading;
             assert_eq!(&*read.0, expected);
             serde_json::from_str::<serde_json::Value>(&read.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn options_are_found_in_any_case_and_nothing_else_is() {
+        assert!(OPTIONS.is_sorted());
+        for word in OPTIONS {
+            assert!(word.len() <= OPTION_BYTES_MAX, "{word}");
+            assert_eq!(option(word.to_ascii_lowercase().as_bytes()), Some(*word));
+        }
+        for word in ["", "A", "MATCHX", "WITHMATCHLENS", "\u{7f}", "secret"] {
+            assert_eq!(option(word.as_bytes()), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_any_bytes_is_json() {
+        for name in ["a\"b", "a\\b", "a\nb\u{1}", "\u{7f}ü", "\u{2028}", ""] {
+            let read = described(&["GET", name]).reading;
+            let read: serde_json::Value = serde_json::from_str(&read.0).unwrap();
+            assert_eq!(read["relations"][0]["name"], name);
         }
     }
 
