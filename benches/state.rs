@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use openbox_sidecar::domain::{ApprovalId, Timestamp};
 use openbox_sidecar::gate::{
     Constraints, Decision, FailMode, Gate, Govern, HaltScope, Housekeeping, Parts,
-    Settings as GateSettings, Terms, Unasked, Unheld,
+    Settings as GateSettings, Terms, Unanswered, Unasked, Unheld,
 };
 use openbox_sidecar::journal::{self, Journal};
 use openbox_sidecar::metrics::Metrics;
@@ -43,6 +43,7 @@ const WOKEN: usize = 100;
 
 const TERMS: Terms = Terms {
     hold_within: Duration::from_secs(600),
+    unanswered: Unanswered::AsSet,
     applies: |_| false,
     contradicts: |_| false,
 };

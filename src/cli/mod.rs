@@ -11,6 +11,7 @@ mod awaited;
 mod banner;
 mod ca;
 mod check;
+mod check_http;
 mod child;
 mod env;
 mod halt;

@@ -14,6 +14,7 @@ mod raw;
 mod redis;
 mod resolve;
 mod resolved;
+mod routes;
 mod schema;
 mod secret;
 mod sections;

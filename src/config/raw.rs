@@ -414,6 +414,9 @@ pub(super) struct Http {
     /// Where each message of a WebSocket, and each event of a stream, is judged: `HOST` or `HOST/PATH`, with `*.example.com` or `*` for hosts and a `*` at the end of paths.
     #[schemars(extend("examples" = [["api.example.com/v1/realtime*"]]))]
     pub(super) judge_each: Option<Vec<String>>,
+    /// What differs for some requests, by method, host and path; the first that fits holds: `[METHOD,METHOD] HOST[/PATH]` and, of `hold_within`, `capture`, `completed`, `over_cap` and `fail_mode`, what differs.
+    #[schemars(extend("examples" = [["POST,PUT api.example.com/v1/* hold_within=5m fail_mode=closed"]]))]
+    pub(super) routes: Option<Vec<String>>,
     /// Largest header section of a request, bytes; beyond it 431.
     #[schemars(range(min = 1024))]
     pub(super) head_bytes_max: Option<u64>,

@@ -8,22 +8,22 @@ use std::sync::Arc;
 
 use crate::control::agent::served;
 use crate::domain::Context;
-use crate::gate::{Govern, HaltScope};
+use crate::gate::{Govern, HaltScope, Unanswered};
 use crate::journal::{Durability, OnFull};
 use crate::net::address::Private;
 use crate::net::caller::Callers;
 use crate::net::dial;
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
-use crate::protocols::http::{self as http_proxy, Completed, OverCap};
+use crate::protocols::http::{self as http_proxy, Completed, OverCap, Treatment};
 use crate::session::{self, registry::Unattributed};
 
 use super::database_url::file_mode;
-use super::raw;
 use super::resolve::{Origin, Resolver};
 use super::value::{self, Wrong};
 use super::{
     AgentSocket, For, Listen, Listener, LogConfig, LogFormat, PolicyMode, SdkConfig, UpstreamConfig,
 };
+use super::{raw, routes};
 
 /// Longest path of a socket that the system takes (`sockaddr_un`), bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -111,10 +111,9 @@ impl Resolver<'_> {
     pub(super) fn http(&mut self, raw: raw::Http) -> http_proxy::Settings {
         let capture_bytes_max = self.count("http.capture_bytes_max", raw.capture_bytes_max, 0);
         let capture = self.truth("http.capture", raw.capture);
-        http_proxy::Settings {
+        let treatment = Treatment {
             hold_within: self.duration("http.hold_within", raw.hold_within),
             capture_bytes_max: if capture { capture_bytes_max } else { 0 },
-            capture_within: self.duration("http.capture_within", raw.capture_within),
             over_cap: self.choice(
                 "http.over_cap",
                 raw.over_cap,
@@ -130,6 +129,14 @@ impl Resolver<'_> {
                 ],
                 "",
             ),
+            unanswered: Unanswered::AsSet,
+        };
+        http_proxy::Settings {
+            treatment,
+            routes: self.list("http.routes", raw.routes, |text| {
+                routes::route(text, treatment, capture_bytes_max)
+            }),
+            capture_within: self.duration("http.capture_within", raw.capture_within),
             passthrough: self.list("http.passthrough", raw.passthrough, value::host_pattern),
             connect_ports: self.list("http.connect_ports", raw.connect_ports, value::port),
             judge_each: self.list("http.judge_each", raw.judge_each, value::place),

@@ -278,6 +278,7 @@ pub static SETTINGS: &[Setting] = &[
     set("http.passthrough", "", &[], Empty),
     set("http.connect_ports", "", &[], Of("any")),
     set("http.judge_each", "", &[], Empty),
+    set("http.routes", "", &[], Empty),
     key("http.head_bytes_max", "65536"),
     key("http.head_fields_max", "100"),
     key("http.head_within", "30s"),

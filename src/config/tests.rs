@@ -350,7 +350,7 @@ fn the_names_of_the_sdks_work() {
     .unwrap();
     assert_eq!(config.gate.judge_within, Duration::from_millis(2_500));
     assert_eq!(config.gate.fail_mode, FailMode::Closed);
-    assert_eq!(config.http.capture_bytes_max, 0);
+    assert_eq!(config.http.treatment.capture_bytes_max, 0);
     assert_eq!(config.log.filter, "debug");
     let PolicyMode::Core(core) = config.policy else {
         panic!("no Core")

@@ -17,7 +17,7 @@ use super::join::Twin;
 use super::judge::Judged;
 use super::line::InLine;
 use super::wait::{Waited, Waiter};
-use super::{Decision, FailMode, Gate, Inner, Refused, Replay, Terms, fingerprint};
+use super::{Decision, FailMode, Gate, Inner, Refused, Replay, Terms, Unanswered, fingerprint};
 
 /// What [`Gate::admit_now`] came to.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct Undecided {
 pub(super) struct Trail {
     pub(super) ruling: Option<Arc<Ruling>>,
     pub(super) by_fail_mode: bool,
+    /// Which fail mode it has, where policy gives no answer.
+    pub(super) unanswered: Unanswered,
     /// Policy gave no answer, so it may not have heard.
     pub(super) unheard: bool,
     pub(super) approval: Option<Arc<str>>,
@@ -97,7 +99,10 @@ impl Gate {
     pub fn admit_now(&self, operation: Box<Operation>, session: Session, terms: &Terms) -> Now<'_> {
         let inner = &self.inner;
         inner.parts.metrics.attributed(operation.attribution);
-        let mut trail = Trail::default();
+        let mut trail = Trail {
+            unanswered: terms.unanswered,
+            ..Trail::default()
+        };
         if let Some(refusal) = refused_already(&session) {
             return Now::Refused(inner.refuse(&operation, refusal, trail));
         }
@@ -305,7 +310,11 @@ impl Inner {
 
     /// Counts and marks a decision of the fail mode.
     pub(super) fn fail_mode(&self, trail: &mut Trail) -> FailMode {
-        self.fails(self.parts.settings.fail_mode, trail)
+        let mode = match trail.unanswered {
+            Unanswered::AsSet => self.parts.settings.fail_mode,
+            Unanswered::By(mode) => mode,
+        };
+        self.fails(mode, trail)
     }
 
     /// The same about `operation`, some of whose kind may be closed to it.
@@ -319,7 +328,7 @@ impl Inner {
         {
             return self.fails(FailMode::Closed, trail);
         }
-        self.fails(settings.fail_mode, trail)
+        self.fail_mode(trail)
     }
 
     fn fails(&self, mode: FailMode, trail: &mut Trail) -> FailMode {

@@ -134,6 +134,7 @@ impl Inner {
                 session,
                 trail.ruling.clone(),
                 plain,
+                trail.unanswered,
             ),
             trail,
         })

@@ -106,6 +106,16 @@ pub enum FailMode {
     Open,
 }
 
+/// What an answer that policy does not give means to one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unanswered {
+    /// What [`Settings::fail_mode`] says.
+    #[default]
+    AsSet,
+    /// This, whatever the settings say.
+    By(FailMode),
+}
+
 /// Whether constraints that a protocol cannot apply are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Constraints {
@@ -172,6 +182,8 @@ pub struct Settings {
 pub struct Terms {
     /// Longest wait for a person on the open connection.
     pub hold_within: Duration,
+    /// See [`Unanswered`].
+    pub unanswered: Unanswered,
     /// Whether the protocol applies a constraint called this, or the operation
     /// is within it anyway.
     pub applies: fn(&str) -> bool,

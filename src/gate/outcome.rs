@@ -192,6 +192,7 @@ impl Admitted {
                 return Ended::Refused(Refusal::Unjudgeable(reason));
             }
             Err(PolicyError::Unavailable(reason)) => {
+                trail.unanswered = self.unanswered;
                 return match self.gate.fail_mode(trail) {
                     FailMode::Open => self.released(),
                     FailMode::Closed => Ended::Refused(Refusal::PolicyUnavailable(reason)),

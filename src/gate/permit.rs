@@ -36,9 +36,9 @@ use crate::policy::Ruling;
 use crate::process::clock;
 use crate::session::Session;
 
-use super::Inner;
 use super::admit::Trail;
 use super::series::Again;
+use super::{Inner, Unanswered};
 
 /// One admitted operation. Complete it once; dropping it completes it as
 /// abandoned.
@@ -70,6 +70,8 @@ pub(super) struct Admitted {
     pub(super) plain: bool,
     /// The series it was admitted in, by the event that is the first of it.
     pub(super) series: Option<OperationId>,
+    /// Holds for its outcome, too.
+    pub(super) unanswered: Unanswered,
 }
 
 impl Permit {
@@ -79,6 +81,7 @@ impl Permit {
         session: Session,
         ruling: Option<Arc<Ruling>>,
         plain: bool,
+        unanswered: Unanswered,
     ) -> Self {
         let admitted = Admitted {
             gate,
@@ -88,6 +91,7 @@ impl Permit {
             ruling,
             plain,
             series: None,
+            unanswered,
         };
         Self {
             admitted: Some(Box::new(admitted)),

@@ -43,6 +43,7 @@ impl Permit {
         let trail = Trail {
             ruling: admitted.ruling.clone(),
             by_fail_mode: admitted.ruling.is_none(),
+            unanswered: admitted.unanswered,
             ..Trail::default()
         };
         let line = admitted

@@ -25,7 +25,7 @@ use crate::session::Session;
 
 use super::admit::{Trail, refused_already, waits};
 use super::permit::{Admitted, Permit};
-use super::{Govern, Inner};
+use super::{Govern, Inner, Unanswered};
 
 /// Most executions that are let go on one record.
 const MORE_MAX: u32 = 1_000;
@@ -412,6 +412,7 @@ impl Again {
             ruling: Some(shared.ruling.clone()),
             plain: true,
             series: Some(shared.like.id),
+            unanswered: Unanswered::AsSet,
         })
     }
 }

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check_http;
 mod examples;
 mod operating;
 mod pods;

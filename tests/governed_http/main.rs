@@ -28,6 +28,7 @@ mod leaks;
 mod lifecycle;
 mod origin_tls;
 mod origins;
+mod routes;
 mod rules;
 mod socks;
 mod streams;

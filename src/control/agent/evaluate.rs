@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::domain::{Operation, Refusal, Verdict};
-use crate::gate::{Decision, Terms};
+use crate::gate::{Decision, Terms, Unanswered};
 use crate::policy::core::told::Hook;
 use crate::process::clock;
 use crate::session::Session;
@@ -249,6 +249,7 @@ pub(super) async fn start(api: &Shared, asked: Asked, within: Duration) -> Respo
     };
     let terms = Terms {
         hold_within: within,
+        unanswered: Unanswered::AsSet,
         // What is asked for besides is said, and the agent keeps to it.
         applies: |_| false,
         contradicts: |_| false,

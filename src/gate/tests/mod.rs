@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     After, Constraints, Decision, FailMode, Gate, Govern, HaltScope, Parts, Permit, Refused,
-    Settings, Terms, Unasked, Unheld,
+    Settings, Terms, Unanswered, Unasked, Unheld,
 };
 use crate::domain::{
     Action, ActivityRef, Answer, ApprovalId, Capture, Captured, Completion, Context, Event,
@@ -48,6 +48,7 @@ const LIVES: Duration = Duration::from_secs(300);
 
 const TERMS: Terms = Terms {
     hold_within: HOLD_WITHIN,
+    unanswered: Unanswered::AsSet,
     applies: |name| name == "applied",
     contradicts: |name| name == "contradicted",
 };

@@ -42,12 +42,12 @@ pub(super) async fn open(
         Ok(target) => target,
         Err(wrong) => return refuse::last_problem(wrong.status, wrong.code, wrong.detail),
     };
-    if !line.proxy.tunnels_to(target.port) {
+    if !line.proxy.settings.tunnels_to(target.port) {
         let detail = "http.connect_ports does not name the port of this CONNECT";
         return refuse::last_problem(StatusCode::FORBIDDEN, "port_refused", detail);
     }
     line.shared.tunnel_follows();
-    if line.proxy.passes_through(&target.host) {
+    if line.proxy.settings.passes_through(&target.host) {
         return pass_through(line, client, target, user).await;
     }
     let line = line.clone();
@@ -202,7 +202,9 @@ pub(super) async fn reach(
     };
     let operation = describe::tunnel(target, &session, started_at);
     let id = operation.id;
-    let terms = line.proxy.terms(&Method::CONNECT);
+    let settings = &line.proxy.settings;
+    let treatment = settings.treatment(Method::CONNECT.as_str(), &target.host, "");
+    let terms = treatment.terms(&Method::CONNECT);
     let decision = tokio::select! {
         biased;
         decision = line.proxy.gate.admit(operation, session, &terms) => decision,

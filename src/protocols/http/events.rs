@@ -20,8 +20,9 @@ use super::answer_body::AnswerBody;
 use super::body::{self, BodyError, End, Gathered, length};
 use super::line::Line;
 use super::outgoing::Watched;
+use super::refuse;
+use super::routes::Treatment;
 use super::settings::Completed;
-use super::{Proxy, refuse};
 
 /// How long the event that says why a stream is cut has to get out.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
@@ -57,9 +58,16 @@ enum Step {
 }
 
 impl Events {
-    pub(super) fn new(line: Arc<Line>, body: AnswerBody, watched: Watched, ends: Ends) -> Self {
+    pub(super) fn new(
+        line: Arc<Line>,
+        treatment: Treatment,
+        body: AnswerBody,
+        watched: Watched,
+        ends: Ends,
+    ) -> Self {
         let reader = Box::new(Reader {
             line,
+            treatment,
             body,
             splitter: Splitter::new(ends),
             watched: Some(watched),
@@ -106,6 +114,7 @@ impl Events {
 
 struct Reader {
     line: Arc<Line>,
+    treatment: Treatment,
     body: AnswerBody,
     splitter: Splitter,
     watched: Option<Watched>,
@@ -132,7 +141,7 @@ impl Reader {
     }
 
     async fn next(&mut self) -> Step {
-        let cap = self.line.proxy.settings.capture_bytes_max;
+        let cap = self.treatment.capture_bytes_max;
         loop {
             if self.refused {
                 // A body that fails takes with it what was not sent yet.
@@ -187,7 +196,7 @@ impl Reader {
     async fn judged(&mut self, event: Gathered) -> Step {
         let data = event.data.clone();
         let asked = match &self.watched {
-            Some(whole) => ask(&self.line.proxy, whole, &event).await,
+            Some(whole) => ask(self.treatment, whole, &event).await,
             None => Ok(()),
         };
         match asked {
@@ -209,7 +218,7 @@ impl Reader {
 }
 
 /// Judges `event`, a piece of the answer that is `whole`.
-async fn ask(proxy: &Proxy, whole: &Watched, event: &Gathered) -> Result<(), Refused> {
+async fn ask(treatment: Treatment, whole: &Watched, event: &Gathered) -> Result<(), Refused> {
     let piece = whole.permit.piece().await?;
     let completion = Completion {
         ended_at: clock::now(),
@@ -217,15 +226,18 @@ async fn ask(proxy: &Proxy, whole: &Watched, event: &Gathered) -> Result<(), Ref
         answer: Some(Answer::Http(HttpAnswer {
             status: whole.status,
             headers: Headers::default(),
-            body: body::text_capture(event, proxy.settings.capture_bytes_max),
+            body: body::text_capture(event, treatment.capture_bytes_max),
         })),
         error: None,
     };
-    if proxy.settings.completed == Completed::Observe {
+    if treatment.completed == Completed::Observe {
         piece.report(completion);
         return Ok(());
     }
-    match piece.complete(completion, &proxy.terms(&Method::GET)).await {
+    match piece
+        .complete(completion, &treatment.terms(&Method::GET))
+        .await
+    {
         After::Release => Ok(()),
         After::Withhold(refused, _) => Err(refused),
     }

@@ -28,6 +28,7 @@ use super::events::Events;
 use super::line::Line;
 use super::outgoing::{Observed, Outgoing, Watched};
 use super::refuse::{self, CONSTRAINTS};
+use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::{Completed, OverCap};
 use super::upstream::{UpstreamError, Way};
@@ -130,7 +131,8 @@ async fn decide(
         Ok(described) => described,
         Err(response) => return *response,
     };
-    match admit(line, question, &waiting.method).await {
+    let terms = waiting.treatment.terms(&waiting.method);
+    match admit(line, question, &terms).await {
         // Boxed: most of what a request that leaves needs, a held one does not.
         Ok(permit) => Box::pin(carry_out(line, permit, waiting, target)).await,
         Err(response) => *response,
@@ -149,6 +151,7 @@ struct Waiting {
     id: OperationId,
     method: Method,
     way: Way,
+    treatment: Treatment,
     /// The client's side of the upgrade it asks for.
     client: Option<upgrade::Client>,
 }
@@ -174,23 +177,33 @@ async fn describe(
         Way::Http1
     };
     fields::strip_hop_by_hop(request.headers_mut());
+    let settings = &line.proxy.settings;
+    let treatment = settings.treatment(
+        request.method().as_str(),
+        &target.host,
+        request.uri().path(),
+    );
     let GatheredRequest {
         body: gathered,
         capture,
-    } = gather_request(line, &mut request).await?;
+    } = gather_request(line, &mut request, &treatment).await?;
     let (mut parts, body) = request.into_parts();
     let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
     let client = match way {
         Way::Upgrade => upgrade::Client::take(&line.proxy, &mut parts, target),
         Way::Http1 | Way::Either => None,
     };
-    if line.proxy.judges_each(&target.host, parts.uri.path()) {
+    if line
+        .proxy
+        .settings
+        .judges_each(&target.host, parts.uri.path())
+    {
         // What is encoded cannot be judged event by event.
         let identity = HeaderValue::from_static("identity");
         parts.headers.insert(header::ACCEPT_ENCODING, identity);
     }
     let method = parts.method.clone();
-    let cap = line.proxy.settings.capture_bytes_max;
+    let cap = treatment.capture_bytes_max;
     let body = RequestBody::new(gathered, cap, body, line.proxy.gate.metrics());
     let waiting = Waiting {
         id: operation.id,
@@ -198,6 +211,7 @@ async fn describe(
         held: Held::new(operation.id, outbound(parts, body, way)),
         method,
         way,
+        treatment,
         client,
     };
     Ok((Question { operation, session }, Box::new(waiting)))
@@ -215,6 +229,7 @@ async fn carry_out(
         id,
         method,
         way,
+        treatment,
         client,
     } = *waiting;
     let Some(cleared) = held.release(&permit) else {
@@ -232,7 +247,7 @@ async fn carry_out(
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             upgrade::relay(line, permit, id, response, client)
         }
-        Ok(response) => finish(line, permit, id, response, &method).await,
+        Ok(response) => finish(line, permit, id, response, &method, &treatment).await,
     }
 }
 
@@ -240,10 +255,9 @@ async fn carry_out(
 async fn admit(
     line: &Line,
     Question { operation, session }: Question,
-    method: &Method,
+    terms: &Terms,
 ) -> Result<Permit, Box<Response<Outgoing>>> {
-    let terms = line.proxy.terms(method);
-    match line.proxy.gate.admit(operation, session, &terms).await {
+    match line.proxy.gate.admit(operation, session, terms).await {
         Decision::Proceed(permit) => Ok(permit),
         Decision::Refuse(refused) => Err(Box::new(refuse::refusal(&refused))),
         Decision::Replay(replay) => Err(Box::new(match replay.parked.downcast::<Parked>() {
@@ -292,6 +306,7 @@ struct GatheredRequest {
 async fn gather_request(
     line: &Line,
     request: &mut Request<Incoming>,
+    treatment: &Treatment,
 ) -> Result<GatheredRequest, Box<Response<Outgoing>>> {
     if request.body().is_end_stream() {
         return Ok(GatheredRequest {
@@ -301,12 +316,12 @@ async fn gather_request(
     }
     let text = fields::is_text(request.headers());
     let body = request.body_mut();
-    let settings = &line.proxy.settings;
-    let cap = settings.capture_bytes_max;
+    let within = line.proxy.settings.capture_within;
+    let cap = treatment.capture_bytes_max;
     let known = body.size_hint().exact();
     let fits = known.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l <= cap));
     let text = text && cap > 0;
-    let whole = settings.over_cap == OverCap::Deny;
+    let whole = treatment.over_cap == OverCap::Deny;
     if whole && known.is_some() && !fits {
         return Err(Box::new(too_large(line)));
     }
@@ -321,7 +336,7 @@ async fn gather_request(
         });
     }
     // Boxed: a held request must not carry what it needed to get there.
-    let gathered = Box::pin(body::gather(body, cap, settings.capture_within)).await;
+    let gathered = Box::pin(body::gather(body, cap, within)).await;
     let gathered = gathered.map_err(|error| Box::new(broken_request(line, &error)))?;
     if whole && gathered.end != End::Finished {
         return Err(Box::new(too_large(line)));
@@ -366,11 +381,7 @@ fn outbound(mut parts: Parts, body: RequestBody, way: Way) -> Request<RequestBod
     Request::from_parts(parts, body)
 }
 
-pub(super) fn upstream_failed(
-    permit: Permit,
-    id: OperationId,
-    error: &UpstreamError,
-) -> Response<Outgoing> {
+fn upstream_failed(permit: Permit, id: OperationId, error: &UpstreamError) -> Response<Outgoing> {
     report_failed(permit, error);
     unreached(id, error)
 }
@@ -398,6 +409,7 @@ async fn finish(
     id: OperationId,
     response: Response<AnswerBody>,
     method: &Method,
+    treatment: &Treatment,
 ) -> Response<Outgoing> {
     let (mut parts, mut body) = response.into_parts();
     parts.version = Version::HTTP_11;
@@ -405,7 +417,7 @@ async fn finish(
     let headers = fields::captured(&parts.headers);
     show_constraints(&permit, &mut parts.headers);
     let settings = &line.proxy.settings;
-    let cap = settings.capture_bytes_max;
+    let cap = treatment.capture_bytes_max;
     let text = fields::is_text(&parts.headers) && cap > 0;
     let stream = fields::event_stream(&parts.headers);
     let judged = stream.is_some() && by_event(line, &permit);
@@ -415,7 +427,7 @@ async fn finish(
         .exact()
         .is_none_or(|length| usize::try_from(length).is_ok_and(|length| length <= cap));
     let withhold =
-        settings.completed == Completed::Enforce && (over || (text && fits && stream.is_none()));
+        treatment.completed == Completed::Enforce && (over || (text && fits && stream.is_none()));
     if judged && !text && cap > 0 {
         // Nobody had asked for an encoding.
         let error = UpstreamError::Broke("an event stream in an encoding".to_owned());
@@ -434,7 +446,7 @@ async fn finish(
                     headers,
                     body: body::text_capture(&gathered, cap),
                 };
-                return complete(line, permit, answer, parts, gathered).await;
+                return complete(permit, answer, parts, gathered, treatment).await;
             }
             Ok(gathered) => first = gathered.data,
         }
@@ -446,7 +458,7 @@ async fn finish(
         tee: Tee::new(text, cap),
     };
     if let Some(ends) = stream.filter(|_| judged && text) {
-        let events = Events::new(line.clone(), body, watched, ends);
+        let events = Events::new(line.clone(), *treatment, body, watched, ends);
         return Response::from_parts(parts, Outgoing::events(events));
     }
     let metrics = line.proxy.gate.metrics().clone();
@@ -458,7 +470,7 @@ async fn finish(
 /// Whether the events of the answer to this are judged one by one.
 fn by_event(line: &Line, permit: &Permit) -> bool {
     match permit.operation().map(|operation| &operation.action) {
-        Some(Action::Http(call)) => line.proxy.judges_each(&call.host, &call.path),
+        Some(Action::Http(call)) => line.proxy.settings.judges_each(&call.host, &call.path),
         Some(Action::Database(_) | Action::File(_) | Action::Function(_)) | None => false,
     }
 }
@@ -480,11 +492,11 @@ fn show_constraints(permit: &Permit, headers: &mut HeaderMap) {
 
 /// Judges an answer that is all here, and hands it out, or not.
 async fn complete(
-    line: &Line,
     permit: Permit,
     answer: HttpAnswer,
     parts: http::response::Parts,
     gathered: Gathered,
+    treatment: &Treatment,
 ) -> Response<Outgoing> {
     let completion = Completion {
         ended_at: clock::now(),
@@ -492,7 +504,7 @@ async fn complete(
         answer: Some(Answer::Http(answer)),
         error: None,
     };
-    let terms = line.proxy.terms(&Method::GET);
+    let terms = treatment.terms(&Method::GET);
     let after = permit.complete(completion, &terms).await;
     let Gathered { data, trailers, .. } = gathered;
     match after {
@@ -518,13 +530,14 @@ fn whole(
     Response::from_parts(parts, Outgoing::whole(data, trailers))
 }
 
-impl super::Proxy {
+impl Treatment {
     /// What HTTP brings to a decision about a request of this method.
-    pub(super) fn terms(&self, method: &Method) -> Terms {
+    pub(super) fn terms(self, method: &Method) -> Terms {
         const READ_ONLY: &str = "read_only";
         let safe = method.is_safe();
         Terms {
-            hold_within: self.settings.hold_within,
+            hold_within: self.hold_within,
+            unanswered: self.unanswered,
             applies: if safe {
                 |name| name == READ_ONLY
             } else {

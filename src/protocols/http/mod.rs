@@ -23,10 +23,12 @@ mod mcp;
 mod multiplexed;
 mod outgoing;
 mod places;
+mod preview;
 mod raw;
 mod refuse;
 mod rewind;
 mod rewrite;
+mod routes;
 mod sentinel;
 mod serve;
 pub mod settings;
@@ -49,6 +51,8 @@ use crate::process::Workers;
 use crate::redact::Secret;
 
 pub use places::Place;
+pub use preview::{Leads, Preview, preview};
+pub use routes::{Route, Treatment};
 pub use settings::{Completed, OverCap, Settings};
 
 /// What the proxy is built from.
@@ -108,27 +112,5 @@ impl HttpProxy {
             proxy: Arc::new(proxy),
             workers: parts.workers,
         }
-    }
-}
-
-impl Proxy {
-    /// Whether `host` is on the passthrough list: by name, or under `*.suffix`.
-    fn passes_through(&self, host: &str) -> bool {
-        let patterns = &self.settings.passthrough;
-        patterns
-            .iter()
-            .any(|pattern| places::is_host(pattern, host))
-    }
-
-    /// Whether a tunnel may lead to `port`, whatever policy says of what is in it.
-    fn tunnels_to(&self, port: u16) -> bool {
-        let ports = &self.settings.connect_ports;
-        ports.is_empty() || ports.contains(&port)
-    }
-
-    /// Whether the messages and events of an answer from there are judged one by one.
-    fn judges_each(&self, host: &str, path: &str) -> bool {
-        let places = &self.settings.judge_each;
-        places.iter().any(|place| place.covers(host, path))
     }
 }

@@ -1,5 +1,7 @@
 //! Which requests a setting is about: by host, and by path where it says one.
 
+use std::borrow::Cow;
+
 /// `HOST` or `HOST/PATH`. The host is a name, an address, `*.example.com` or `*`;
 /// a path that ends in `*` stands for everything that begins so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +32,68 @@ impl Place {
         }
     }
 
-    /// Whether a request to `host` for `path` (without its query) is meant.
+    /// Whether a request to `host` for `path` (without its query) is meant, however
+    /// the path is written.
     pub(super) fn covers(&self, host: &str, path: &str) -> bool {
+        let path = match self.path {
+            Path::Any => Cow::Borrowed(path),
+            Path::Is(_) | Path::Begins(_) => plain(path),
+        };
         let path_fits = match &self.path {
             Path::Any => true,
-            Path::Is(only) => path == &**only,
+            Path::Is(only) => *path == **only,
             Path::Begins(begin) => path.starts_with(&**begin),
         };
         path_fits && (&*self.host == "*" || is_host(&self.host, host))
     }
+}
+
+/// `path` as origins understand it, or an agent could write it so that no setting
+/// fits: percent-encoded letters, digits and `-._~` as themselves, `.` and `..`
+/// resolved (RFC 3986 §6.2.2), several slashes as one.
+fn plain(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') && !path.contains("/.") && !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let decoded = unreserved_decoded(path);
+    let mut kept: Vec<&str> = Vec::new();
+    let mut ends_in_folder = true;
+    for segment in decoded.split('/').skip(1) {
+        ends_in_folder = matches!(segment, "" | "." | "..");
+        match segment {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            name => kept.push(name),
+        }
+    }
+    let end = if ends_in_folder && !kept.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    Cow::Owned(format!("/{}{end}", kept.join("/")))
+}
+
+fn unreserved_decoded(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, behind)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let code = behind.get(..2);
+        let byte = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+        match byte.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
+            Some(byte) => {
+                decoded.push(char::from(byte));
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                decoded.push('%');
+                rest = behind;
+            }
+        }
+    }
+    decoded.push_str(rest);
+    decoded
 }
 
 /// Whether `host` is what a pattern stands for: a name, or `*.` and a suffix.
@@ -73,6 +128,17 @@ mod tests {
             ("a.test",          Some("/x/*"),     "a.test",      "/x",       false),
             ("*",               Some("/x*"),      "b.test",      "/xy",      true),
             ("*",               Some("/x*"),      "b.test",      "/y",       false),
+            // However it is written.
+            ("a.test",          Some("/x/*"),     "a.test",      "/%78/y",   true),
+            ("a.test",          Some("/x/*"),     "a.test",      "//x//y",   true),
+            ("a.test",          Some("/x/*"),     "a.test",      "/z/../x/y", true),
+            ("a.test",          Some("/x/*"),     "a.test",      "/z/%2e%2E/x/", true),
+            ("a.test",          Some("/x/*"),     "a.test",      "/x/../y",  false),
+            ("a.test",          Some("/x"),       "a.test",      "/./x",     true),
+            ("a.test",          Some("/x"),       "a.test",      "/x%2f",    false),
+            ("a.test",          Some("/%2fx"),    "a.test",      "/%2fx",    true),
+            ("a.test",          Some("/"),        "a.test",      "/../..",   true),
+            ("a.test",          Some("/x%"),      "a.test",      "/x%",      true),
         ];
         for (host, path, of, requested, covered) in table {
             let place = Place::new(host, path);

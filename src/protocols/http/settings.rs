@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use super::places::Place;
+use super::places::{Place, is_host};
+use super::routes::{Route, Treatment};
 
 /// Durations, bounds and choices of the HTTP proxy. Built by `config`.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Longest wait for a person on an open connection; then `approval_pending`.
-    pub hold_within: Duration,
-    /// Most bytes of a body captured for policy.
-    pub capture_bytes_max: usize,
+    /// How requests are treated that no route is about.
+    pub treatment: Treatment,
+    /// How others are; the first that fits holds.
+    pub routes: Vec<Route>,
     /// Longest wait for a body that is being captured, before it streams on.
     pub capture_within: Duration,
-    /// What becomes of a text request body larger than the cap.
-    pub over_cap: OverCap,
-    /// Whether answers are withheld until policy has judged them.
-    pub completed: Completed,
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
     pub passthrough: Vec<String>,
     /// Ports that tunnels may lead to; empty for any.
@@ -41,7 +38,7 @@ pub struct Settings {
     pub idle_upstreams_max: usize,
 }
 
-/// What becomes of a request body larger than [`Settings::capture_bytes_max`].
+/// What becomes of a request body larger than [`Treatment::capture_bytes_max`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverCap {
     /// Policy sees its beginning, marked `partial`, and it streams on.
@@ -62,11 +59,9 @@ pub enum Completed {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            hold_within: Duration::from_secs(25),
-            capture_bytes_max: 65_536,
+            treatment: Treatment::default(),
+            routes: Vec::new(),
             capture_within: Duration::from_secs(2),
-            over_cap: OverCap::Partial,
-            completed: Completed::Enforce,
             passthrough: Vec::new(),
             connect_ports: Vec::new(),
             judge_each: Vec::new(),
@@ -79,5 +74,27 @@ impl Default for Settings {
             connections_max: 20_000,
             idle_upstreams_max: 256,
         }
+    }
+}
+
+impl Settings {
+    /// Whether `host` is on the passthrough list: by name, or under `*.suffix`.
+    #[must_use]
+    pub fn passes_through(&self, host: &str) -> bool {
+        let patterns = &self.passthrough;
+        patterns.iter().any(|pattern| is_host(pattern, host))
+    }
+
+    /// Whether a tunnel may lead to `port`, whatever policy says of what is in it.
+    #[must_use]
+    pub fn tunnels_to(&self, port: u16) -> bool {
+        self.connect_ports.is_empty() || self.connect_ports.contains(&port)
+    }
+
+    /// Whether the messages and events of an answer from there are judged one by one.
+    #[must_use]
+    pub fn judges_each(&self, host: &str, path: &str) -> bool {
+        let places = &self.judge_each;
+        places.iter().any(|place| place.covers(host, path))
     }
 }

@@ -181,12 +181,12 @@ async fn open(
     target: Target,
     user: Option<Box<str>>,
 ) -> Ended {
-    if !line.proxy.tunnels_to(target.port) {
+    if !line.proxy.settings.tunnels_to(target.port) {
         drop(socket.write_all(&answer(Reply::NOT_ALLOWED)).await);
         drop(socket.shutdown().await);
         return Ended::Closed;
     }
-    if !line.proxy.passes_through(&target.host) {
+    if !line.proxy.settings.passes_through(&target.host) {
         if socket.write_all(&answer(Reply::SUCCEEDED)).await.is_ok() {
             connect::carried(line, socket, Bytes::new(), target, user).await;
         }

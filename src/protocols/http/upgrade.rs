@@ -70,7 +70,7 @@ impl Client {
     /// server reads, without a second decoder that may see it differently.
     pub(super) fn take(proxy: &Proxy, parts: &mut Parts, target: &Target) -> Option<Self> {
         let side = parts.extensions.remove::<OnUpgrade>()?;
-        let messages = if proxy.judges_each(&target.host, parts.uri.path()) {
+        let messages = if proxy.settings.judges_each(&target.host, parts.uri.path()) {
             parts.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
             Messages::Judged
         } else {

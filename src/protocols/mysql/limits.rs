@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::gate::{Permit, Terms};
+use crate::gate::{Permit, Terms, Unanswered};
 use crate::protocols::sql::{Class, Statement};
 
 use super::statement::Text;
@@ -31,6 +31,7 @@ pub(super) fn terms(text: &Text, hold_within: Duration) -> Terms {
     };
     Terms {
         hold_within,
+        unanswered: Unanswered::AsSet,
         applies,
         contradicts,
     }

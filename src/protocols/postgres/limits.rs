@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::gate::{Permit, Terms};
+use crate::gate::{Permit, Terms, Unanswered};
 use crate::protocols::sql::{Class, Statement};
 
 use super::conversation::Kind;
@@ -44,6 +44,7 @@ pub(super) fn terms(kind: &Kind, text: &Text, hold_within: Duration) -> Terms {
     };
     Terms {
         hold_within,
+        unanswered: Unanswered::AsSet,
         applies,
         contradicts,
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::gate::Terms;
+use crate::gate::{Terms, Unanswered};
 
 use super::commands::{Arguments, Class};
 use super::reply;
@@ -172,6 +172,7 @@ pub(super) fn terms(class: Class, limit: Option<Limit>, hold_within: Duration) -
     };
     Terms {
         hold_within,
+        unanswered: Unanswered::AsSet,
         applies,
         contradicts,
     }

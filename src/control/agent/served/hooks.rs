@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::{
     Action, Attribution, Completion, Context, Operation, Outcome, Refusal, Stage, Verdict,
 };
-use crate::gate::{Decision, Terms};
+use crate::gate::{Decision, Terms, Unanswered};
 use crate::policy::core::told::Hook;
 use crate::process::clock;
 use crate::session::Session;
@@ -18,6 +18,7 @@ use super::open::Opened;
 /// An SDK asks again by itself, and applies no constraints.
 const TERMS: Terms = Terms {
     hold_within: Duration::ZERO,
+    unanswered: Unanswered::AsSet,
     applies: |_| false,
     contradicts: |_| false,
 };

@@ -36,7 +36,10 @@ pub(super) struct World {
 impl World {
     pub(super) async fn new(backend: impl PolicyBackend + 'static) -> Self {
         let settings = Settings {
-            hold_within: Duration::from_millis(300),
+            treatment: super::super::Treatment {
+                hold_within: Duration::from_millis(300),
+                ..super::super::Treatment::default()
+            },
             capture_within: Duration::from_millis(200),
             ..Settings::default()
         };

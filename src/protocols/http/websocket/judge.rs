@@ -17,6 +17,7 @@ use crate::process::clock;
 use super::super::body::{self, End};
 use super::super::line::Line;
 use super::super::mcp;
+use super::super::routes::Treatment;
 use super::super::settings::{Completed, OverCap};
 use super::frame::Wrong;
 use super::message::Message;
@@ -105,15 +106,18 @@ pub(super) struct Judge<'a> {
     /// Bytes that went either way.
     pub(super) moved: &'a AtomicU64,
     terms: Terms,
+    treatment: Treatment,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(line: &'a Line, handshake: &'a Permit, moved: &'a AtomicU64) -> Self {
+        let treatment = treatment_of(line, handshake);
         Self {
             line,
             handshake,
             moved,
-            terms: line.proxy.terms(&Method::POST),
+            terms: treatment.terms(&Method::POST),
+            treatment,
         }
     }
 
@@ -123,7 +127,7 @@ impl<'a> Judge<'a> {
 
     /// Most bytes of a message that policy sees.
     pub(super) fn cap(&self) -> usize {
-        self.line.proxy.settings.capture_bytes_max
+        self.treatment.capture_bytes_max
     }
 
     /// Longest wait for a message to be all there.
@@ -141,7 +145,7 @@ impl<'a> Judge<'a> {
 
     /// Asks about what the agent says before it is sent.
     pub(super) async fn said_by_agent(&self, message: Message) -> Result<Judged, No> {
-        if message.says.end != End::Finished && self.line.proxy.settings.over_cap == OverCap::Deny {
+        if message.says.end != End::Finished && self.treatment.over_cap == OverCap::Deny {
             self.line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
             return Err(No::TooLarge);
         }
@@ -197,7 +201,7 @@ impl<'a> Judge<'a> {
         };
         let bytes = message.raw.bytes;
         let permit = None;
-        if self.line.proxy.settings.completed == Completed::Observe {
+        if self.treatment.completed == Completed::Observe {
             piece.report(completion);
             return Ok(Judged { bytes, permit });
         }
@@ -220,6 +224,17 @@ impl<'a> Judge<'a> {
             body::text_capture(&message.says, cap)
         } else {
             body::binary_capture(&message.says)
+        }
+    }
+}
+
+/// Messages are treated as their handshake is.
+fn treatment_of(line: &Line, handshake: &Permit) -> Treatment {
+    let settings = &line.proxy.settings;
+    match handshake.operation().map(|operation| &operation.action) {
+        Some(Action::Http(call)) => settings.treatment(&call.method, &call.host, &call.path),
+        Some(Action::Database(_) | Action::File(_) | Action::Function(_)) | None => {
+            settings.treatment
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use crate::domain::{Completion, OperationId, Outcome, Protocol, Refusal};
-use crate::gate::{Decision, Permit, Refused, Terms};
+use crate::gate::{Decision, Permit, Refused, Terms, Unanswered};
 use crate::metrics::Unaccepted;
 use crate::net::client_socket::Watch;
 use crate::net::listen_at::At;
@@ -204,6 +204,7 @@ async fn may_start(
     let operation = describe::session(verb, line, place, &session, now);
     let terms = Terms {
         hold_within: shared.settings.hold_within,
+        unanswered: Unanswered::AsSet,
         applies: match replicates {
             true => |_| false,
             false => |name| limits::session_setting(name).is_some(),

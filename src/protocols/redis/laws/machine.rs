@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::gate::{Decision, Held, Terms};
+use crate::gate::{Decision, Held, Terms, Unanswered};
 use crate::net::listen_at::At;
 use crate::process::clock;
 use crate::protocols::laws::{Choices, Peer, Relay, World, move_all};
@@ -92,6 +92,7 @@ impl<'a> Between<'a> {
         };
         let terms = Terms {
             hold_within: Duration::from_secs(1),
+            unanswered: Unanswered::AsSet,
             applies: |_| false,
             contradicts: |_| false,
         };

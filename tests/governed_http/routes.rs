@@ -1,0 +1,88 @@
+//! What a route of the configuration changes for the requests that it is about.
+
+use serde_json::json;
+
+use crate::core_mode;
+use crate::support::core::{Core, Say};
+use crate::support::origin::Origin;
+use crate::support::policies::AS_THE_PATH_SAYS;
+use crate::support::sidecar::{Setup, Sidecar};
+
+fn world(routes: &[&str], more: &str) -> (Origin, Sidecar) {
+    let site = Origin::site();
+    let config = format!("http:\n  routes: {}\n{more}", json!(routes));
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    (site, setup.config(&config).start())
+}
+
+const TEXT: [(&str, &str); 1] = [("content-type", "text/plain")];
+
+#[test]
+fn the_first_route_that_fits_says_what_is_done_with_bodies() {
+    let routes = [
+        "PUT */deny over_cap=deny",
+        "POST */echo* capture=false",
+        "*/deny over_cap=partial",
+    ];
+    let (site, sidecar) = world(&routes, "  capture_bytes_max: 1000\n");
+    let long = "x".repeat(2_000);
+    let refused = sidecar.send("PUT", &site.url("/deny"), &TEXT, &long);
+    assert_eq!(refused.code(), "body_too_large_to_judge");
+    assert_eq!(site.times("/deny"), 0);
+    // Written otherwise, it is the same place.
+    let refused = sidecar.send("PUT", &site.url("/x/..//%64eny"), &TEXT, &long);
+    assert_eq!(refused.code(), "body_too_large_to_judge");
+    let passed = sidecar.send("POST", &site.url("/deny"), &TEXT, &long);
+    assert_eq!(passed.status(), 200);
+    let body_of = |path: &str| sidecar.record_of(path, "started")["request_body"].clone();
+    assert_eq!(body_of("/deny"), "partial");
+    sidecar.send("POST", &site.url("/echo/1"), &TEXT, "unread");
+    assert_eq!(body_of("/echo/1"), "skipped");
+    sidecar.send("PUT", &site.url("/echo/2"), &TEXT, "read");
+    assert_eq!(body_of("/echo/2"), "whole");
+}
+
+#[test]
+fn a_route_says_how_long_is_waited_and_whether_answers_are() {
+    let routes = [
+        "*/started/require_approval* hold_within=100ms",
+        "*/completed/block/seen completed=observe",
+    ];
+    let (site, sidecar) = world(&routes, "  hold_within: 10m\n");
+    let held = sidecar.get(&site.url("/started/require_approval"));
+    assert_eq!(held.code(), "approval_pending");
+    let withheld = sidecar.get(&site.url("/completed/block"));
+    assert_eq!(withheld.code(), "outcome_blocked");
+    let observed = sidecar.get(&site.url("/completed/block/seen"));
+    assert_eq!(observed.status(), 200);
+    let record = sidecar.record_of("/completed/block/seen", "completed");
+    assert_eq!(record["decision"], "outcome_blocked");
+}
+
+#[test]
+fn a_route_has_a_fail_mode_of_its_own_at_both_stages() {
+    for (general, special) in [("open", "closed"), ("closed", "open")] {
+        let (core, site) = (Core::start(), Origin::site());
+        let routes = json!([format!("*/special* fail_mode={special}")]);
+        let config = format!("core:\n  timeout: 400ms\n  retries: 0\nhttp:\n  routes: {routes}\n");
+        let setup = core_mode::setup(&core.url(), general, &site);
+        let sidecar = setup.config(&config).start();
+        for stage in ["started", "completed"] {
+            core.at(stage, Say::Answer(503, String::new()));
+            for (path, mode) in [("/special", special), ("/else", general)] {
+                let url = site.url(&format!("{path}/{stage}"));
+                let answer = sidecar.get(&url);
+                let expected = if mode == "open" {
+                    ""
+                } else {
+                    "policy_unavailable"
+                };
+                let code = match answer.status() {
+                    200 => String::new(),
+                    _ => answer.code(),
+                };
+                assert_eq!(code, expected, "{general} {path} {stage}");
+            }
+        }
+    }
+}
