@@ -212,6 +212,14 @@ fn c_1_a_statement_is_read_for_what_it_does() {
         ("CREATE TABLE n AS TABLE a", "schema CREATE SELECT r:a s:n"),
         ("DROP TABLE IF EXISTS a, b", "schema DROP s:a s:b"),
         (
+            "REFRESH MATERIALIZED VIEW CONCURRENTLY s.v WITH NO DATA",
+            "write REFRESH w:s.v",
+        ),
+        (
+            "SELECT set('t'), (SELECT update(1)) FROM a",
+            "read SELECT r:a set() update()",
+        ),
+        (
             "CREATE UNIQUE INDEX CONCURRENTLY i ON a (x)",
             "schema CREATE s:a",
         ),
@@ -263,6 +271,7 @@ fn c_5_what_is_not_understood_is_opaque_and_says_why() {
         "UPDATE a SET x = 1 UNION SELECT 1",
         "SELECT 1 SELECT 2 FROM a",
         "EXPLAIN EXECUTE p",
+        "INSERT INTO a SELECT 1 INTO b",
         "EXPLAIN EXPLAIN SELECT 1",
         "CREATE TABLE n AS EXECUTE p",
         &deep,
@@ -540,4 +549,20 @@ fn pg_28_pg_29_explaining_executes_where_it_analyses_and_roles_are_no_settings()
     let names = analysis.statements[0].relations.iter();
     let names: Vec<_> = names.map(|relation| &*relation.name).collect();
     assert_eq!(names, ["a", "s.b"]);
+}
+
+/// The server cuts names longer than it knows, so a longer one is another way to
+/// write the same.
+#[test]
+fn pg_25_a_name_longer_than_the_server_knows_is_the_name_it_is_cut_to() {
+    let known = "é".repeat(31);
+    for more in ["", "x", "xyz", "é"] {
+        let text = format!("DELETE FROM \"{known}{more}\"");
+        let cut = if more.starts_with('x') { "x" } else { "" };
+        let expected = format!("write DELETE w:{known}{cut} no_where");
+        assert_eq!(read(&text, Dialect::POSTGRES), expected);
+    }
+    let text = format!("SELECT 1 FROM {}", "A".repeat(70));
+    let expected = format!("read SELECT r:{}", "a".repeat(63));
+    assert_eq!(read(&text, Dialect::POSTGRES), expected);
 }
