@@ -278,6 +278,10 @@ fn setting(words: Words<'_>, found: &mut Found, verb: &'static str) {
         at = at.saturating_add(1);
     }
     let name = words.name(at).unwrap_or_default().to_ascii_lowercase();
+    found.flags.sets_role |= matches!(words.keyword(at), K::Role | K::Authorization)
+        || matches!(&*name, "role" | "session_authorization");
+    // `SET SCHEMA 'x'` is another way to write it.
+    found.flags.sets_path |= words.is(at, K::All) || matches!(&*name, "search_path" | "schema");
     let strict = matches!(
         words.keyword(at),
         K::Role | K::Authorization | K::All | K::Password
