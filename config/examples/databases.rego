@@ -9,7 +9,10 @@ result := {"decision": "BLOCK", "reason": "only rows that are named may be chang
 	"no_where" in reading.flags
 } else := {"decision": "BLOCK", "reason": "salaries are nobody's business"} if {
 	some relation in reading.relations
-	relation.name == "salaries"
+	relation.name in {"salaries", "public.salaries"}
+} else := {"decision": "BLOCK", "reason": "what names mean is not for a session to say"} if {
+	some flag in reading.flags
+	flag in {"sets_path", "sets_role"}
 } else := {"decision": "REQUIRE_APPROVAL", "reason": "it changes what there is, or cannot be understood"} if {
 	reading.class in {"schema", "admin", "opaque"}
 }

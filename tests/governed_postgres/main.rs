@@ -20,6 +20,7 @@ mod environment;
 mod extended;
 mod holds;
 mod login;
+mod names;
 mod repeats;
 mod simple;
 mod streams;

@@ -113,7 +113,7 @@ fn shown(text: &Text) -> String {
 fn reading(text: &Text) -> JsonText {
     match (&text.analysis, text.why) {
         (Some(analysis), None) => analysis.told.clone(),
-        (Some(analysis), why) => told::of(analysis, why),
+        (Some(analysis), why) => told::of(analysis, why, Flags::default()),
         (None, why) => Said {
             class: Class::Opaque,
             verbs: &[],
@@ -121,6 +121,7 @@ fn reading(text: &Text) -> JsonText {
             functions: &[],
             flags: Flags::default(),
             opaque: why,
+            earlier: Flags::default(),
         }
         .json(),
     }

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use crate::domain::Refusal;
 use crate::gate::{Cleared, Permit};
 use crate::metrics::Passage;
+use crate::protocols::sql::Flags;
 
 use super::AskAt;
 use super::binding::Channels;
@@ -136,6 +137,11 @@ pub(super) struct Conversation {
     offers_foreign_channel: bool,
     /// What follows once the server is ready is another protocol, which passes.
     replicates: bool,
+    /// What has been set that holds for statements behind it. Once set it counts as
+    /// set: a rollback may undo it, and only `DISCARD ALL` is sure to.
+    earlier: Flags,
+    /// The same as the session began.
+    began: Flags,
 }
 
 impl Conversation {
@@ -167,6 +173,8 @@ impl Conversation {
             channels,
             offers_foreign_channel: false,
             replicates: false,
+            earlier: Flags::default(),
+            began: Flags::default(),
         }
     }
 
@@ -174,6 +182,16 @@ impl Conversation {
     /// ready passes unread, both ways.
     pub(super) fn replicates(&mut self) {
         self.replicates = true;
+    }
+
+    /// The session began with settings that may be any.
+    pub(super) fn begins_uncertain(&mut self) {
+        (self.began, self.earlier) = (Flags::UNCERTAIN, Flags::UNCERTAIN);
+    }
+
+    /// What earlier statements have set.
+    pub(super) fn earlier(&self) -> Flags {
+        self.earlier
     }
 
     fn is_raw(&self) -> bool {
@@ -330,10 +348,16 @@ impl Conversation {
         let limit = limits::row_limit(&permit, &kind, &text);
         let cut = limits::row_cut(&permit, &kind, &text);
         let mut running = Running::new(permit);
+        if let Some(analysis) = &text.analysis {
+            self.earlier = self.earlier.and(analysis.flags().lasting());
+        }
         match changes {
             Changes::None => {}
             Changes::Known(changes) => running.changes = Some(changes),
-            Changes::Unknown => self.names_are_uncertain(),
+            Changes::Unknown => {
+                self.names_are_uncertain();
+                self.earlier = Flags::UNCERTAIN;
+            }
         }
         running.limit = limit;
         running.cut = cut;

@@ -49,7 +49,7 @@ pub(super) fn operation(
     place: &Place,
     session: &Session,
     trace: Option<TraceId>,
-    started_at: Timestamp,
+    (started_at, earlier): (Timestamp, Flags),
 ) -> Box<Operation> {
     let (verb, statement) = match asked.function {
         Some(function) => {
@@ -60,7 +60,7 @@ pub(super) fn operation(
     };
     let reading = match asked.function.and_then(large_object) {
         Some(name) => reading_of_large_object(name),
-        None => reading(&asked.text),
+        None => reading(&asked.text, earlier),
     };
     let call = DatabaseCall {
         system: "postgresql".into(),
@@ -88,7 +88,7 @@ pub(super) fn session(
     session: &Session,
     started_at: Timestamp,
 ) -> Box<Operation> {
-    let reading = said(Class::Admin, &[verb], &[], None);
+    let reading = said(Class::Admin, &[verb], &[]);
     let call = DatabaseCall {
         system: "postgresql".into(),
         name: Some(place.database.clone()),
@@ -152,7 +152,7 @@ pub fn as_seen(statement: &str) -> (&'static str, String, JsonText) {
     if shown.len() > SHOWN_BYTES_MAX {
         shown.truncate(shown.floor_char_boundary(SHOWN_BYTES_MAX));
     }
-    (verb(&text), shown, reading(&text))
+    (verb(&text), shown, reading(&text, Flags::default()))
 }
 
 /// An opaque text has no verb that could be believed.
@@ -178,27 +178,32 @@ fn shown(text: &Text) -> String {
     }
 }
 
-fn reading(text: &Text) -> JsonText {
+fn reading(text: &Text, earlier: Flags) -> JsonText {
     match (&text.analysis, text.why) {
-        (Some(analysis), None) => analysis.told.clone(),
-        (Some(analysis), why) => told::of(analysis, why),
-        (None, why) => said(Class::Opaque, &[], &[], why),
+        (Some(analysis), None) if earlier == Flags::default() => analysis.told.clone(),
+        (Some(analysis), why) => told::of(analysis, why, earlier),
+        (None, why) => Said {
+            class: Class::Opaque,
+            verbs: &[],
+            relations: &[],
+            functions: &[],
+            flags: Flags::default(),
+            opaque: why,
+            earlier,
+        }
+        .json(),
     }
 }
 
-fn said(
-    class: Class,
-    verbs: &[&'static str],
-    functions: &[&str],
-    opaque: Option<&str>,
-) -> JsonText {
+fn said(class: Class, verbs: &[&'static str], functions: &[&str]) -> JsonText {
     Said {
         class,
         verbs,
         relations: &[],
         functions,
         flags: Flags::default(),
-        opaque,
+        opaque: None,
+        earlier: Flags::default(),
     }
     .json()
 }
@@ -210,7 +215,7 @@ fn reading_of_large_object(name: &str) -> JsonText {
         | "lo_tell64" => Class::Read,
         _ => Class::Write,
     };
-    said(class, &["FASTPATH"], &[name], None)
+    said(class, &["FASTPATH"], &[name])
 }
 
 /// The functions of large objects that libpq calls by number.

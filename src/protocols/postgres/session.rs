@@ -120,7 +120,11 @@ impl<'a> Relay<'a> {
             }
             (true, true) => Channels::Differ,
         };
-        let talk = Conversation::new(reading, negotiated, channels, shared.settings.ask_at);
+        let ask_at = shared.settings.ask_at;
+        let mut talk = Conversation::new(reading, negotiated, channels, ask_at);
+        if start.renames() {
+            talk.begins_uncertain();
+        }
         Self {
             shared,
             place,

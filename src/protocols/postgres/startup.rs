@@ -140,6 +140,13 @@ impl Start {
         })
     }
 
+    /// Whether it says who is to execute what follows, or what names mean in it.
+    pub(super) fn renames(&self) -> bool {
+        let names = ["options", "search_path", "role", "session_authorization"];
+        let mut strict = self.strict_settings();
+        strict.any(|(name, _)| names.iter().any(|known| name.eq_ignore_ascii_case(known)))
+    }
+
     /// The settings in it that are more than settings: all but those known to
     /// change how values look or how long things last.
     pub(super) fn strict_settings(&self) -> impl Iterator<Item = (&str, &str)> {

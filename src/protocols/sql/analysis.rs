@@ -73,6 +73,9 @@ impl Access {
 pub struct Relation {
     /// Its name as the server looks it up, with its schema where that is written.
     pub name: Box<str>,
+    /// Whether its schema is written. Where not, which relation it is depends on
+    /// the session: on `search_path`, on what is temporary, on the database.
+    pub resolved: bool,
     /// What is done to it.
     pub access: Access,
 }
@@ -92,9 +95,33 @@ pub struct Flags {
     pub program: bool,
     /// It locks the rows it reads.
     pub for_update: bool,
+    /// Behind it another role does what is done.
+    pub sets_role: bool,
+    /// Behind it a name without a schema may mean another relation or function.
+    pub sets_path: bool,
 }
 
 impl Flags {
+    /// All that can be true of a session.
+    pub const UNCERTAIN: Self = Self {
+        no_where: false,
+        server_file: false,
+        program: false,
+        for_update: false,
+        sets_role: true,
+        sets_path: true,
+    };
+
+    /// What of it holds for the statements behind it, too.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self {
+            sets_role: self.sets_role,
+            sets_path: self.sets_path,
+            ..Self::default()
+        }
+    }
+
     /// Both together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -103,6 +130,8 @@ impl Flags {
             server_file: self.server_file || other.server_file,
             program: self.program || other.program,
             for_update: self.for_update || other.for_update,
+            sets_role: self.sets_role || other.sets_role,
+            sets_path: self.sets_path || other.sets_path,
         }
     }
 }
@@ -203,7 +232,7 @@ impl Analysis {
             secret: false,
             told: JsonText("".into()),
         };
-        analysis.told = told::of(&analysis, None);
+        analysis.told = told::of(&analysis, None, Flags::default());
         analysis
     }
 
@@ -228,7 +257,7 @@ impl Analysis {
     fn or(mut self, other: Self) -> Self {
         if self.statements != other.statements {
             self.statements.extend(other.statements);
-            self.told = told::of(&self, None);
+            self.told = told::of(&self, None, Flags::default());
         }
         self.secret |= other.secret;
         self.by_name |= other.by_name;

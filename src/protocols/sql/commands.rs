@@ -70,7 +70,7 @@ pub(super) fn command(words: Words<'_>, found: &mut Found) {
         K::Reset => setting(words, found, "RESET"),
         K::Lock => lock(words, found),
         K::Truncate => truncate(words, found),
-        K::Refresh => found.verb("REFRESH", Class::Write),
+        K::Refresh => refresh(words, found),
         K::Vacuum => found.verb("VACUUM", Class::Admin),
         K::Analyze | K::Analyse => found.verb("ANALYZE", Class::Write),
         K::Cluster => found.verb("CLUSTER", Class::Admin),
@@ -278,6 +278,10 @@ fn setting(words: Words<'_>, found: &mut Found, verb: &'static str) {
         at = at.saturating_add(1);
     }
     let name = words.name(at).unwrap_or_default().to_ascii_lowercase();
+    found.flags.sets_role |= matches!(words.keyword(at), K::Role | K::Authorization)
+        || matches!(&*name, "role" | "session_authorization");
+    // `SET SCHEMA 'x'` is another way to write it.
+    found.flags.sets_path |= words.is(at, K::All) || matches!(&*name, "search_path" | "schema");
     let strict = matches!(
         words.keyword(at),
         K::Role | K::Authorization | K::All | K::Password
@@ -302,6 +306,13 @@ fn setting(words: Words<'_>, found: &mut Found, verb: &'static str) {
 fn lock(words: Words<'_>, found: &mut Found) {
     found.verb("LOCK", Class::Write);
     let at = 1_usize.saturating_add(usize::from(words.is(1, K::Table)));
+    relations(words, at, Access::Write, found);
+}
+
+/// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name …`.
+fn refresh(words: Words<'_>, found: &mut Found) {
+    found.verb("REFRESH", Class::Write);
+    let at = 3_usize.saturating_add(usize::from(words.is(3, K::Concurrently)));
     relations(words, at, Access::Write, found);
 }
 

@@ -12,21 +12,27 @@ pub(super) enum Effect {
     ServerFile,
     /// It runs a text that it is given.
     RunsText,
+    /// It sets what `SET` sets, so also who one is and what names mean.
+    Sets,
 }
 
 impl Effect {
     pub(super) fn class(self) -> Class {
         match self {
             Self::Class(class) => class,
-            Self::ServerFile => Class::Admin,
+            Self::ServerFile | Self::Sets => Class::Admin,
             Self::RunsText => Class::Opaque,
         }
     }
 
     pub(super) fn flags(self) -> Flags {
-        Flags {
-            server_file: self == Self::ServerFile,
-            ..Flags::default()
+        match self {
+            Self::ServerFile => Flags {
+                server_file: true,
+                ..Flags::default()
+            },
+            Self::Sets => Flags::UNCERTAIN,
+            Self::Class(_) | Self::RunsText => Flags::default(),
         }
     }
 }
@@ -72,9 +78,8 @@ pub(super) fn effect(name: &str) -> Option<Effect> {
         | "pg_notify"
         | "brin_summarize_new_values"
         | "gin_clean_pending_list" => Effect::Class(Class::Write),
-        // It sets what SET sets, so also the role.
-        "set_config"
-        | "pg_terminate_backend"
+        "set_config" => Effect::Sets,
+        "pg_terminate_backend"
         | "pg_cancel_backend"
         | "pg_reload_conf"
         | "pg_rotate_logfile"

@@ -6,13 +6,11 @@ use super::analysis::{Class, Statement, cut, pieces};
 use super::functions::effect;
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
-use super::words::Words;
+use super::words::{NAME_BYTES_MAX, Words};
 use super::{Analysis, Dialect};
 
 /// Why what only names a statement is opaque.
 pub(super) const BY_NAME: &str = "it runs a statement by its name";
-/// Longest name that is taken as it stands, bytes: a server cuts longer ones.
-const NAME_BYTES_MAX: usize = 63;
 /// The verbs of such statements.
 const VERBS: [&str; 8] = [
     "PREPARE",
@@ -115,7 +113,7 @@ fn one_or_all(words: Words<'_>, at: usize) -> Option<Option<Name>> {
 
 /// Word `at` as a name that is sure to be the server's.
 fn name(words: Words<'_>, at: usize) -> Option<Name> {
-    let name = words.name(at)?;
+    let name = words.whole_name(at)?;
     // What else than ASCII a server folds depends on its locale.
     let certain = name.is_ascii() || words.kind(at) == Some(Kind::Name);
     (certain && name.len() <= NAME_BYTES_MAX).then(|| name.into_bytes().into())

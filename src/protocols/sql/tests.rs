@@ -32,6 +32,8 @@ fn line(statement: &Statement) -> String {
         (flags.server_file, "server_file"),
         (flags.program, "program"),
         (flags.for_update, "for_update"),
+        (flags.sets_role, "sets_role"),
+        (flags.sets_path, "sets_path"),
     ] {
         words.extend(flag.then(|| name.to_owned()));
     }
@@ -195,8 +197,8 @@ fn c_1_a_statement_is_read_for_what_it_does() {
         ("PREPARE TRANSACTION 'x'", "session PREPARE"),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE", "session BEGIN"),
         ("SET LOCAL statement_timeout = 5", "session SET"),
-        ("SET SESSION AUTHORIZATION x", "admin SET"),
-        ("SET ROLE postgres", "admin SET"),
+        ("SET SESSION AUTHORIZATION x", "admin SET sets_role"),
+        ("SET ROLE postgres", "admin SET sets_role"),
         (
             "TRUNCATE TABLE ONLY a, s.b * CASCADE",
             "write TRUNCATE w:a w:s.b no_where",
@@ -211,6 +213,14 @@ fn c_1_a_statement_is_read_for_what_it_does() {
         ),
         ("CREATE TABLE n AS TABLE a", "schema CREATE SELECT r:a s:n"),
         ("DROP TABLE IF EXISTS a, b", "schema DROP s:a s:b"),
+        (
+            "REFRESH MATERIALIZED VIEW CONCURRENTLY s.v WITH NO DATA",
+            "write REFRESH w:s.v",
+        ),
+        (
+            "SELECT set('t'), (SELECT update(1)) FROM a",
+            "read SELECT r:a set() update()",
+        ),
         (
             "CREATE UNIQUE INDEX CONCURRENTLY i ON a (x)",
             "schema CREATE s:a",
@@ -263,6 +273,7 @@ fn c_5_what_is_not_understood_is_opaque_and_says_why() {
         "UPDATE a SET x = 1 UNION SELECT 1",
         "SELECT 1 SELECT 2 FROM a",
         "EXPLAIN EXECUTE p",
+        "INSERT INTO a SELECT 1 INTO b",
         "EXPLAIN EXPLAIN SELECT 1",
         "CREATE TABLE n AS EXECUTE p",
         &deep,
@@ -534,10 +545,50 @@ fn pg_28_pg_29_explaining_executes_where_it_analyses_and_roles_are_no_settings()
         assert_eq!(analysis.class(), class, "{text}");
         assert_eq!(analysis.statements[0].verbs, verbs, "{text}");
     }
-    // A name without its schema is told as it is written: which one it means
-    // depends on `search_path`.
-    let analysis = Analysis::of("SELECT * FROM a, s.b", Dialect::POSTGRES);
+    // A name without its schema is told as it is written, and says so: which one it
+    // means depends on `search_path`. A point within quotes resolves nothing.
+    let text = "SELECT * FROM a, s.b, \"s.c\"";
+    let analysis = Analysis::of(text, Dialect::POSTGRES);
     let names = analysis.statements[0].relations.iter();
-    let names: Vec<_> = names.map(|relation| &*relation.name).collect();
-    assert_eq!(names, ["a", "s.b"]);
+    let names: Vec<_> = names.map(|one| (&*one.name, one.resolved)).collect();
+    assert_eq!(names, [("a", false), ("s.b", true), ("s.c", false)]);
+    let told: serde_json::Value = serde_json::from_str(&analysis.told.0).unwrap();
+    let resolved = |at: usize| told["relations"][at]["resolved"].clone();
+    assert_eq!([resolved(0), resolved(1)], [false, true]);
+    assert_eq!(told.get("earlier"), None);
+    for (text, flags) in [
+        ("SET search_path = x", "sets_path"),
+        ("RESET search_path", "sets_path"),
+        ("SET LOCAL \"search_path\" TO x", "sets_path"),
+        ("SET SCHEMA 'x'", "sets_path"),
+        ("RESET ALL", "sets_path"),
+        ("SET role = x", "sets_role"),
+        ("RESET ROLE", "sets_role"),
+        ("SET LOCAL SESSION AUTHORIZATION x", "sets_role"),
+        (
+            "SELECT pg_catalog.set_config('role', 'x', true)",
+            "sets_role sets_path",
+        ),
+        ("SET statement_timeout = 1", ""),
+    ] {
+        let line = read(text, Dialect::POSTGRES);
+        let set = line.find("sets").map_or("", |at| &line[at..]);
+        assert_eq!(set, flags, "{text}");
+    }
+}
+
+/// The server cuts names longer than it knows, so a longer one is another way to
+/// write the same.
+#[test]
+fn pg_25_a_name_longer_than_the_server_knows_is_the_name_it_is_cut_to() {
+    let known = "é".repeat(31);
+    for more in ["", "x", "xyz", "é"] {
+        let text = format!("DELETE FROM \"{known}{more}\"");
+        let cut = if more.starts_with('x') { "x" } else { "" };
+        let expected = format!("write DELETE w:{known}{cut} no_where");
+        assert_eq!(read(&text, Dialect::POSTGRES), expected);
+    }
+    let text = format!("SELECT 1 FROM {}", "A".repeat(70));
+    let expected = format!("read SELECT r:{}", "a".repeat(63));
+    assert_eq!(read(&text, Dialect::POSTGRES), expected);
 }

@@ -21,12 +21,16 @@ pub struct Said<'a> {
     pub flags: Flags,
     /// Why it is not understood.
     pub opaque: Option<&'a str>,
+    /// What earlier statements of its session have set.
+    pub earlier: Flags,
 }
 
 /// As JSON; fields in the order of the alphabet.
 #[derive(Serialize)]
 struct Reading<'a> {
     class: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    earlier: &'a [&'static str],
     flags: &'a [&'static str],
     functions: &'a [&'a str],
     opaque: Option<&'a str>,
@@ -38,6 +42,7 @@ struct Reading<'a> {
 struct Named<'a> {
     access: &'static str,
     name: &'a str,
+    resolved: bool,
 }
 
 impl Said<'_> {
@@ -49,10 +54,12 @@ impl Said<'_> {
             .map(|relation| Named {
                 access: relation.access.as_str(),
                 name: &relation.name,
+                resolved: relation.resolved,
             })
             .collect();
         let reading = Reading {
             class: self.class.as_str(),
+            earlier: &names(self.earlier.lasting()),
             flags: &names(self.flags),
             functions: self.functions,
             opaque: self.opaque,
@@ -72,14 +79,16 @@ fn names(flags: Flags) -> Vec<&'static str> {
         (flags.server_file, "server_file"),
         (flags.program, "program"),
         (flags.for_update, "for_update"),
+        (flags.sets_role, "sets_role"),
+        (flags.sets_path, "sets_path"),
     ];
     let set = all.iter().filter(|(is, _)| *is);
     set.map(|(_, name)| *name).collect()
 }
 
 /// What is said of all statements of `analysis`; for another reason than its
-/// own it is opaque where there is a `why`.
-pub fn of(analysis: &Analysis, why: Option<&str>) -> JsonText {
+/// own it is opaque where there is a `why`; `earlier` statements set that.
+pub fn of(analysis: &Analysis, why: Option<&str>, earlier: Flags) -> JsonText {
     let (mut verbs, mut relations, mut functions) = (Vec::new(), Vec::new(), Vec::new());
     for statement in &analysis.statements {
         for verb in &statement.verbs {
@@ -105,6 +114,7 @@ pub fn of(analysis: &Analysis, why: Option<&str>) -> JsonText {
         functions: &functions,
         flags: analysis.flags(),
         opaque: why.or_else(own),
+        earlier,
     };
     said.json()
 }

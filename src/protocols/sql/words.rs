@@ -7,6 +7,9 @@ use super::lexer::{Kind, Lexer, Token};
 /// Most tokens of a text that is understood.
 const TOKENS_MAX: usize = 100_000;
 
+/// Longest name that PostgreSQL knows, bytes: it cuts off the rest.
+pub(super) const NAME_BYTES_MAX: usize = 63;
+
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
@@ -124,6 +127,15 @@ impl<'a> Words<'a> {
     /// The name that word `at` is, as the server looks it up; `None` for what
     /// is no name, or one that is not decoded here.
     pub(super) fn name(&self, at: usize) -> Option<String> {
+        let mut name = self.whole_name(at)?;
+        if self.dialect.is_postgres() && name.len() > NAME_BYTES_MAX {
+            name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+        }
+        Some(name)
+    }
+
+    /// The same where nothing is cut off it.
+    pub(super) fn whole_name(&self, at: usize) -> Option<String> {
         let text = self.of(at);
         match self.kind(at)? {
             // Only ASCII: what else a server folds depends on its locale.

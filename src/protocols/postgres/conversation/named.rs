@@ -255,6 +255,11 @@ impl Conversation {
             Some(Change::Discarded) => {
                 self.statements.clear_named();
                 self.forget_portals(|_| false);
+                // What was admitted behind it may have set something already.
+                let mut behind = self.owed.iter().skip(1);
+                if behind.all(|owed| matches!(owed, Owed::Sync)) {
+                    self.earlier = self.began;
+                }
             }
             None => {}
         }

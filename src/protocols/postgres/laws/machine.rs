@@ -13,7 +13,7 @@ use crate::gate::{Decision, Held, Permit, Refused};
 use crate::process::clock;
 use crate::protocols::laws::{Choices, Peer, Relay, World, move_all};
 use crate::protocols::pipe::Outbox;
-use crate::protocols::sql::Analyses;
+use crate::protocols::sql::{Analyses, Flags};
 
 use super::super::AskAt;
 use super::super::binding::Channels;
@@ -103,7 +103,13 @@ impl<'a> Between<'a> {
             database: "laws".into(),
         };
         let session = self.world.session();
-        let operation = describe::operation(&ask, &place, &session, None, clock::now());
+        let operation = describe::operation(
+            &ask,
+            &place,
+            &session,
+            None,
+            (clock::now(), Flags::default()),
+        );
         let terms = limits::terms(&ask.kind, &ask.text, Duration::from_secs(1));
         let event = operation.id;
         self.asked = Some(Asked {

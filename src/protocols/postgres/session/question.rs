@@ -17,6 +17,7 @@ use crate::protocols::postgres::refuse::{self, Poison};
 use crate::protocols::postgres::statement::Text;
 use crate::protocols::postgres::wire::message;
 use crate::protocols::postgres::{describe, limits};
+use crate::protocols::sql::Flags;
 
 use super::opening::unattributed;
 use super::{Ended, Relay};
@@ -50,19 +51,22 @@ pub(super) struct Asked {
 pub(super) struct Like {
     text: Text,
     kind: Discriminant<Kind>,
+    /// What earlier statements have set, which policy is told, too.
+    earlier: Flags,
 }
 
 impl Like {
     fn is(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.text.is(&other.text)
+        self.kind == other.kind && self.earlier == other.earlier && self.text.is(&other.text)
     }
 
     /// `None` for what does more than one execution.
-    fn of(asked: &Ask) -> Option<Self> {
+    fn of(asked: &Ask, earlier: Flags) -> Option<Self> {
         let alone = asked.function.is_none() && matches!(asked.changes, Changes::None);
         alone.then(|| Self {
             text: asked.text.clone(),
             kind: mem::discriminant(&asked.kind),
+            earlier,
         })
     }
 }
@@ -86,7 +90,7 @@ impl Relay<'_> {
         {
             self.session = Some(session.clone());
         }
-        let like = Like::of(&asked);
+        let like = Like::of(&asked, self.talk.earlier());
         let again = like.as_ref().and_then(|like| {
             let digest = asked.digest.as_ref();
             self.repeats
@@ -95,7 +99,13 @@ impl Relay<'_> {
         if let Some(permit) = again {
             return self.go_on(asked, permit);
         }
-        let operation = describe::operation(&asked, &self.place, &session, trace, now);
+        let operation = describe::operation(
+            &asked,
+            &self.place,
+            &session,
+            trace,
+            (now, self.talk.earlier()),
+        );
         let event = operation.id;
         let settings = &self.shared.settings;
         let hold_within = if self.talk.in_transaction() {

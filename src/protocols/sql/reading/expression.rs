@@ -61,6 +61,9 @@ impl Walk<'_, '_> {
             K::Union | K::Intersect | K::Except => return self.set_operation(next),
             K::For if self.level.does == Does::Select => return self.locking(next),
             K::Into if self.level.does == Does::Select => return self.selects_into(next),
+            K::Into if self.level.does == Does::Insert => {
+                self.found.give_up("it selects into where nothing can be");
+            }
             K::Do if self.level.does == Does::Insert => {
                 self.leave_from();
                 if self.words.is(next, K::Update) {
@@ -71,6 +74,13 @@ impl Walk<'_, '_> {
             K::Then if self.level.does == Does::Merge => return self.merge_action(next),
             K::When if self.level.does == Does::Merge => self.leave_from(),
             K::Select => self.found.give_up("it has a query where none is expected"),
+            // Names of functions like any other, where no clause begins with them.
+            K::Set | K::Update | K::Insert
+                if matches!(self.level.does, Does::Nothing | Does::Select)
+                    && self.words.is_mark(next, b'(') =>
+            {
+                return self.named(at);
+            }
             _ => {
                 if self.words.is_mark(next, b'(') && !word.calls_nothing() {
                     return self.named(at);

@@ -49,6 +49,7 @@ impl Found {
         }
         let relation = Relation {
             name: name.join(".").into(),
+            resolved: name.len() > 1,
             access,
         };
         if !self.relations.contains(&relation) {
