@@ -4,6 +4,7 @@
 #   buildah bud -t openbox-sidecar .
 #   docker build --build-arg RUST=registry.example.com/rust:1.95 -t openbox-sidecar .
 #   scripts/image-root.sh target/image && docker build --build-arg BINARY=prebuilt -t openbox-sidecar .
+#   docker build --target init-net -t openbox-sidecar-init-net .
 
 # Who compiles: any image of Debian or like it, with cargo, a C compiler and certificates.
 ARG RUST=docker.io/library/rust:1.95-bookworm
@@ -13,12 +14,29 @@ ARG BINARY=compiled
 FROM ${RUST} AS compiled
 WORKDIR /build
 COPY . .
-RUN cargo install cargo-cyclonedx@0.5.9 --locked --quiet && scripts/image-root.sh /out
+RUN apt-get update && apt-get install -y --no-install-recommends nftables \
+	&& cargo install cargo-cyclonedx@0.5.9 --locked --quiet && scripts/image-root.sh /out
 
 FROM scratch AS prebuilt
 COPY target/image/ /out/
 
 FROM ${BINARY} AS binary
+
+# The same binary and `nft`, for the container of a pod that sets the kernel's rules and ends. Apart, since the sidecar
+# itself must be able to nothing of the kind.
+FROM scratch AS init-net
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="openbox-sidecar-init-net" \
+	org.opencontainers.image.description="Sets the rules by which the kernel leads a pod's connections to openbox-sidecar" \
+	org.opencontainers.image.licenses="Apache-2.0" \
+	org.opencontainers.image.version="${VERSION}" \
+	org.opencontainers.image.revision="${REVISION}"
+COPY --from=binary /out/root/ /
+COPY --from=binary /out/net/ /
+ENV PATH=/usr/sbin
+ENTRYPOINT ["/openbox-sidecar"]
+CMD ["init-net", "install"]
 
 FROM scratch
 ARG VERSION=0.1.0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts into FOLDER what the image holds: scripts/image-root.sh FOLDER [options of cargo, instead of --release]
-# It needs cargo, cargo-cyclonedx and a machine that has the public certificate authorities.
+# It needs cargo, cargo-cyclonedx, nft and a machine that has the public certificate authorities.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly out=$1
@@ -8,6 +8,10 @@ shift
 readonly options=("${@:---release}")
 readonly authorities=/etc/ssl/certs/ca-certificates.crt
 
+if ! nft=$(PATH="$PATH:/usr/sbin:/sbin" command -v nft); then
+	echo "nft is not there; it comes with the package nftables" >&2
+	exit 1
+fi
 if [[ ! -r $authorities ]]; then
 	echo "$authorities is not there; it comes with the package ca-certificates" >&2
 	exit 1
@@ -28,3 +32,13 @@ install -m 644 "$authorities" "$out/root/etc/ssl/certs/ca-certificates.crt"
 install -m 644 LICENSE "$out/root/usr/share/doc/openbox-sidecar/LICENSE"
 install -m 644 sbom.json "$out/root/usr/share/doc/openbox-sidecar/sbom.cdx.json"
 rm sbom.json
+
+# What init-net drives, with the libraries that it loads, each where it asks for it, and their licenses.
+mkdir -p "$out/net/usr/sbin"
+install -m 755 "$nft" "$out/net/usr/sbin/nft"
+{ echo "$nft" && ldd "$nft" | grep -o '/[^ ]*'; } | while read -r file; do
+	[[ $file == "$nft" ]] || install -D -m 755 "$file" "$out/net$file"
+	package=$(dpkg-query -S "$file" 2>/dev/null || dpkg-query -S "/usr$file")
+	package=${package%%:*}
+	install -D -m 644 "/usr/share/doc/$package/copyright" "$out/net/usr/share/doc/$package/copyright"
+done

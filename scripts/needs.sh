@@ -22,6 +22,7 @@ need mount mount
 need buildah buildah
 need ip iproute2
 need setpriv util-linux
+need nft nftables
 need strip binutils
 # For the clients of examples/: 220 MB, where Debian's golang-go has 520.
 need gccgo gccgo

@@ -25,13 +25,17 @@ step "both local APIs, by their OpenAPI documents"
 .venv-apis/bin/python tests/apis/apis.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
 step "charts and patched manifests"
 .venv-charts/bin/python tests/charts/charts.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
+step "the admission webhook"
+.venv-charts/bin/python tests/charts/reviews.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
 step "the image, built and started"
 image_not_run=""
 if (($(id -u) == 0)); then
 	scripts/image-root.sh "$PWD/target/image" --features testing
 	python3 tests/image/image.py
+	step "connections that the kernel leads to the sidecar"
+	python3 tests/redirect/redirect.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
 else
-	image_not_run="; tests/image, which mounts and changes its user, and so must be root"
+	image_not_run="; tests/image and tests/redirect, which mount, set rules and change their user, and so must be root"
 fi
 step "documentation tests"
 cargo test --doc --features testing

@@ -66,6 +66,8 @@ pub use trust::{BUNDLE, CA, JAVA_STORE};
 pub struct Addresses {
     /// The HTTP proxy.
     pub http: Option<SocketAddr>,
+    /// Captured connections, of each family; empty where it is off.
+    pub transparent: Vec<SocketAddr>,
     /// The agent API.
     pub agent: Option<SocketAddr>,
     /// The agent API's socket.
@@ -94,6 +96,7 @@ impl Addresses {
         self.named()
             .into_iter()
             .filter_map(|(_, address)| address)
+            .chain(self.transparent.iter().copied())
             .collect()
     }
 }
@@ -106,6 +109,10 @@ impl fmt::Display for Addresses {
                 write!(f, "{space}{name}={address}")?;
                 space = " ";
             }
+        }
+        for address in &self.transparent {
+            write!(f, "{space}transparent={address}")?;
+            space = " ";
         }
         match &self.agent_socket {
             Some(path) => write!(f, "{space}agent_socket={}", path.display()),
@@ -213,6 +220,7 @@ struct Serving {
 #[derive(Debug)]
 struct Sockets {
     http: Option<net::listen::Bound>,
+    transparent: Vec<net::listen::Bound>,
     agent: Option<net::listen::Bound>,
     agent_socket: Option<Listening>,
     operator: Option<net::listen::Bound>,
@@ -474,6 +482,7 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
     let listen = &config.listen;
     let sockets = Sockets {
         http: listener("--http-listen", listen.http)?,
+        transparent: loopbacks(listen.transparent)?,
         agent: listener("--agent-listen", listen.agent)?,
         agent_socket: agent_socket(listen.agent_socket.as_ref())?,
         operator: listener("--operator-listen", listen.operator)?,
@@ -485,6 +494,11 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
     let address = |bound: &Option<net::listen::Bound>| bound.as_ref().map(|b| b.address());
     let addresses = Addresses {
         http: address(&sockets.http),
+        transparent: sockets
+            .transparent
+            .iter()
+            .map(net::listen::Bound::address)
+            .collect(),
         agent: address(&sockets.agent),
         agent_socket: listen.agent_socket.as_ref().map(|at| at.path.clone()),
         operator: address(&sockets.operator),
@@ -603,6 +617,18 @@ fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Boun
     }
 }
 
+fn loopbacks(at: Listener) -> Result<Vec<net::listen::Bound>, StartError> {
+    match at {
+        Listener::Off => Ok(Vec::new()),
+        Listener::At(address) => {
+            net::listen::bind_loopbacks(address).map_err(|error| StartError::Listen {
+                flag: "listen.transparent",
+                error: BindError::Address(error),
+            })
+        }
+    }
+}
+
 fn agent_socket(at: Option<&AgentSocket>) -> Result<Option<Listening>, StartError> {
     let bound = at.map(|at| Listening::bind(&At::Unix(at.path.clone()), at.mode));
     bound.transpose().map_err(|error| StartError::Listen {
@@ -677,9 +703,12 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
             serve_api(name, socket, router, limits, metrics, stopping),
         )
     };
-    let http = sockets
-        .http
-        .map(|socket| spawn_named("http-proxy", proxy.run(socket, stopping.clone())));
+    let doors = http::Doors {
+        open: sockets.http,
+        captured: sockets.transparent,
+    };
+    let http =
+        (!doors.is_empty()).then(|| spawn_named("http-proxy", proxy.run(doors, stopping.clone())));
     let of_agents = Limits {
         callers,
         ..Limits::API

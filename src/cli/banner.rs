@@ -58,6 +58,9 @@ impl fmt::Display for Banner<'_> {
                 None => writeln!(f, "  {name:<9}  off")?,
             }
         }
+        for address in &view.addresses.transparent {
+            writeln!(f, "  captured   {address}")?;
+        }
         if let Some(path) = &view.addresses.agent_socket {
             writeln!(f, "  agent      {}", path.display())?;
         }

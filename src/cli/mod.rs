@@ -17,6 +17,7 @@ mod env;
 mod halt;
 mod health;
 mod identity;
+mod init_net;
 mod k8s;
 mod logs;
 mod operator_client;
@@ -108,6 +109,9 @@ enum Verb {
     /// Pods with a sidecar
     #[command(subcommand)]
     K8s(k8s::Verb),
+    /// The rules of the kernel that send a pod's connections through its sidecar
+    #[command(subcommand)]
+    InitNet(init_net::Verb),
     /// Serve the admission webhook that puts sidecars into pods
     Injector(k8s::InjectorArgs),
 }
@@ -150,6 +154,7 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Identity(verb) => identity::identity(&verb, env, streams),
         Verb::Audit(verb) => audit::audit(&verb, env, streams),
         Verb::K8s(verb) => k8s::k8s(&verb, streams),
+        Verb::InitNet(verb) => init_net::init_net(&verb, streams),
         Verb::Injector(args) => k8s::injector(&args, streams),
     }
 }

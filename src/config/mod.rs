@@ -154,6 +154,8 @@ pub struct SdkConfig {
 pub struct Listen {
     /// The HTTP proxy.
     pub http: Listener,
+    /// Captured connections, at both loopback addresses.
+    pub transparent: Listener,
     /// The agent API.
     pub agent: Listener,
     /// The agent API too, at a path.

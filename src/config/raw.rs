@@ -237,6 +237,9 @@ pub(super) struct Listen {
     /// The HTTP proxy.
     #[schemars(extend("examples" = ["127.0.0.1:15801", "off"]))]
     pub(super) http: Option<String>,
+    /// Connections that the kernel leads here, as `init-net` has it do: a port of both loopback addresses.
+    #[schemars(extend("examples" = ["127.0.0.1:15802", "off"]))]
+    pub(super) transparent: Option<String>,
     /// The agent API: lifecycle events.
     #[schemars(extend("examples" = ["127.0.0.1:15800", "off"]))]
     pub(super) agent: Option<String>,

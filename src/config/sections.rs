@@ -211,6 +211,7 @@ impl Resolver<'_> {
     ) -> Listen {
         let listen = Listen {
             http: self.listener("listen.http", raw.http, 15_801, purpose),
+            transparent: self.transparent(raw.transparent),
             agent: self.listener("listen.agent", raw.agent, 15_800, purpose),
             agent_socket: self.agent_socket(raw.agent_socket, raw.agent_socket_mode),
             agent_token: self.agent_token(raw.agent_token_file, judge),
@@ -255,6 +256,25 @@ impl Resolver<'_> {
         })
     }
 
+    fn transparent(&mut self, said: Option<String>) -> Listener {
+        let Some(given) = self.given("listen.transparent", said) else {
+            return Listener::Off;
+        };
+        let at = value::listener(&given.text).and_then(|listener| match listener {
+            Listener::At(address) if !address.ip().is_loopback() => Err(Wrong::is_not(
+                &given.text,
+                "an address of this machine alone",
+                "a loopback address, to which the kernel leads what it captures",
+                "127.0.0.1:15802",
+            )),
+            Listener::At(_) | Listener::Off => Ok(listener),
+        });
+        at.unwrap_or_else(|wrong| {
+            self.tell(&given.at, wrong);
+            Listener::Off
+        })
+    }
+
     fn listener(&mut self, key: &str, said: Option<String>, port: u16, purpose: For) -> Listener {
         let port = match purpose {
             For::Serve => port,
@@ -273,6 +293,7 @@ impl Resolver<'_> {
     fn tell_shared_ports(&mut self, listen: &Listen) {
         let all = [
             ("listen.http", listen.http),
+            ("listen.transparent", listen.transparent),
             ("listen.agent", listen.agent),
             ("listen.operator", listen.operator),
             ("listen.health", listen.health),

@@ -239,6 +239,12 @@ pub static SETTINGS: &[Setting] = &[
         Of("`127.0.0.1:15801`; a free port under `run`"),
     ),
     set(
+        "listen.transparent",
+        "",
+        &["OPENBOX_TRANSPARENT_LISTEN"],
+        Is("off"),
+    ),
+    set(
         "listen.agent",
         "--agent-listen",
         &["OPENBOX_AGENT_LISTEN"],
@@ -250,7 +256,12 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_AGENT_SOCKET"],
         Of("none"),
     ),
-    key("listen.agent_socket_mode", "0600"),
+    set(
+        "listen.agent_socket_mode",
+        "",
+        &["OPENBOX_AGENT_SOCKET_MODE"],
+        Is("0600"),
+    ),
     set(
         "listen.agent_token_file",
         "",

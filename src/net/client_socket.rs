@@ -5,7 +5,7 @@
 //! so the socket is shared between the one who reads and writes and any number of watchers.
 
 use std::io::{self, IoSlice, Read as _};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::domain::Process;
 use crate::net::caller::{self, Callers};
+use crate::net::captured;
 use crate::net::stream::{Detached, Stream};
 
 /// The reading and writing end of an accepted connection. One task owns it.
@@ -90,6 +91,18 @@ impl ClientSocket {
     #[must_use]
     pub fn local_ip(&self) -> Option<IpAddr> {
         self.stream.local_address().map(|address| address.ip())
+    }
+
+    /// Where the client wanted to go, where the kernel led it here instead.
+    ///
+    /// # Errors
+    ///
+    /// When it came here by itself, or the system does not say.
+    pub fn wanted(&self) -> io::Result<SocketAddr> {
+        match &*self.stream {
+            Stream::Tcp(stream) => captured::wanted(SockRef::from(stream)),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// The first byte that the client sends, which stays to be read. `None` where it came by a path, or left

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -40,6 +40,25 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let listener = TcpListener::from_std(listener.into()).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok(Bound { listener, address })
+}
+
+/// Binds and listens at both loopback addresses, at the port of `address`: the kernel leads each family to its
+/// own. Where the machine does not have the other one, at `address` alone.
+///
+/// # Errors
+///
+/// As [`bind`], for either.
+pub fn bind_loopbacks(address: SocketAddr) -> Result<Vec<Bound>, BindError> {
+    let first = bind(address)?;
+    let other: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv6Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv4Addr::LOCALHOST.into(),
+    };
+    match bind(SocketAddr::new(other, first.address.port())) {
+        Ok(second) => Ok(vec![first, second]),
+        Err(error) if error.is_unknown_here() => Ok(vec![first]),
+        Err(error) => Err(error),
+    }
 }
 
 fn listening_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -129,6 +148,16 @@ pub struct BindError {
     /// What was asked for.
     pub address: SocketAddr,
     source: io::Error,
+}
+
+impl BindError {
+    /// Whether this machine has no such address, or no such family.
+    fn is_unknown_here(&self) -> bool {
+        // EAFNOSUPPORT, which has no kind of its own.
+        const NO_SUCH_FAMILY: i32 = 97;
+        self.source.kind() == ErrorKind::AddrNotAvailable
+            || self.source.raw_os_error() == Some(NO_SUCH_FAMILY)
+    }
 }
 
 impl fmt::Display for BindError {

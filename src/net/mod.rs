@@ -4,6 +4,7 @@ pub mod address;
 pub mod agent_tls;
 pub mod authority;
 pub mod caller;
+pub mod captured;
 pub mod client_socket;
 pub mod database_tls;
 pub mod dial;

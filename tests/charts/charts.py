@@ -29,7 +29,7 @@ LIBRARY = ROOT / "charts/openbox-sidecar-lib"
 CONSUMER = ROOT / "tests/charts/consumer"
 VERSIONS = ["1.29", "1.33", "1.36"]
 # Of operators, whose schemas are not Kubernetes' own.
-CUSTOM = {"PodMonitor", "PrometheusRule", "Certificate", "Issuer"}
+CUSTOM = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "Certificate", "Issuer"}
 
 
 class Cluster(http.server.BaseHTTPRequestHandler):
@@ -43,7 +43,7 @@ class Cluster(http.server.BaseHTTPRequestHandler):
         "/apis/policy/v1": ["PodDisruptionBudget"],
         "/apis/networking.k8s.io/v1": ["NetworkPolicy"],
         "/apis/admissionregistration.k8s.io/v1": ["MutatingWebhookConfiguration"],
-        "/apis/monitoring.coreos.com/v1": ["PodMonitor", "PrometheusRule"],
+        "/apis/monitoring.coreos.com/v1": ["PodMonitor", "ServiceMonitor", "PrometheusRule"],
         "/apis/cert-manager.io/v1": ["Certificate", "Issuer"],
     }
 
@@ -178,6 +178,7 @@ def the_chart(checks, charts):
         {"certificate": {"certManager": {"enabled": True, "issuerRef": {"name": "ca", "kind": "ClusterIssuer"}}}},
         {"injection": {"defaults": {"core-url": "https://core.test", "api-key-secret": "k"}, "failurePolicy": "Ignore"}},
         {"metrics": {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}},
+        {"metrics": {"serviceMonitor": {"enabled": True, "namespaces": ["shop", "till"], "labels": {"release": "p"}}}},
         {"injector": {"networkPolicy": {"enabled": False}, "podAnnotations": {"a": "b"}, "nodeSelector": {"a": "b"}}},
         {"imagePullSecrets": [{"name": "pull"}], "image": {"tag": "2", "pullPolicy": "Always"}},
     ]
@@ -190,6 +191,7 @@ def the_chart(checks, charts):
         ({"injection": {"defaults": {"Core_URL": "x"}}}, "Core_URL"),
         ({"injection": {"defaults": {"core-ulr": "x"}}}, "core-ulr"),
         ({"injection": {"timeoutSeconds": 31}}, "timeoutSeconds"),
+        ({"metrics": {"serviceMonitor": {"enabled": True}}}, "namespaces"),
     ]:
         said = charts.refused(values)
         checks.that(f"{values} is refused by the schema", told in said and "schema" in said.lower(), said)
@@ -212,8 +214,18 @@ def what_is_rendered(checks, charts):
     alone = charts.render({"injector": {"replicas": 1}})
     checks.that("one replica has no disruption budget", not of_kind(alone, "PodDisruptionBudget"))
     injection = yaml.safe_load(of_kind(manifest, "ConfigMap")[0]["data"]["injection.yaml"])
-    expected = {"image": "ghcr.io/openbox-ai/openbox-sidecar:9", "image_pull_policy": "IfNotPresent"}
+    expected = {
+        "image": "ghcr.io/openbox-ai/openbox-sidecar:9",
+        "init_net_image": "ghcr.io/openbox-ai/openbox-sidecar-init-net:9",
+        "image_pull_policy": "IfNotPresent",
+    }
     checks.that("the injector is told what to inject", expected.items() <= injection.items(), injection)
+    manifest = charts.render({"metrics": {"serviceMonitor": {"enabled": True, "namespaces": ["shop", "till"]}}})
+    services = [one for one in of_kind(manifest, "Service") if one["spec"].get("clusterIP") == "None"]
+    checks.that("each namespace has its Service of sidecars", [one["metadata"]["namespace"] for one in services] == ["shop", "till"], services)
+    (monitor,) = of_kind(manifest, "ServiceMonitor")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    checks.that("which is what is monitored", all(wanted <= one["metadata"]["labels"].items() for one in services), monitor)
     return injection
 
 
@@ -254,6 +266,12 @@ def what_is_injected(checks, binary, folder, injection):
             checks.that(f"{workload['kind']} is injected", "restartPolicy: Always" in yaml.safe_dump(out))
             validated(checks, f"{workload['kind']} patched with {arguments}", out)
     kustomized(checks, binary, folder)
+    confined = {"runAsNonRoot": True, "allowPrivilegeEscalation": False}
+    containers = {"containers": [POD["spec"]["containers"][0] | {"securityContext": confined}]}
+    out = documents(patched(binary, folder, POD | {"spec": containers}, "-a", "mode=redirect"))
+    validated(checks, "a pod of mode redirect", out)
+    names = [container["name"] for container in out[0]["spec"]["initContainers"]]
+    checks.that("its rules are set first", names == ["openbox-init-net", "openbox-sidecar"], names)
 
 
 def kustomized(checks, binary, folder):
@@ -322,6 +340,7 @@ def the_library(checks, charts, binary, folder):
     for values, annotations in [
         ({}, {}),
         (core, {"core-url": "https://core.test", "api-key-secret": "core/k"}),
+        ({"agentTokenSecret": {"name": "agent", "key": "t"}}, {"agent-token-secret": "agent/t"}),
         ({"settings": money}, {"pg": money["OPENBOX_PG"], "log-format": "text"}),
         (
             {"policyConfigMap": "p", "configConfigMap": "c", "journalClaim": "j", "image": "i:1"},
@@ -355,6 +374,7 @@ def the_library(checks, charts, binary, folder):
 def the_readme(checks):
     """Every value, with its comment and default, stands in the chart's README."""
     rows, path, comment = [], [], ""
+    value = yaml.safe_load((CHART / "values.yaml").read_text())
     for line in (CHART / "values.yaml").read_text().splitlines():
         if said := re.match(r"\s*# -- (.*)", line):
             comment = said[1]
@@ -364,11 +384,16 @@ def the_readme(checks):
             depth = len(found[1]) // 2
             path = path[:depth] + [found[2]]
             if comment:
-                rows.append(f"| `{'.'.join(path)}` | {comment} |")
+                default = value
+                for key in path:
+                    default = default[key]
+                rows.append(f"| `{'.'.join(path)}` | `{json.dumps(default)}` | {comment} |")
             comment = ""
-    readme = (CHART / "README.md").read_text()
-    for row in rows:
-        checks.that("the chart's README has the row", row in readme, row)
+    readme = CHART / "README.md"
+    before, rest = readme.read_text().split("<!-- values -->\n")
+    after = rest.split("<!-- /values -->")[1]
+    table = "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows])
+    kept(checks, readme, f"{before}<!-- values -->\n{table}\n<!-- /values -->{after}")
     checks.that("values are documented", len(rows) > 20, len(rows))
 
 

@@ -116,6 +116,24 @@ def the_root(checks, root):
     checks.that("it names nothing of tests", "divan" not in names, names)
 
 
+def init_net(checks, buildah):
+    """The other image sets the rules in a network namespace of its own, from a root that is its own and read-only."""
+    arguments = ["--build-arg", "BINARY=prebuilt", "--target", "init-net", "-t", "openbox-sidecar-init-net", ROOT]
+    buildah("bud", "--isolation", "chroot", "--format", "docker", *arguments)
+    image = json.loads(buildah("inspect", "--type", "image", "openbox-sidecar-init-net"))["Docker"]["config"]
+    root = pathlib.Path(buildah("mount", buildah("from", "--pull-never", "openbox-sidecar-init-net")))
+    place = dict(pair.split("=", 1) for pair in image["Env"])
+    resolv = root / "etc/resolv.conf"
+    resolv.write_text("nameserver 10.96.0.10\n")
+    command = ["chroot", root, *image["Entrypoint"], *image["Cmd"]]
+    inside = ["unshare", "--net", "sh", "-c", '"$@" && nft list ruleset', "sh"]
+    done = subprocess.run([*inside, *map(str, command)], capture_output=True, text=True, env={"PATH": f"{place['PATH']}:{os.environ['PATH']}"})
+    checks.that("the image of init-net sets the rules", done.returncode == 0 and "redirect to :15802" in done.stdout, done)
+    checks.that("and names are asked of the pod's server", "10.96.0.10" in done.stdout, done.stdout)
+    shells = [path for name in ("sh", "bash", "busybox") for path in root.rglob(name) if path.is_file()]
+    checks.that("it has no shell, either", not shells, shells)
+
+
 def resolver():
     """Knows `orders.shop.svc.cluster.local`, over UDP, and answers as DNS does."""
     names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -297,6 +315,7 @@ def main():
         image = the_image(checks, buildah, folder)
         root = pathlib.Path(buildah("mount", buildah("from", "--pull-never", "openbox-sidecar")))
         the_root(checks, root)
+        init_net(checks, buildah)
         try:
             in_the_pod(checks, image, root, folder)
         finally:

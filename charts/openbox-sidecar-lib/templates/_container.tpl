@@ -16,6 +16,8 @@ env:
   - {name: OPENBOX_STATE_DIR, value: /var/lib/openbox-sidecar/state}
   - {name: OPENBOX_CA_DIR, value: /run/openbox-sidecar/ca}
   - {name: OPENBOX_SHARE_DIR, value: /openbox}
+  - {name: OPENBOX_AGENT_SOCKET, value: /openbox/agent.sock}
+  - {name: OPENBOX_AGENT_SOCKET_MODE, value: "0666"}
   {{- if not (hasKey (.settings | default dict) "OPENBOX_LOG_FORMAT") }}
   - {name: OPENBOX_LOG_FORMAT, value: json}
   {{- end }}
@@ -30,6 +32,9 @@ env:
   {{- end }}
   {{- if .apiKeySecret }}
   - {name: OPENBOX_API_KEY_FILE, value: /etc/openbox/api-key/api-key}
+  {{- end }}
+  {{- if .agentTokenSecret }}
+  - {name: OPENBOX_AGENT_TOKEN_FILE, value: /etc/openbox/agent-token/agent-token}
   {{- end }}
 ports:
   - {name: openbox-health, containerPort: 15820, protocol: TCP}
@@ -59,13 +64,16 @@ volumeMounts:
   {{- if .apiKeySecret }}
   - {name: openbox-api-key, mountPath: /etc/openbox/api-key, readOnly: true}
   {{- end }}
+  {{- if .agentTokenSecret }}
+  - {name: openbox-agent-token, mountPath: /etc/openbox/agent-token, readOnly: true}
+  {{- end }}
 {{- end }}
 
 {{/*
 What cannot be is refused while the chart is rendered.
 */}}
 {{- define "openbox-sidecar.checked" -}}
-{{- $known := list "image" "imagePullPolicy" "resources" "settings" "apiKeySecret" "policyConfigMap" "configConfigMap" "journalClaim" }}
+{{- $known := list "image" "imagePullPolicy" "resources" "settings" "apiKeySecret" "agentTokenSecret" "policyConfigMap" "configConfigMap" "journalClaim" }}
 {{- range $name, $_ := . }}
 {{- if not (has $name $known) }}
 {{- fail (printf "openbox-sidecar: %q is not known; known are %s" $name (join ", " $known)) }}

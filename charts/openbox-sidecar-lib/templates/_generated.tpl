@@ -45,6 +45,7 @@
 - {"name": "OPENBOX_URL", "value": "http://127.0.0.1:15800"}
 - {"name": "OPENBOX_API_URL", "value": "http://127.0.0.1:15800"}
 - {"name": "OPENBOX_SIDECAR_URL", "value": "http://127.0.0.1:15800"}
+- {"name": "OPENBOX_SIDECAR_SOCKET", "value": "/openbox/agent.sock"}
 - {"name": "OPENBOX_SIDECAR_TOKEN_FILE", "value": "/openbox/agent-token"}
 {{- end }}
 {{/* The settings that a pod may say, by their variables. Made by tests/charts/charts.py. */}}

@@ -22,6 +22,23 @@ The pod's volumes that are the sidecar's. Same argument as "openbox-sidecar.cont
     defaultMode: 292
     items: [{key: {{ .key | default "api-key" | quote }}, path: api-key}]
 {{- end }}
+{{- with .agentTokenSecret }}
+- name: openbox-agent-token
+  secret:
+    secretName: {{ required "openbox-sidecar: agentTokenSecret has no name" .name | quote }}
+    defaultMode: 292
+    items: [{key: {{ .key | default "agent-token" | quote }}, path: agent-token}]
+{{- end }}
+{{- end }}
+
+{{/*
+The agent's token for SDKs, where the sidecar takes it from a Secret. Same argument as "openbox-sidecar.container".
+*/}}
+{{- define "openbox-sidecar.tokenEnv" -}}
+{{- $from := dict "secretKeyRef" (dict "name" .agentTokenSecret.name "key" (.agentTokenSecret.key | default "agent-token")) }}
+{{- range list "OPENBOX_API_KEY" "OPENBOX_SIDECAR_TOKEN" }}
+- {{ dict "name" . "valueFrom" $from | toJson }}
+{{- end }}
 {{- end }}
 
 {{/*

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::app::child_databases::Database;
 use crate::app::environment::{databases, leg};
+use crate::cli::init_net;
 use crate::config::{self, Config, Flags, For, SETTINGS, Setting, Source};
 
 /// What our annotations and labels begin with.
@@ -29,11 +30,12 @@ const OURS: [&str; 7] = [
 ];
 
 /// Names of objects in the pod's namespace, and what else is no setting of the sidecar's.
-const OBJECTS: [&str; 7] = [
+const OBJECTS: [&str; 8] = [
     "mode",
     "policy-configmap",
     "config-configmap",
     "api-key-secret",
+    "agent-token-secret",
     "journal-claim",
     "containers",
     "image",
@@ -41,6 +43,8 @@ const OBJECTS: [&str; 7] = [
 
 /// A key in the API key's secret, where the annotation does not name one.
 const API_KEY: &str = "api-key";
+/// The same for the agent's token.
+const AGENT_TOKEN: &str = "agent-token";
 
 /// What a pod is to be given.
 #[derive(Debug)]
@@ -55,12 +59,36 @@ pub(super) struct Wanted {
     pub(super) config_file: Option<String>,
     /// Secret, and the key in it, that is the agent's key for Core.
     pub(super) api_key: Option<(String, String)>,
+    /// Secret, and the key in it, that is the token of the agent API; a new one at every start where none is said.
+    pub(super) agent_token: Option<(String, String)>,
     /// Claim that keeps journal and state longer than the pod.
     pub(super) journal_claim: Option<String>,
     /// The containers that are sent through the sidecar; all, where none are named.
     pub(super) containers: Vec<String>,
     /// Image of the sidecar, where it is another than the installation's.
     pub(super) image: Option<String>,
+    /// How the pod's traffic comes to the sidecar.
+    pub(super) mode: Mode,
+}
+
+/// How the pod's traffic comes to the sidecar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// By variables, which a program may ignore.
+    #[default]
+    Cooperative,
+    /// By the kernel, too.
+    Redirect,
+}
+
+impl Mode {
+    fn read(name: &str) -> Option<Self> {
+        match name {
+            "cooperative" => Some(Self::Cooperative),
+            "redirect" => Some(Self::Redirect),
+            _ => None,
+        }
+    }
 }
 
 /// Why a pod gets no sidecar; names the annotation, or the field of the pod.
@@ -134,10 +162,12 @@ impl Wanted {
         config: Config,
     ) -> Self {
         let object = |name: &str| said.get(name).map(|value| (*value).to_owned());
-        let api_key = object("api-key-secret").map(|value| match value.split_once('/') {
-            Some((secret, key)) => (secret.to_owned(), key.to_owned()),
-            None => (value, API_KEY.to_owned()),
-        });
+        let secret = |name: &str, key: &str| {
+            object(name).map(|value| match value.split_once('/') {
+                Some((secret, key)) => (secret.to_owned(), key.to_owned()),
+                None => (value, key.to_owned()),
+            })
+        };
         let containers = said.get("containers").copied().unwrap_or_default();
         let containers = containers.split(',').map(str::trim);
         Self {
@@ -145,13 +175,15 @@ impl Wanted {
             config,
             policy: object("policy-configmap"),
             config_file: object("config-configmap"),
-            api_key,
+            api_key: secret("api-key-secret", API_KEY),
+            agent_token: secret("agent-token-secret", AGENT_TOKEN),
             journal_claim: object("journal-claim"),
             containers: containers
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned)
                 .collect(),
             image: object("image"),
+            mode: mode(said).unwrap_or_default(),
         }
     }
 }
@@ -189,12 +221,20 @@ fn contradictions(said: &BTreeMap<&str, &str>) -> Vec<String> {
             "annotation {PREFIX}core-url needs {PREFIX}api-key-secret: NAME, or NAME/KEY, of a Secret with the agent's API key"
         ));
     }
-    if let Some(mode) = said.get("mode").filter(|mode| **mode != "cooperative") {
+    if let Some(said) = said.get("mode").filter(|_| mode(said).is_none()) {
         told.push(format!(
-            "annotation {PREFIX}mode is {mode:?}; this version knows cooperative"
+            "annotation {PREFIX}mode is {said:?}; it is cooperative or redirect"
         ));
     }
     told
+}
+
+/// The mode that is said; none where there is no such mode.
+fn mode(said: &BTreeMap<&str, &str>) -> Option<Mode> {
+    match said.get("mode") {
+        Some(name) => Mode::read(name),
+        None => Some(Mode::default()),
+    }
 }
 
 fn variables(said: &BTreeMap<&str, &str>) -> Vec<(&'static str, String)> {
@@ -202,7 +242,12 @@ fn variables(said: &BTreeMap<&str, &str>) -> Vec<(&'static str, String)> {
         let value = said.get(name)?;
         Some((*setting.env.first()?, (*value).to_owned()))
     });
-    all.collect()
+    let mut all: Vec<_> = all.collect();
+    match mode(said) {
+        Some(Mode::Redirect) => all.extend(init_net::listeners()),
+        Some(Mode::Cooperative) | None => {}
+    }
+    all
 }
 
 /// Asks the sidecar's own configuration what it would say, and tells problems by annotation.

@@ -14,9 +14,11 @@ use crate::config::{Config, Listener};
 
 use super::annotations::Wanted;
 use super::pod::{list, name_of};
-use super::sidecar::{SHARE, SHARED_VOLUME};
+use super::sidecar::{SHARE, SHARED_VOLUME, SOCKET};
 
 const TOKEN_FILE: &str = "OPENBOX_SIDECAR_TOKEN_FILE";
+/// What `run` gives its child the token as: SDKs read the one, whoever knows the sidecar the other.
+const TOKEN: [&str; 2] = ["OPENBOX_API_KEY", "OPENBOX_SIDECAR_TOKEN"];
 
 /// Sends `container` through the sidecar. Answers with what a person should know.
 pub(super) fn send_through(container: &mut Value, wanted: &Wanted) -> Vec<String> {
@@ -38,6 +40,9 @@ pub(super) fn send_through(container: &mut Value, wanted: &Wanted) -> Vec<String
         ) else {
             continue;
         };
+        if wanted.agent_token.is_some() && TOKEN.contains(&variable) {
+            continue;
+        }
         // Where it points is in a Secret or ConfigMap: replacing it blindly could lead to another server.
         let guessed = of_databases.contains(variable) && !always.contains(variable);
         if guessed && unread.contains(variable) {
@@ -64,6 +69,7 @@ pub(super) fn send_through(container: &mut Value, wanted: &Wanted) -> Vec<String
             )
         }));
     }
+    ours.extend(token(variables, wanted));
     // In front, so that others may refer to ours.
     ours.retain(|entry| {
         !variables
@@ -75,6 +81,24 @@ pub(super) fn send_through(container: &mut Value, wanted: &Wanted) -> Vec<String
     warnings
 }
 
+/// The token where the pod has it in a Secret: put where `variables` has one, else to be added.
+fn token(variables: &mut [Value], wanted: &Wanted) -> Vec<Value> {
+    let Some((secret, key)) = &wanted.agent_token else {
+        return Vec::new();
+    };
+    let reference = json!({"secretKeyRef": {"name": secret, "key": key}});
+    let mut ours = Vec::new();
+    for name in TOKEN {
+        let entry = json!({"name": name, "valueFrom": reference});
+        match variables.iter_mut().find(|there| name_of(there) == name) {
+            // Or a second injection would move it.
+            Some(there) => *there = entry,
+            None => ours.push(entry),
+        }
+    }
+    ours
+}
+
 fn changes(
     parent: &[(OsString, OsString)],
     config: &Config,
@@ -84,6 +108,7 @@ fn changes(
     let files =
         [crate::app::CA, crate::app::BUNDLE, crate::app::JAVA_STORE].map(|name| share.join(name));
     let [ca, bundle, java_store] = &files;
+    let socket = &share.join(SOCKET);
     let at = |listener: Listener| match listener {
         Listener::At(address) => Some(SocketAddr::new(
             IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -100,7 +125,7 @@ fn changes(
         }),
         agent: at(config.listen.agent).map(|address| Agent {
             address: Some(address),
-            socket: None,
+            socket: Some(socket),
             token: None,
         }),
         databases,

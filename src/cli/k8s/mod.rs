@@ -2,6 +2,7 @@
 
 mod annotations;
 mod app;
+mod confined;
 mod injector;
 mod manifest;
 mod patch;

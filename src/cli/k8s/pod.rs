@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::annotations::{INJECT, INJECTED, PREFIX, Refused, Wanted};
-use super::{app, sidecar};
+use super::annotations::{INJECT, INJECTED, Mode, PREFIX, Refused, Wanted};
+use super::{app, confined, sidecar};
 
 /// What holds for every pod of an installation.
 #[derive(Clone, Debug, Deserialize)]
@@ -15,6 +15,8 @@ use super::{app, sidecar};
 pub(super) struct Injection {
     /// Image of the sidecar.
     pub(super) image: String,
+    /// Image of the container that sets the kernel's rules: the same, and `nft`.
+    pub(super) init_net_image: String,
     /// When the image is pulled, as Kubernetes names it.
     pub(super) image_pull_policy: String,
     /// Resources of the sidecar's container, as Kubernetes writes them.
@@ -28,6 +30,11 @@ impl Default for Injection {
         Self {
             image: concat!(
                 "ghcr.io/openbox-ai/openbox-sidecar:",
+                env!("CARGO_PKG_VERSION")
+            )
+            .to_owned(),
+            init_net_image: concat!(
+                "ghcr.io/openbox-ai/openbox-sidecar-init-net:",
                 env!("CARGO_PKG_VERSION")
             )
             .to_owned(),
@@ -157,7 +164,7 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
     let mut names = Vec::new();
     for container in containers(spec) {
         let name = name_of(container);
-        if name == sidecar::NAME {
+        if sidecar::is_ours_to_run(name) {
             if !injected {
                 told.push(format!("there is a container {name} already; take it out, or set the label {INJECT}: disabled"));
             }
@@ -168,6 +175,9 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
             told.push(format!("container {name}: securityContext.runAsUser is {}, which is the sidecar's own user", sidecar::USER));
         }
         told.extend(taken_ports(container, wanted));
+        if wanted.mode == Mode::Redirect {
+            told.extend(confined::missing(spec, container));
+        }
     }
     for wanted in &wanted.containers {
         if !names.contains(&wanted.as_str()) {
@@ -216,7 +226,13 @@ fn taken_ports(container: &Value, wanted: &Wanted) -> Vec<String> {
 fn listening(wanted: &Wanted) -> Vec<u64> {
     use crate::config::Listener;
     let listen = &wanted.config.listen;
-    let all = [listen.http, listen.agent, listen.operator, listen.health];
+    let all = [
+        listen.http,
+        listen.transparent,
+        listen.agent,
+        listen.operator,
+        listen.health,
+    ];
     let all = all.iter().filter_map(|listener| match listener {
         Listener::At(address) => Some(address.port()),
         Listener::Off => None,
@@ -247,7 +263,7 @@ fn apps(spec: &mut Value, wanted: &Wanted) -> Vec<String> {
             let name = name_of(container);
             let chosen =
                 wanted.containers.is_empty() || wanted.containers.iter().any(|one| one == name);
-            if chosen && name != sidecar::NAME {
+            if chosen && !sidecar::is_ours_to_run(name) {
                 warnings.extend(app::send_through(container, wanted));
             }
         }
@@ -258,8 +274,12 @@ fn apps(spec: &mut Value, wanted: &Wanted) -> Vec<String> {
 /// The sidecar's container, before all others, and its volumes.
 fn place(spec: &mut Value, wanted: &Wanted, injection: &Injection) {
     if let Some(first) = list(spec, "initContainers") {
-        first.retain(|container| name_of(container) != sidecar::NAME);
+        first.retain(|container| !sidecar::is_ours_to_run(name_of(container)));
         first.insert(0, sidecar::container(wanted, injection));
+        match wanted.mode {
+            Mode::Redirect => first.insert(0, sidecar::init_net(injection)),
+            Mode::Cooperative => {}
+        }
     }
     if let Some(volumes) = list(spec, "volumes") {
         volumes.retain(|volume| !sidecar::is_ours(name_of(volume)));

@@ -13,6 +13,8 @@ pub(super) const NAME: &str = "openbox-sidecar";
 pub(super) const USER: i64 = 1580;
 /// Certificates and the agent's token, for the app to read.
 pub(super) const SHARE: &str = "/openbox";
+/// Where the agent API listens beside its port, for the app.
+pub(super) const SOCKET: &str = "agent.sock";
 /// Journal and state.
 const STATE: &str = "/var/lib/openbox-sidecar";
 /// The authority's key, in memory.
@@ -20,10 +22,14 @@ const KEYS: &str = "/run/openbox-sidecar";
 const CONFIG: &str = "/etc/openbox/config";
 const POLICY: &str = "/etc/openbox/policy";
 const API_KEY: &str = "/etc/openbox/api-key";
+const AGENT_TOKEN: &str = "/etc/openbox/agent-token";
 /// Health and metrics, on the pod's address: the kubelet and Prometheus ask from outside.
 pub(super) const HEALTH_PORT: u16 = 15_820;
 /// Seconds a start may take: a journal of 8 GiB is read through.
 const START_WITHIN_S: u16 = 120;
+
+/// The container that sets the rules by which the kernel leads everything to the sidecar.
+pub(super) const INIT_NET: &str = "openbox-init-net";
 
 /// Name and size of the volumes that the app shares, and that nobody shares.
 pub(super) const SHARED_VOLUME: &str = "openbox-share";
@@ -32,6 +38,7 @@ const KEYS_VOLUME: &str = "openbox-keys";
 const CONFIG_VOLUME: &str = "openbox-config";
 const POLICY_VOLUME: &str = "openbox-policy";
 const API_KEY_VOLUME: &str = "openbox-api-key";
+const AGENT_TOKEN_VOLUME: &str = "openbox-agent-token";
 
 /// The container.
 pub(super) fn container(wanted: &Wanted, injection: &Injection) -> Value {
@@ -61,6 +68,29 @@ pub(super) fn container(wanted: &Wanted, injection: &Injection) -> Value {
     })
 }
 
+/// The container that sets the rules, before everything else; the only one that may.
+pub(super) fn init_net(injection: &Injection) -> Value {
+    json!({
+        "name": INIT_NET,
+        "image": injection.init_net_image,
+        "imagePullPolicy": injection.image_pull_policy,
+        "args": ["init-net", "install"],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "16Mi"},
+            "limits": {"memory": "64Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
+            "readOnlyRootFilesystem": true,
+            "runAsGroup": 0,
+            "runAsNonRoot": false,
+            "runAsUser": 0,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    })
+}
+
 fn probe(path: &str, period_s: u16, failures: u16) -> Value {
     json!({
         "httpGet": {"path": path, "port": HEALTH_PORT},
@@ -82,6 +112,9 @@ fn environment(wanted: &Wanted) -> Vec<Value> {
         text("OPENBOX_STATE_DIR", &format!("{STATE}/state")),
         text("OPENBOX_CA_DIR", &format!("{KEYS}/ca")),
         text("OPENBOX_SHARE_DIR", SHARE),
+        text("OPENBOX_AGENT_SOCKET", &format!("{SHARE}/{SOCKET}")),
+        // The app is another user; what opens the API is the token.
+        text("OPENBOX_AGENT_SOCKET_MODE", "0666"),
     ];
     if !wanted
         .variables
@@ -104,6 +137,10 @@ fn environment(wanted: &Wanted) -> Vec<Value> {
     }
     if wanted.api_key.is_some() {
         all.push(text("OPENBOX_API_KEY_FILE", &format!("{API_KEY}/api-key")));
+    }
+    if wanted.agent_token.is_some() {
+        let path = format!("{AGENT_TOKEN}/agent-token");
+        all.push(text("OPENBOX_AGENT_TOKEN_FILE", &path));
     }
     all
 }
@@ -130,6 +167,9 @@ fn mounts(wanted: &Wanted) -> Vec<Value> {
     if wanted.api_key.is_some() {
         all.push(read_only(API_KEY_VOLUME, API_KEY));
     }
+    if wanted.agent_token.is_some() {
+        all.push(read_only(AGENT_TOKEN_VOLUME, AGENT_TOKEN));
+    }
     all
 }
 
@@ -150,15 +190,25 @@ pub(super) fn volumes(wanted: &Wanted) -> Vec<Value> {
             all.push(json!({"name": name, "configMap": {"name": map}}));
         }
     }
-    if let Some((secret, key)) = &wanted.api_key {
-        // Mounted by the sidecar alone, which is not root.
-        all.push(json!({"name": API_KEY_VOLUME, "secret": {
-            "secretName": secret,
-            "defaultMode": 0o444,
-            "items": [{"key": key, "path": "api-key"}],
-        }}));
+    for (name, secret, path) in [
+        (API_KEY_VOLUME, &wanted.api_key, "api-key"),
+        (AGENT_TOKEN_VOLUME, &wanted.agent_token, "agent-token"),
+    ] {
+        if let Some((secret, key)) = secret {
+            // Mounted by the sidecar alone, which is not root.
+            all.push(json!({"name": name, "secret": {
+                "secretName": secret,
+                "defaultMode": 0o444,
+                "items": [{"key": key, "path": path}],
+            }}));
+        }
     }
     all
+}
+
+/// Whether a container of this name is one of ours.
+pub(super) fn is_ours_to_run(container: &str) -> bool {
+    [NAME, INIT_NET].contains(&container)
 }
 
 /// Whether a volume of this name is one of ours.
@@ -170,6 +220,7 @@ pub(super) fn is_ours(volume: &str) -> bool {
         CONFIG_VOLUME,
         POLICY_VOLUME,
         API_KEY_VOLUME,
+        AGENT_TOKEN_VOLUME,
     ];
     all.contains(&volume)
 }

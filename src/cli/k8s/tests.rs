@@ -74,6 +74,80 @@ fn the_sidecar_is_the_first_container_and_stays() {
 }
 
 #[test]
+fn a_token_of_a_secret_is_the_sidecars_and_the_apps() {
+    let annotations = json!({"openbox.ai/agent-token-secret": "agent/token"});
+    let mut spec = app();
+    spec["containers"][0]["env"] = json!([{"name": "OPENBOX_API_KEY", "value": "obx_live_core"}]);
+    let (pod, _) = injected(pod(spec, annotations));
+    let sidecar = variable(&pod, "/spec/initContainers/0", "OPENBOX_AGENT_TOKEN_FILE").unwrap();
+    assert_eq!(sidecar["value"], "/etc/openbox/agent-token/agent-token");
+    let secret = json!({"secretKeyRef": {"name": "agent", "key": "token"}});
+    for name in ["OPENBOX_API_KEY", "OPENBOX_SIDECAR_TOKEN"] {
+        let entry = variable(&pod, "/spec/containers/0", name).unwrap();
+        assert_eq!(entry, &json!({"name": name, "valueFrom": secret}));
+    }
+    let names = |name: &str| {
+        let all = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        all.iter().filter(|entry| entry["name"] == name).count()
+    };
+    assert_eq!(names("OPENBOX_API_KEY"), 1);
+    assert_eq!(injected(pod.clone()).0, pod, "again, it is the same");
+}
+
+#[test]
+fn the_app_finds_the_agent_api_at_a_path_that_it_may_open() {
+    let (pod, _) = injected(pod(app(), json!({})));
+    let at =
+        |container: &str, name: &str| variable(&pod, container, name).unwrap()["value"].clone();
+    let app = at("/spec/containers/0", "OPENBOX_SIDECAR_SOCKET");
+    assert_eq!(app, at("/spec/initContainers/0", "OPENBOX_AGENT_SOCKET"));
+    assert_eq!(
+        at("/spec/initContainers/0", "OPENBOX_AGENT_SOCKET_MODE"),
+        "0666"
+    );
+    assert_eq!(app, "/openbox/agent.sock");
+}
+
+fn confined() -> Value {
+    json!({"containers": [{"name": "app", "image": "app:1", "securityContext": {
+        "runAsNonRoot": true, "allowPrivilegeEscalation": false,
+    }}]})
+}
+
+#[test]
+fn in_mode_redirect_the_rules_are_set_before_everything_and_the_sidecar_listens_for_them() {
+    let redirect = json!({"openbox.ai/mode": "redirect"});
+    let (pod, _) = injected(pod(confined(), redirect));
+    let all = pod["spec"]["initContainers"].as_array().unwrap();
+    let names: Vec<_> = all.iter().map(|container| &container["name"]).collect();
+    assert_eq!(names, ["openbox-init-net", "openbox-sidecar"]);
+    let may = all
+        .iter()
+        .filter(|container| container["securityContext"]["capabilities"]["add"].is_array());
+    assert_eq!(may.count(), 1, "the rules' container alone may");
+    assert!(all[0].get("restartPolicy").is_none(), "it ends");
+    let listens = variable(&pod, "/spec/initContainers/1", "OPENBOX_TRANSPARENT_LISTEN").unwrap();
+    assert_eq!(listens["value"], "127.0.0.1:15802");
+    let operator = variable(&pod, "/spec/initContainers/1", "OPENBOX_OPERATOR_LISTEN").unwrap();
+    assert_eq!(operator["value"], "127.0.0.1:15810");
+    assert_eq!(injected(pod.clone()).0, pod, "again, it is the same");
+}
+
+#[test]
+fn in_mode_redirect_a_pod_that_could_undo_it_is_refused() {
+    let redirect = || json!({"openbox.ai/mode": "redirect"});
+    let told = refused(pod(app(), redirect()));
+    assert!(told.contains("container app: it may run as root"), "{told}");
+    let mut taken = confined();
+    taken["containers"][0]["ports"] = json!([{"containerPort": 15802}]);
+    let told = refused(pod(taken, redirect()));
+    assert!(
+        told.contains("port 15802, on which the sidecar listens"),
+        "{told}"
+    );
+}
+
+#[test]
 fn the_authoritys_key_is_seen_by_the_sidecar_alone() {
     let (pod, _) = injected(pod(app(), json!({})));
     let mounts = |pointer: &str| -> Vec<String> {

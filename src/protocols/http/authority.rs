@@ -1,6 +1,8 @@
 //! Where a request really goes: one authority, and every place that names one
 //! must agree with it (CONNECT target, absolute URI, Host).
 
+use std::net::SocketAddr;
+
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 
@@ -91,6 +93,33 @@ impl Target {
             }
         }
         self.agrees(request.headers(), MISDIRECTED)
+    }
+
+    /// What a request names that came without a proxy's knowledge, at `port` where it names none.
+    pub(super) fn named<B>(request: &Request<B>, port: u16) -> Result<Option<Self>, Mismatch> {
+        if *request.method() == Method::CONNECT {
+            return Err(bad(
+                "a proxy of somebody else's is not used: the sidecar is the only one",
+            ));
+        }
+        let authority = match request.uri().authority() {
+            Some(authority) => Some(authority.clone()),
+            None => host_field(request.headers())?,
+        };
+        let Some(authority) = authority else {
+            return Ok(None);
+        };
+        let target = Self::new("http", &authority)?;
+        Ok((target.port == port).then_some(target))
+    }
+
+    /// The address itself.
+    pub(super) fn of_address(scheme: &'static str, address: SocketAddr) -> Self {
+        Self {
+            scheme,
+            host: address.ip().to_canonical().to_string().into(),
+            port: address.port(),
+        }
     }
 
     fn agrees(&self, headers: &HeaderMap, otherwise: Mismatch) -> Result<(), Mismatch> {

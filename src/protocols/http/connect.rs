@@ -95,16 +95,21 @@ pub(super) async fn carried(
                 scheme: "http",
                 ..target
             };
-            let inner = line.inside(target, user);
-            let telling = multiplexed::is_spoken(&mut first, &mut socket);
-            match tokio::time::timeout(within, telling).await {
-                Ok(true) => multiplexed::connection(Rewind::new(socket, first), inner).await,
-                Ok(false) | Err(_) => serve::connection(socket, first, inner).await,
-            }
+            plain(line.inside(target, user), socket, first).await;
         }
         Some(_) | None => {
             tracing::info!(host = %target.host, port = target.port, "tunnel refused: its first byte is neither TLS nor HTTP; put the host on http.passthrough to let it pass unread");
         }
+    }
+}
+
+/// Serves who speaks HTTP in the clear, of either version.
+pub(super) async fn plain(line: Arc<Line>, mut socket: ClientSocket, mut first: Bytes) {
+    let within = line.proxy.settings.first_byte_within;
+    let telling = multiplexed::is_spoken(&mut first, &mut socket);
+    match tokio::time::timeout(within, telling).await {
+        Ok(true) => multiplexed::connection(Rewind::new(socket, first), line).await,
+        Ok(false) | Err(_) => serve::connection(socket, first, line).await,
     }
 }
 

@@ -32,7 +32,7 @@ use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::{Completed, OverCap};
 use super::upstream::{UpstreamError, Way};
-use super::{connect, describe, fields, upgrade};
+use super::{captured, connect, describe, fields, upgrade};
 
 /// An answer that a person has not decided about yet.
 struct Parked {
@@ -66,7 +66,7 @@ async fn answer_boxed(
     Ok(response)
 }
 
-async fn route(line: &Arc<Line>, request: Box<Request<Incoming>>) -> Response<Outgoing> {
+async fn route(line: &Arc<Line>, mut request: Box<Request<Incoming>>) -> Response<Outgoing> {
     if let Some(refused) = refused_head(line, request.headers()) {
         return refused;
     }
@@ -74,6 +74,12 @@ async fn route(line: &Arc<Line>, request: Box<Request<Incoming>>) -> Response<Ou
         Ok(user) => user,
         Err(refusal) => return *refusal,
     };
+    if let Some(address) = line.captured {
+        return match captured::destination(line, address, &mut request).await {
+            Ok(target) => govern(line, request, &target, user.as_deref()).await,
+            Err(wrong) => refuse::last_problem(wrong.status, wrong.code, wrong.detail),
+        };
+    }
     if line.tunnel.is_none() && request.method() == Method::CONNECT {
         return Box::pin(connect::open(line, *request, user)).await;
     }

@@ -1,5 +1,6 @@
 //! One agent connection, and what is known about it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -23,6 +24,8 @@ pub(super) struct Line {
     pub(super) proxy: Arc<Proxy>,
     /// Where the tunnel leads, inside one.
     pub(super) tunnel: Option<Target>,
+    /// Where its client wanted to go, if the kernel led it here.
+    pub(super) captured: Option<SocketAddr>,
     pub(super) watch: Watch,
     pub(super) shared: Arc<Shared>,
     /// Whom CONNECT named, inside a tunnel.
@@ -59,6 +62,7 @@ impl Line {
         Arc::new(Self {
             proxy,
             tunnel: None,
+            captured: None,
             watch,
             shared: Arc::default(),
             user: None,
@@ -71,9 +75,23 @@ impl Line {
         Arc::new(Self {
             proxy: self.proxy.clone(),
             tunnel: Some(target),
+            captured: None,
             watch: self.watch.clone(),
             shared: Arc::default(),
             user,
+            place: self.place.clone(),
+        })
+    }
+
+    /// The same connection, whose client wanted to go to `address` and speaks plain HTTP.
+    pub(super) fn led_from(&self, address: SocketAddr) -> Arc<Self> {
+        Arc::new(Self {
+            proxy: self.proxy.clone(),
+            tunnel: None,
+            captured: Some(address),
+            watch: self.watch.clone(),
+            shared: Arc::default(),
+            user: None,
             place: self.place.clone(),
         })
     }

@@ -10,6 +10,7 @@
 mod answer_body;
 mod authority;
 mod body;
+mod captured;
 mod chunks;
 mod connect;
 mod describe;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 
 use crate::gate::Gate;
 use crate::net::dial::Dialer;
+use crate::net::listen::Bound;
 use crate::net::mint::Mint;
 use crate::net::tls::Upstreams;
 use crate::process::Workers;
@@ -79,6 +81,22 @@ pub struct Parts {
 pub struct HttpProxy {
     proxy: Arc<Proxy>,
     workers: Arc<Workers>,
+}
+
+/// Where agents come in.
+#[derive(Debug)]
+pub struct Doors {
+    /// Whoever knows that this is a proxy.
+    pub open: Option<Bound>,
+    /// Whoever does not: the kernel leads them here.
+    pub captured: Vec<Bound>,
+}
+
+impl Doors {
+    /// Whether nobody comes in.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_none() && self.captured.is_empty()
+    }
 }
 
 #[derive(Debug)]

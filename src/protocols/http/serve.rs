@@ -22,7 +22,7 @@ use super::exchange;
 use super::framing::Limits;
 use super::line::{Line, Place};
 use super::sentinel::{Patience, Sentinel};
-use super::{HttpProxy, Proxy, socks};
+use super::{Doors, HttpProxy, Proxy, captured, socks};
 
 /// How often idle upstream connections are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
@@ -35,11 +35,20 @@ const LINGER_FOR: Duration = Duration::from_secs(1);
 impl HttpProxy {
     /// Serves until `drain` begins, then finishes what is under way. Returns
     /// when the last connection has ended.
-    pub async fn run(self, listener: Bound, drain: Drain) {
+    pub async fn run(self, doors: Doors, drain: Drain) {
         let Self { proxy, workers } = self;
         let places = Arc::new(Semaphore::new(proxy.settings.connections_max));
         let mut begun = drain.clone();
-        let accepting = accept(&proxy, &workers, &listener, &places, &drain);
+        let Doors { open, captured } = doors;
+        let accepting = async {
+            let accept = |door, listener| accept(&proxy, &workers, door, listener, &places, &drain);
+            let [first, second] = [captured.first(), captured.get(1)];
+            tokio::join!(
+                accept(Door::Open, open.as_ref()),
+                accept(Door::Captured, first),
+                accept(Door::Captured, second),
+            );
+        };
         let sweeping = async {
             let mut tick = time::interval(SWEEP_EVERY);
             loop {
@@ -52,20 +61,33 @@ impl HttpProxy {
             () = accepting => {}
             () = sweeping => {}
         }
-        drop(listener);
+        drop((open, captured));
         let all = u32::try_from(proxy.settings.connections_max).unwrap_or(u32::MAX);
         // Whoever drains us decides how long this may last.
         drop(places.acquire_many(all).await);
     }
 }
 
+/// How a client came in.
+#[derive(Clone, Copy, Debug)]
+enum Door {
+    /// Knowing that this is a proxy.
+    Open,
+    /// Led by the kernel.
+    Captured,
+}
+
 async fn accept(
     proxy: &Arc<Proxy>,
     workers: &Workers,
-    listener: &Bound,
+    door: Door,
+    listener: Option<&Bound>,
     places: &Arc<Semaphore>,
     drain: &Drain,
 ) {
+    let Some(listener) = listener else {
+        return;
+    };
     loop {
         // The place first: what cannot be served waits in the backlog.
         let place = match places.clone().try_acquire_owned() {
@@ -92,7 +114,11 @@ async fn accept(
             socket.identify(proxy.gate.registry().callers()).await;
             let watch = socket.watch();
             let line = Line::new(proxy, watch.clone(), place);
-            if outer(socket, line, drain).await == Ended::Closed {
+            let ended = match door {
+                Door::Open => outer(socket, line, drain).await,
+                Door::Captured => Box::pin(captured::serve(line, socket)).await,
+            };
+            if ended == Ended::Closed {
                 // Boxed: its buffer would be part of every connection.
                 Box::pin(watch.linger(LINGER_BYTES, LINGER_FOR)).await;
             }

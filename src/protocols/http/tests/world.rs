@@ -23,7 +23,7 @@ use crate::process::{DrainTrigger, Workers, drain};
 use crate::session::{self, Registry, registry::Unattributed};
 use crate::state::Store;
 
-use super::super::{HttpProxy, Parts, Settings};
+use super::super::{Doors, HttpProxy, Parts, Settings};
 
 /// Everything a test needs, on loopback.
 pub(super) struct World {
@@ -111,7 +111,16 @@ impl World {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address();
         let (trigger, drain) = drain::channel();
-        crate::process::spawn_named("proxy", proxy.run(listener, drain));
+        crate::process::spawn_named(
+            "proxy",
+            proxy.run(
+                Doors {
+                    open: Some(listener),
+                    captured: Vec::new(),
+                },
+                drain,
+            ),
+        );
         Self {
             proxy: address,
             gate,

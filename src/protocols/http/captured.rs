@@ -1,0 +1,147 @@
+//! Connections that the kernel led here (`init-net`): whoever does not know of a proxy, or ignores it, is
+//! governed all the same.
+//!
+//! Their destination is an address, and policy knows names. A name is taken where it cannot be a pretence:
+//! that of a TLS hello, as nothing is sent but to an origin that proves the name by its certificate; that of
+//! plain HTTP, where it resolves to the address. Everything else is judged, and asked for, by its address.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use http::uri::{Authority, Uri};
+use http::{Request, header};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::net::captured::named_in_hello;
+use crate::net::client_socket::ClientSocket;
+
+use super::authority::{Mismatch, Target};
+use super::connect;
+use super::line::Line;
+use super::rewind::Rewind;
+use super::serve::Ended;
+
+/// Room for what a client says first.
+const FIRST_BYTES: usize = 4096;
+
+/// Serves a client that wanted to go somewhere else, to its end.
+pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
+    let address = match socket.wanted() {
+        Ok(address) => address,
+        Err(error) => {
+            tracing::info!(
+                "a client is not served: listen.transparent is for connections that the kernel leads there, as `openbox-sidecar init-net` has it do: {error}"
+            );
+            return Ended::Closed;
+        }
+    };
+    line.shared.tunnel_follows();
+    let by_address = Target::of_address("https", address);
+    if line.proxy.passes_through(&by_address.host) {
+        pass(&line, socket, by_address).await;
+        return Ended::Upgraded;
+    }
+    let within = line.proxy.settings.first_byte_within;
+    let mut first = BytesMut::with_capacity(FIRST_BYTES);
+    let reading = async {
+        if socket.read_buf(&mut first).await? == 0 {
+            return Ok(None);
+        }
+        Ok::<_, std::io::Error>(first.first().copied())
+    };
+    match tokio::time::timeout(within, reading).await {
+        Ok(Ok(Some(0x16))) => over_tls(line, socket, first, by_address).await,
+        Ok(Ok(Some(byte))) if byte.is_ascii_alphabetic() => {
+            connect::plain(line.led_from(address), socket, first.freeze()).await;
+        }
+        Ok(Ok(Some(_))) => {
+            tracing::info!(%address, "a captured connection is refused: its first byte is neither TLS nor HTTP; a database is reached through the sidecar's listener for it, and what is on http.passthrough passes unread");
+        }
+        Ok(Ok(None) | Err(_)) => {}
+        Err(_) => {
+            tracing::info!(%address, "a captured connection is refused: the client waits for the server to speak first, so it is neither TLS nor HTTP; a database is reached through the sidecar's listener for it, and what is on http.passthrough passes unread");
+        }
+    }
+    Ended::Upgraded
+}
+
+async fn over_tls(
+    line: Arc<Line>,
+    mut socket: ClientSocket,
+    mut first: BytesMut,
+    by_address: Target,
+) {
+    let within = line.proxy.settings.head_within;
+    let naming = named_in_hello(&mut socket, &mut first);
+    let named = match tokio::time::timeout(within, naming).await {
+        Ok(Ok(named)) => named,
+        Ok(Err(error)) => {
+            tracing::info!(host = %by_address.host, port = by_address.port, "a captured connection is refused: {error}");
+            return;
+        }
+        Err(_) => return,
+    };
+    let named = named.and_then(|host| {
+        let authority: Authority = format!("{host}:{}", by_address.port).parse().ok()?;
+        Target::new("https", &authority).ok()
+    });
+    let target = named.unwrap_or(by_address);
+    let first = first.freeze();
+    if line.proxy.passes_through(&target.host) {
+        pass(&line, Rewind::new(socket, first), target).await;
+    } else if line.proxy.tunnels_to(target.port) {
+        connect::carried(line, socket, first, target, None).await;
+    } else {
+        tracing::info!(host = %target.host, port = target.port, "a captured connection is refused: http.connect_ports does not name its port");
+    }
+}
+
+/// Has the whole connection judged, and lets its content pass unread.
+async fn pass<S>(line: &Line, mut client: S, target: Target)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    match connect::reach(line, &target, None).await {
+        Ok((permit, upstream)) => {
+            connect::carry(line, permit, async { Ok(client) }, upstream).await;
+        }
+        Err(not) => {
+            tracing::info!(host = %target.host, port = target.port, "a captured connection is not carried: {not:?}");
+            drop(client.shutdown().await);
+        }
+    }
+}
+
+/// The destination of a request in the clear, whose client wanted to go to `address`. Where what it names is
+/// not there, the request names the address alone from here on.
+pub(super) async fn destination<B>(
+    line: &Line,
+    address: SocketAddr,
+    request: &mut Request<B>,
+) -> Result<Target, Mismatch> {
+    if let Some(named) = Target::named(request, address.port())?
+        && leads_to(line, &named, address.ip()).await
+    {
+        named.check_inner(request)?;
+        return Ok(named);
+    }
+    request.headers_mut().remove(header::HOST);
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    Ok(Target::of_address("http", address))
+}
+
+async fn leads_to(line: &Line, named: &Target, ip: IpAddr) -> bool {
+    if let Ok(named) = named.host.parse::<IpAddr>() {
+        return named.to_canonical() == ip.to_canonical();
+    }
+    let dialer = line.proxy.upstream.dialer();
+    match dialer.resolve(&named.host, named.port).await {
+        Ok(checked) => {
+            let mut all = checked.addresses().iter();
+            all.any(|found| found.ip().to_canonical() == ip.to_canonical())
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,518 @@
+"""The rules of `init-net`, and the sidecar behind them, in network namespaces: a pod, and the world beside it.
+
+    tests/redirect/redirect.py target/debug/openbox-sidecar
+
+Must be root. Programs of several users try to leave the pod; the world tells what arrived there.
+"""
+
+import http.server
+import ipaddress
+import os
+import pathlib
+import select
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+SIDECAR = 1580
+APP = 4711
+# Whom others exempt: root, and the users of Istio's proxy and of distroless images.
+USERS = [APP, 0, 1337, 65532]
+POD = {4: "10.15.90.2", 6: "fd15:90::2"}
+WORLD = {4: "10.15.90.1", 6: "fd15:90::1"}
+CAPTURED = 15802
+OPERATOR = 15810
+ORIGINAL_DST = 80
+# Addresses of the world's which no name leads to; the first is let pass unread.
+LIAR = "10.15.90.3"
+LIAR2 = "10.15.90.4"
+NAMES = {"orders.test": 4, "secret.test": 4, "pinned.test": 4, "orders6.test": 6}
+POLICY = """package pod
+path := input.spans[0].attributes["url.path"]
+host := input.spans[0].attributes["server.address"]
+default result := {"decision": "ALLOW"}
+result := {"decision": "BLOCK", "reason": "not that path"} if path == "/forbidden"
+result := {"decision": "BLOCK", "reason": "not that host"} if host == "secret.test"
+"""
+CONFIG = f"""
+http: {{first_byte_within: 1s, passthrough: [pinned.test, {LIAR}]}}
+policy: {{path: POLICY}}
+upstream:
+  ca: [CA]
+  resolve: [RESOLVE]
+"""
+
+
+class Checks:
+    def __init__(self):
+        self.failed = 0
+        self.passed = 0
+
+    def that(self, what, holds, shown=""):
+        if holds:
+            self.passed += 1
+        else:
+            self.failed += 1
+            print(f"FAILED: {what}\n{shown}")
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if options.get("check") is None and done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done
+
+
+# What runs apart: the world, what stands in for the sidecar, and the programs that want to leave.
+
+
+def listening(family, kind, host, port):
+    server = socket.socket(family, kind)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    server.bind((host, port))
+    if kind == socket.SOCK_STREAM:
+        server.listen(64)
+    return server
+
+
+def families():
+    return [(4, socket.AF_INET), (6, socket.AF_INET6)]
+
+
+def world():
+    """Answers on every port of interest, and tells what came."""
+    servers = []
+    for number, family in families():
+        address = (WORLD[number],)
+        for port in (22, 53, 80, 443, 5432, OPERATOR, CAPTURED):
+            servers.append((f"tcp{number}/{port}", listening(family, socket.SOCK_STREAM, *address, port)))
+        for port in (53, 443, 9999):
+            servers.append((f"udp{number}/{port}", listening(family, socket.SOCK_DGRAM, *address, port)))
+    print("ready", flush=True)
+    names = {server: name for name, server in servers}
+    while True:
+        for server in select.select(list(names), [], [])[0]:
+            if names[server].startswith("udp"):
+                said, whence = server.recvfrom(2048)
+                server.sendto(b"world", whence)
+            else:
+                peer, _ = server.accept()
+                peer.sendall(b"world")
+                peer.close()
+            print(names[server], flush=True)
+
+
+def stand_in():
+    """Listens where the sidecar does, and tells each client whither it wanted."""
+    servers = {}
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        servers[listening(family, socket.SOCK_STREAM, host, CAPTURED)] = "captured"
+        servers[listening(family, socket.SOCK_STREAM, host, OPERATOR)] = "operator"
+    print("ready", flush=True)
+    while True:
+        for server in select.select(list(servers), [], [])[0]:
+            peer, _ = server.accept()
+            said = servers[server]
+            if said == "captured":
+                said += " " + whither(peer)
+            peer.sendall(said.encode())
+            peer.close()
+
+
+def whither(peer):
+    if peer.family == socket.AF_INET:
+        raw = peer.getsockopt(socket.SOL_IP, ORIGINAL_DST, 16)
+        return f"{socket.inet_ntop(socket.AF_INET, raw[4:8])} {struct.unpack('>H', raw[2:4])[0]}"
+    raw = peer.getsockopt(socket.IPPROTO_IPV6, ORIGINAL_DST, 28)
+    return f"{socket.inet_ntop(socket.AF_INET6, raw[8:24])} {struct.unpack('>H', raw[2:4])[0]}"
+
+
+class Origin(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        print(self.server.name, self.headers["Host"], self.path, flush=True)
+        self.send_response(200)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"orders")
+
+    def log_message(self, *_):
+        pass
+
+
+class Origins(http.server.ThreadingHTTPServer):
+    allow_reuse_address = True
+
+
+class Origins6(Origins):
+    address_family = socket.AF_INET6
+
+
+def origin(certificate, key):
+    """Web servers of the world, and one that speaks first; tell what they are asked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    for address in [*WORLD.values(), LIAR2]:
+        for port in (80, 443):
+            server = (Origins6 if ":" in address else Origins)((address, port), Origin)
+            server.name = f"{address}/{port}"
+            if port == 443:
+                server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+    servers = {listening(socket.AF_INET, socket.SOCK_STREAM, host, port): f"{host}/{port}" for host in (WORLD[4], LIAR) for port in (22, 5432)}
+    print("ready", flush=True)
+    while True:
+        for server in select.select(list(servers), [], [])[0]:
+            peer, _ = server.accept()
+            peer.sendall(b"world")
+            peer.close()
+            print(servers[server], flush=True)
+
+
+def leave(kind, host, port):
+    """What a program gets that goes there: an answer, or the error's name."""
+    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        try:
+            client.connect((host, int(port)))
+            if kind == "udp":
+                client.send(b"hello")
+            return client.recv(2048).decode()
+        except OSError as error:
+            return type(error).__name__ if error.errno is None else os.strerror(error.errno)
+
+
+# What drives them.
+
+
+class Apart:
+    """A process that says `ready`, and whose later lines are kept."""
+
+    def __init__(self, *command, **options):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+        self.lines = []
+        if self.process.stdout.readline() != "ready\n":
+            sys.exit(f"not ready: {command}")
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.strip())
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def as_user(user, *command):
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *map(str, command)]
+
+
+def tries(user, kind, host, port):
+    return run(*as_user(user, sys.executable, __file__, "--leave", kind, host, port)).stdout.strip()
+
+
+def the_network():
+    """The pod's namespace is this one; the world's belongs to a process that sleeps in it."""
+    keeper = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+    while os.readlink(f"/proc/{keeper.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+        time.sleep(0.01)
+    run("ip", "link", "add", "pod0", "type", "veth", "peer", "name", "world0", "netns", keeper.pid)
+    within = ["nsenter", f"--net=/proc/{keeper.pid}/ns/net"]
+    for where, device, addresses in (([], "pod0", POD), (within, "world0", WORLD)):
+        run(*where, "ip", "link", "set", "lo", "up")
+        for number, bits in ((4, 24), (6, 64)):
+            # Without a look for twins, which would make IPv6 wait.
+            twins = ["nodad"] if number == 6 else []
+            run(*where, "ip", "address", "add", f"{addresses[number]}/{bits}", "dev", device, *twins)
+        run(*where, "ip", "link", "set", device, "up")
+    for number in WORLD:
+        run("ip", f"-{number}", "route", "add", "default", "via", WORLD[number])
+    return keeper, within
+
+
+def without_rules(checks):
+    for number in WORLD:
+        for kind, port in (("tcp", 443), ("udp", 443), ("udp", 9999), ("tcp", 5432)):
+            got = tries(APP, kind, WORLD[number], port)
+            checks.that(f"without rules, {kind}{number}/{port} is reached", got == "world", got)
+        got = tries(APP, "tcp", "127.0.0.1", OPERATOR)
+        checks.that("and so is the operator port", got == "operator", got)
+
+
+def captured(checks, world):
+    before = len(world.lines)
+    for user in USERS:
+        for number in WORLD:
+            for port in (22, 80, 443, 5432, OPERATOR, CAPTURED):
+                got = tries(user, "tcp", WORLD[number], port)
+                expected = f"captured {WORLD[number]} {port}"
+                checks.that(f"user {user}: tcp{number}/{port} comes to the sidecar", got == expected, got)
+    checks.that("nothing of it arrived in the world", len(world.lines) == before, world.lines[before:])
+
+
+def refused(checks, world):
+    before = len(world.lines)
+    for user in USERS:
+        for number, loopback in ((4, "127.0.0.1"), (6, "::1")):
+            for what, host, port in (
+                ("the operator port", loopback, OPERATOR),
+                ("the operator port by the pod's address", POD[number], OPERATOR),
+                ("the port of what is captured", loopback, CAPTURED),
+            ):
+                got = tries(user, "tcp", host, port)
+                checks.that(f"user {user}: {what} is refused, IPv{number}", got == "Connection refused", got)
+            got = tries(user, "udp", WORLD[number], 443)
+            checks.that(f"user {user}: QUIC is told at once that it may not, IPv{number}", got == "Operation not permitted", got)
+            got = tries(user, "udp", WORLD[number], 9999)
+            checks.that(f"user {user}: other datagrams are refused, IPv{number}", got == "Operation not permitted", got)
+    checks.that("nothing of it arrived in the world, either", len(world.lines) == before, world.lines[before:])
+
+
+def let_pass(checks, world):
+    for number, loopback in ((4, "127.0.0.1"), (6, "::1")):
+        for kind, port in (("tcp", 443), ("udp", 443), ("tcp", 5432)):
+            got = tries(SIDECAR, kind, WORLD[number], port)
+            checks.that(f"the sidecar itself leaves by {kind}{number}/{port}", got == "world", got)
+        got = tries(SIDECAR, "tcp", loopback, OPERATOR)
+        checks.that("and asks its own operator port", got == "operator", got)
+        for kind in ("udp", "tcp"):
+            got = tries(APP, kind, WORLD[number], 53)
+            checks.that(f"names are resolved, {kind}{number}", got == "world", got)
+        server = Apart(*as_user(APP, sys.executable, __file__, "--listen", loopback, 8000))
+        got = tries(APP, "tcp", loopback, 8000)
+        checks.that("programs of the pod reach each other", got == "listened", got)
+        server.end()
+
+
+def from_outside(checks, within):
+    """What is asked of the pod is answered, and nobody outside comes to what is the sidecar's."""
+    for number in POD:
+        server = Apart(*as_user(APP, sys.executable, __file__, "--listen", POD[number], 8080))
+        got = run(*within, sys.executable, __file__, "--leave", "tcp", POD[number], 8080).stdout.strip()
+        checks.that(f"the pod's own server answers, IPv{number}", got == "listened", got)
+        server.end()
+
+
+def the_rules(checks, binary, folder):
+    resolv = folder / "resolv.conf"
+    resolv.write_text(f"search a.test\nnameserver {WORLD[4]}\nnameserver {WORLD[6]}\noptions ndots:5\n")
+    world_keeper, within = the_network()
+    world = Apart(*within, sys.executable, __file__, "--world")
+    sidecar = Apart(*as_user(SIDECAR, sys.executable, __file__, "--stand-in"))
+    without_rules(checks)
+    init_net = [binary, "init-net"]
+    for _ in range(2):
+        # Again, as where a pod's sandbox is made anew: the rules are in place of the earlier ones.
+        installed = run(*init_net, "install", "--resolv-conf", resolv)
+    checks.that("installing says so", "installed" in installed.stdout, installed)
+    found = run("nft", "list", "ruleset").stdout
+    checks.that("they are there once", found.count("table inet") == 1 and found.count("redirect to") == 1, found)
+    captured(checks, world)
+    refused(checks, world)
+    let_pass(checks, world)
+    from_outside(checks, within)
+    sidecar.end()
+    got = tries(APP, "tcp", WORLD[4], 443)
+    checks.that("without the sidecar nothing leaves", got == "Connection refused", got)
+    for _ in range(2):
+        run(*init_net, "remove")
+    left = run("nft", "list", "ruleset").stdout.strip()
+    checks.that("removed, nothing of them is left", left == "", left)
+    world.end()
+    run("ip", "link", "delete", "pod0")
+    world_keeper.kill()
+
+
+class Sidecar:
+    """The real one, as its own user, behind its rules."""
+
+    def __init__(self, binary, folder):
+        self.folder = folder
+        names = ["-subj", "/CN=world", "-addext", f"subjectAltName=DNS:orders.test,DNS:orders6.test,DNS:pinned.test,IP:{WORLD[4]},IP:{WORLD[6]}"]
+        new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        run(*new, *names, "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", folder / "key.pem", "-out", folder / "world.pem")
+        (folder / "policy.rego").write_text(POLICY)
+        resolved = [f"{name}:{port}={WORLD[number]}" for name, number in NAMES.items() for port in (80, 443)]
+        config = CONFIG.replace("POLICY", str(folder / "policy.rego")).replace("CA", str(folder / "world.pem"))
+        config = config.replace("RESOLVE", ", ".join(f'"{one}"' for one in resolved))
+        (folder / "config.yaml").write_text(config)
+        (folder / "state").mkdir()
+        shutil.chown(folder / "state", SIDECAR, SIDECAR)
+        environment = {
+            "OPENBOX_CONFIG": str(folder / "config.yaml"),
+            "OPENBOX_TRANSPARENT_LISTEN": f"127.0.0.1:{CAPTURED}",
+            "OPENBOX_STATE_DIR": str(folder / "state/own"),
+            "OPENBOX_SHARE_DIR": str(folder / "state/share"),
+        }
+        self.log = open(folder / "log", "w")
+        self.process = subprocess.Popen(as_user(SIDECAR, binary, "serve"), env=environment, stdout=self.log, stderr=self.log)
+        self.bundle = folder / "state/share/bundle.pem"
+        health = [*as_user(SIDECAR, binary, "health")]
+        end = time.monotonic() + 60
+        while run(*health, check=False).returncode != 0:
+            if self.process.poll() is not None or time.monotonic() > end:
+                sys.exit(f"the sidecar does not serve:\n{self.said()}")
+            time.sleep(0.05)
+
+    def said(self):
+        return (self.folder / "log").read_text()
+
+
+def curl(*arguments, user=APP):
+    """Without any proxy, and with names as the pod has them."""
+    resolve = [f"{name}:{port}:{WORLD[number]}" for name, number in NAMES.items() for port in (80, 443)]
+    options = [word for one in resolve for word in ("--resolve", one.replace(WORLD[6], f"[{WORLD[6]}]"))]
+    done = run(*as_user(user, "curl", "-sS", "--noproxy", "*", "--max-time", "20", *options, *arguments), check=False, env={"PATH": os.environ["PATH"]})
+    return done.stdout + done.stderr
+
+
+def governed(checks, world, trust):
+    for scheme, port in (("http", 80), ("https", 443)):
+        for name, number in (("orders.test", 4), ("orders6.test", 6)):
+            for user in (APP, 0, 1337):
+                before = len(world.lines)
+                got = curl(*trust, f"{scheme}://{name}/list", user=user)
+                checks.that(f"user {user} is served by {scheme}, IPv{number}, and knows of no proxy", got == "orders", got)
+                came = world.lines[before:]
+                checks.that("the origin was asked by its name", came == [f"{WORLD[number]}/{port} {name} /list"], came)
+            before = len(world.lines)
+            got = curl(*trust, f"{scheme}://{name}/forbidden")
+            checks.that(f"policy holds by {scheme}, IPv{number}", "not that path" in got, got)
+            checks.that("what is blocked does not arrive", len(world.lines) == before, world.lines[before:])
+    got = curl("https://orders.test/list")
+    checks.that("TLS is opened, not passed on: who does not trust the sidecar is not served", "certificate" in got, got)
+    for address in (WORLD[4], f"[{WORLD[6]}]"):
+        got = curl(*trust, f"https://{address}/list")
+        checks.that(f"without a name it is served by its address, {address}", got == "orders", got)
+
+
+def pretended(checks, world, trust):
+    def arrives(what, *arguments):
+        before = len(world.lines)
+        got = curl(*trust, *arguments)
+        return what, got, world.lines[before:]
+
+    what, got, came = arrives("another Host at the address of a name", "-H", "Host: secret.test", "http://orders.test/list")
+    checks.that(f"{what}: judged by that Host, as it leads there", "not that host" in got and came == [], (got, came))
+    what, got, came = arrives("a Host that leads nowhere", "-H", "Host: nowhere.test", "http://orders.test/list")
+    checks.that(f"{what}: judged and asked for by address", came == [f"{WORLD[4]}/80 {WORLD[4]} /list"], (got, came))
+    what, got, came = arrives("a name at another address", "--connect-to", f"orders.test:80:{LIAR2}:80", "http://orders.test/list")
+    checks.that(f"{what}: judged and asked for by address", came == [f"{LIAR2}/80 {LIAR2} /list"], (got, came))
+    what, got, came = arrives("a name of TLS at another address", "--connect-to", f"orders.test:443:{LIAR2}:443", "https://orders.test/list")
+    checks.that(f"{what}: only who proves it gets the request", came == [f"{WORLD[4]}/443 orders.test /list"], (got, came))
+    what, got, came = arrives("a name of TLS and another Host", "-H", "Host: secret.test", "https://orders.test/list")
+    checks.that(f"{what}: refused", "misdirected" in got and came == [], (got, came))
+    what, got, came = arrives("somebody else's proxy", "--noproxy", "", "--proxy", f"http://{WORLD[4]}:80", "https://orders.test/list")
+    checks.that(f"{what}: refused", "400" in got and came == [], (got, came))
+
+
+def neither_nor(checks, world, sidecar, trust):
+    for port in (22, 5432):
+        before = len(world.lines)
+        got = tries(APP, "tcp", WORLD[4], port)
+        checks.that(f"what is neither TLS nor HTTP does not leave, port {port}", got == "" and len(world.lines) == before, got)
+        got = tries(APP, "tcp", LIAR, port)
+        checks.that(f"but where its address is on http.passthrough, port {port}", got == "world", got)
+    checks.that("why is in the log", "a captured connection is refused" in sidecar.said(), sidecar.said())
+    got = curl("--cacert", sidecar.folder / "world.pem", "https://pinned.test/forbidden")
+    checks.that("a name on http.passthrough passes unread", got == "orders", got)
+    got = curl(*trust, "--noproxy", "", "--proxy", "http://127.0.0.1:15801", "https://orders.test/list")
+    checks.that("who knows the proxy uses it as ever", got == "orders", got)
+
+
+def the_sidecar(checks, binary, folder):
+    keeper, within = the_network()
+    run(*within, "ip", "address", "add", f"{LIAR}/24", "dev", "world0")
+    run(*within, "ip", "address", "add", f"{LIAR2}/24", "dev", "world0")
+    resolv = folder / "resolv.conf"
+    resolv.write_text("")
+    run(binary, "init-net", "install", "--resolv-conf", resolv)
+    sidecar = Sidecar(binary, folder)
+    world = Apart(*within, sys.executable, __file__, "--origin", folder / "world.pem", folder / "key.pem")
+    trust = ["--cacert", sidecar.bundle]
+    try:
+        governed(checks, world, trust)
+        pretended(checks, world, trust)
+        neither_nor(checks, world, sidecar, trust)
+        got = tries(APP, "tcp", "127.0.0.1", OPERATOR)
+        checks.that("its operator port is closed to the app", got == "Connection refused", got)
+        run("nft", "flush", "chain", "inet", "openbox_sidecar", "governed")
+        run("nft", "chain", "inet", "openbox_sidecar", "governed", "{ policy accept; }")
+        got = curl(f"http://127.0.0.1:{CAPTURED}/list")
+        checks.that("who comes to that port by himself is not served, rules or not", "orders" not in got and "itself" in sidecar.said(), got)
+    finally:
+        sidecar.process.terminate()
+        code = sidecar.process.wait(30)
+    checks.that("it ends as it should", code == 0, sidecar.said())
+    run(binary, "init-net", "remove")
+    world.end()
+    run("ip", "link", "delete", "pod0")
+    keeper.kill()
+
+
+def what_goes_wrong(checks, binary, folder):
+    def told(user, *arguments):
+        done = run(*as_user(user, binary, "init-net", *arguments), check=False)
+        return done.returncode, done.stderr
+
+    resolv = folder / "resolv.conf"
+    plain = ["install", "--resolv-conf", resolv]
+    code, text = told(APP, *plain)
+    checks.that("who is not root is told", code == 1 and "NET_ADMIN" in text and "nothing was changed" in text, text)
+    code, text = told(0, *plain, "--nft", "/nowhere/nft")
+    checks.that("no nft is told", code == 1 and "/nowhere/nft" in text and "nftables" in text, text)
+    code, text = told(0, "install", "--resolv-conf", folder / "none")
+    checks.that("no file of name servers is told", code == 1 and "--resolv-conf" in text, text)
+    resolv.write_text("nameserver dns.example.com\n")
+    code, text = told(0, *plain)
+    checks.that("a name server that is no address is told", code == 1 and "dns.example.com" in text, text)
+    left = run("nft", "list", "ruleset").stdout.strip()
+    checks.that("and nothing is half there", left == "", left)
+
+
+def main():
+    arguments = sys.argv[1:]
+    if arguments[0] == "--world":
+        return world()
+    if arguments[0] == "--origin":
+        return origin(*arguments[1:])
+    if arguments[0] == "--stand-in":
+        return stand_in()
+    if arguments[0] == "--leave":
+        return print(leave(*arguments[1:]))
+    if arguments[0] == "--listen":
+        family = socket.AF_INET6 if ":" in arguments[1] else socket.AF_INET
+        server = listening(family, socket.SOCK_STREAM, arguments[1], int(arguments[2]))
+        print("ready", flush=True)
+        while True:
+            peer, _ = server.accept()
+            peer.sendall(b"listened")
+            peer.close()
+    if "--inside" not in arguments:
+        inside = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        os.execvp("unshare", [*inside, sys.executable, __file__, *arguments, "--inside"])
+    checks = Checks()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        # Programs of other users start the binary from here.
+        folder.chmod(0o711)
+        binary = shutil.copy(arguments[0], folder / "openbox-sidecar")
+        the_rules(checks, binary, folder)
+        the_sidecar(checks, binary, folder)
+        what_goes_wrong(checks, binary, folder)
+    print(f"{checks.passed} checks passed, {checks.failed} failed")
+    sys.exit(1 if checks.failed else 0)
+
+
+main()
