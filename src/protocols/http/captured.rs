@@ -38,7 +38,7 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
     };
     line.shared.tunnel_follows();
     let by_address = Target::of_address("https", address);
-    if line.proxy.passes_through(&by_address.host) {
+    if line.proxy.settings.passes_through(&by_address.host) {
         pass(&line, socket, by_address).await;
         return Ended::Upgraded;
     }
@@ -88,9 +88,9 @@ async fn over_tls(
     });
     let target = named.unwrap_or(by_address);
     let first = first.freeze();
-    if line.proxy.passes_through(&target.host) {
+    if line.proxy.settings.passes_through(&target.host) {
         pass(&line, Rewind::new(socket, first), target).await;
-    } else if line.proxy.tunnels_to(target.port) {
+    } else if line.proxy.settings.tunnels_to(target.port) {
         connect::carried(line, socket, first, target, None).await;
     } else {
         tracing::info!(host = %target.host, port = target.port, "a captured connection is refused: http.connect_ports does not name its port");
