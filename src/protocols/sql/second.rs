@@ -12,7 +12,7 @@ use super::analysis::{Class, Statement};
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
 use super::shape;
-use super::words::Words;
+use super::words::{NAME_BYTES_MAX, Words};
 
 /// What it may be asked, literals aside: its time grows with nesting and its stack with
 /// operators, neither of which it bounds itself.
@@ -43,21 +43,28 @@ pub(super) fn opinion(words: Words<'_>, statement: &mut Statement) {
     };
     // It knows less grammar than a server does: what it cannot read says nothing.
     let Ok(parsed) = parsed else { return };
-    let more = parsed.len() > 1 || sees_more(&parsed, statement);
+    let longest = match words.dialect.is_postgres() {
+        true => NAME_BYTES_MAX,
+        false => usize::MAX,
+    };
+    let more = parsed.len() > 1 || sees_more(&parsed, statement, longest);
     if more {
         statement.class = Class::Opaque;
         statement.opaque = Some("two readers of it disagree");
     }
 }
 
-/// Whether it names a relation that `statement` does not.
-fn sees_more(parsed: &[sqlparser::ast::Statement], statement: &Statement) -> bool {
+/// Whether it names a relation that `statement` does not. Of names, `longest` bytes count.
+fn sees_more(parsed: &[sqlparser::ast::Statement], statement: &Statement, longest: usize) -> bool {
     let sees_more = |name: &sqlparser::ast::ObjectName| {
         let last = name.0.last().and_then(|part| part.as_ident());
         let Some(last) = last else {
             return ControlFlow::Continue(());
         };
-        let name = &last.value;
+        // What PostgreSQL cuts off a name, the first reader does not show.
+        let longest = longest.min(last.value.len());
+        let name = last.value.get(..last.value.floor_char_boundary(longest));
+        let name = name.unwrap_or_default();
         // It takes table functions, and `ONLY`, for tables; a name that hides a
         // table is one that the text defines.
         let relations = statement.relations.iter().map(|relation| &relation.name);
