@@ -117,7 +117,7 @@ def the_root(checks, root):
 
 
 def init_net(checks, buildah):
-    """The other image sets the rules in a network namespace of its own, from a root that is its own and read-only."""
+    """The other image sets the rules in a network namespace of its own, from a root that is its own."""
     arguments = ["--build-arg", "BINARY=prebuilt", "--target", "init-net", "-t", "openbox-sidecar-init-net", ROOT]
     buildah("bud", "--isolation", "chroot", "--format", "docker", *arguments)
     image = json.loads(buildah("inspect", "--type", "image", "openbox-sidecar-init-net"))["Docker"]["config"]
@@ -125,9 +125,16 @@ def init_net(checks, buildah):
     place = dict(pair.split("=", 1) for pair in image["Env"])
     resolv = root / "etc/resolv.conf"
     resolv.write_text("nameserver 10.96.0.10\n")
+    # What every container runtime mounts.
+    (root / "dev").mkdir(exist_ok=True)
+    devices = [root / "dev" / name for name in ("random", "urandom")]
+    for device in devices:
+        device.touch()
+        run("mount", "--bind", f"/dev/{device.name}", device)
     command = ["chroot", root, *image["Entrypoint"], *image["Cmd"]]
     inside = ["unshare", "--net", "sh", "-c", '"$@" && nft list ruleset', "sh"]
     done = subprocess.run([*inside, *map(str, command)], capture_output=True, text=True, env={"PATH": f"{place['PATH']}:{os.environ['PATH']}"})
+    run("umount", *devices)
     checks.that("the image of init-net sets the rules", done.returncode == 0 and "redirect to :15802" in done.stdout, done)
     checks.that("and names are asked of the pod's server", "10.96.0.10" in done.stdout, done.stdout)
     shells = [path for name in ("sh", "bash", "busybox") for path in root.rglob(name) if path.is_file()]
