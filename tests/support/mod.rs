@@ -42,8 +42,17 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// What `look` finds, once it finds it.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same, for what takes longer on a busy machine.
+pub(crate) fn until_within<T>(
+    within: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + within;
     loop {
         if let Some(found) = look() {
             return found;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use super::until;
+use super::{PATIENCE, until_within};
 
 /// A program that runs.
 pub(crate) struct Running {
@@ -64,7 +64,9 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn ended(mut self) -> Ended {
-        let status = until("a program to end", || self.has_ended());
+        // The SDKs alone take seconds to be imported.
+        let within = 3 * PATIENCE;
+        let status = until_within(within, "a program to end", || self.has_ended());
         for reader in std::mem::take(&mut self.readers) {
             reader.join().unwrap();
         }

@@ -203,7 +203,6 @@ impl Described {
         }
     }
 
-    /// The operation that it is.
     /// Whether policy is shown the same of both. Their values may differ.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let shown = |of: &Self| (of.class, of.unseen_script, of.state, of.told);
@@ -213,6 +212,7 @@ impl Described {
             && shown(self) == shown(other)
     }
 
+    /// The operation that it is.
     pub(super) fn operation(
         self,
         upstream: &Upstream,
