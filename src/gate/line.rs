@@ -117,7 +117,6 @@ impl Inner {
                 .admitted(&operation, ruling, trail.approval.as_ref());
         }
         let (event, protocol) = (operation.id, operation.protocol());
-        let plain = !trail.by_fail_mode && trail.approval.is_none() && trail.joined.is_none();
         if trail.by_fail_mode {
             tracing::warn!(event_id = %event, "policy gave no answer: passed by the fail mode");
         }
@@ -128,14 +127,7 @@ impl Inner {
             protocol,
             attribution: operation.attribution,
             decided,
-            permit: Permit::grant(
-                self.clone(),
-                operation,
-                session,
-                trail.ruling.clone(),
-                plain,
-                trail.unanswered,
-            ),
+            permit: Permit::grant(self.clone(), operation, session, &trail),
             trail,
         })
     }

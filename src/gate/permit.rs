@@ -79,19 +79,17 @@ impl Permit {
         gate: Arc<Inner>,
         operation: Box<Operation>,
         session: Session,
-        ruling: Option<Arc<Ruling>>,
-        plain: bool,
-        unanswered: Unanswered,
+        trail: &Trail,
     ) -> Self {
         let admitted = Admitted {
             gate,
             operation,
             session,
             at: clock::now(),
-            ruling,
-            plain,
+            ruling: trail.ruling.clone(),
+            plain: !trail.by_fail_mode && trail.approval.is_none() && trail.joined.is_none(),
             series: None,
-            unanswered,
+            unanswered: trail.unanswered,
         };
         Self {
             admitted: Some(Box::new(admitted)),

@@ -150,10 +150,7 @@ impl Series {
         let gate = &admitted.gate;
         let after = gate.parts.settings.count_after?;
         let ruling = admitted.ruling.as_ref()?;
-        let plain = admitted.plain
-            && ruling.verdict == Verdict::Allow
-            && ruling.constraints.is_empty()
-            && ruling.redacted.is_none();
+        let plain = admitted.plain && lets_pass(ruling);
         let is_steady = || {
             gate.parts.backend.is_steady(ruling.generation)
                 && gate.stands(&admitted.session, ruling)
@@ -292,13 +289,8 @@ impl Shared {
         }
         let question = Question::Completed(&self.like, completion);
         let judged = self.gate.judge_now(question);
-        let stands = judged.is_some_and(|judged| {
-            judged.answer.is_ok_and(|ruling| {
-                ruling.verdict == Verdict::Allow
-                    && ruling.constraints.is_empty()
-                    && ruling.redacted.is_none()
-            })
-        });
+        let stands =
+            judged.is_some_and(|judged| judged.answer.is_ok_and(|ruling| lets_pass(&ruling)));
         if stands {
             state.stands = Some(rows);
         }
@@ -318,18 +310,13 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let mut state = std::mem::replace(
-            self.state.get_mut().unwrap_or_else(PoisonError::into_inner),
-            State {
-                left: 0,
-                until: Instant::now(),
-                counted: Counted::default(),
-                digests: Sha256::new(),
-                stands: None,
-            },
-        );
-        self.ends(&mut state);
+        self.ends(&mut self.state());
     }
+}
+
+/// Whether it allows, and asks for nothing besides.
+fn lets_pass(ruling: &Ruling) -> bool {
+    ruling.verdict == Verdict::Allow && ruling.constraints.is_empty() && ruling.redacted.is_none()
 }
 
 /// One of a series, admitted.

@@ -20,22 +20,13 @@ import time
 import kubernetes_validate
 import yaml
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from checks import Checks  # noqa: E402  (it lies in the folder above)
+
 FOLDER = pathlib.Path(__file__).resolve().parent / "reviews"
 VERSIONS = ["1.29", "1.33", "1.36"]
 LABEL = "openbox.ai/inject"
-
-
-class Checks:
-    def __init__(self):
-        self.failed = 0
-        self.passed = 0
-
-    def that(self, what, holds, shown=""):
-        if holds:
-            self.passed += 1
-        else:
-            self.failed += 1
-            print(f"FAILED: {what}\n{shown}")
 
 
 # What is asked.

@@ -24,6 +24,10 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from checks import Checks, run  # noqa: E402  (it lies in the folder above)
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 USER = 1580
 APP = 4711
@@ -42,26 +46,6 @@ POLICY = """package pod
 default result := {"decision": "ALLOW"}
 result := {"decision": "BLOCK", "reason": "not that one"} if input.spans[0].attributes["url.path"] == "/forbidden"
 """
-
-
-class Checks:
-    def __init__(self):
-        self.failed = 0
-        self.passed = 0
-
-    def that(self, what, holds, shown=""):
-        if holds:
-            self.passed += 1
-        else:
-            self.failed += 1
-            print(f"FAILED: {what}\n{shown}")
-
-
-def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
-    if options.get("check") is None and done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done
 
 
 def until(what, holds, within_s=60):

@@ -20,6 +20,10 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from checks import Checks, run  # noqa: E402  (it lies in the folder above)
+
 SIDECAR = 1580
 APP = 4711
 # Whom others exempt: root, and the users of Istio's proxy and of distroless images.
@@ -47,26 +51,6 @@ upstream:
   ca: [CA]
   resolve: [RESOLVE]
 """
-
-
-class Checks:
-    def __init__(self):
-        self.failed = 0
-        self.passed = 0
-
-    def that(self, what, holds, shown=""):
-        if holds:
-            self.passed += 1
-        else:
-            self.failed += 1
-            print(f"FAILED: {what}\n{shown}")
-
-
-def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
-    if options.get("check") is None and done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done
 
 
 # What runs apart: the world, what stands in for the sidecar, and the programs that want to leave.

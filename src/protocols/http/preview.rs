@@ -71,7 +71,7 @@ pub fn preview<'a>(settings: &'a Settings, method: &str, url: &str) -> Result<Pr
     let route = settings.route(method, &target.host, path);
     Ok(Preview {
         route,
-        treatment: settings.treatment(method, &target.host, path),
+        treatment: route.map_or(settings.treatment, |(_, route)| route.treatment),
         judges_each: leads == Leads::Read && settings.judges_each(&target.host, path),
         method: method.into(),
         url,

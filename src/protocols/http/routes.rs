@@ -69,10 +69,8 @@ impl Settings {
     /// method CONNECT and no path.
     #[must_use]
     pub fn treatment(&self, method: &str, host: &str, path: &str) -> Treatment {
-        match self.route(method, host, path) {
-            Some((_, route)) => route.treatment,
-            None => self.treatment,
-        }
+        let route = self.route(method, host, path);
+        route.map_or(self.treatment, |(_, route)| route.treatment)
     }
 }
 

@@ -4,8 +4,8 @@ use crate::domain::{
     Action, Capture, Captured, DatabaseCall, JsonText, Operation, Process, Timestamp, TraceId,
 };
 use crate::process::clock;
+use crate::protocols::sql::Flags;
 use crate::protocols::sql::told::{self, Said};
-use crate::protocols::sql::{Class, Flags};
 use crate::session::{Claim, Session};
 
 use super::Upstream;
@@ -114,16 +114,7 @@ fn reading(text: &Text) -> JsonText {
     match (&text.analysis, text.why) {
         (Some(analysis), None) => analysis.told.clone(),
         (Some(analysis), why) => told::of(analysis, why, Flags::default()),
-        (None, why) => Said {
-            class: Class::Opaque,
-            verbs: &[],
-            relations: &[],
-            functions: &[],
-            flags: Flags::default(),
-            opaque: why,
-            earlier: Flags::default(),
-        }
-        .json(),
+        (None, why) => Said::opaque(why, Flags::default()).json(),
     }
 }
 

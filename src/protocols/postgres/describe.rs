@@ -182,16 +182,7 @@ fn reading(text: &Text, earlier: Flags) -> JsonText {
     match (&text.analysis, text.why) {
         (Some(analysis), None) if earlier == Flags::default() => analysis.told.clone(),
         (Some(analysis), why) => told::of(analysis, why, earlier),
-        (None, why) => Said {
-            class: Class::Opaque,
-            verbs: &[],
-            relations: &[],
-            functions: &[],
-            flags: Flags::default(),
-            opaque: why,
-            earlier,
-        }
-        .json(),
+        (None, why) => Said::opaque(why, earlier).json(),
     }
 }
 
@@ -199,11 +190,8 @@ fn said(class: Class, verbs: &[&'static str], functions: &[&str]) -> JsonText {
     Said {
         class,
         verbs,
-        relations: &[],
         functions,
-        flags: Flags::default(),
-        opaque: None,
-        earlier: Flags::default(),
+        ..Said::opaque(None, Flags::default())
     }
     .json()
 }

@@ -45,7 +45,21 @@ struct Named<'a> {
     resolved: bool,
 }
 
-impl Said<'_> {
+impl<'a> Said<'a> {
+    /// Of a text that cannot be read, and `why`; `earlier` statements set that.
+    #[must_use]
+    pub fn opaque(why: Option<&'a str>, earlier: Flags) -> Self {
+        Self {
+            class: Class::Opaque,
+            verbs: &[],
+            relations: &[],
+            functions: &[],
+            flags: Flags::default(),
+            opaque: why,
+            earlier,
+        }
+    }
+
     /// As the JSON of `db_reading`.
     pub fn json(&self) -> JsonText {
         let relations: Vec<_> = self

@@ -30,10 +30,7 @@ const FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// A question under way.
 pub(super) struct Asked {
     decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
-    kind: Kind,
-    text: Text,
-    digest: Option<[u8; 32]>,
-    changes: Changes,
+    about: About,
     held: Held<Bytes>,
     like: Option<Like>,
     event: OperationId,
@@ -44,6 +41,14 @@ pub(super) struct Asked {
     pub(super) lasts: bool,
     flushed: bool,
     noticed: bool,
+}
+
+/// What is executed.
+struct About {
+    kind: Kind,
+    text: Text,
+    digest: Option<[u8; 32]>,
+    changes: Changes,
 }
 
 /// What makes two executions of a session the same to policy.
@@ -68,6 +73,27 @@ impl Like {
             kind: mem::discriminant(&asked.kind),
             earlier,
         })
+    }
+}
+
+impl About {
+    /// With the bytes of it.
+    fn of(asked: Ask) -> (Self, Bytes) {
+        let Ask {
+            kind,
+            text,
+            digest,
+            bytes,
+            function: _,
+            changes,
+        } = asked;
+        let about = Self {
+            kind,
+            text,
+            digest,
+            changes,
+        };
+        (about, bytes)
     }
 }
 
@@ -97,7 +123,10 @@ impl Relay<'_> {
                 .again(|last| last.is(like), &session, digest, now)
         });
         if let Some(permit) = again {
-            return self.go_on(asked, permit);
+            // Nobody waited for it.
+            let (about, bytes) = About::of(asked);
+            let held = permit.id().map(|event| Held::new(event, bytes));
+            return self.go_on(held, about, permit);
         }
         let operation = describe::operation(
             &asked,
@@ -116,14 +145,7 @@ impl Relay<'_> {
         let terms = limits::terms(&asked.kind, &asked.text, hold_within);
         let gate = self.shared.gate.clone();
         let status = self.talk.settled_status();
-        let Ask {
-            kind,
-            text,
-            digest,
-            bytes,
-            function: _,
-            changes,
-        } = asked;
+        let (about, bytes) = About::of(asked);
         // An earlier cancel request was about an earlier statement.
         self.cancelled.mark_unchanged();
         self.cancellable.holding.store(true, Ordering::Release);
@@ -131,10 +153,7 @@ impl Relay<'_> {
             decision: Box::pin(async move { gate.admit(operation, session, &terms).await }),
             held: Held::new(event, bytes),
             like,
-            kind,
-            text,
-            digest,
-            changes,
+            about,
             event,
             status,
             since: Instant::now(),
@@ -142,27 +161,6 @@ impl Relay<'_> {
             flushed: false,
             noticed: false,
         });
-        Ok(())
-    }
-
-    /// One of a series was admitted, and nobody waited for it.
-    fn go_on(&mut self, asked: Ask, permit: Permit) -> Result<(), Ended> {
-        let Ask {
-            kind,
-            text,
-            digest,
-            bytes,
-            function: _,
-            changes,
-        } = asked;
-        let held = permit.id().map(|event| Held::new(event, bytes));
-        let Some(cleared) = held.and_then(|held| held.release(&permit)) else {
-            return Err(Ended::Mismatched);
-        };
-        let sent = self
-            .talk
-            .granted(kind, text, digest, permit, changes, cleared);
-        self.to_server.push(sent);
         Ok(())
     }
 
@@ -174,13 +172,13 @@ impl Relay<'_> {
         match decision {
             Decision::Proceed(permit) => self.proceed(asked, permit),
             Decision::Refuse(refused) => {
-                self.poison(&asked.kind, Poison::of(&refused));
+                self.poison(&asked.about.kind, Poison::of(&refused));
                 Ok(())
             }
             // Answers of databases are never set aside.
             Decision::Replay(replay) => {
                 let why = "its answer was set aside";
-                self.poison(&asked.kind, Poison::cancelled(replay.event, why));
+                self.poison(&asked.about.kind, Poison::cancelled(replay.event, why));
                 Ok(())
             }
         }
@@ -195,23 +193,30 @@ impl Relay<'_> {
         if asked.status.is_some() && self.talk.settled_status() != asked.status {
             drop(permit);
             let why = "the transaction changed while a person was asked";
-            self.poison(&asked.kind, Poison::cancelled(asked.event, why));
+            self.poison(&asked.about.kind, Poison::cancelled(asked.event, why));
             return Ok(());
         }
-        let Some(cleared) = asked.held.release(&permit) else {
+        if let Some(like) = asked.like {
+            self.repeats.admitted(like, Like::is, &permit);
+        }
+        self.go_on(Some(asked.held), asked.about, permit)
+    }
+
+    fn go_on(
+        &mut self,
+        held: Option<Held<Bytes>>,
+        about: About,
+        permit: Permit,
+    ) -> Result<(), Ended> {
+        let Some(cleared) = held.and_then(|held| held.release(&permit)) else {
             return Err(Ended::Mismatched);
         };
-        let Asked {
+        let About {
             kind,
             text,
             digest,
             changes,
-            like,
-            ..
-        } = asked;
-        if let Some(like) = like {
-            self.repeats.admitted(like, Like::is, &permit);
-        }
+        } = about;
         let sent = self
             .talk
             .granted(kind, text, digest, permit, changes, cleared);
@@ -233,7 +238,7 @@ impl Relay<'_> {
     pub(super) fn void(&mut self, why: &str) {
         self.cancellable.holding.store(false, Ordering::Release);
         if let Some(asked) = self.asked.take() {
-            self.poison(&asked.kind, Poison::cancelled(asked.event, why));
+            self.poison(&asked.about.kind, Poison::cancelled(asked.event, why));
         }
     }
 
