@@ -59,7 +59,8 @@ PACKAGES = {
 }
 PATH = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
 CLIENTS = 50
-KEYS = 10_000  # another one each time: what was remembered of a key cannot help
+KEYS = 10_000  # named at random: what was remembered of a key cannot help
+ONE_KEY = "key:__rand_int__"  # what redis-benchmark names each time where it was not asked for random ones
 TRIAL_COMMANDS = 4_000  # of a burst that only says how many commands the next ones get
 COMMANDS_MIN = 2_000
 
@@ -74,17 +75,20 @@ class Row:
     command: str  # of redis-benchmark's tests
     pipeline: int
     size: int  # of values, bytes
+    keys: int  # that it names at random; 1: the same each time, as redis-benchmark does unless asked
 
 
 ROWS = [
     Row(
-        f"{command}-{pipeline}-{size_name}",
-        f"{command.upper()}, pipeline {pipeline}, values of {size_title}",
+        f"{command}-{pipeline}-{size_name}{'-same' if keys == 1 else ''}",
+        f"{command.upper()}, pipeline {pipeline}, values of {size_title}, {'one key' if keys == 1 else f'{keys:,} keys'}",
         command,
         pipeline,
         size,
+        keys,
     )
     for size, size_name, size_title in ((3, "3b", "3 bytes"), (16 << 10, "16k", "16 KiB"))
+    for keys in (KEYS, 1)
     for pipeline in (1, 16)
     for command in ("get", "set")
 ]
@@ -139,6 +143,7 @@ class RedisBench(Bench):
         """Every key that redis-benchmark may name has a value of that many bytes."""
         script = "for i = 0, ARGV[1] - 1 do redis.call('SET', string.format('key:%012d', i), ARGV[2]) end"
         self.ask("EVAL", script, "0", str(KEYS), "x" * size)
+        self.ask("SET", ONE_KEY, "x" * size)
 
     def calls(self, command: str) -> int:
         """How many such commands have come to the server and were done."""
@@ -268,7 +273,8 @@ def load(bench: RedisBench, peer: Peer, row: Row, commands: int) -> dict:
     """One burst: what redis-benchmark reports of it, what the server saw, and the peer's CPU time."""
     commands -= commands % row.pipeline
     argv = [found("redis-benchmark"), "-h", HOST_ADDRESS, "-p", str(peer.port), "-c", str(CLIENTS), "--csv"]
-    argv += ["-t", row.command, "-n", str(commands), "-P", str(row.pipeline), "-d", str(row.size), "-r", str(KEYS)]
+    argv += ["-t", row.command, "-n", str(commands), "-P", str(row.pipeline), "-d", str(row.size)]
+    argv += ["-r", str(row.keys)] if row.keys > 1 else []
     calls, cpu = bench.calls(row.command), cpu_seconds(peer.process)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, env=clean_environment())
     cpu_after, calls_after = cpu_seconds(peer.process), bench.calls(row.command)
