@@ -25,6 +25,7 @@ mod repeats;
 mod simple;
 mod streams;
 mod tls;
+mod tokio_postgres;
 
 use support::free_port;
 use support::postgres::{Client, Message, Server, tags};

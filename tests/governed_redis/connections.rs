@@ -53,13 +53,28 @@ fn c_12_a_client_name_or_user_says_whose_a_command_is() {
     let (status, answer) = sidecar.agent("PUT", "/v1/contexts/mine", &context.to_string());
     assert_eq!(status, 200, "{answer}");
     world.server.ask("ACL SETUSER mine on nopass ~* +@all");
-    for login in ["CLIENT SETNAME mine", "AUTH mine x", "HELLO 2 SETNAME mine"] {
+    for login in [
+        "CLIENT SETNAME mine",
+        "AUTH mine x",
+        "HELLO 2 SETNAME mine",
+        "HELLO 3 AUTH mine x",
+    ] {
         let mut client = world.client();
         let before = world.told("started").len();
         client.all(&[login, "GET a"]);
         let told = until("the record", || world.told("started").get(before).cloned());
         assert_eq!(told["attribution"], "database_hint", "{login}: {told}");
         assert_eq!(told["activity_id"], "a1", "{login}: {told}");
+    }
+    // A login that the server turned down, or that was undone, is nobody's.
+    world.server.ask("ACL SETUSER mine resetpass");
+    for logins in [&["AUTH mine wrong"][..], &["CLIENT SETNAME mine", "RESET"]] {
+        let mut client = world.client();
+        let before = world.told("started").len();
+        client.all(logins);
+        client.ask("GET a");
+        let told = until("the record", || world.told("started").get(before).cloned());
+        assert_ne!(told["attribution"], "database_hint", "{logins:?}: {told}");
     }
 }
 

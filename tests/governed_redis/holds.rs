@@ -67,6 +67,22 @@ fn c_3_a_client_that_leaves_takes_its_command_and_what_follows_with_it() {
 }
 
 #[test]
+fn c_2_what_was_sent_when_its_client_left_is_completed_as_abandoned() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(&["BLPOP list 0"]);
+    until("the command to be sent", || {
+        (!world.told("started").is_empty()).then_some(())
+    });
+    drop(client);
+    let told = until("the completion", || {
+        world.told("completed").first().cloned()
+    });
+    assert_eq!(told["outcome"], "abandoned", "{told}");
+    assert_eq!(world.told("completed").len(), 1);
+}
+
+#[test]
 fn rd_10_a_client_that_is_killed_while_it_waits_is_gone() {
     let world = World::new();
     let mut client = world.client();

@@ -91,6 +91,23 @@ fn rd_5_rd_8_rd_9_in_resp3_messages_come_between_replies_and_during_holds() {
 }
 
 #[test]
+fn rd_8_in_resp2_messages_come_while_a_subscription_waits_for_a_person() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(&["SUBSCRIBE a"]);
+    assert_eq!(word(&mut client), is("subscribe", false));
+    client.say(&["SUBSCRIBE held", "SUBSCRIBE b"]);
+    let approval = world.sidecar.pending_approval();
+    publish(&world, "a");
+    assert_eq!(word(&mut client), is("message", false));
+    world.sidecar.approve(&approval);
+    assert_eq!(word(&mut client), is("subscribe", false));
+    assert_eq!(word(&mut client), is("subscribe", false));
+    publish(&world, "held");
+    assert_eq!(word(&mut client), is("message", false));
+}
+
+#[test]
 fn rd_9_invalidations_of_tracked_keys_are_passed_on_at_once() {
     let world = World::new();
     let mut client = world.client();

@@ -10,7 +10,8 @@ use bytes::{BufMut, BytesMut};
 
 /// Longest inline command, or count or length line, bytes; the server's own.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// Most arguments of a command; the server's own limit.
+/// Most arguments of a command. The limit of servers before 7.0; later ones take
+/// more, which no client was seen to need, and each argument has to be looked at.
 const ARGUMENTS_MAX: u64 = 1_048_576;
 /// Longest argument, bytes; the server's own default.
 const ARGUMENT_BYTES_MAX: u64 = 512 << 20;
