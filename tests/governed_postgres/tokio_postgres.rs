@@ -175,7 +175,11 @@ async fn c_3_tokio_postgres_waits_for_a_person_and_cancels() {
         cancel.cancel_query(NoTls).await.unwrap();
     };
     let (refused, ()) = tokio::join!(asked, cancelled);
-    assert_eq!(refusal(&refused.unwrap_err()).0, SqlState::QUERY_CANCELED);
+    let told = (
+        SqlState::QUERY_CANCELED,
+        "canceling statement due to user request".to_owned(),
+    );
+    assert_eq!(refusal(&refused.unwrap_err()), told);
     let row = client.query_one("SELECT 3", &[]).await.unwrap();
     assert_eq!(row.get::<_, i32>(0), 3);
 }
