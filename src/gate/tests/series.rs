@@ -256,6 +256,19 @@ async fn nothing_is_counted_of_a_policy_that_is_not_proved_to_say_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_counted_that_may_happen_with_conditions_only() {
+    for answer in [
+        r#"{"decision": "CONSTRAIN", "constraints": ["max_rows:3"]}"#,
+        r#"{"decision": "ALLOW", "constraints": ["max_rows:3"]}"#,
+    ] {
+        let world = world_of(&format!("package p\nresult := {answer}\n"));
+        let mut connection = Connection::new(&world, world.own());
+        connection.repeat(5).await;
+        assert_eq!(counts(&world), [5, 5, 0], "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_counted_that_was_not_read_whole() {
     let world = world_of(STEADY);
     let mut connection = Connection::new(&world, world.own());
