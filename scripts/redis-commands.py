@@ -22,10 +22,11 @@ def as_map(values):
     return {text(key): value for key, value in zip(values[::2], values[1::2])}
 
 
-def key(spec):
+def key(spec, only_reads):
     spec = as_map(spec)
     flags = {text(flag) for flag in spec["flags"]}
-    access = "R" if "RO" in flags else "W"
+    # Modules say nothing of their keys.
+    access = "R" if only_reads or "RO" in flags else "W"
     if "not_key" in flags:
         access = "N"
     begin, find = as_map(spec["begin_search"]), as_map(spec["find_keys"])
@@ -56,7 +57,7 @@ def rows(commands, found):
             if flag in flags
         ]
         told += [one for one in ("connection", "dangerous") if one in categories]
-        keys = [key(spec) for spec in command[8]] or ["-"]
+        keys = [key(spec, "readonly" in flags) for spec in command[8]] or ["-"]
         name = text(command[0]).upper()
         found[name] = f"{name} {command[1]} {','.join(told) or '-'} {' '.join(keys)}"
         rows(command[9], found)

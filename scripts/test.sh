@@ -19,8 +19,6 @@ step "dependencies: bans, licenses, sources"
 cargo deny --log-level error check bans licenses sources
 step "tests"
 cargo test --all-targets --features testing
-step "SQL, by PostgreSQL's own grammar"
-cargo test --locked --manifest-path tests/grammar/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
 step "both local APIs, by their OpenAPI documents"
 .venv-apis/bin/python tests/apis/apis.py "${CARGO_TARGET_DIR:-target}/debug/openbox-sidecar"
 step "charts and patched manifests"

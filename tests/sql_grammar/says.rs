@@ -1,52 +1,50 @@
 //! What PostgreSQL's own grammar says of a statement, in the words of the sidecar.
 
-mod rows;
-
 use std::collections::BTreeSet;
 
 use openbox_sidecar::protocols::sql::Class;
 use pg_raw_parse::{Node, nodes, raw};
 
-use rows::Scope;
+use crate::rows::{self, Scope};
 
 /// What a statement does, at the least.
 #[derive(Debug, Default)]
-pub struct Says {
+pub(crate) struct Says {
     /// Relations whose rows it changes.
-    pub writes: BTreeSet<String>,
+    pub(crate) writes: BTreeSet<String>,
     /// Relations that it reads.
-    pub reads: BTreeSet<String>,
+    pub(crate) reads: BTreeSet<String>,
     /// What it does to rows: `SELECT`, `INSERT`, `UPDATE`, `DELETE`, `MERGE`.
-    pub verbs: BTreeSet<&'static str>,
+    pub(crate) verbs: BTreeSet<&'static str>,
     /// Functions it calls by their names.
-    pub functions: BTreeSet<String>,
+    pub(crate) functions: BTreeSet<String>,
     /// The mildest class that is true of it; `None` for a statement that is too
     /// powerful for any class but the opaque one.
-    pub class: Option<Class>,
+    pub(crate) class: Option<Class>,
     /// Whether a change of rows in it has no `WHERE`.
-    pub no_where: bool,
+    pub(crate) no_where: bool,
     /// Whether it runs a program on the server.
-    pub program: bool,
+    pub(crate) program: bool,
     /// Whether it reads or writes a file of the server.
-    pub server_file: bool,
+    pub(crate) server_file: bool,
     /// Whether a name in it may be used before it is given.
-    pub is_recursive: bool,
+    pub(crate) is_recursive: bool,
     /// Relations that it makes of a query.
-    pub makes: BTreeSet<String>,
+    pub(crate) makes: BTreeSet<String>,
     /// Whether all it does is to read or change rows.
-    pub is_dml: bool,
+    pub(crate) is_dml: bool,
 }
 
 /// One statement, and where it stands in its text.
-pub struct Cut<'a> {
+pub(crate) struct Cut<'a> {
     /// Its own text.
-    pub text: &'a str,
+    pub(crate) text: &'a str,
     /// What it does.
-    pub says: Says,
+    pub(crate) says: Says,
 }
 
 /// The statements of `text`; `None` where the grammar refuses it.
-pub fn statements(text: &str) -> Option<Vec<Cut<'_>>> {
+pub(crate) fn statements(text: &str) -> Option<Vec<Cut<'_>>> {
     let tree = pg_raw_parse::parse(text).ok()?;
     let cut = tree.iter().map(|raw: &nodes::RawStmt| {
         let start = usize::try_from(raw.stmt_location).unwrap_or_default();
@@ -75,16 +73,16 @@ fn says(node: Node<'_>) -> Says {
 }
 
 impl Says {
-    fn at_least(&mut self, class: Class) {
+    pub(crate) fn at_least(&mut self, class: Class) {
         self.class = self.class.map(|known| known.max(class));
     }
 
-    fn write(&mut self, relation: Option<&nodes::RangeVar>) {
+    pub(crate) fn write(&mut self, relation: Option<&nodes::RangeVar>) {
         self.at_least(Class::Write);
         self.writes.extend(relation.map(name));
     }
 
-    fn make(&mut self, relation: Option<&nodes::RangeVar>) {
+    pub(crate) fn make(&mut self, relation: Option<&nodes::RangeVar>) {
         self.at_least(Class::Schema);
         self.makes.extend(relation.map(name));
     }
@@ -95,7 +93,7 @@ impl Says {
 }
 
 /// With its schema where that is written.
-fn name(relation: &nodes::RangeVar) -> String {
+pub(crate) fn name(relation: &nodes::RangeVar) -> String {
     let parts = [
         relation.catalogname(),
         relation.schemaname(),

@@ -5,7 +5,7 @@ use openbox_sidecar::protocols::sql::Class;
 use pg_raw_parse::walk::{Recurse, walk_manual};
 use pg_raw_parse::{Node, nodes, raw};
 
-use crate::{Says, name};
+use crate::says::{Says, name};
 
 /// Names that hide tables.
 #[derive(Clone, Default)]
