@@ -37,6 +37,8 @@ need mariadb-install-db mariadb-server-core
 need mariadb mariadb-client-core
 need redis-server redis-server
 need redis-cli redis-tools
+# twemproxy; in a folder of the superuser's PATH.
+[[ -x /usr/sbin/nutcracker ]] || missing+=(nutcracker)
 [[ -e /usr/include/hiredis/hiredis.h ]] || missing+=(libhiredis-dev)
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then
 	missing+=(python3-venv)
@@ -108,10 +110,14 @@ built() { # program of a crate of its name, version
 }
 built cargo-deny "$DENY_VERSION"
 built cargo-cyclonedx "$CYCLONEDX_VERSION"
-# Debian has it in sid alone. What it tests is named at the end where it is missing.
-if [[ ! -x .tools/valkey/run ]]; then
-	echo "Valkey: from Debian sid, into .tools/valkey"
-	scripts/from-sid.sh "$PWD/.tools/valkey" valkey-server valkey-tools ||
-		echo "no Valkey: its tests will not run" >&2
-fi
+# Debian has them in sid alone. What they test is named at the end where they are missing.
+from_sid() { # folder of .tools, what it is, packages
+	if [[ -x .tools/$1/run ]]; then
+		return
+	fi
+	echo "$2: from Debian sid, into .tools/$1"
+	scripts/from-sid.sh "$PWD/.tools/$1" "${@:3}" || echo "no $2: its tests will not run" >&2
+}
+from_sid valkey Valkey valkey-server valkey-tools
+from_sid redis8 "Redis 8" redis-server redis-tools
 echo "all there"

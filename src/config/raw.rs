@@ -377,7 +377,7 @@ pub(super) struct Redis {
     pub(super) scripts_bytes_max: Option<u64>,
     /// Memory for commands that clients send ahead of reading replies, all connections together, bytes.
     pub(super) pipeline_bytes_max: Option<u64>,
-    /// How a command is refused: `substitute` sends the server one that cannot exist, `local` answers here, for proxies that end a connection on those.
+    /// How a command is refused: `substitute` sends the server one that cannot exist, `local` answers here, for proxies that end a connection on those; one that does is noticed, and answered for from then on.
     #[schemars(extend("enum" = ["substitute", "local"]))]
     pub(super) refusals: Option<String>,
     /// `DEBUG`, `MODULE`, `CONFIG SET` of files, `SHUTDOWN` and `REPLICAOF`: `refuse`, or `judge` like any command.

@@ -1,6 +1,6 @@
 """What agents written for Redis do, with redis-py, through the sidecar.
 
-    redis.py sync2|sync3|hiredis2|hiredis3|asyncio
+    redis.py sync2|sync3|hiredis2|hiredis3|asyncio|cache
 
 Policy blocks what names "forbidden". Says what it has seen, or fails.
 """
@@ -8,6 +8,7 @@ Policy blocks what names "forbidden". Says what it has seen, or fails.
 import asyncio
 import os
 import sys
+import time
 
 # Not this file.
 sys.path.pop(0)
@@ -102,6 +103,28 @@ async def on_asyncio():
     await r.aclose()
 
 
+def cached():
+    """Answers that the client keeps until the server says that they changed."""
+    from redis.cache import CacheConfig
+
+    r = redis.Redis(port=PORT, protocol=3, decode_responses=True, cache_config=CacheConfig())
+    other = redis.Redis(port=PORT, decode_responses=True)
+    other.set("k", "1")
+    assert r.get("k") == "1"
+    kept = r.get_cache()
+    assert kept.size == 1, kept.size
+    asked = other.info("commandstats")["cmdstat_get"]["calls"]
+    assert r.get("k") == "1"
+    assert other.info("commandstats")["cmdstat_get"]["calls"] == asked, "it was asked again"
+    other.set("k", "2")
+    # What comes unasked is read before the next answer is taken from the cache.
+    deadline = time.monotonic() + 20
+    while r.get("k") != "2":
+        assert time.monotonic() < deadline, "it was not told"
+    refused(lambda: r.get("forbidden"))
+    r.close()
+
+
 what = sys.argv[1]
 PARSERS = {
     "sync2": redis._parsers._RESP2Parser,
@@ -111,6 +134,8 @@ PARSERS = {
 }
 if what == "asyncio":
     asyncio.run(on_asyncio())
+elif what == "cache":
+    cached()
 else:
     sync(int(what[-1]), PARSERS[what])
 print(what, "saw all")

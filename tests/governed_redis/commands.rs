@@ -291,6 +291,8 @@ fn rd_15_rd_16_rd_9_rd_13_what_cannot_be_governed_is_refused_and_says_why() {
         "SENTINEL SET a b c",
         "SENTINEL INFO-CACHE a",
         "CLUSTER SYNCSLOTS a",
+        "REPLCONF listening-port 1",
+        "CONFIG REWRITE",
     ] {
         let reply = client.ask(line);
         assert!(
@@ -364,8 +366,67 @@ fn c_9_a_write_where_only_reading_is_allowed_is_refused() {
     let world = World::new();
     let mut client = world.client();
     assert_eq!(client.ask("GET limited"), Reply::Null);
-    assert!(client.ask("SET limited 1").is_refusal());
+    for line in [
+        "SET limited 1",
+        "PUBLISH limited m",
+        "CONFIG SET limited 1",
+        "ACL SETUSER limited",
+        "SORT other STORE limited",
+        "SCRIPT LOAD return('limited')",
+    ] {
+        assert!(client.ask(line).is_refusal(), "{line}");
+    }
     assert_eq!(world.server.ask("EXISTS limited"), Reply::Integer(0));
+    assert_eq!(
+        world.server.ask("ACL USERS"),
+        Reply::Many(vec![text("default")])
+    );
+}
+
+#[test]
+fn c_9_a_script_where_only_reading_is_allowed_is_kept_to_it_by_the_server() {
+    let world = World::new();
+    let mut client = world.client();
+    world.server.ask("RPUSH limited 1");
+    let reads = "EVAL return(redis.call('LLEN',KEYS[1])) 1 limited";
+    let writes = "return(redis.call('DEL',KEYS[1]))";
+    assert_eq!(client.ask(reads), Reply::Integer(1));
+    let Reply::Text(sha) = client.ask(&format!("SCRIPT LOAD {writes}")) else {
+        panic!()
+    };
+    let library = "#!lua name=l\nredis.register_function('f', function(k) return redis.call('DEL', k[1]) end)";
+    client.send(array(&[b"FUNCTION", b"LOAD", library.as_bytes()]));
+    assert_eq!(client.next(), text("l"));
+    for line in [
+        format!("EVAL {writes} 1 limited"),
+        format!("EVALSHA {sha} 1 limited"),
+        "FCALL f 1 limited".to_owned(),
+    ] {
+        let error = client.ask(&line);
+        assert!(!error.is_refusal(), "{line}: {error:?}");
+        let said = error.error().to_ascii_lowercase();
+        let says = said.contains("read-only") || said.contains("_ro command");
+        assert!(says, "{line}: {error:?}");
+    }
+    assert_eq!(client.ask("SORT limited"), Reply::Many(vec![text("1")]));
+    assert_eq!(world.server.ask("LLEN limited"), Reply::Integer(1));
+    // In a transaction, too.
+    let replies = client.all(&["MULTI", reads, &format!("EVAL {writes} 1 limited"), "EXEC"]);
+    let Reply::Many(done) = &replies[3] else {
+        panic!("{replies:?}")
+    };
+    assert_eq!(done[0], Reply::Integer(1));
+    assert!(matches!(done[1], Reply::Error(_)), "{done:?}");
+}
+
+#[test]
+fn rd_18_more_keys_than_are_looked_at_are_understood_by_nobody() {
+    let world = World::new();
+    let mut client = world.client();
+    let keys = |count| format!("MGET{}", " k".repeat(count));
+    assert!(matches!(client.ask(&keys(1_024)), Reply::Many(_)));
+    let error = client.ask(&keys(1_025));
+    assert!(error.error().contains("nobody understands"), "{error:?}");
 }
 
 #[test]
@@ -429,10 +490,20 @@ fn c_9_no_more_elements_come_than_a_constraint_allows() {
     assert!(matches!(client.ask("XRANGE fewx - +"), Reply::Many(all) if all.len() == 1));
     assert!(matches!(client.ask("LPOP few 3"), Reply::Many(some) if some.len() == 2));
     // What cannot be limited is not let through.
-    for line in ["SMEMBERS fewer", "LRANGE few -2 -1", "ZRANGE fewest 0 -2"] {
+    let unlimited = ["SMEMBERS fewer", "LRANGE few -2 -1", "ZRANGE fewest 0 -2"];
+    for line in unlimited {
         assert!(client.ask(line).is_refusal(), "{line}");
     }
     assert_eq!(client.ask("LLEN few"), Reply::Integer(1));
+    // As advice, the same is applied, and what cannot be is only recorded.
+    let world = World::new();
+    world.server.ask("SADD fewer a b c");
+    world.server.ask("ZADD fewest 1 a 2 b 3 c");
+    let mut client = world.client();
+    assert_eq!(client.ask("ZRANGE fewest 0 -1"), some(&["a", "b"]));
+    for line in unlimited {
+        assert!(matches!(client.ask(line), Reply::Many(_)), "{line}");
+    }
 }
 
 #[test]

@@ -134,6 +134,43 @@ fn rd_10_a_command_that_is_held_can_be_unblocked_by_another_connection() {
 }
 
 #[test]
+fn rd_10_in_a_transaction_the_relay_asks_nothing_and_what_it_knows_ends_a_hold() {
+    let world = World::new();
+    let mut client = world.client();
+    let mut other = world.client();
+    // The relay takes no note of what a client asks, and cannot ask now.
+    let Reply::Integer(id) = client.ask("CLIENT ID") else {
+        panic!()
+    };
+    client.say(&["MULTI", "INCR held", "EXEC"]);
+    assert_eq!(client.next(), simple("OK"));
+    let approval = world.sidecar.pending_approval();
+    assert_eq!(
+        other.ask(&format!("CLIENT UNBLOCK {id}")),
+        Reply::Integer(0)
+    );
+    world.sidecar.approve(&approval);
+    assert_eq!(client.next(), simple("QUEUED"));
+    assert_eq!(client.next(), Reply::Many(vec![Reply::Integer(1)]));
+    // A hold outside of one has asked: it is known from then on.
+    client.say(&["INCR held"]);
+    until("the wait to be known", || {
+        let reply = other.ask(&format!("CLIENT UNBLOCK {id}"));
+        (reply == Reply::Integer(1)).then_some(())
+    });
+    assert!(client.next().is_refusal());
+    client.say(&["MULTI", "INCR held", "EXEC"]);
+    assert_eq!(client.next(), simple("OK"));
+    until("the wait to be known", || {
+        let reply = other.ask(&format!("CLIENT UNBLOCK {id}"));
+        (reply == Reply::Integer(1)).then_some(())
+    });
+    assert!(client.next().is_refusal());
+    assert!(client.next().error().starts_with("EXECABORT"));
+    assert_eq!(world.server.ask("GET held"), text("1"));
+}
+
+#[test]
 fn rd_10_what_blocks_waits_as_long_as_it_said_and_completes_when_it_is_answered() {
     let world = World::new();
     let mut client = world.client();

@@ -18,6 +18,7 @@ mod commands;
 mod connections;
 mod environment;
 mod holds;
+mod newer;
 mod outages;
 mod pipelines;
 mod pubsub;
@@ -26,7 +27,7 @@ mod repeats;
 mod tls;
 mod topology;
 mod transactions;
-mod valkey;
+mod twemproxy;
 
 use support::free_port;
 use support::redis::{Client, Server};

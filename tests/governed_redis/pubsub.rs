@@ -124,32 +124,47 @@ fn rd_9_invalidations_of_tracked_keys_are_passed_on_at_once() {
 
 #[test]
 fn rd_6_replies_of_every_type_and_nesting_keep_their_place() {
-    let world = World::new();
+    let world = World::with(&["--enable-debug-command", "yes"], |setup| {
+        setup.config("redis:\n  dangerous: judge\n")
+    });
     let mut client = world.client();
     client.ask("HELLO 3");
     for line in ["HSET h f v", "SADD s a b", "ZADD z 1.5 m"] {
         client.ask(line);
     }
-    let script =
-        "EVAL local\u{a0}t={};for\u{a0}i=1,500\u{a0}do\u{a0}t={t}\u{a0}end;return\u{a0}t 0";
-    let script = script.replace('\u{a0}', "\t");
-    let lines = [
-        "HGETALL h",
-        "SMEMBERS s",
-        "ZRANGE z 0 -1 WITHSCORES",
-        "ZSCORE z m",
-        "GET none",
-        "COMMAND INFO GET",
-        "INFO",
-        "LOLWUT",
-        &script,
-        "DEBUG",
-    ];
-    for line in lines {
+    let nested = "EVAL local\tt={};for\ti=1,500\tdo\tt={t}\tend;return\tt 0";
+    for (line, kind) in [
+        ("SET k v", '+'),
+        ("INCR k", '-'),
+        ("STRLEN k", ':'),
+        ("GET k", '$'),
+        ("GET none", '_'),
+        ("HGETALL h", '%'),
+        ("SMEMBERS s", '~'),
+        ("ZRANGE z 0 -1 WITHSCORES", '*'),
+        ("ZSCORE z m", ','),
+        ("COMMAND INFO GET", '*'),
+        ("INFO", '='),
+        ("LOLWUT", '='),
+        (nested, '*'),
+        ("EVAL return{redis.error_reply('E\tx'),1} 0", '*'),
+        ("DEBUG PROTOCOL true", '#'),
+        ("DEBUG PROTOCOL false", '#'),
+        ("DEBUG PROTOCOL bignum", '('),
+        ("DEBUG PROTOCOL attrib", '|'),
+        ("DEBUG PROTOCOL null", '_'),
+        ("DEBUG PROTOCOL verbatim", '='),
+    ] {
         client.say(&[line, "GET forbidden"]);
+        assert_eq!(client.kind(), kind, "{line}");
         drop(client.next());
         assert!(client.next().is_refusal(), "{line}");
     }
+    // One that is no reply, and the reply behind it.
+    client.say(&["DEBUG PROTOCOL push", "GET forbidden"]);
+    assert!(matches!(client.next(), Reply::Push(_)));
+    assert!(matches!(client.next(), Reply::Text(_)));
+    assert!(client.next().is_refusal());
 }
 
 #[test]

@@ -27,12 +27,23 @@ impl Server {
 
     /// Starts a Valkey, where `scripts/needs.sh` found one.
     pub(crate) fn start_valkey() -> Option<Self> {
-        let run = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/valkey/run");
-        if !Path::new(run).exists() {
+        Self::from_sid("valkey", "valkey-server")
+    }
+
+    /// Starts a Redis of today, where `scripts/needs.sh` found one.
+    pub(crate) fn start_redis_8() -> Option<Self> {
+        Self::from_sid("redis8", "redis-server")
+    }
+
+    fn from_sid(folder: &str, program: &str) -> Option<Self> {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+        let run = tools.join(folder).join("run");
+        if !run.exists() {
+            eprintln!("not run: there is no .tools/{folder}");
             return None;
         }
         let mut command = Command::new(run);
-        command.args(["valkey-server", "--save", "", "--appendonly", "no"]);
+        command.args([program, "--save", "", "--appendonly", "no"]);
         Some(Self::begin(command, tempfile::tempdir().unwrap()))
     }
 
@@ -172,6 +183,11 @@ impl Client {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The type of what comes next.
+    pub(crate) fn kind(&mut self) -> char {
+        char::from(self.socket.fill_buf().unwrap()[0])
+    }
+
     pub(crate) fn next(&mut self) -> Reply {
         let mut line = Vec::new();
         match self.socket.read_until(b'\n', &mut line) {
@@ -200,6 +216,11 @@ impl Client {
             "*" | "~" => Reply::Many((0..count()).map(|_| self.next()).collect()),
             "%" => Reply::Many((0..count() * 2).map(|_| self.next()).collect()),
             ">" => Reply::Push((0..count()).map(|_| self.next()).collect()),
+            // About the reply behind it.
+            "|" => {
+                (0..count() * 2).for_each(|_| drop(self.next()));
+                self.next()
+            }
             other => panic!("a reply of type {other}: {line}"),
         }
     }

@@ -29,7 +29,7 @@ use super::answers::{Said, Unit};
 use super::commands::{self, Arguments};
 use super::describe::{Described, Known};
 use super::effect::{Effect, Silence, Subscribed};
-use super::limits::Limit;
+use super::limits::Fits;
 use super::nodes::Route;
 use super::refuse::{self, Poison, Then};
 use super::request::{self, Progress, RequestError, Rest};
@@ -74,7 +74,7 @@ pub(super) struct Ask {
     /// What is forwarded once it is permitted: all of it, or its beginning.
     pub(super) bytes: Bytes,
     pub(super) effect: Effect,
-    pub(super) limit: Option<Limit>,
+    pub(super) fits: Fits,
     /// It is whole, and changes nothing of how what follows is read.
     pub(super) stands_alone: bool,
 }
@@ -321,6 +321,21 @@ impl Conversation {
         self.held_back && asked
     }
 
+    /// Whether the server owes an answer to a command that it may not know: one
+    /// in place of a refused one, or a question of the relay.
+    pub(super) fn asked_the_unknown(&self) -> bool {
+        let mut all = self.owed.iter();
+        all.any(|owed| matches!(owed.effect, Effect::Poisoned(_) | Effect::OwnId))
+    }
+
+    /// The refusal that a client waits for next, where something can be said.
+    pub(super) fn next_refusal(&self) -> Option<Bytes> {
+        match self.owed.front().map(|owed| &owed.effect) {
+            Some(Effect::Poisoned(poison)) if self.between_replies() => Some(poison.error()),
+            _ => None,
+        }
+    }
+
     /// Everything that is open ends with the connection to the server.
     pub(super) fn lost(&mut self) {
         let all = self.queued.drain(..).chain(self.owed.drain(..));
@@ -509,7 +524,7 @@ impl Conversation {
             }
             Treatment::Pass(_) | Treatment::Refuse(_) => None,
         };
-        let limit = whole.and_then(|_| Limit::of(name, &seen));
+        let fits = whole.map_or_else(Fits::default, |_| Fits::of(name, &seen));
         let bytes = match whole {
             Some(bytes) => {
                 self.scan.clear();
@@ -539,7 +554,7 @@ impl Conversation {
                 database,
                 bytes,
                 effect,
-                limit,
+                fits,
                 stands_alone,
             })),
             (Treatment::Judge, None) => Step::More,

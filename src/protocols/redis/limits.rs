@@ -1,6 +1,8 @@
 //! What CONSTRAIN asks of a command, and what this protocol does about it.
 //!
-//! - `read_only`: holds for what only reads, and is contradicted by the rest.
+//! - `read_only`: holds for what only reads. What has a variant that the server
+//!   keeps from changing anything, as `EVAL` has `EVAL_RO`, becomes that; the
+//!   rest contradicts it.
 //! - `max_rows:N`: no more than so many elements come. Applied where a command
 //!   says itself how many it wants, and saying less means the first of them:
 //!   `LRANGE`, `ZRANGE` and their like, `LIMIT`, `COUNT` of `XRANGE`, what pops
@@ -23,7 +25,7 @@ const MAX_ROWS: &str = "max_rows:";
 
 /// Where a command says how many it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
+enum Limit {
     /// It has one at most.
     One,
     /// The last index is there, and this one the first.
@@ -38,7 +40,7 @@ pub(super) enum Limit {
 
 impl Limit {
     /// Of a command called `name`, where there is one.
-    pub(super) fn of(name: &str, arguments: &impl Arguments) -> Option<Self> {
+    fn of(name: &str, arguments: &impl Arguments) -> Option<Self> {
         if arguments.seen() < arguments.count() {
             return None;
         }
@@ -94,39 +96,96 @@ impl Limit {
         }
     }
 
-    /// `command` with no more than `rows`.
-    pub(super) fn fit(self, command: Bytes, rows: u32) -> Bytes {
-        let rows = i64::from(rows);
-        let Some(mut words) = words(&command) else {
-            return command;
-        };
-        let mut put = |at: usize, number: i64| {
+    /// Lets a command of these words ask for no more than `rows`.
+    fn fit(self, words: &mut Vec<Vec<u8>>, rows: i64) {
+        let said = |words: &[Vec<u8>], at: usize| reply::integer(words.get(at)?);
+        let put = |words: &mut [Vec<u8>], at: usize, number: i64| {
             if let Some(word) = words.get_mut(at) {
                 *word = number.to_string().into_bytes();
             }
         };
-        let said = |at: usize| reply::integer(words_at(&command, at)?.as_slice());
         match self {
-            Self::One => return command,
+            Self::One => {}
             Self::Until { at, first } => {
                 let last = first.saturating_add(rows).saturating_sub(1);
-                match said(at) {
-                    Some(wanted @ 0..) => put(at, wanted.min(last)),
-                    _ => put(at, last),
+                match said(words, at) {
+                    Some(wanted @ 0..) => put(words, at, wanted.min(last)),
+                    _ => put(words, at, last),
                 }
             }
-            Self::Count { at } => match said(at) {
-                Some(wanted @ 0..) => put(at, wanted.min(rows)),
-                _ => put(at, rows),
+            Self::Count { at } => match said(words, at) {
+                Some(wanted @ 0..) => put(words, at, wanted.min(rows)),
+                _ => put(words, at, rows),
             },
             Self::Picks { at } => {
-                let wanted = said(at).unwrap_or(rows);
-                put(at, wanted.clamp(rows.saturating_neg(), rows));
+                let wanted = said(words, at).unwrap_or(rows);
+                put(words, at, wanted.clamp(rows.saturating_neg(), rows));
             }
             Self::Append(front) => {
                 words.extend(front.iter().map(|word| word.as_bytes().to_vec()));
                 words.push(rows.to_string().into_bytes());
             }
+        }
+    }
+}
+
+/// What a command called `name` is called where the server lets it change
+/// nothing; `None` where it has no such name, or asks for a change anyway.
+fn read_only_variant(name: &str, arguments: &impl Arguments) -> Option<&'static str> {
+    // A pattern may be called so, too: then the stricter reading is taken.
+    let says = |words: &[&str]| {
+        (2..arguments.count()).any(|at| {
+            let argument = arguments.argument(at).unwrap_or_default();
+            words
+                .iter()
+                .any(|word| argument.eq_ignore_ascii_case(word.as_bytes()))
+        })
+    };
+    match name {
+        "EVAL" => Some("EVAL_RO"),
+        "EVALSHA" => Some("EVALSHA_RO"),
+        "FCALL" => Some("FCALL_RO"),
+        "SORT" if !says(&["STORE"]) => Some("SORT_RO"),
+        "GEORADIUS" if !says(&["STORE", "STOREDIST"]) => Some("GEORADIUS_RO"),
+        "GEORADIUSBYMEMBER" if !says(&["STORE", "STOREDIST"]) => Some("GEORADIUSBYMEMBER_RO"),
+        "BITFIELD" if !says(&["SET", "INCRBY"]) => Some("BITFIELD_RO"),
+        _ => None,
+    }
+}
+
+/// What of a command can be fitted to constraints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fits {
+    limit: Option<Limit>,
+    read_only_variant: Option<&'static str>,
+}
+
+impl Fits {
+    /// Of a command called `name` that is there whole.
+    pub(super) fn of(name: &str, arguments: &impl Arguments) -> Self {
+        Self {
+            limit: Limit::of(name, arguments),
+            read_only_variant: read_only_variant(name, arguments),
+        }
+    }
+
+    /// `command` as `constraints` want it.
+    pub(super) fn fit(self, command: Bytes, constraints: &[Box<str>]) -> Bytes {
+        let rows = constraints.iter().filter_map(|name| rows(name)).min();
+        let limit = self.limit.zip(rows);
+        let wants = constraints.iter().any(|name| **name == *READ_ONLY);
+        let variant = self.read_only_variant.filter(|_| wants);
+        if limit.is_none() && variant.is_none() {
+            return command;
+        }
+        let Some(mut words) = words(&command) else {
+            return command;
+        };
+        if let Some((limit, rows)) = limit {
+            limit.fit(&mut words, rows.into());
+        }
+        if let (Some(variant), Some(name)) = (variant, words.first_mut()) {
+            *name = variant.as_bytes().to_vec();
         }
         request::array(&words).freeze()
     }
@@ -142,25 +201,16 @@ fn words(command: &[u8]) -> Option<Vec<Vec<u8>>> {
     (0..scan.count()).map(word).collect()
 }
 
-fn words_at(command: &[u8], at: usize) -> Option<Vec<u8>> {
-    words(command)?.get(at).cloned()
-}
-
 /// The rows of a `max_rows:N`.
 fn rows(name: &str) -> Option<u32> {
     let rows = name.strip_prefix(MAX_ROWS)?.trim().parse().ok()?;
     (rows > 0).then_some(rows)
 }
 
-/// The fewest rows that are asked for.
-pub(super) fn rows_of(constraints: &[Box<str>]) -> Option<u32> {
-    constraints.iter().filter_map(|name| rows(name)).min()
-}
-
 /// What Redis brings to a decision about a command of this class.
-pub(super) fn terms(class: Class, limit: Option<Limit>, hold_within: Duration) -> Terms {
-    let reads = class == Class::Read;
-    let applies: fn(&str) -> bool = match (reads, limit) {
+pub(super) fn terms(class: Class, fits: Fits, hold_within: Duration) -> Terms {
+    let reads = class == Class::Read || fits.read_only_variant.is_some();
+    let applies: fn(&str) -> bool = match (reads, fits.limit) {
         (true, Some(_)) => |name| name == READ_ONLY || rows(name).is_some(),
         (true, None) => |name| name == READ_ONLY,
         (false, Some(_)) => |name| rows(name).is_some(),
@@ -219,12 +269,50 @@ mod tests {
                 .collect();
             let name = line.split(' ').next().unwrap_or_default();
             let command = request::array(&words).freeze();
-            let fitted = Limit::of(name, &words).map(|limit| limit.fit(command, 10));
+            let fits = Fits::of(name, &words);
+            let constraints = ["max_rows:10".into(), "max_rows:99".into()];
+            let fitted = fits.limit.map(|_| fits.fit(command, &constraints));
             let expected = expected.map(|line| {
                 let words: Vec<_> = line.split(' ').collect();
                 request::array(&words).freeze()
             });
             assert_eq!(fitted, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn c_9_what_is_to_change_nothing_is_called_by_the_name_that_may_not() {
+        let constraints = ["read_only".into()];
+        for (line, expected) in [
+            ("EVAL t 0", Some("EVAL_RO t 0")),
+            ("EVALSHA s 1 k", Some("EVALSHA_RO s 1 k")),
+            ("FCALL f 0", Some("FCALL_RO f 0")),
+            ("SORT k BY w_*", Some("SORT_RO k BY w_*")),
+            ("SORT k store d", None),
+            (
+                "GEORADIUS k 1 2 3 m ASC",
+                Some("GEORADIUS_RO k 1 2 3 m ASC"),
+            ),
+            ("GEORADIUS k 1 2 3 m STOREDIST d", None),
+            ("GEORADIUSBYMEMBER k m 3 m STORE d", None),
+            ("BITFIELD k GET u8 0", Some("BITFIELD_RO k GET u8 0")),
+            ("BITFIELD k GET u8 0 incrby u8 0 1", None),
+            ("SET k v", None),
+        ] {
+            let words: Vec<_> = line
+                .split(' ')
+                .map(|word| word.as_bytes().to_vec())
+                .collect();
+            let name = line.split(' ').next().unwrap_or_default();
+            let fits = Fits::of(name, &words);
+            let terms = terms(Class::Write, fits, Duration::ZERO);
+            assert_eq!((terms.applies)(READ_ONLY), expected.is_some(), "{line}");
+            assert_eq!((terms.contradicts)(READ_ONLY), expected.is_none(), "{line}");
+            let command = request::array(&words).freeze();
+            let expected: Vec<_> = expected.unwrap_or(line).split(' ').collect();
+            let expected = request::array(&expected).freeze();
+            assert_eq!(fits.fit(command.clone(), &constraints), expected, "{line}");
+            assert_eq!(fits.fit(command.clone(), &[]), command, "{line}");
         }
     }
 }

@@ -66,7 +66,9 @@ pub struct Upstream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusals {
     /// The server gets one that cannot exist instead, and its error is
-    /// rewritten: replies, transactions and silence stay the server's.
+    /// rewritten: replies, transactions and silence stay the server's. One
+    /// that ends a connection over it is refused for as by [`Self::Local`] from
+    /// then on.
     Substitute,
     /// The sidecar answers in its turn: for proxies that end a connection on
     /// a command they do not know.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::net::database_tls::{Client, SetupError};
 use crate::net::dial::{DialError, Dialer};
@@ -15,18 +16,20 @@ use crate::net::stream::Stream;
 use crate::net::tls::TlsError;
 use crate::net::trust::Roots;
 
-use super::Upstream;
+use super::{Refusals, Upstream};
 
 /// What is spoken inside TLS, where both sides name it.
 const ALPN: &[u8] = b"redis";
 
 /// A configured server, and what shakes hands with it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Server {
     pub(super) upstream: Upstream,
     tls: Option<Client>,
     /// Trusted where the settings name nobody else.
     roots: Arc<Roots>,
+    /// It is no server but a proxy that ends a connection on what it does not know.
+    ends_on_unknown: AtomicBool,
 }
 
 impl Server {
@@ -45,6 +48,7 @@ impl Server {
             upstream,
             tls,
             roots,
+            ends_on_unknown: AtomicBool::new(false),
         })
     }
 
@@ -66,6 +70,28 @@ impl Server {
             tls: self.upstream.tls.clone(),
         };
         Self::new(upstream, &self.roots)
+    }
+
+    /// How commands for it are refused, which are `set` to be so.
+    pub(super) fn refusals(&self, set: Refusals) -> Refusals {
+        match self.ends_on_unknown.load(Ordering::Relaxed) {
+            true => Refusals::Local,
+            false => set,
+        }
+    }
+
+    /// It ended a connection while it owed an answer to a command that it may
+    /// not know. Connections from now on get their refusals from the sidecar.
+    /// Where it had another reason, that costs `CLIENT UNBLOCK` of what is held.
+    pub(super) fn ends_on_unknown(&self) {
+        if !self.ends_on_unknown.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                host = %self.upstream.host,
+                port = self.upstream.port,
+                "what is behind --redis ended a connection when a refused command was replaced by one that does not \
+                 exist: from now on the sidecar answers refused commands itself, as with `redis.refusals: local`"
+            );
+        }
     }
 
     /// As it was configured.

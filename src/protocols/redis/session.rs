@@ -32,7 +32,7 @@ use super::ahead::Ahead;
 use super::conversation::{Ask, Conversation, Step};
 use super::describe::Described;
 use super::effect::Effect;
-use super::limits::{self, Limit};
+use super::limits::{self, Fits};
 use super::nodes::Route;
 use super::refuse::{self, Poison};
 use super::reply::ReplyError;
@@ -139,7 +139,7 @@ impl Like {
 struct About {
     held: Held<Bytes>,
     effect: Effect,
-    limit: Option<Limit>,
+    fits: Fits,
     unseen_script: bool,
     like: Like,
 }
@@ -169,6 +169,7 @@ type ToServer = MaybeTls<Stream>;
 
 struct Relay<'a> {
     shared: &'a Shared,
+    reached: &'a Server,
     upstream: &'a Upstream,
     talk: Conversation,
     watch: Watch,
@@ -204,7 +205,7 @@ impl<'a> Relay<'a> {
         let settings = &shared.settings;
         let mut talk = Conversation::new(
             shared.scripts.clone(),
-            settings.refusals,
+            reached.refusals(settings.refusals),
             settings.dangerous,
         );
         talk.route = Some(Route {
@@ -215,6 +216,7 @@ impl<'a> Relay<'a> {
         talk.waiting = shared.waiting.clone();
         Self {
             shared,
+            reached,
             upstream: reached.upstream(),
             talk,
             watch: client.watch(),
@@ -413,7 +415,7 @@ impl<'a> Relay<'a> {
             database,
             bytes,
             effect,
-            limit,
+            fits,
             stands_alone,
         } = ask;
         let (unseen_script, length) = (described.unseen_script, bytes.len());
@@ -429,7 +431,7 @@ impl<'a> Relay<'a> {
             let is_like = |last: &Like| last.is(&like);
             if let Some(permit) = self.repeats.again(is_like, session, digest, now) {
                 let held = permit.id().map(|event| Held::new(event, bytes));
-                return self.go_on(held, effect, limit, permit);
+                return self.go_on(held, effect, fits, permit);
             }
         }
         let described = like.described.clone();
@@ -440,7 +442,7 @@ impl<'a> Relay<'a> {
                 .min(settings.hold_within),
             false => settings.hold_within,
         };
-        let terms = limits::terms(described.class, limit, hold_within);
+        let terms = limits::terms(described.class, fits, hold_within);
         let gate = &self.shared.gate;
         let (id, awaited) = match session {
             Some(session) => {
@@ -481,7 +483,7 @@ impl<'a> Relay<'a> {
             about: About {
                 held: Held::new(id, bytes),
                 effect,
-                limit,
+                fits,
                 unseen_script,
                 like,
             },
@@ -580,24 +582,22 @@ impl<'a> Relay<'a> {
 
     fn proceed(&mut self, about: About, permit: Permit) -> Result<(), Ended> {
         self.repeats.admitted(about.like, Like::is, &permit);
-        self.go_on(Some(about.held), about.effect, about.limit, permit)
+        self.go_on(Some(about.held), about.effect, about.fits, permit)
     }
 
     fn go_on(
         &mut self,
         held: Option<Held<Bytes>>,
         effect: Effect,
-        limit: Option<Limit>,
+        fits: Fits,
         permit: Permit,
     ) -> Result<(), Ended> {
         let Some(cleared) = held.and_then(|held| held.release(&permit)) else {
             return Err(Ended::Mismatched);
         };
-        match (limit, limits::rows_of(permit.constraints())) {
-            (Some(limit), Some(rows)) => {
-                self.to_server.push(limit.fit(cleared.into_inner(), rows));
-            }
-            _ => self.to_server.push_cleared(cleared),
+        match permit.constraints() {
+            [] => self.to_server.push_cleared(cleared),
+            some => self.to_server.push(fits.fit(cleared.into_inner(), some)),
         }
         self.talk.granted(effect, permit);
         Ok(())
@@ -630,6 +630,12 @@ impl<'a> Relay<'a> {
     }
 
     fn server_left(&mut self) -> Ended {
+        if self.talk.asked_the_unknown() {
+            self.reached.ends_on_unknown();
+            if let Some(error) = self.talk.next_refusal() {
+                self.to_client.push(error);
+            }
+        }
         self.talk.lost();
         Ended::Gone("the server ended the connection")
     }

@@ -101,7 +101,7 @@ impl<'a> Between<'a> {
             database,
             bytes,
             effect,
-            limit: _,
+            fits: _,
             stands_alone: _,
         } = ask;
         let operation = described.operation(
