@@ -37,6 +37,8 @@ need mariadb-install-db mariadb-server-core
 need mariadb mariadb-client-core
 need redis-server redis-server
 need redis-cli redis-tools
+need tinyproxy tinyproxy-bin
+need microsocks microsocks
 # twemproxy; in a folder of the superuser's PATH.
 [[ -x /usr/sbin/nutcracker ]] || missing+=(nutcracker)
 [[ -e /usr/include/hiredis/hiredis.h ]] || missing+=(libhiredis-dev)

@@ -593,14 +593,8 @@ fn redis_listeners(
 
 /// Who connects to the databases that are configured.
 fn databases(upstream: &UpstreamConfig, own: Vec<SocketAddr>) -> Dialer {
-    // Whoever configures a server says where it is; the rules are for what an
-    // agent asks for. Our own listeners stay out.
-    let anywhere = ["0.0.0.0/0", "::/0"];
-    let dial = net::dial::Settings {
-        allow: anywhere.iter().filter_map(|net| net.parse().ok()).collect(),
-        ..upstream.dial.clone()
-    };
-    Dialer::new(dial, own)
+    // Our own listeners stay out.
+    Dialer::new(upstream.dial.clone().anywhere(), own)
 }
 
 fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Bound>, StartError> {

@@ -461,6 +461,14 @@ pub(super) struct Upstream {
     /// HOST:PORT=ADDRESS: where to connect instead of asking the resolver.
     #[schemars(extend("examples" = [["api.example.com:443=10.0.0.7"]]))]
     pub(super) resolve: Option<Vec<String>>,
+    /// The proxy of the network that HTTP, tunnels and captured connections go through: `http://HOST:PORT`, which is asked by CONNECT, or `socks5://HOST:PORT`. It resolves names.
+    #[schemars(extend("examples" = ["http://proxy.corp.example:3128"]))]
+    pub(super) proxy: Option<String>,
+    /// File with USER:PASSWORD for the proxy.
+    pub(super) proxy_login_file: Option<String>,
+    /// What is reached directly all the same: names with all below them, addresses, networks. Loopback, and what `upstream.resolve` names, always is.
+    #[schemars(extend("examples" = [["corp.example", "10.0.0.0/8"]]))]
+    pub(super) no_proxy: Option<Vec<String>>,
     /// Longest wait for the resolver.
     #[schemars(extend("examples" = ["5s"]))]
     pub(super) resolve_within: Option<String>,

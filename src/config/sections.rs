@@ -12,13 +12,14 @@ use crate::gate::{Govern, HaltScope, Unanswered};
 use crate::journal::{Durability, OnFull};
 use crate::net::address::Private;
 use crate::net::caller::Callers;
-use crate::net::dial;
+use crate::net::{chain, dial};
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap, Treatment};
 use crate::session::{self, registry::Unattributed};
 
 use super::database_url::file_mode;
 use super::resolve::{Origin, Resolver};
+use super::secret::Told;
 use super::value::{self, Wrong};
 use super::{
     AgentSocket, For, Listen, Listener, LogConfig, LogFormat, PolicyMode, SdkConfig, UpstreamConfig,
@@ -314,10 +315,12 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn upstream(&mut self, raw: raw::Upstream) -> UpstreamConfig {
+    pub(super) fn upstream(&mut self, mut raw: raw::Upstream) -> UpstreamConfig {
+        let chain = self.chain(&mut raw);
         UpstreamConfig {
             ca_files: self.list("upstream.ca", raw.ca, ca_file),
             dial: dial::Settings {
+                chain,
                 allow: self.list("upstream.allow_address", raw.allow_address, value::network),
                 private: self.choice(
                     "upstream.private",
@@ -329,6 +332,44 @@ impl Resolver<'_> {
                 resolve_within: self.duration("upstream.resolve_within", raw.resolve_within),
                 connect_within: self.duration("upstream.connect_within", raw.connect_within),
             },
+        }
+    }
+
+    /// The proxy of the network.
+    fn chain(&mut self, raw: &mut raw::Upstream) -> Option<chain::Settings> {
+        let kept = self.kept(
+            "OPENBOX_UPSTREAM_PROXY_LOGIN",
+            "upstream.proxy_login_file",
+            raw.proxy_login_file.take(),
+        );
+        let login = match kept {
+            Ok(Some(kept)) => {
+                let login = chain::Login::parse(&kept.secret);
+                if login.is_none() {
+                    let found = "no USER:PASSWORD of at most 255 bytes each".to_owned();
+                    let wrong =
+                        Wrong::new(found, "the proxy's user, a colon, the password", "me:…");
+                    self.tell(&kept.at, wrong);
+                }
+                login
+            }
+            Ok(None) | Err(Told) => None,
+        };
+        let direct = self.list("upstream.no_proxy", raw.no_proxy.take(), value::direct_host);
+        let given = self.given("upstream.proxy", raw.proxy.take())?;
+        match given.text.parse() {
+            Ok(proxy) => Some(chain::Settings {
+                proxy,
+                login,
+                direct: direct.join(","),
+            }),
+            Err(found) => {
+                let expected = "http://HOST:PORT or socks5://HOST:PORT";
+                let found = format!("{:?}: {found}", given.text);
+                let wrong = Wrong::new(found, expected, "http://proxy.corp.example:3128");
+                self.tell(&given.at, wrong);
+                None
+            }
         }
     }
 

@@ -375,6 +375,24 @@ pub static SETTINGS: &[Setting] = &[
     ),
     key("upstream.private", "allow"),
     set("upstream.resolve", "--resolve", &["OPENBOX_RESOLVE"], Empty),
+    set(
+        "upstream.proxy",
+        "",
+        &["OPENBOX_UPSTREAM_PROXY"],
+        Of("none: directly"),
+    ),
+    set(
+        "upstream.proxy_login_file",
+        "",
+        &["OPENBOX_UPSTREAM_PROXY_LOGIN_FILE"],
+        Of("none; or the login itself in `OPENBOX_UPSTREAM_PROXY_LOGIN`"),
+    ),
+    set(
+        "upstream.no_proxy",
+        "",
+        &["OPENBOX_UPSTREAM_NO_PROXY"],
+        Empty,
+    ),
     key("upstream.resolve_within", "5s"),
     key("upstream.connect_within", "10s"),
     set(

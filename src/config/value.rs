@@ -164,6 +164,18 @@ pub(super) fn resolve_override(text: &str) -> Result<Override, Wrong> {
     })
 }
 
+/// A name, an address or a network, as `NO_PROXY` has them.
+pub(super) fn direct_host(text: &str) -> Result<String, Wrong> {
+    let is_address = text.parse::<IpAddr>().is_ok() || text.parse::<IpNet>().is_ok();
+    let name = text.strip_prefix('.').unwrap_or(text);
+    let is_name = !name.is_empty() && !name.contains(['*', ':', '@', ',', ' ', '/']);
+    if !is_address && !is_name && text != "*" {
+        let expected = "a name, an address, a network, or *";
+        return Err(Wrong::is_not(text, "a host", expected, "corp.example"));
+    }
+    Ok(text.to_owned())
+}
+
 /// An exact name, an address, or `*.name`.
 pub(super) fn host_pattern(text: &str) -> Result<String, Wrong> {
     let name = text.strip_prefix("*.").unwrap_or(text);

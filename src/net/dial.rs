@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::net::address::{AddressRules, Private, Rule};
+use crate::net::chain::{self, Chain};
 use crate::net::listen::KEEPALIVE_AFTER;
 
 /// Most addresses of one name that are tried.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub resolve_within: Duration,
     /// Longest wait for a connection, all addresses of the name together.
     pub connect_within: Duration,
+    /// The proxy that connections go through; `None`: there is none.
+    pub chain: Option<chain::Settings>,
 }
 
 impl Default for Settings {
@@ -45,6 +48,20 @@ impl Default for Settings {
             resolve: Vec::new(),
             resolve_within: Duration::from_secs(5),
             connect_within: Duration::from_secs(10),
+            chain: None,
+        }
+    }
+}
+
+impl Settings {
+    /// The same for what whoever runs the sidecar has named: the rules are for what an agent asks for. Directly.
+    #[must_use]
+    pub fn anywhere(self) -> Self {
+        let all = ["0.0.0.0/0", "::/0"];
+        Self {
+            allow: all.iter().filter_map(|net| net.parse().ok()).collect(),
+            chain: None,
+            ..self
         }
     }
 }
@@ -117,13 +134,19 @@ pub struct Dialer {
     lookups: Arc<Semaphore>,
     resolve_within: Duration,
     connect_within: Duration,
+    chain: Option<Arc<Chain>>,
 }
 
 impl Dialer {
     /// A dialer that never reaches the listeners in `own`.
     #[must_use]
-    pub fn new(settings: Settings, own: Vec<SocketAddr>) -> Self {
+    pub fn new(mut settings: Settings, own: Vec<SocketAddr>) -> Self {
+        let chain = settings.chain.take().map(|chain| {
+            let to_proxy = Self::new(settings.clone().anywhere(), own.clone());
+            Arc::new(Chain::new(chain, to_proxy))
+        });
         Self {
+            chain,
             rules: Arc::new(AddressRules::new(settings.allow, settings.private, own)),
             resolve: settings.resolve.into(),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
@@ -132,14 +155,54 @@ impl Dialer {
         }
     }
 
-    /// Resolves and connects.
+    /// Resolves and connects; through the proxy, where there is one for this host. It resolves names: the rules
+    /// are asked about the name, or the address that stands for one.
     ///
     /// # Errors
     ///
-    /// As [`Dialer::resolve`] and [`Dialer::connect`].
+    /// As [`Dialer::resolve`] and [`Dialer::connect`], and [`DialError::Proxy`].
     pub async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let checked = self.resolve(host, port).await?;
-        self.connect(&checked).await
+        let bare = bare(host);
+        let chain = self.chain.as_ref().filter(|chain| chain.leads_to(bare));
+        let Some(chain) = chain.filter(|_| self.pinned(bare, port).next().is_none()) else {
+            let checked = self.resolve(host, port).await?;
+            return self.connect(&checked).await;
+        };
+        self.permits(bare, port)?;
+        match tokio::time::timeout(self.connect_within, chain.reach(bare, port)).await {
+            Ok(reached) => reached,
+            Err(_) => Err(DialError::TimedOut {
+                host: bare.into(),
+                doing: "connecting through the proxy",
+                within: self.connect_within,
+            }),
+        }
+    }
+
+    /// What the rules say of a host that is not resolved here.
+    fn permits(&self, host: &str, port: u16) -> Result<(), DialError> {
+        let refused = |address, rule| DialError::Refused {
+            host: host.into(),
+            address,
+            rule,
+        };
+        match host.parse() {
+            Ok(ip) => self
+                .rules
+                .permits(SocketAddr::new(ip, port))
+                .map_err(|rule| refused(Some(ip), rule)),
+            Err(_) => match self.rules.refused_name(host) {
+                Some(rule) => Err(refused(None, rule)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Where this host and port are said to be.
+    fn pinned(&self, host: &str, port: u16) -> impl Iterator<Item = SocketAddr> {
+        let all = self.resolve.iter();
+        all.filter(move |one| one.port == port && one.host.eq_ignore_ascii_case(host))
+            .map(move |one| SocketAddr::new(one.address, port))
     }
 
     /// The addresses of a host that may be dialed. `host` is a name or an IP literal, with or without
@@ -185,12 +248,7 @@ impl Dialer {
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
-        let pinned: Vec<_> = self
-            .resolve
-            .iter()
-            .filter(|o| o.port == port && o.host.eq_ignore_ascii_case(host))
-            .map(|o| SocketAddr::new(o.address, port))
-            .collect();
+        let pinned: Vec<_> = self.pinned(host, port).collect();
         if !pinned.is_empty() {
             return Ok(pinned);
         }
@@ -328,6 +386,15 @@ pub enum DialError {
         /// What the system said.
         source: io::Error,
     },
+    /// The proxy in between did not connect.
+    Proxy {
+        /// What was to be dialed.
+        host: Box<str>,
+        /// The proxy's URL.
+        proxy: Box<str>,
+        /// What went wrong.
+        reason: String,
+    },
     /// The resolver or every address was silent.
     TimedOut {
         /// What was to be dialed.
@@ -379,6 +446,14 @@ impl fmt::Display for DialError {
                 address,
                 source,
             } => write!(f, "{host} could not be reached at {address}: {source}"),
+            Self::Proxy {
+                host,
+                proxy,
+                reason,
+            } => write!(
+                f,
+                "{host} could not be reached through {proxy} (upstream.proxy): {reason}"
+            ),
             Self::TimedOut {
                 host,
                 doing,
@@ -396,7 +471,10 @@ impl std::error::Error for DialError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Unreachable { source, .. } => Some(source),
-            Self::Refused { .. } | Self::NotFound { .. } | Self::TimedOut { .. } => None,
+            Self::Refused { .. }
+            | Self::NotFound { .. }
+            | Self::Proxy { .. }
+            | Self::TimedOut { .. } => None,
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod agent_tls;
 pub mod authority;
 pub mod caller;
 pub mod captured;
+pub mod chain;
 pub mod client_socket;
 pub mod database_tls;
 pub mod dial;

@@ -15,6 +15,7 @@ mod compat;
 
 mod approvals;
 mod bad_input;
+mod chaining;
 mod clients;
 mod core_approvals;
 mod core_mode;

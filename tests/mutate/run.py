@@ -31,6 +31,7 @@ NEVER_ENDED = 124  # what timeout(1) says
 
 def called(folder, argv):
     env = dict(os.environ, CARGO_TARGET_DIR=TARGET, RUST_BACKTRACE="0", CARGO_MANIFEST_DIR=str(folder))
+    env.setdefault("OPENBOX_TEST_PYTHON", str(ROOT / ".venv/bin/python"))
     return subprocess.run([*THROUGH, *argv], cwd=folder, env=env, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -70,6 +71,8 @@ def main():
         ignored = shutil.ignore_patterns("target", ".git", ".venv*", ".tools", "node_modules", "__pycache__")
         # Newer than anything compiled before.
         shutil.copytree(ROOT, copy, ignore=ignored, copy_function=shutil.copyfile)
+        for installed in (".tools", "tests/clients/node_modules"):
+            (copy / installed).symlink_to(ROOT / installed)
         before = run(copy, listed.TESTS)
         if before != "SURVIVED":
             sys.exit(f"the tests fail as they are: {before}")

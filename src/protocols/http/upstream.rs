@@ -366,7 +366,7 @@ impl UpstreamError {
         match self {
             Self::Dial(DialError::Refused { .. }) => (StatusCode::FORBIDDEN, "address_refused"),
             Self::Dial(DialError::NotFound { .. }) => (StatusCode::BAD_GATEWAY, "host_not_found"),
-            Self::Dial(DialError::Unreachable { .. }) => {
+            Self::Dial(DialError::Unreachable { .. } | DialError::Proxy { .. }) => {
                 (StatusCode::BAD_GATEWAY, "upstream_unreachable")
             }
             Self::Dial(DialError::TimedOut { .. }) | Self::Silent(_) => {

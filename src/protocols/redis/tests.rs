@@ -303,3 +303,22 @@ fn rd_2_replies_and_substitutes_keep_their_place_in_any_pieces() {
         assert!(talk.is_idle(), "seed {seed}");
     }
 }
+
+#[test]
+fn rd_3_an_error_about_something_else_is_passed_on_as_it_is() {
+    for said in [
+        "-LOADING Redis is loading the dataset in memory\r\n",
+        "-ERR max number of clients reached\r\n",
+    ] {
+        let (mut talk, mut requests) = (talk(), BytesMut::new());
+        requests.extend_from_slice(&request::array(&["MONITOR"]));
+        assert!(matches!(talk.client(&mut requests), Step::Refuse(_)));
+        let event = crate::domain::OperationId::new(1, 0);
+        talk.refused(super::refuse::Poison::unasked(event, "no"))
+            .unwrap();
+        let (mut input, mut out) = (BytesMut::from(said), Outbox::default());
+        talk.server(&mut input, &mut out).unwrap();
+        assert_eq!(out.concat(), said.as_bytes());
+        assert!(talk.is_idle());
+    }
+}
