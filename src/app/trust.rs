@@ -32,7 +32,12 @@ pub(super) fn upstreams(config: &UpstreamConfig) -> Result<(Roots, Upstreams), S
             "this system has no certificate authorities, so no https origin can be verified; install ca-certificates or name a file with --upstream-ca"
         );
     }
-    let upstreams = Upstreams::new(&roots, &tls::Settings::default()).map_err(StartError::trust)?;
+    let settings = tls::Settings {
+        origins: config.origins.clone(),
+        ..tls::Settings::default()
+    };
+    let upstreams = Upstreams::new(&roots, &settings)
+        .map_err(|error| StartError::trust(format!("upstream.tls: {error}")))?;
     Ok((roots, upstreams))
 }
 

@@ -31,6 +31,7 @@ use std::time::Duration;
 use crate::control::agent::served;
 use crate::control::auth::Token;
 use crate::net::dial;
+use crate::net::origins::Origin;
 use crate::policy::{core, local};
 use crate::protocols::{
     http as http_proxy, mysql as mysql_relay, postgres as postgres_relay, redis as redis_relay,
@@ -191,6 +192,8 @@ pub enum Listener {
 pub struct UpstreamConfig {
     /// PEM files of authorities to trust besides the system's.
     pub ca_files: Vec<PathBuf>,
+    /// Those whose TLS is not like that of the others.
+    pub origins: Vec<Origin>,
     /// The dialer's.
     pub dial: dial::Settings,
 }

@@ -452,6 +452,9 @@ pub(super) struct Upstream {
     /// PEM files of certificate authorities to trust besides the system's.
     #[schemars(extend("examples" = [["/etc/ssl/corporate.pem"]]))]
     pub(super) ca: Option<Vec<String>>,
+    /// Origins whose TLS is not like that of the others, by host, the first that fits: `HOST` (or `*.example.com`) and, of `ca=FILE` (its authorities alone are trusted there), `cert=FILE` with `key=FILE` (which are shown).
+    #[schemars(extend("examples" = [["*.corp.example ca=/etc/ssl/corp.pem cert=/run/tls/agent.pem key=/run/tls/agent.key"]]))]
+    pub(super) tls: Option<Vec<String>>,
     /// Networks to allow although they are loopback, link-local or metadata addresses.
     #[schemars(extend("examples" = [["127.0.0.0/8"]]))]
     pub(super) allow_address: Option<Vec<String>>,

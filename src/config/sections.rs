@@ -319,6 +319,7 @@ impl Resolver<'_> {
         let chain = self.chain(&mut raw);
         UpstreamConfig {
             ca_files: self.list("upstream.ca", raw.ca, ca_file),
+            origins: self.list("upstream.tls", raw.tls.take(), value::origin),
             dial: dial::Settings {
                 chain,
                 allow: self.list("upstream.allow_address", raw.allow_address, value::network),

@@ -367,6 +367,7 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_UPSTREAM_CA"],
         Empty,
     ),
+    set("upstream.tls", "", &[], Empty),
     set(
         "upstream.allow_address",
         "--allow-address",

@@ -1,12 +1,15 @@
 //! Texts as the values they stand for: durations, listeners, networks, overrides, hosts, URLs, keys.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::journal::Durability;
+use crate::net::database_tls::Trust;
 use crate::net::dial::Override;
+use crate::net::origins::Origin;
 use crate::policy::core::Unfit;
 use crate::protocols::http::Place;
 
@@ -189,6 +192,41 @@ pub(super) fn host_pattern(text: &str) -> Result<String, Wrong> {
         expected,
         "*.example.com",
     ))
+}
+
+/// `HOST name=FILE…`, of `ca`, `cert` and `key`.
+pub(super) fn origin(text: &str) -> Result<Origin, Wrong> {
+    const EXAMPLE: &str = "*.corp.example ca=/etc/ssl/corp.pem";
+    let wrong = |found: &str| {
+        let expected = "a host, and ca=FILE, or cert=FILE with key=FILE, or all three";
+        Wrong::new(format!("{}: {found}", quoted(text)), expected, EXAMPLE)
+    };
+    let mut words = text.split_whitespace();
+    let host = host_pattern(words.next().unwrap_or_default())?;
+    let [mut ca, mut cert, mut key] = [None, None, None];
+    for word in words {
+        let (name, file) = word.split_once('=').unwrap_or((word, ""));
+        let said = match name {
+            "ca" => &mut ca,
+            "cert" => &mut cert,
+            "key" => &mut key,
+            _ => return Err(wrong(&format!("{} is none of them", quoted(name)))),
+        };
+        if file.is_empty() || said.replace(PathBuf::from(file)).is_some() {
+            return Err(wrong(&format!("{name} has no file, or two")));
+        }
+    }
+    let identity = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) if ca.is_some() => None,
+        (None, None) => return Err(wrong("it says nothing of the host")),
+        (Some(_), None) | (None, Some(_)) => return Err(wrong("cert and key go together")),
+    };
+    Ok(Origin {
+        host,
+        trust: ca.map_or(Trust::System, Trust::File),
+        identity,
+    })
 }
 
 /// A port to connect to.

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, TlsStream};
 
@@ -136,14 +138,7 @@ impl Client {
             .map_err(wrong)?
             .dangerous()
             .with_custom_certificate_verifier(verifier(settings, roots)?);
-        let mut config = match &settings.identity {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => builder
-                .with_client_auth_cert(certificates(chain)?, private_key(key)?)
-                .map_err(|error| {
-                    of_file(key, &format!("does not go with the certificate: {error}"))
-                })?,
-        };
+        let mut config = showing(builder, settings.identity.as_ref())?;
         config.alpn_protocols = vec![protocol.to_vec()];
         config.enable_sni = settings.names_host == NamesHost::Yes;
         // Sessions last: there is little to resume, and servers of PostgreSQL do not.
@@ -202,6 +197,19 @@ impl Client {
     }
 }
 
+/// A configuration that shows this certificate chain, proved by its key.
+pub(super) fn showing(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    identity: Option<&(PathBuf, PathBuf)>,
+) -> Result<ClientConfig, SetupError> {
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some((chain, key)) => builder
+            .with_client_auth_cert(certificates(chain)?, private_key(key)?)
+            .map_err(|error| of_file(key, &format!("does not go with the certificate: {error}"))),
+    }
+}
+
 /// Verifies as much of a server's certificate as its mode asks for.
 #[derive(Debug)]
 struct Verifier {
@@ -223,7 +231,11 @@ enum VerifiesName {
     No,
 }
 
-fn verifier(settings: &Settings, roots: &Roots) -> Result<Arc<Verifier>, SetupError> {
+/// Verifies as `settings` say.
+pub(super) fn verifier(
+    settings: &Settings,
+    roots: &Roots,
+) -> Result<Arc<dyn ServerCertVerifier>, SetupError> {
     let (proves, name) = match (settings.mode, &settings.trust) {
         // Clients of PostgreSQL verify where they are told an authority.
         (Mode::Require, Trust::File(_)) | (Mode::VerifyCa, _) => (true, VerifiesName::No),
@@ -367,7 +379,7 @@ pub(super) fn of_file(path: &Path, problem: &str) -> SetupError {
     SetupError(format!("file \"{}\": {problem}", path.display()))
 }
 
-/// Why TLS with a database cannot be set up: what is wrong with which file.
+/// Why TLS cannot be set up: what is wrong with which file.
 #[derive(Debug)]
 pub struct SetupError(pub(super) String);
 

@@ -17,6 +17,7 @@ pub mod listen;
 pub mod listen_at;
 pub mod maybe_tls;
 pub mod mint;
+pub mod origins;
 pub mod stream;
 pub mod tls;
 pub mod trust;

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig};
@@ -14,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::net::database_tls::SetupError;
+use crate::net::origins::{Offers, Origin, is_host};
 use crate::net::trust::Roots;
 
 /// HTTP/1.1 and HTTP/2 as application protocols (RFC 7301, RFC 9113 §3.2).
@@ -38,9 +39,6 @@ impl Speaks {
     }
 }
 
-/// Upstream sessions remembered for resumption.
-const SESSIONS_MAX: usize = 512;
-
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
@@ -55,12 +53,15 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 pub struct Settings {
     /// Longest handshake with an upstream.
     pub handshake_within: Duration,
+    /// Those whose TLS is not like that of the others; the first that is about a host holds.
+    pub origins: Vec<Origin>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             handshake_within: Duration::from_secs(10),
+            origins: Vec::new(),
         }
     }
 }
@@ -68,10 +69,9 @@ impl Default for Settings {
 /// Makes TLS connections to upstreams and verifies them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Upstreams {
-    /// Offers HTTP/1.1.
-    config: Arc<ClientConfig>,
-    /// Offers HTTP/2 too.
-    either: Arc<ClientConfig>,
+    offers: Offers,
+    /// Of some hosts.
+    others: Arc<[(String, Offers)]>,
     handshake_within: Duration,
 }
 
@@ -80,20 +80,15 @@ impl Upstreams {
     ///
     /// # Errors
     ///
-    /// When the cryptographic library supports no protocol version, which would be a defect of the build.
-    pub fn new(roots: &Roots, settings: &Settings) -> Result<Self, TlsError> {
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Setup)?
-            .with_root_certificates(roots.store())
-            .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
-        config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-        let mut either = config.clone();
-        either.alpn_protocols.insert(0, ALPN_HTTP_2.to_vec());
+    /// When a file of an origin's cannot be used.
+    pub fn new(roots: &Roots, settings: &Settings) -> Result<Self, SetupError> {
+        let others = settings.origins.iter().map(|origin| {
+            let offers = Offers::to(origin, roots)?;
+            Ok((origin.host.clone(), offers))
+        });
         Ok(Self {
-            config: Arc::new(config),
-            either: Arc::new(either),
+            offers: Offers::to_all(roots)?,
+            others: others.collect::<Result<_, SetupError>>()?,
             handshake_within: settings.handshake_within,
         })
     }
@@ -108,7 +103,7 @@ impl Upstreams {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.shake(&self.config, stream, host).await
+        self.shake(&self.to(host).http1, stream, host).await
     }
 
     /// The same for HTTP/2, or for HTTP/1.1 where the peer does not speak it.
@@ -124,9 +119,16 @@ impl Upstreams {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.shake(&self.either, stream, host).await?;
+        let stream = self.shake(&self.to(host).either, stream, host).await?;
         let speaks = Speaks::of(stream.get_ref().1.alpn_protocol());
         Ok((stream, speaks))
+    }
+
+    fn to(&self, host: &str) -> &Offers {
+        let host = unrooted(host);
+        let mut others = self.others.iter();
+        let found = others.find(|(pattern, _)| is_host(pattern, host));
+        found.map_or(&self.offers, |(_, offers)| offers)
     }
 
     async fn shake<S>(
@@ -153,12 +155,15 @@ impl Upstreams {
 
 /// The name of a host as certificates have it: no brackets, no final dot, lower case.
 pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(unrooted(host).to_ascii_lowercase()).ok()
+}
+
+fn unrooted(host: &str) -> &str {
     let host = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
-    let host = host.strip_suffix('.').unwrap_or(host);
-    ServerName::try_from(host.to_ascii_lowercase()).ok()
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// What is wrong with an upstream's certificate.
@@ -216,8 +221,6 @@ pub enum TlsError {
         /// The time it had.
         within: Duration,
     },
-    /// No configuration could be made.
-    Setup(rustls::Error),
 }
 
 impl TlsError {
@@ -320,7 +323,6 @@ impl fmt::Display for TlsError {
                 "{host} did not finish the TLS handshake within {} s",
                 within.as_secs_f32()
             ),
-            Self::Setup(source) => write!(f, "TLS cannot be set up: {source}"),
         }
     }
 }
@@ -328,7 +330,7 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Protocol { source, .. } | Self::Setup(source) => Some(source),
+            Self::Protocol { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
             Self::BadHost { .. } | Self::Certificate { .. } | Self::TimedOut { .. } => None,
         }

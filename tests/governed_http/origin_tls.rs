@@ -3,6 +3,7 @@
 use crate::support::authority::{Authority, Dates};
 use crate::support::origin::Origin;
 use crate::support::policies::ALLOW;
+use crate::support::process::run;
 use crate::support::sidecar::{Setup, Sidecar, request};
 
 fn before(site: &Origin, authority: &Authority) -> Sidecar {
@@ -123,4 +124,92 @@ fn a_tunnel_that_carries_neither_tls_nor_http_is_refused() {
     wire.say(b"\x00\x00\x00\x08\x04\xd2\x16\x2f");
     assert!(wire.is_ended());
     assert_eq!(site.connections(), 0);
+}
+
+/// A sidecar that trusts `known`, with one line of `upstream.tls`, `{folder}` in
+/// which is where `own.pem`, `agent.pem` and `agent.key` of `own` are.
+fn with_line(known: &Authority, own: &Authority, site: &Origin, line: &str) -> Sidecar {
+    let setup = Setup::new().policy(ALLOW).reach(site).trust(known);
+    let (certificate, key) = own.pair("agent.test", Dates::Current);
+    setup.write("own.pem", &own.pem);
+    setup.write("agent.pem", &certificate);
+    setup.write("agent.key", &key);
+    let line = line.replace("{folder}", &setup.folder().display().to_string());
+    setup
+        .config(&format!("upstream:\n  tls: ['{line}']\n"))
+        .start()
+}
+
+#[test]
+fn an_origin_that_asks_who_is_there_is_shown_the_certificate_for_its_host() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server_that_asks("secure.test"));
+    let stranger = Authority::new();
+    for (whose, line, expected) in [
+        (
+            &authority,
+            "secure.test cert={folder}/agent.pem key={folder}/agent.key",
+            200,
+        ),
+        (
+            &authority,
+            "*.test cert={folder}/agent.pem key={folder}/agent.key",
+            200,
+        ),
+        (
+            &authority,
+            "other.test cert={folder}/agent.pem key={folder}/agent.key",
+            502,
+        ),
+        (
+            &stranger,
+            "secure.test cert={folder}/agent.pem key={folder}/agent.key",
+            502,
+        ),
+    ] {
+        let sidecar = with_line(&authority, whose, &site, line);
+        assert_eq!(asked(&sidecar, &site).status(), expected, "{line}");
+    }
+}
+
+#[test]
+fn an_authority_of_a_host_is_trusted_there_alone_and_alone_there() {
+    let (known, own) = (Authority::new(), Authority::new());
+    let of_own = Origin::site_tls(own.server("secure.test", Dates::Current));
+    let of_known = Origin::site_tls(known.server("secure.test", Dates::Current));
+    for (site, line, expected) in [
+        (&of_own, "secure.test ca={folder}/own.pem", 200),
+        (&of_own, "other.test ca={folder}/own.pem", 502),
+        (&of_known, "other.test ca={folder}/own.pem", 200),
+        (&of_known, "secure.test ca={folder}/own.pem", 502),
+    ] {
+        let sidecar = with_line(&known, &own, site, line);
+        assert_eq!(asked(&sidecar, site).status(), expected, "{line}");
+    }
+    // The name is proved all the same.
+    let other = Origin::site_tls(own.server("other.test", Dates::Current));
+    let sidecar = with_line(&known, &own, &other, "secure.test ca={folder}/own.pem");
+    assert_eq!(asked(&sidecar, &other).code(), "upstream_tls");
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_told_at_the_start() {
+    for (line, expected) in [
+        ("a.test ca=/nowhere.pem", "/nowhere.pem"),
+        ("a.test cert=/x.pem", "cert and key go together"),
+        ("a.test", "it says nothing of the host"),
+        ("a.test trust=/x.pem", "is none of them"),
+        ("a.test ca=/x.pem ca=/y.pem", "ca has no file, or two"),
+        ("a.test:443 ca=/x.pem", "a host name without port"),
+    ] {
+        let setup = Setup::new().policy(ALLOW);
+        let setup = setup.config(&format!("upstream:\n  tls: ['{line}']\n"));
+        let ended = run(&mut setup.serve_command());
+        assert!(!ended.status.success(), "{line}");
+        let said = &ended.err;
+        assert!(
+            said.contains("upstream.tls") && said.contains(expected),
+            "{line}: {said}"
+        );
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::net::origins::is_host;
+
 /// `HOST` or `HOST/PATH`. The host is a name, an address, `*.example.com` or `*`;
 /// a path that ends in `*` stands for everything that begins so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,16 +96,6 @@ fn unreserved_decoded(path: &str) -> String {
     }
     decoded.push_str(rest);
     decoded
-}
-
-/// Whether `host` is what a pattern stands for: a name, or `*.` and a suffix.
-pub(super) fn is_host(pattern: &str, host: &str) -> bool {
-    match pattern.strip_prefix("*.") {
-        Some(suffix) => host
-            .strip_suffix(suffix)
-            .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1),
-        None => pattern.eq_ignore_ascii_case(host),
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::places::{Place, is_host};
+use crate::net::origins::is_host;
+
+use super::places::Place;
 use super::routes::{Route, Treatment};
 
 /// Durations, bounds and choices of the HTTP proxy. Built by `config`.
