@@ -67,6 +67,24 @@ fn c_3_a_client_that_leaves_takes_its_command_and_what_follows_with_it() {
 }
 
 #[test]
+fn c_3_a_client_that_leaves_is_noticed_behind_more_than_is_read_while_it_waits() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(&["INCR held"]);
+    let approval = world.sidecar.pending_approval();
+    client.say(&[&format!("SET after {}", "v".repeat(150 << 10))]);
+    drop(client);
+    until("the connection to the server to end", || {
+        let Reply::Text(clients) = world.server.ask("INFO clients") else {
+            panic!()
+        };
+        clients.contains("connected_clients:1\r\n").then_some(())
+    });
+    world.sidecar.approve(&approval);
+    assert_eq!(world.server.ask("EXISTS held after"), Reply::Integer(0));
+}
+
+#[test]
 fn c_2_what_was_sent_when_its_client_left_is_completed_as_abandoned() {
     let world = World::new();
     let mut client = world.client();

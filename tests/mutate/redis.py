@@ -35,7 +35,6 @@ MUTANTS = [
     ("the rest of what is refused passes", SENT, "self.tail = Tail::Drop(Some(Box::new(poison)));", "let _ = poison;\n            self.tail = Tail::Pass;"),
     ("a spoilt transaction happens", SENT, "|| !std::mem::take(&mut self.spoilt) {", "|| !std::mem::take(&mut self.spoilt) || true {"),
     ("a redirection leads around the sidecar", ANSWERS, "| Effect::Local(..) => redirected()?,", "| Effect::Local(..) => redirected().filter(|_| false)?,"),
-    ("a halt does not end the connection", RELAY + "refuse.rs", "then: if ends { Then::End } else { Then::GoOn },", "then: if ends && false { Then::End } else { Then::GoOn },"),
     ("a script refused unseen is refused for good", SESSION, "true => Poison::unseen_script(&refused),", "true => Poison::of(&refused),"),
     ("read_only lets changes pass", LIMITS, "        false => |name| name == READ_ONLY,\n    };\n", "        false => |_| false,\n    };\n"),
     ("what may only read is called as it was", LIMITS, '"EVAL" => Some("EVAL_RO"),', '"EVAL" => Some("EVAL"),'),
