@@ -33,9 +33,10 @@ cat >"$work/unpacked/run" <<'RUN'
 root=$(dirname "$(readlink -f "$0")")
 libraries=$(echo "$root"/usr/lib/*-linux-gnu*)
 loader=$(echo "$root"/usr/lib*/ld-linux*.so.*)
-program=$1
+program=$root/usr/bin/$1
+[ -e "$program" ] || program=$root/usr/sbin/$1
 shift
-exec "${loader%% *}" --library-path "${libraries%% *}" "$root/usr/bin/$program" "$@"
+exec "${loader%% *}" --library-path "${libraries%% *}" "$program" "$@"
 RUN
 chmod +x "$work/unpacked/run"
 rm -rf "$folder"

@@ -122,4 +122,5 @@ from_sid() { # folder of .tools, what it is, packages
 }
 from_sid valkey Valkey valkey-server valkey-tools
 from_sid redis8 "Redis 8" redis-server redis-tools
+from_sid mysql9 "Oracle MySQL 9" mysql-server-core mysql-client-core
 echo "all there"

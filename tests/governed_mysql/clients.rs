@@ -33,12 +33,17 @@ fn mariadb_shows_results_and_refusals() {
     );
 }
 
-/// Each of these programs checks itself, and says what it has seen.
-fn checks(program: &mut Command, expected: &str) {
+/// A world in which `bob` has a password.
+fn world() -> World {
     let world = World::new();
     world
         .server
         .ask("ALTER USER bob@'%' IDENTIFIED BY 'secret'");
+    world
+}
+
+/// Each of these programs checks itself, and says what it has seen.
+fn checks(world: &World, program: &mut Command, expected: &str) {
     let ran = program
         .env("MYSQL_PORT", world.port.to_string())
         .output()
@@ -51,11 +56,17 @@ fn checks(program: &mut Command, expected: &str) {
 }
 
 fn python(client: &str) {
+    python_in(&world(), client);
+}
+
+/// `client` against whatever server there is.
+pub(crate) fn python_in(world: &World, client: &str) {
     let python = std::env::vars_os()
         .find(|(name, _)| name == "OPENBOX_TEST_PYTHON")
         .expect("OPENBOX_TEST_PYTHON names the Python of .venv; scripts/test.sh sets it")
         .1;
     checks(
+        world,
         Command::new(python).args(["tests/clients/mysql_clients.py", client]),
         &format!("{client} saw all"),
     );
@@ -83,7 +94,12 @@ fn sqlalchemy_with_tables_of_its_own() {
 
 #[test]
 fn mysql2_with_prepared_statements_and_several_results() {
+    node_in(&world());
+}
+
+pub(crate) fn node_in(world: &World) {
     checks(
+        world,
         Command::new("node").arg("tests/clients/mysql.mjs"),
         "mysql2 saw all",
     );

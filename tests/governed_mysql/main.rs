@@ -1,4 +1,4 @@
-//! The real sidecar between real clients and a real MariaDB. Tests are named
+//! The real sidecar between real clients and a real MariaDB or MySQL. Tests are named
 //! after the situations of the protocol that they show.
 
 #![cfg(test)]
@@ -16,6 +16,7 @@ mod clients;
 mod environment;
 mod holds;
 mod login;
+mod oracle;
 mod prepared;
 mod queries;
 mod repeats;
@@ -86,9 +87,13 @@ impl World {
 
     /// The server's URL ends in `query`.
     fn reached_by(server: &[&str], query: &str, more: impl FnOnce(Setup) -> Setup) -> Self {
+        Self::before(Server::start(server), query, more)
+    }
+
+    fn before(server: Server, query: &str, more: impl FnOnce(Setup) -> Setup) -> Self {
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
-        Self::at(&listen, port, Server::start(server), query, more)
+        Self::at(&listen, port, server, query, more)
     }
 
     /// The sidecar listens at a path.

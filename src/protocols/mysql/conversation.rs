@@ -88,9 +88,29 @@ pub(super) struct Kind {
 pub(super) struct Legs {
     /// Clients say a password here when they are asked for it.
     pub(super) client_is_secret: bool,
+    pub(super) client_tls: bool,
     pub(super) server_tls: bool,
     /// The server is on this machine.
     pub(super) server_is_near: bool,
+}
+
+impl Legs {
+    /// Why a proof by `plugin` cannot pass from the client to the server: it would
+    /// be a password in clear, or one that only one of the two takes for secret.
+    pub(super) fn stops(self, plugin: &[u8]) -> Option<&'static str> {
+        match plugin {
+            b"mysql_clear_password" | b"dialog" if !self.server_tls && !self.server_is_near => {
+                Some(
+                    "a password would go to the server in clear, and there is no TLS to it: set ssl-mode of --mysql",
+                )
+            }
+            // Its clients trust TLS alone, and no path.
+            b"sha256_password" if self.client_tls != self.server_tls => Some(
+                "sha256_password needs the whole password, and only one of the legs to and from the sidecar is inside TLS: let both have TLS or neither (mysql.agent_tls, ssl-mode in --mysql)",
+            ),
+            _ => None,
+        }
+    }
 }
 
 /// A login under way.

@@ -238,9 +238,12 @@ pub(super) fn tls_request(login: &[u8]) -> Vec<u8> {
     login.get(..FIXED_BYTES).unwrap_or_default().to_vec()
 }
 
-/// Who a `COM_CHANGE_USER` becomes, and by which plugin; `body` begins behind
-/// the command's own byte.
-pub(super) fn changed_user(body: &[u8], capabilities: Capabilities) -> Option<Who> {
+/// Who a `COM_CHANGE_USER` becomes, and the plugin that it proves that by; `body`
+/// begins behind the command's own byte.
+pub(super) fn changed_user(
+    body: &[u8],
+    capabilities: Capabilities,
+) -> Option<(Who, Option<Box<str>>)> {
     let mut at = Cursor::new(body);
     at.until_nul()?;
     let length = at.u8()?;
@@ -249,11 +252,12 @@ pub(super) fn changed_user(body: &[u8], capabilities: Capabilities) -> Option<Wh
         database: name(&mut at),
         attributes: Vec::new(),
     };
+    let mut by = None;
     if at.u16().is_some() {
-        plugin(&mut at, capabilities);
+        by = plugin(&mut at, capabilities);
         who.attributes = attributes(&mut at, capabilities);
     }
-    Some(who)
+    Some((who, by))
 }
 
 #[cfg(test)]
@@ -352,8 +356,9 @@ mod tests {
     #[test]
     fn my_16_a_change_of_user_says_who_comes() {
         let body = b"eve\0\x02xxstock\0\x2d\0native\0\x02\x00\x00";
-        let who = changed_user(body, Capabilities(0x0018_8209)).unwrap();
+        let (who, plugin) = changed_user(body, Capabilities(0x0018_8209)).unwrap();
         assert_eq!(who.database.as_deref(), Some("stock"));
+        assert_eq!(plugin.as_deref(), Some("native"));
         assert_eq!(changed_user(b"eve", Capabilities(0)), None);
     }
 }

@@ -97,6 +97,7 @@ pub(super) async fn start(
     let answer = answering.login().await?;
     let Answering { input, .. } = answering;
     let client_is_secret = is_secret(client.as_ref());
+    let client_tls = client.as_ref().is_some_and(MaybeTls::is_tls);
     let Answer {
         sequence,
         body,
@@ -130,9 +131,15 @@ pub(super) async fn start(
     };
     let legs = Legs {
         client_is_secret,
+        client_tls,
         server_tls: socket.is_tls(),
         server_is_near,
     };
+    // Some say the password with their login.
+    let plugin = login.plugin.as_deref().unwrap_or_default();
+    if let Some(why) = legs.stops(plugin.as_bytes()) {
+        return Err(NotStarted::tls(sequence.wrapping_add(1), why));
+    }
     let shift = number.wrapping_sub(sequence);
     let bytes = packet(number, &greeting::agreeing(&body, of_server));
     Ok(Started {

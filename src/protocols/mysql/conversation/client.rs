@@ -11,7 +11,7 @@ use super::super::attributes;
 use super::super::capability::Capabilities;
 use super::super::commands::{self, Code, Treatment};
 use super::super::greeting;
-use super::super::refuse::Answered;
+use super::super::refuse::{self, Answered};
 use super::super::statement::Text;
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError};
 use super::{
@@ -139,7 +139,14 @@ impl Conversation {
             Treatment::Login => {
                 let body = body.get(1..).unwrap_or_default();
                 let malformed = WireError::Malformed("a change of user");
-                let who = greeting::changed_user(body, self.capabilities).ok_or(malformed)?;
+                let changed = greeting::changed_user(body, self.capabilities);
+                let (who, plugin) = changed.ok_or(malformed)?;
+                let plugin = plugin.as_deref().unwrap_or_default();
+                if let Some(why) = self.legs.stops(plugin.as_bytes()) {
+                    // As the server does after a login that failed.
+                    self.ended = true;
+                    return Ok(Step::Say(refuse::login(1, why)));
+                }
                 self.phase = Phase::Login(Box::new(Turn {
                     shift: 0,
                     expects: None,

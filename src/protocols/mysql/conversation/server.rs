@@ -188,9 +188,7 @@ impl Conversation {
             }
             [0xfe, rest @ ..] => {
                 let name = Cursor::new(rest).until_nul().unwrap_or(rest);
-                let clear = matches!(name, b"mysql_clear_password" | b"dialog");
-                if clear && !self.legs.server_tls && !self.legs.server_is_near {
-                    let why = "the server asks for a password in clear, and there is no TLS to it: set ssl-mode of --mysql";
+                if let Some(why) = self.legs.stops(name) {
                     return self.no_login(why, number, sides);
                 }
                 turn.plugin = Some(String::from_utf8_lossy(name).into());

@@ -1,0 +1,212 @@
+//! Oracle's MySQL, where it is there; `scripts/test.sh` says where it is not.
+
+use std::path::Path;
+use std::process::Output;
+
+use crate::clients::{node_in, python_in};
+use crate::support::free_port;
+use crate::support::mysql::{Client, Server, execute, oracle};
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::{POLICY, World};
+
+#[test]
+fn my_9_my_10_my_13_my_18_c_3_oracle_mysql_is_governed_as_mariadb_is() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let world = World::before(server, "", |setup| setup);
+    let mut client = world.client();
+    client.rows("START TRANSACTION");
+    client.rows("INSERT INTO t VALUES (1, 'a')");
+    let text = client.refusal("DELETE FROM forbidden");
+    assert!(text.contains("#42000blocked by policy: the test says block"));
+    client.refusal("INSERT INTO t VALUES (9, 'z'); DELETE FROM forbidden; SELECT 1");
+    client.rows("COMMIT");
+    assert_eq!(world.ids(), "1");
+    let answer = client.query("INSERT INTO t VALUES (2, 'b'); SELECT 7; DO 0; SELECT 8");
+    assert_eq!(answer.len(), 1 + 5 + 1 + 5, "{answer:?}");
+    prepared(&mut client);
+    for hidden in [
+        "/*!50000 DELETE FROM forbidden */",
+        "/*!90700 DELETE FROM forbidden */",
+        "PREPARE s FROM 'DELETE FROM t'",
+    ] {
+        client.refusal(hidden);
+    }
+    assert_eq!(world.ids(), "1,2,3");
+    held(&world, &mut client);
+    client.rows("USE mysql");
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("mysql"));
+}
+
+fn prepared(client: &mut Client) {
+    let forbidden = client.prepare("DELETE FROM forbidden");
+    let insert = client.prepare("INSERT INTO t VALUES (3, 'c')");
+    assert_eq!(client.command(&execute(forbidden))[0].error().0, 1227);
+    assert_eq!(client.command(&execute(insert))[0].body[0], 0);
+    let (_, text) = client.command(&execute(4_711))[0].error();
+    assert!(text.contains("prepared out of sight"), "{text}");
+}
+
+fn held(world: &World, client: &mut Client) {
+    client.send(0, b"\x03INSERT INTO held VALUES (1)");
+    let approval = world.sidecar.pending_approval();
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "0");
+    world.sidecar.approve(&approval);
+    assert_eq!(client.answer()[0].body[0], 0);
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "1");
+    let id = client.rows("SELECT connection_id()").remove(0);
+    client.send(0, b"\x03INSERT INTO held VALUES (2)");
+    world.sidecar.pending_approval();
+    world.client().query(&format!("KILL QUERY {id}"));
+    assert_eq!(client.answer()[0].error().0, 1317);
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "1");
+}
+
+#[test]
+fn drivers_are_governed_before_oracle_mysql_as_before_mariadb() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    // Neither leg has TLS: the whole password passes as the server's key hides it.
+    let world = World::before(server, "?ssl-mode=DISABLED", |setup| setup);
+    let alter = "ALTER USER bob@'%' IDENTIFIED BY 'secret'";
+    world.server.ask(alter);
+    python_in(&world, "pymysql");
+    // In clear it proves itself only to a server that knows it.
+    python_in(&world, "connector");
+    for client in ["aiomysql", "sqlalchemy"] {
+        world.server.ask(alter);
+        python_in(&world, client);
+    }
+    world.server.ask(&format!("{alter}; DELETE FROM shop.t"));
+    node_in(&world);
+}
+
+/// Where agents reach a server, and what is between the sidecar and that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// The agent's leg may have TLS, the server's has.
+    Tls,
+    /// The server's has none.
+    Clear,
+    /// A path, and TLS to the server.
+    Path,
+    /// A path, and no TLS to the server.
+    PathClear,
+}
+
+/// One server behind each kind of legs.
+struct Legs {
+    server: Server,
+    sidecar: Sidecar,
+    folder: tempfile::TempDir,
+    ports: [u16; 2],
+}
+
+impl Legs {
+    fn before(server: Server) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = [free_port(), free_port()];
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let mut setup = Setup::new()
+            .policy(POLICY)
+            .config("mysql:\n  agent_tls: offer\n");
+        for (listen, mode) in [
+            (format!("127.0.0.1:{}", ports[0]), "REQUIRED"),
+            (format!("127.0.0.1:{}", ports[1]), "DISABLED"),
+            (at("tls"), "REQUIRED"),
+            (at("clear"), "DISABLED"),
+        ] {
+            let url = format!("{listen}=mysql://localhost:{}?ssl-mode={mode}", server.port);
+            setup = setup.flag("--mysql", &url);
+        }
+        Self {
+            sidecar: setup.start(),
+            server,
+            folder,
+            ports,
+        }
+    }
+
+    /// What Oracle's own client, logged in as `user`, is told.
+    fn says(&self, by: By, user: &str, words: &[&str]) -> String {
+        let at = |port: u16| vec!["-h127.0.0.1".to_owned(), format!("-P{port}")];
+        let path = |name: &str| vec![format!("-S{}", self.folder.path().join(name).display())];
+        let place = match by {
+            By::Tls => at(self.ports[0]),
+            By::Clear => at(self.ports[1]),
+            By::Path => path("tls"),
+            By::PathClear => path("clear"),
+        };
+        let mut command = oracle("mysql").unwrap();
+        command.args(place).args(words);
+        let ran = command
+            .args([&format!("-u{user}"), "-psecret", "-NB", "shop"])
+            .args(["-e", "SELECT 6 * 7; DELETE FROM forbidden"])
+            .output();
+        told(&ran.unwrap())
+    }
+
+    /// Lets the server know `user`, past the sidecar.
+    fn introduces(&self, user: &str) {
+        let path: &Path = &self.server.path();
+        let mut command = oracle("mysql").unwrap();
+        let ran = command
+            .args([&format!("-u{user}"), "-psecret", "-e", "DO 0"])
+            .arg(format!("-S{}", path.display()))
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", told(&ran));
+    }
+}
+
+fn told(ran: &Output) -> String {
+    String::from_utf8_lossy(&[&ran.stdout[..], &ran.stderr].concat()).into_owned()
+}
+
+const GOVERNED: &str = "the test says block";
+
+#[test]
+fn my_5_a_whole_password_passes_where_both_legs_hide_it_alike() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let legs = Legs::before(server);
+    legs.server.ask(
+        "CREATE USER eve@'%' IDENTIFIED WITH caching_sha2_password BY 'secret';
+         CREATE USER old@'%' IDENTIFIED WITH sha256_password BY 'secret';
+         GRANT ALL ON *.* TO eve@'%', old@'%'",
+    );
+    let ca = format!("--ssl-ca={}", legs.sidecar.ca().display());
+    let clear = &["--ssl-mode=DISABLED", "--get-server-public-key"][..];
+    let tls = &["--ssl-mode=VERIFY_CA", &ca][..];
+    let only_one = "only one of the legs";
+    for (by, words, caching, sha256) in [
+        (By::Tls, clear, only_one, only_one),
+        (By::Tls, tls, GOVERNED, GOVERNED),
+        (By::Clear, clear, GOVERNED, GOVERNED),
+        (By::Clear, tls, only_one, only_one),
+        // By a path the older method does not say a password.
+        (By::Path, &[], GOVERNED, only_one),
+        (By::PathClear, &[], only_one, GOVERNED),
+    ] {
+        // The server forgets whom it knows.
+        legs.server.ask("FLUSH PRIVILEGES");
+        for (user, expected) in [("eve", caching), ("old", sha256)] {
+            let told = legs.says(by, user, words);
+            assert!(told.contains(expected), "{user} {by:?} {words:?}: {told}");
+            assert_eq!(told.contains("42\n"), expected == GOVERNED, "{told}");
+        }
+        // One that it knows it does not ask for the whole password.
+        legs.introduces("eve");
+        let told = legs.says(by, "eve", words);
+        assert!(told.contains(GOVERNED), "{by:?} {words:?}: {told}");
+    }
+    // Its first packet would have the password in it, and does not reach the server.
+    let first = [tls, &["--default-auth=sha256_password"]].concat();
+    let told = legs.says(By::Clear, "old", &first);
+    assert!(told.contains(only_one), "{told}");
+    let refused = "openbox_connections_refused_total{cause=\"tls\",protocol=\"mysql\"}";
+    assert_eq!(legs.sidecar.metric(refused), 1);
+}
