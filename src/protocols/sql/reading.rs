@@ -6,6 +6,7 @@
 
 mod expression;
 mod found;
+mod joins;
 mod level;
 mod places;
 mod tables;
@@ -16,7 +17,8 @@ use super::lexer::Kind;
 use super::words::Words;
 
 pub(super) use found::Found;
-use level::{At, Does, Inside, Level};
+use joins::Changed;
+use level::{At, Does, Inside, Joined, Level};
 
 /// Deepest nesting of parentheses that is understood.
 const DEPTH_MAX: usize = 200;
@@ -39,6 +41,7 @@ fn walk_from(level: Level, words: Words<'_>, found: &mut Found) {
         level,
         known: Vec::new(),
         cte: Vec::new(),
+        changed: Changed::default(),
     };
     let mut at = 0_usize;
     while at < words.len() && walk.found.opaque.is_none() {
@@ -58,6 +61,8 @@ struct Walk<'a, 'f> {
     known: Vec<String>,
     /// Names of those whose bodies are being walked over, innermost last.
     cte: Vec<String>,
+    /// Of MySQL's changes of several tables.
+    changed: Changed,
 }
 
 impl Walk<'_, '_> {
@@ -83,7 +88,11 @@ impl Walk<'_, '_> {
         if self.outer.len() >= DEPTH_MAX {
             return self.found.give_up("it nests too deeply");
         }
-        let level = Level::new(inside, at, self.known.len());
+        let mut level = Level::new(inside, at, self.known.len());
+        // `UPDATE (a, b) SET`: a query in parentheses says so where it begins.
+        if inside == Inside::Items {
+            level.joined = self.level.joined;
+        }
         self.outer.push(std::mem::replace(&mut self.level, level));
     }
 
@@ -108,6 +117,7 @@ impl Walk<'_, '_> {
         }
         let level = self.level;
         self.ended(&level);
+        self.deletes();
     }
 
     fn ended(&mut self, level: &Level) {
@@ -133,6 +143,7 @@ impl Walk<'_, '_> {
 
     fn begins(&mut self, does: Does, verb: &'static str, class: Class, at: At) {
         self.found.verb(verb, class);
+        self.level.joined = Joined::Read;
         // The query of an INSERT belongs to it.
         if self.level.does != Does::Insert {
             self.level.does = does;

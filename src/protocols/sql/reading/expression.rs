@@ -1,7 +1,7 @@
 //! Within an expression, or a list of them: what is called, and the clauses
 //! that lead out of it.
 
-use super::level::{At, Does, Inside};
+use super::level::{At, Does, Inside, Joined};
 use super::{K, Kind, Walk};
 use crate::protocols::sql::analysis::{Access, Class};
 use crate::protocols::sql::functions::effect;
@@ -43,6 +43,10 @@ impl Walk<'_, '_> {
                 (self.level.from, self.level.at) = (true, At::Item);
             }
             K::Join | K::Straight => self.found.give_up("it joins outside a query"),
+            K::Set if self.level.joined == Joined::Updated => {
+                self.level.joined = Joined::Read;
+                self.leave_from();
+            }
             K::On | K::Tablesample if self.level.at == At::ItemTail => {
                 self.level.at = At::Expression;
             }

@@ -35,6 +35,18 @@ pub(super) enum At {
     CteTail,
 }
 
+/// What becomes of the tables that are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// They are read.
+    Read,
+    /// They are read, and any of them changed: `UPDATE a, b SET` of MySQL.
+    Updated,
+    /// They are read, and rows of those that were named before go: `DELETE a FROM a, b`
+    /// of MySQL.
+    Deleted,
+}
+
 /// What a pair of parentheses is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inside {
@@ -57,8 +69,7 @@ pub(super) struct Level {
     pub(super) from: bool,
     pub(super) has_where: bool,
     pub(super) recursive: bool,
-    /// What is selected from is changed too: `UPDATE a, b SET` of MySQL.
-    pub(super) changes: bool,
+    pub(super) joined: Joined,
     /// How many names of common table expressions were known outside.
     pub(super) known: usize,
     /// The body of a common table expression: its name is known behind it.
@@ -74,7 +85,7 @@ impl Level {
             from: false,
             has_where: false,
             recursive: false,
-            changes: false,
+            joined: Joined::Read,
             known,
             body: false,
         }

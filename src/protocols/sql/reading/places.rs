@@ -8,7 +8,12 @@ impl Walk<'_, '_> {
     pub(super) fn item(&mut self, at: usize) -> usize {
         let next = at.saturating_add(1);
         match self.words.keyword(at) {
-            K::Only | K::Lateral => return next,
+            // Names of tables, in MySQL.
+            K::Only if self.words.dialect.is_postgres() => return next,
+            K::Lateral if self.words.dialect.is_postgres() || self.words.is_mark(next, b'(') => {
+                return next;
+            }
+            K::Only | K::Lateral => {}
             K::Rows if self.words.is(next, K::From) => {
                 let open = next.saturating_add(1);
                 self.level.at = At::ItemTail;
@@ -46,15 +51,7 @@ impl Walk<'_, '_> {
         }
         let hidden = matches!(&*name, [only] if self.known.contains(only));
         if !hidden {
-            let access = if self.level.changes {
-                Access::Write
-            } else {
-                Access::Read
-            };
-            self.found.relation(&name, access);
-            if self.level.changes {
-                self.found.relation(&name, Access::Read);
-            }
+            self.joins(&name, at, next);
         }
         next
     }
@@ -68,10 +65,12 @@ impl Walk<'_, '_> {
         let next = at.saturating_add(1);
         let mysql = !self.words.dialect.is_postgres();
         match (self.level.does, self.words.keyword(at)) {
-            (Does::Insert | Does::Merge, K::Into)
-            | (Does::Delete, K::From)
-            | (Does::Update | Does::Delete | Does::Merge, K::Only) => return next,
-            (_, K::Low | K::Delayed | K::High | K::Ignore | K::Quick) if mysql => return next,
+            (Does::Insert | Does::Merge, K::Into) | (Does::Delete, K::From) => return next,
+            (Does::Update | Does::Delete | Does::Merge, K::Only) if !mysql => return next,
+            (_, K::Low | K::Delayed | K::High | K::Ignore) if mysql => return next,
+            (Does::Delete, K::Quick) if mysql && !self.is_behind_from(at) => return next,
+            (Does::Update, _) if mysql => return self.updates(at),
+            (_, K::Only | K::Quick) if mysql => {}
             (_, word) if word.calls_nothing() || word.begins_query() => {
                 self.found.give_up("what it changes is not known");
                 return next;
@@ -94,12 +93,28 @@ impl Walk<'_, '_> {
             }
             next = next.saturating_add(1);
         }
+        let all = next.saturating_add(1);
+        if mysql && self.level.does == Does::Delete {
+            self.deletes_from(at);
+            // `a.*`
+            if self.words.is_mark(next, b'.') && self.words.of(all) == "*" {
+                next = all.saturating_add(1);
+            }
+        } else {
+            self.found.relation(&name, Access::Write);
+        }
         if self.words.is_mark(next, b'.') {
             self.found.give_up("what it changes is not known");
         }
-        self.found.relation(&name, Access::Write);
         self.level.at = At::TargetTail;
         next
+    }
+
+    /// Whether word `at` stands where a table is named.
+    fn is_behind_from(&self, at: usize) -> bool {
+        at.checked_sub(1).is_some_and(|before| {
+            self.words.is(before, K::From) || self.words.is_mark(before, b',')
+        })
     }
 
     pub(super) fn target_tail(&mut self, at: usize) -> usize {
@@ -123,13 +138,14 @@ impl Walk<'_, '_> {
                     next
                 };
             }
+            (Does::Delete, K::Using | K::From) if mysql => self.deletes_among(),
+            (Does::Delete, _) if mysql && self.words.is_mark(at, b',') => {
+                self.level.at = At::Target;
+            }
             (Does::Delete, K::Using) | (Does::Merge, K::Using) => {
                 (self.level.from, self.level.at) = (true, At::Item);
             }
-            (Does::Update, K::Set) => {
-                self.level.changes = false;
-                self.level.at = At::Expression;
-            }
+            (Does::Update, K::Set) => self.level.at = At::Expression,
             (Does::Update | Does::Delete, K::Where | K::Returning | K::Order | K::Limit) => {
                 self.level.at = At::Expression;
                 return self.expression(at);
@@ -149,8 +165,11 @@ impl Walk<'_, '_> {
                     self.open(Inside::Columns, At::Expression);
                 }
             }
-            // Changes of several tables: which of them is not read here.
-            _ if mysql => self.found.give_up("it changes several tables"),
+            // `PARTITION (p)`.
+            (Does::Delete, _) if mysql && self.words.is_mark(at, b'(') => {
+                self.open(Inside::Columns, At::Expression);
+            }
+            _ if mysql => self.found.give_up("it has a clause that is not known"),
             // `OVERRIDING SYSTEM VALUE` and other words of no region.
             (Does::Insert, _) if self.words.kind(at) == Some(Kind::Word) => {}
             _ => self.found.give_up("it has a clause that is not known"),

@@ -1,0 +1,96 @@
+//! Changes of several tables in one statement, as MySQL has them.
+
+use super::level::{At, Joined};
+use super::{K, Walk};
+use crate::protocols::sql::analysis::Access;
+
+/// What has been seen of such a change.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// The first table of an `UPDATE`, by its word: as long as it is the only one, it is
+    /// not read.
+    first: Option<usize>,
+    /// What a `DELETE` names before it says what it joins, by their words.
+    targets: Vec<usize>,
+    /// What it joins: a table, and what it may be called.
+    joined: Vec<(Vec<String>, Option<String>)>,
+    /// Whether it joins.
+    joins: bool,
+}
+
+impl Walk<'_, '_> {
+    /// The tables of an `UPDATE` begin at word `at`.
+    pub(super) fn updates(&mut self, at: usize) -> usize {
+        (self.level.from, self.level.joined) = (true, Joined::Updated);
+        self.level.at = At::Item;
+        self.item(at)
+    }
+
+    /// What a `DELETE` joins follows.
+    pub(super) fn deletes_among(&mut self) {
+        (self.level.from, self.level.joined) = (true, Joined::Deleted);
+        (self.level.at, self.changed.joins) = (At::Item, true);
+    }
+
+    /// The table, or name of one, at word `at` loses rows.
+    pub(super) fn deletes_from(&mut self, at: usize) {
+        self.changed.targets.push(at);
+    }
+
+    /// A table that is joined: its name, at word `at`, and the word behind it.
+    pub(super) fn joins(&mut self, name: &[String], at: usize, next: usize) {
+        match self.level.joined {
+            Joined::Read => self.found.relation(name, Access::Read),
+            // Which of them is changed, names of columns say, where they say it at all.
+            Joined::Updated => {
+                self.found.relation(name, Access::Write);
+                let Some(first) = self.changed.first.replace(at) else {
+                    return;
+                };
+                for at in [first, at] {
+                    if let Some((name, _)) = self.words.dotted(at) {
+                        self.found.relation(&name, Access::Read);
+                    }
+                }
+            }
+            Joined::Deleted => {
+                self.found.relation(name, Access::Read);
+                let alias = next.saturating_add(usize::from(self.words.is(next, K::As)));
+                let joined = (name.to_vec(), self.words.name(alias));
+                self.changed.joined.push(joined);
+            }
+        }
+    }
+
+    /// Rows of which tables a `DELETE` takes: what it names may be an alias.
+    pub(super) fn deletes(&mut self) {
+        let Changed {
+            targets,
+            joined,
+            joins,
+            ..
+        } = std::mem::take(&mut self.changed);
+        for (target, _) in targets.iter().filter_map(|at| self.words.dotted(*at)) {
+            if !joins {
+                self.found.relation(&target, Access::Write);
+                continue;
+            }
+            let last = target.last().map_or("", String::as_str);
+            // Servers differ in whether case counts, and in what an alias hides: it is
+            // whatever it may be.
+            let is = |name: &str| name.eq_ignore_ascii_case(last);
+            let meant: Vec<_> = joined
+                .iter()
+                .filter(|(name, alias)| {
+                    name.last().is_some_and(|name| is(name)) || alias.as_deref().is_some_and(is)
+                })
+                .collect();
+            if meant.is_empty() || !last.is_ascii() {
+                self.found.give_up("what it deletes from is not known");
+            }
+            for (name, _) in meant {
+                self.found.relation(name, Access::Write);
+            }
+        }
+    }
+}
