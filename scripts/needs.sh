@@ -112,6 +112,22 @@ built() { # program of a crate of its name, version
 }
 built cargo-deny "$DENY_VERSION"
 built cargo-cyclonedx "$CYCLONEDX_VERSION"
+# Statements by the tens of thousands, of which the server is asked what they are.
+if [[ ! -d .tools/mariadb-tests ]]; then
+	echo "MariaDB's own test files: from Debian, into .tools/mariadb-tests"
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	if ! { (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download mariadb-test-data) &&
+		dpkg-deb -x "$work"/mariadb-test-data_*.deb "$work/all"; }; then
+		echo "cannot get the package mariadb-test-data" >&2
+		exit 1
+	fi
+	mkdir -p .tools
+	find "$work/all" -type f ! -name '*.test' ! -name '*.inc' -delete
+	mv "$work/all" .tools/mariadb-tests
+	rm -rf "$work"
+	trap - EXIT
+fi
 # Debian has them in sid alone. What they test is named at the end where they are missing.
 from_sid() { # folder of .tools, what it is, packages
 	if [[ -x .tools/$1/run ]]; then

@@ -13,6 +13,7 @@ mod support;
 
 mod agent_leg;
 mod clients;
+mod corpus;
 mod environment;
 mod holds;
 mod login;

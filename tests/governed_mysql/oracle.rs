@@ -35,6 +35,7 @@ fn my_9_my_10_my_13_my_18_c_3_oracle_mysql_is_governed_as_mariadb_is() {
     }
     assert_eq!(world.ids(), "1,2,3");
     held(&world, &mut client);
+    nothing_prepared(&world);
     client.rows("USE mysql");
     assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("mysql"));
 }
@@ -46,6 +47,20 @@ fn prepared(client: &mut Client) {
     assert_eq!(client.command(&execute(insert))[0].body[0], 0);
     let (_, text) = client.command(&execute(4_711))[0].error();
     assert!(text.contains("prepared out of sight"), "{text}");
+}
+
+/// Where somebody may not change a setting of an old name, the server prepares nothing
+/// and says that all is well.
+fn nothing_prepared(world: &World) {
+    world
+        .server
+        .ask("CREATE USER nobody@'%'; GRANT LOCK TABLES ON shop.* TO nobody@'%'");
+    let mut client = Client::connect_as(world.port, "nobody");
+    let set = "SET GLOBAL slave_type_conversions = 'ALL_NON_LOSSY'";
+    client.send(0, format!("\x16{set}").as_bytes());
+    let answer = client.next().unwrap();
+    assert_eq!((answer.body[0], answer.body.len()), (0, 7), "{answer:?}");
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
 }
 
 fn held(world: &World, client: &mut Client) {

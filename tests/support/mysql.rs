@@ -214,10 +214,15 @@ impl Client {
 
     /// `bob` in `shop`.
     pub(crate) fn connect(port: u16) -> Self {
+        Self::connect_as(port, "bob")
+    }
+
+    /// Somebody without a password in `shop`.
+    pub(crate) fn connect_as(port: u16, user: &str) -> Self {
         let mut client = Self::open(port);
         let greeting = client.next().unwrap();
         assert_eq!((greeting.number, greeting.body[0]), (0, 10), "{greeting:?}");
-        client.send(1, &login(CAPABILITIES, "bob"));
+        client.send(1, &login(CAPABILITIES, user));
         let mut answer = client.next().unwrap();
         let mut number = 2;
         // Another proof of nothing, as Oracle's server wants it.
@@ -325,17 +330,29 @@ impl Client {
 
     /// The number of a statement that is prepared.
     pub(crate) fn prepare(&mut self, sql: &str) -> u32 {
+        self.prepares(sql).unwrap()
+    }
+
+    /// The same, or the code and the text of the error.
+    pub(crate) fn prepares(&mut self, sql: &str) -> Result<u32, (u16, String)> {
         self.send(0, &[b"\x16", sql.as_bytes()].concat());
         let first = self.next().unwrap();
-        assert_eq!(first.body[0], 0, "{first:?}");
-        let count = |at: usize| usize::from(first.body[at]);
+        if first.is_error() {
+            return Err(first.error());
+        }
+        if first.body.len() < 12 {
+            return Err((0, "nothing was prepared".to_owned()));
+        }
+        let count =
+            |at: usize| usize::from(u16::from_le_bytes([first.body[at], first.body[at + 1]]));
         for count in [count(7), count(5)] {
             // Each list has its end.
             for _ in 0..if count > 0 { count + 1 } else { 0 } {
                 self.next().unwrap();
             }
         }
-        u32::from_le_bytes([first.body[1], first.body[2], first.body[3], first.body[4]])
+        let body = &first.body;
+        Ok(u32::from_le_bytes([body[1], body[2], body[3], body[4]]))
     }
 }
 

@@ -7,6 +7,8 @@ use super::wire::{Cursor, FULL_BYTES, WireError};
 
 /// Most bytes of a packet that are looked at.
 pub(super) const LOOKED_AT_BYTES: usize = 4 << 10;
+/// Fewest bytes that say what was prepared.
+const PREPARED_BYTES: usize = 12;
 /// Longest message of an error that is kept, bytes.
 const MESSAGE_BYTES_MAX: usize = 512;
 
@@ -207,7 +209,7 @@ impl Answer {
                 self.rows = Some(self.rows.unwrap_or(0).saturating_add(1));
                 Ok(Said::Row)
             }
-            At::Prepared => self.prepared(body),
+            At::Prepared => self.prepared(body, length),
             At::Definitions(parameters, columns) => {
                 let last = parameters == 1;
                 let left = parameters.saturating_sub(1);
@@ -279,7 +281,13 @@ impl Answer {
         }
     }
 
-    fn prepared(&mut self, body: &[u8]) -> Result<Said, WireError> {
+    fn prepared(&mut self, body: &[u8], length: usize) -> Result<Said, WireError> {
+        // MySQL 9 prepares nothing, and says that all is well, where somebody may not
+        // change a setting of an old name.
+        if body.first() == Some(&0) && length < PREPARED_BYTES {
+            self.ok(body)?;
+            return Ok(Said::End);
+        }
         let mut at = Cursor::new(body);
         let read = || -> Option<(u32, u16, u16)> {
             at.u8().filter(|first| *first == 0)?;
@@ -463,12 +471,19 @@ mod tests {
             (Form::Done, OLD, &[row], "x", None),
             (Form::Columns, OLD, &[column, column, eof], "ppe", None),
             (Form::Text, OLD, &[b"Uptime: 1"], "e", None),
-            (Form::Prepared, OLD, &[b"\0\x07\0\0\0\0\0\0\0"], "e", None),
+            (Form::Prepared, OLD, &[ok], "e", None),
+            (
+                Form::Prepared,
+                OLD,
+                &[b"\0\x07\0\0\0\0\0\0\0\0\0\0"],
+                "e",
+                None,
+            ),
             (
                 Form::Prepared,
                 OLD,
                 &[
-                    b"\0\x07\0\0\0\x01\0\x02\0",
+                    b"\0\x07\0\0\0\x01\0\x02\0\0\0\0",
                     column,
                     column,
                     eof,
@@ -481,14 +496,14 @@ mod tests {
             (
                 Form::Prepared,
                 NEW,
-                &[b"\0\x07\0\0\0\x01\0\x01\0", column, column],
+                &[b"\0\x07\0\0\0\x01\0\x01\0\0\0\0", column, column],
                 "ppe",
                 None,
             ),
             (
                 Form::Prepared,
                 OLD,
-                &[b"\0\x07\0\0\0\x01\0\0\0", column, eof],
+                &[b"\0\x07\0\0\0\x01\0\0\0\0\0\0", column, eof],
                 "ppe",
                 None,
             ),
@@ -499,7 +514,7 @@ mod tests {
             assert_eq!(letters, expected, "{form:?} {packets:?}");
             assert_eq!(answer.rows, rows, "{form:?} {packets:?}");
         }
-        let (_, prepared) = said(Form::Prepared, OLD, &[b"\0\x07\0\0\0\0\0\0\0"]);
+        let (_, prepared) = said(Form::Prepared, OLD, &[b"\0\x07\0\0\0\0\0\0\0\0\0\0"]);
         assert_eq!(prepared.prepared, Some(7));
         let (_, failed) = said(Form::Results, OLD, &[error]);
         let failed = failed.error.unwrap();

@@ -375,9 +375,14 @@ fn definition(words: Words<'_>, found: &mut Found, verb: &'static str) {
     }) {
         found.class = found.class.max(Class::Admin);
     }
-    let Some(what) = (1..words.len().min(8))
-        .find(|at| matches!(words.keyword(*at), K::Table | K::View | K::Index))
-    else {
+    let mysql = !words.dialect.is_postgres();
+    // `OR REPLACE ALGORITHM = x DEFINER = 'a'@'b' SQL SECURITY INVOKER VIEW`.
+    let far = if mysql { 16 } else { 8 };
+    let Some(what) = (1..words.len().min(far)).find(|at| {
+        let is_sequence = words.of(*at).eq_ignore_ascii_case("sequence");
+        matches!(words.keyword(*at), K::Table | K::View | K::Index)
+            || (mysql && is_sequence && words.kind(*at) == Some(Kind::Word))
+    }) else {
         return;
     };
     let mut at = what.saturating_add(1);
@@ -393,8 +398,24 @@ fn definition(words: Words<'_>, found: &mut Found, verb: &'static str) {
     let mut names = Found::default();
     relations(words, at, Access::Schema, &mut names);
     found.relations.append(&mut names.relations);
+    if mysql {
+        merged(words, at, found);
+    }
     if verb == "CREATE" {
         made_of(words, at, found);
+    }
+}
+
+/// `ENGINE = MERGE UNION = (a, b)`: who may use the table may change these.
+fn merged(words: Words<'_>, first: usize, found: &mut Found) {
+    for at in (first..words.len()).filter(|at| words.is(*at, K::Union)) {
+        let next = at.saturating_add(1);
+        let open = next.saturating_add(usize::from(words.of(next) == "="));
+        let name = open.saturating_add(1);
+        let is_query = words.keyword(name).begins_query() || words.is_mark(name, b'(');
+        if words.is_mark(open, b'(') && !words.is_mark(name, b')') && !is_query {
+            relations(words, name, Access::Write, found);
+        }
     }
 }
 

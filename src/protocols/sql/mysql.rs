@@ -178,9 +178,16 @@ fn setting(words: Words<'_>, found: &mut Found) {
     if is_one_of(words, 1, &["STATEMENT"]) {
         return for_one_statement(words, found);
     }
+    settings(words, 1..words.len(), found);
+    // It sets to what a query says.
+    walk_expression(words.from(1), found);
+}
+
+/// The settings among these words, each behind a comma.
+fn settings(words: Words<'_>, within: std::ops::Range<usize>, found: &mut Found) {
     let mut begins = true;
     let mut depth = 0_usize;
-    for at in 1..words.len() {
+    for at in within {
         if words.is_mark(at, b'(') {
             depth = depth.saturating_add(1);
         } else if words.is_mark(at, b')') {
@@ -191,8 +198,6 @@ fn setting(words: Words<'_>, found: &mut Found) {
         }
         begins = depth == 0 && words.is_mark(at, b',');
     }
-    // It sets to what a query says.
-    walk_expression(words.from(1), found);
 }
 
 /// Whether the setting that begins at word `at` is more than a setting.
@@ -218,6 +223,9 @@ fn is_strict(words: Words<'_>, at: usize) -> bool {
         "sql_log_bin",
         "foreign_key_checks",
         "gtid_next",
+        "gtid_domain_id",
+        "gtid_seq_no",
+        "binlog_format",
         "pseudo_thread_id",
         "pseudo_slave_mode",
         "pseudo_replica_mode",
@@ -234,10 +242,10 @@ fn for_one_statement(words: Words<'_>, found: &mut Found) {
     let behind = (2..words.len()).find(|at| words.is(*at, K::For));
     match behind {
         Some(at) if !is_one_of(words, at.saturating_add(1), &["SET", "PREPARE", "EXECUTE"]) => {
-            let settings = words.words.get(2..at).unwrap_or_default();
+            settings(words, 2..at, found);
             walk_expression(
                 Words {
-                    words: settings,
+                    words: words.words.get(2..at).unwrap_or_default(),
                     ..words
                 },
                 found,

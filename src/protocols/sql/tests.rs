@@ -355,6 +355,30 @@ fn my_10_my_27_mysql_is_read_by_its_own_rules() {
             "admin LOAD w:a load_file() server_file",
         ),
         ("BEGIN WORK", "session BEGIN"),
+        // As MariaDB's own test files showed them.
+        (
+            "CREATE OR REPLACE SEQUENCE s START WITH 1",
+            "schema CREATE s:s",
+        ),
+        ("DROP SEQUENCE IF EXISTS a, b", "schema DROP s:a s:b"),
+        ("CREATE TABLE sequence (a int)", "schema CREATE s:sequence"),
+        (
+            "CREATE OR REPLACE ALGORITHM = MERGE DEFINER = 'a'@'b' SQL SECURITY INVOKER VIEW v AS SELECT * FROM t",
+            "schema CREATE SELECT r:t s:v",
+        ),
+        (
+            "CREATE TABLE m (a int) ENGINE=MERGE UNION=(a, s.b) INSERT_METHOD=LAST",
+            "schema CREATE s:m w:a w:s.b",
+        ),
+        (
+            "CREATE TABLE m AS SELECT * FROM a UNION (SELECT * FROM b)",
+            "schema CREATE SELECT r:a r:b s:m",
+        ),
+        ("ALTER TABLE m UNION (a)", "schema ALTER s:m w:a"),
+        (
+            "SET STATEMENT a = (1), sql_log_bin = 0 FOR INSERT INTO a VALUES (1)",
+            "admin SET INSERT w:a",
+        ),
         ("START SLAVE", "admin START"),
         ("START TRANSACTION READ ONLY", "session START"),
         ("SET @a = (SELECT b FROM c)", "read SET SELECT r:c"),
