@@ -40,6 +40,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
             "policy/core/rsa.rs",
             "policy/core/rsa",
             "policy/core/verify.rs",
+            "protocols/mysql/whole_password.rs",
         ],
     ),
     ("redb", &["state"]),

@@ -352,6 +352,9 @@ pub(super) struct Mysql {
     /// `LOAD DATA LOCAL`: `refuse`, or `judge` like any statement, and only for the file that it names.
     #[schemars(extend("enum" = ["refuse", "judge"]))]
     pub(super) local_files: Option<String>,
+    /// A password that a server behind TLS asks of a client in clear (`caching_sha2_password`): `refuse` the login, or `receive` it under an RSA key of the sidecar and pass it on.
+    #[schemars(extend("enum" = ["refuse", "receive"]))]
+    pub(super) whole_password: Option<String>,
 }
 
 /// The relay for Redis and Valkey.

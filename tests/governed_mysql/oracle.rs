@@ -120,13 +120,13 @@ struct Legs {
 }
 
 impl Legs {
-    fn before(server: Server) -> Self {
+    fn before(server: Server, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = [free_port(), free_port()];
         let at = |name: &str| folder.path().join(name).display().to_string();
         let mut setup = Setup::new()
             .policy(POLICY)
-            .config("mysql:\n  agent_tls: offer\n");
+            .config(&format!("mysql:\n  agent_tls: offer\n{config}"));
         for (listen, mode) in [
             (format!("127.0.0.1:{}", ports[0]), "REQUIRED"),
             (format!("127.0.0.1:{}", ports[1]), "DISABLED"),
@@ -155,9 +155,9 @@ impl Legs {
             By::PathClear => path("clear"),
         };
         let mut command = oracle("mysql").unwrap();
-        command.args(place).args(words);
+        command.args(place).arg("-psecret").args(words);
         let ran = command
-            .args([&format!("-u{user}"), "-psecret", "-NB", "shop"])
+            .args([&format!("-u{user}"), "-NB", "shop"])
             .args(["-e", "SELECT 6 * 7; DELETE FROM forbidden"])
             .output();
         told(&ran.unwrap())
@@ -187,7 +187,7 @@ fn my_5_a_whole_password_passes_where_both_legs_hide_it_alike() {
     let Some(server) = Server::start_oracle(&[]) else {
         return;
     };
-    let legs = Legs::before(server);
+    let legs = Legs::before(server, "");
     legs.server.ask(
         "CREATE USER eve@'%' IDENTIFIED WITH caching_sha2_password BY 'secret';
          CREATE USER old@'%' IDENTIFIED WITH sha256_password BY 'secret';
@@ -224,4 +224,59 @@ fn my_5_a_whole_password_passes_where_both_legs_hide_it_alike() {
     assert!(told.contains(only_one), "{told}");
     let refused = "openbox_connections_refused_total{cause=\"tls\",protocol=\"mysql\"}";
     assert_eq!(legs.sidecar.metric(refused), 1);
+}
+
+#[test]
+fn my_5_a_client_in_clear_hides_its_password_under_the_sidecars_key_where_that_is_set() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let legs = Legs::before(server, "  whole_password: receive\n");
+    legs.server.ask(
+        "CREATE USER eve@'%' IDENTIFIED BY 'secret'; GRANT ALL ON *.* TO eve@'%';
+         CREATE USER adam@'%' IDENTIFIED WITH caching_sha2_password BY 'a longer secret than the nonce';
+         GRANT ALL ON *.* TO adam@'%'",
+    );
+    let asks = &["--ssl-mode=DISABLED", "--get-server-public-key"][..];
+    let told = legs.says(By::Tls, "eve", asks);
+    assert!(told.contains("42\n") && told.contains(GOVERNED), "{told}");
+    // What the server does not know, it asks for as a whole again.
+    legs.server.ask("FLUSH PRIVILEGES");
+    let wrong = legs.says(By::Tls, "adam", asks);
+    assert!(wrong.contains("ERROR 1045"), "{wrong}");
+    let long = [asks, &["-pa longer secret than the nonce"]].concat();
+    let told = legs.says(By::Tls, "adam", &long);
+    assert!(told.contains("42\n"), "{told}");
+    // Another key than the sidecar's.
+    let key = legs.folder.path().join("other.pem");
+    let server = legs.server.path().with_file_name("data/public_key.pem");
+    std::fs::copy(server, &key).unwrap();
+    let pinned = format!("--server-public-key-path={}", key.display());
+    legs.server.ask("FLUSH PRIVILEGES");
+    let told = legs.says(By::Tls, "eve", &["--ssl-mode=DISABLED", &pinned]);
+    assert!(
+        told.contains("not hidden under the sidecar's key"),
+        "{told}"
+    );
+    // Where the client's own leg is secret, and the server's is not, nothing has changed.
+    let ca = format!("--ssl-ca={}", legs.sidecar.ca().display());
+    let told = legs.says(By::Clear, "eve", &["--ssl-mode=VERIFY_CA", &ca]);
+    assert!(told.contains("only one of the legs"), "{told}");
+}
+
+#[test]
+fn my_5_drivers_hide_a_password_under_the_sidecars_key() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let world = World::before(server, "?ssl-mode=REQUIRED", |setup| {
+        setup.config("mysql:\n  whole_password: receive\n")
+    });
+    let alter = "ALTER USER bob@'%' IDENTIFIED BY 'secret'; DELETE FROM shop.t";
+    for client in ["pymysql", "aiomysql", "sqlalchemy"] {
+        world.server.ask(alter);
+        python_in(&world, client);
+    }
+    world.server.ask(alter);
+    node_in(&world);
 }

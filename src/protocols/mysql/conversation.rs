@@ -35,6 +35,7 @@ use super::greeting::{Login, Who};
 use super::limits;
 use super::refuse::{Answered, Then};
 use super::statement::{PROBE, Reading, Statements, Text};
+use super::whole_password::Key;
 use super::wire::packet;
 
 use running::Running;
@@ -113,6 +114,24 @@ impl Legs {
     }
 }
 
+/// What a password that is received was hidden with.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// `None`: none is received.
+    pub(super) key: Option<Arc<Key>>,
+    /// The server's newest.
+    pub(super) nonce: Vec<u8>,
+}
+
+/// Whether the client says its password to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hides {
+    /// What it says is for the server.
+    No,
+    /// It may ask for our key first.
+    Next,
+}
+
 /// A login under way.
 #[derive(Debug)]
 struct Turn {
@@ -122,6 +141,7 @@ struct Turn {
     expects: Option<u8>,
     rounds: u8,
     plugin: Option<Box<str>>,
+    hides: Hides,
     who: Who,
     first: bool,
 }
@@ -239,6 +259,7 @@ pub(super) struct Sides<'a> {
 pub(super) struct Conversation {
     capabilities: Capabilities,
     legs: Legs,
+    received: Received,
     phase: Phase,
     tail: Tail,
     skip: Skip,
@@ -257,18 +278,26 @@ pub(super) struct Conversation {
 impl Conversation {
     /// A connection on which `login` is about to be sent to the server, where it
     /// gets a number that is `shift` higher than with the client.
-    pub(super) fn new(known: Arc<Analyses>, login: Login, legs: Legs, shift: u8) -> Self {
+    pub(super) fn new(
+        known: Arc<Analyses>,
+        login: Login,
+        legs: Legs,
+        received: Received,
+        shift: u8,
+    ) -> Self {
         let turn = Turn {
             shift,
             expects: None,
             rounds: 0,
             plugin: login.plugin,
+            hides: Hides::No,
             who: login.who.clone(),
             first: true,
         };
         Self {
             capabilities: login.capabilities,
             legs,
+            received,
             phase: Phase::Login(Box::new(turn)),
             tail: Tail {
                 left: 0,

@@ -2,6 +2,7 @@
 //! answers. Of both, only the capabilities are changed on their way.
 
 use super::capability::Capabilities;
+use super::whole_password::NONCE_BYTES;
 use super::wire::{Cursor, WireError};
 
 /// Most attributes of a connection that are kept, and their longest name or value, bytes.
@@ -17,6 +18,8 @@ pub(super) struct Greeting {
     pub(super) version: Box<str>,
     /// By which `KILL` knows the connection.
     pub(super) connection: u32,
+    /// What proofs of a password are made with.
+    pub(super) nonce: Vec<u8>,
     lower_at: usize,
 }
 
@@ -44,13 +47,16 @@ impl Greeting {
         let read = || -> Option<Self> {
             let version = at.until_nul()?;
             let connection = at.u32()?;
-            at.take(9)?;
+            let mut nonce = at.take(8)?.to_vec();
+            at.take(1)?;
             let lower_at = body.len().checked_sub(at.rest().len())?;
             let lower = at.u16()?;
             at.take(3)?;
             let upper = at.u16()?;
             at.take(7)?;
             let added = at.u32()?;
+            let more = NONCE_BYTES.checked_sub(nonce.len())?;
+            nonce.extend_from_slice(at.rest().get(..more).unwrap_or_default());
             let mysql = u32::from(lower) | (u32::from(upper) << 16);
             // Those of MySQL leave that space empty, and it means nothing there.
             let is_mariadb = mysql & 1 == 0;
@@ -58,6 +64,7 @@ impl Greeting {
                 capabilities: Capabilities::from_halves(mysql, if is_mariadb { added } else { 0 }),
                 version: String::from_utf8_lossy(version).into(),
                 connection,
+                nonce,
                 lower_at,
             })
         };

@@ -7,7 +7,8 @@
 //! [`conversation`] says what they are and what is owed, [`commands`] what becomes
 //! of each command, [`statement`] how the server reads a text, [`answer`] where
 //! an answer ends, [`describe`] tells policy, [`limits`] knows what may be asked
-//! of an execution, [`refuse`] says no, [`kills`] ends what somebody else does
+//! of an execution, [`whole_password`] receives what a server asks of a client in
+//! clear, [`refuse`] says no, [`kills`] ends what somebody else does
 //! not want.
 
 mod answer;
@@ -25,6 +26,7 @@ mod serve;
 mod session;
 mod startup;
 mod statement;
+mod whole_password;
 mod wire;
 
 use std::sync::Arc;
@@ -43,6 +45,8 @@ use crate::protocols::sql::Analyses;
 pub use self::capability::LocalFiles;
 use self::kills::Kills;
 pub use self::reach::Server;
+use self::whole_password::Key;
+pub use self::whole_password::WholePassword;
 
 /// The connection of an agent.
 type Agent = MaybeTls<ClientSocket>;
@@ -81,6 +85,8 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// See [`LocalFiles`].
     pub local_files: LocalFiles,
+    /// See [`WholePassword`].
+    pub whole_password: WholePassword,
 }
 
 impl Default for Settings {
@@ -95,6 +101,7 @@ impl Default for Settings {
             connections_max: 10_000,
             memory_bytes_max: 16 << 20,
             local_files: LocalFiles::Refuse,
+            whole_password: WholePassword::Refuse,
         }
     }
 }
@@ -130,6 +137,8 @@ struct Shared {
     workers: Arc<Workers>,
     known: Arc<Analyses>,
     kills: Arc<Kills>,
+    /// Of passwords that are received.
+    key: Option<Arc<Key>>,
     places: Arc<tokio::sync::Semaphore>,
 }
 
@@ -147,6 +156,7 @@ impl MysqlRelay {
             shared: Arc::new(Shared {
                 known: Arc::new(Analyses::new(settings.memory_bytes_max)),
                 kills: Arc::default(),
+                key: Key::of(settings.whole_password).map(Arc::new),
                 places: Arc::new(tokio::sync::Semaphore::new(settings.connections_max)),
                 settings,
                 gate,

@@ -12,7 +12,7 @@ use crate::net::database_tls::Negotiation;
 use crate::net::maybe_tls::MaybeTls;
 
 use super::capability::Capabilities;
-use super::conversation::{Conversation, Legs};
+use super::conversation::{Conversation, Legs, Received};
 use super::greeting::{self, First, Greeting, Login};
 use super::reach::{self, Server, Unreached};
 use super::wire::{HEADER_BYTES, Header, WireError, packet};
@@ -144,7 +144,16 @@ pub(super) async fn start(
     let bytes = packet(number, &greeting::agreeing(&body, of_server));
     Ok(Started {
         server: socket,
-        talk: Conversation::new(shared.known.clone(), login, legs, shift),
+        talk: Conversation::new(
+            shared.known.clone(),
+            login,
+            legs,
+            Received {
+                key: shared.key.clone(),
+                nonce: greeting.nonce,
+            },
+            shift,
+        ),
         connection: greeting.connection,
         login: bytes,
         from_client: input,

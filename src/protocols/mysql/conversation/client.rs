@@ -13,9 +13,11 @@ use super::super::commands::{self, Code, Treatment};
 use super::super::greeting;
 use super::super::refuse::{self, Answered};
 use super::super::statement::Text;
-use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError};
+use super::super::whole_password::Key;
+use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
-    Ask, Conversation, Effect, Kind, Phase, Rest, SMALL_BYTES_MAX, Step, Tail, Turn, Upload,
+    Ask, Conversation, Effect, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step, Tail,
+    Turn, Upload,
 };
 
 /// Most attributes of a query in bytes, beside its text.
@@ -38,7 +40,12 @@ impl Conversation {
             return self.tail(input);
         }
         match &mut self.phase {
-            Phase::Login(turn) => proof(turn, input),
+            Phase::Login(turn) => {
+                let step = proof(turn, &self.received, input)?;
+                // What is said in a login by us, and leaves nothing to say, ends it.
+                self.ended = matches!(step, Step::Say(_)) && turn.expects.is_none();
+                Ok(step)
+            }
             Phase::Answering(answering) => match &mut answering.upload {
                 Upload::Running { left, next, last } => contents(left, next, last, input),
                 Upload::No | Upload::Denied(_, _) => Ok(Step::More),
@@ -152,6 +159,7 @@ impl Conversation {
                     expects: None,
                     rounds: 0,
                     plugin: None,
+                    hides: Hides::No,
                     who,
                     first: false,
                 }));
@@ -303,7 +311,7 @@ fn in_order(header: Header, expected: u8) -> Result<(), WireError> {
 
 /// What the client proves itself with, where it is its turn. Never a packet
 /// numbered as a command is: the server would take it for one.
-fn proof(turn: &mut Turn, input: &mut BytesMut) -> Result<Step, WireError> {
+fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<Step, WireError> {
     // What it says when it is not its turn must not reach the server.
     let Some(expected) = turn.expects else {
         return Ok(Step::More);
@@ -320,10 +328,36 @@ fn proof(turn: &mut Turn, input: &mut BytesMut) -> Result<Step, WireError> {
     }
     turn.expects = None;
     let mut bytes = input.split_to(header.whole());
+    if let (Hides::Next, Some(key)) = (turn.hides, &received.key) {
+        return Ok(hidden(turn, key, &received.nonce, &bytes, header));
+    }
     if let Some(number) = bytes.get_mut(3) {
         *number = number.wrapping_add(turn.shift);
     }
     Ok(Step::Pass(bytes.freeze(), Passage::DatabaseLogin))
+}
+
+/// A client's password under our key, or its question for that.
+fn hidden(turn: &mut Turn, key: &Key, nonce: &[u8], bytes: &[u8], header: Header) -> Step {
+    let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    let next = header.sequence.wrapping_add(1);
+    if body == [2] {
+        turn.expects = Some(next.wrapping_add(1));
+        // The server hears neither of the question nor of its answer.
+        turn.shift = turn.shift.wrapping_sub(2);
+        return Step::Say(packet(next, &key.told()));
+    }
+    turn.hides = Hides::No;
+    match key.password(body, nonce) {
+        Some(password) => Step::Pass(
+            packet(header.sequence.wrapping_add(turn.shift), &password),
+            Passage::DatabaseLogin,
+        ),
+        None => Step::Say(refuse::login(
+            next,
+            "the password is not hidden under the sidecar's key: let the client ask for that (--get-server-public-key, allowPublicKeyRetrieval), and name no key of the server's",
+        )),
+    }
 }
 
 /// What the client sends of a file, up to an empty packet.

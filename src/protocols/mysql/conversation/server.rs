@@ -6,10 +6,11 @@ use super::super::answer::{Answer, Form, Said, ServerError, columns};
 use super::super::capability::Capabilities;
 use super::super::refuse::{self, Answered};
 use super::super::statement::Text;
+use super::super::whole_password::NONCE_BYTES;
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
-    Answering, Conversation, Effect, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX, Sides, Skip,
-    Upload,
+    Answering, Conversation, Effect, Hides, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX,
+    Sides, Skip, Upload,
 };
 
 /// What becomes of a packet.
@@ -187,17 +188,27 @@ impl Conversation {
                 return self.no_login("the server asks for a password of MySQL 4.0", number, sides);
             }
             [0xfe, rest @ ..] => {
-                let name = Cursor::new(rest).until_nul().unwrap_or(rest);
+                let mut at = Cursor::new(rest);
+                let name = at.until_nul().unwrap_or(rest);
+                let nonce = at.rest().get(..NONCE_BYTES);
                 if let Some(why) = self.legs.stops(name) {
                     return self.no_login(why, number, sides);
                 }
+                self.received.nonce = nonce.unwrap_or_default().to_vec();
                 turn.plugin = Some(String::from_utf8_lossy(name).into());
                 turn.expects = answer;
             }
             // The server knows the client already.
             [1, 3] => {}
+            [1, 4]
+                if self.received.key.is_some()
+                    && self.legs.server_tls
+                    && !self.legs.client_is_secret =>
+            {
+                (turn.expects, turn.hides) = (answer, Hides::Next);
+            }
             [1, 4] if self.legs.client_is_secret != self.legs.server_tls => {
-                let why = "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS: log in once past the sidecar, so that the server knows it, or let both have TLS or neither (mysql.agent_tls, ssl-mode in --mysql)";
+                let why = "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS: log in once past the sidecar, so that the server knows it, or let both have TLS or neither (mysql.agent_tls, ssl-mode in --mysql; mysql.whole_password)";
                 return self.no_login(why, number, sides);
             }
             _ => turn.expects = answer,

@@ -1,0 +1,118 @@
+//! The whole password of a client in clear, which a server behind TLS asks for: the
+//! client hides it under a key of ours, as it does for a server without TLS under that
+//! server's. It is passed on inside TLS, and kept nowhere.
+
+use std::fmt;
+
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+/// How many bytes a nonce has.
+pub(super) const NONCE_BYTES: usize = 20;
+
+/// What becomes of a login that needs a whole password, where only the server's leg has
+/// TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WholePassword {
+    /// It is refused.
+    Refuse,
+    /// The sidecar receives the password, and passes it on.
+    Receive,
+}
+
+/// What a client hides its password under. As new with each start.
+pub(super) struct Key {
+    private: OaepPrivateDecryptingKey,
+    /// As clients want to be told it: PEM.
+    public: Box<str>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Key {
+    /// A new one, where passwords are received.
+    pub(super) fn of(setting: WholePassword) -> Option<Self> {
+        match setting {
+            WholePassword::Refuse => None,
+            WholePassword::Receive => {
+                let key = Self::new();
+                if key.is_none() {
+                    tracing::error!("no RSA key could be made: mysql.whole_password is refuse");
+                }
+                key
+            }
+        }
+    }
+
+    fn new() -> Option<Self> {
+        let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).ok()?;
+        let public: PublicKeyX509Der<'_> = private.public_key().as_der().ok()?;
+        let text = STANDARD.encode(public.as_ref());
+        let mut pem = "-----BEGIN PUBLIC KEY-----\n".to_owned();
+        for line in text.as_bytes().chunks(64) {
+            pem.push_str(std::str::from_utf8(line).ok()?);
+            pem.push('\n');
+        }
+        pem.push_str("-----END PUBLIC KEY-----\n");
+        Some(Self {
+            private: OaepPrivateDecryptingKey::new(private).ok()?,
+            public: pem.into(),
+        })
+    }
+
+    /// The body of the packet that tells it.
+    pub(super) fn told(&self) -> Vec<u8> {
+        [b"\x01", self.public.as_bytes()].concat()
+    }
+
+    /// The password, with the NUL behind it, that a client `hidden` with this nonce;
+    /// `None` where it was hidden under another key.
+    pub(super) fn password(&self, hidden: &[u8], nonce: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let mut bytes = Zeroizing::new(vec![0; self.private.min_output_size()]);
+        let found = self
+            .private
+            .decrypt(&OAEP_SHA1_MGF1SHA1, hidden, &mut bytes, None);
+        let length = found.ok()?.len();
+        bytes.truncate(length);
+        for (byte, mask) in bytes.iter_mut().zip(nonce.iter().cycle()) {
+            *byte ^= mask;
+        }
+        (bytes.last() == Some(&0)).then_some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::rsa::{OaepPublicEncryptingKey, PublicEncryptingKey};
+
+    #[test]
+    fn my_5_only_what_was_hidden_under_this_key_and_nonce_is_a_password() {
+        let nonce = [7; NONCE_BYTES];
+        let hide = |key: &Key| {
+            let pem: String = key.public.lines().filter(|l| !l.starts_with('-')).collect();
+            let der = STANDARD.decode(pem).unwrap();
+            let public = PublicEncryptingKey::from_der(&der).unwrap();
+            let public = OaepPublicEncryptingKey::new(public).unwrap();
+            let masked: Vec<u8> = b"it's secret\0".iter().map(|byte| byte ^ 7).collect();
+            let mut hidden = vec![0; public.ciphertext_size()];
+            let hidden = public.encrypt(&OAEP_SHA1_MGF1SHA1, &masked, &mut hidden, None);
+            hidden.unwrap().to_vec()
+        };
+        let key = Key::of(WholePassword::Receive).unwrap();
+        let hidden = hide(&key);
+        let said = key.password(&hidden, &nonce).unwrap();
+        assert_eq!(&**said, b"it's secret\0");
+        assert!(key.password(&hidden, &[8; NONCE_BYTES]).is_none());
+        assert!(key.password(&hidden[1..], &nonce).is_none());
+        assert!(Key::new().unwrap().password(&hidden, &nonce).is_none());
+        assert!(Key::of(WholePassword::Refuse).is_none());
+    }
+}
