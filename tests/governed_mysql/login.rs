@@ -57,7 +57,7 @@ fn my_3_a_command_before_the_login_is_over_does_not_reach_the_server() {
 }
 
 #[test]
-fn bad_input_is_told_and_the_connection_ends() {
+fn my_24_my_30_bad_input_is_told_and_the_connection_ends() {
     let world = World::new();
     for (bytes, expected) in [
         (

@@ -18,6 +18,7 @@ mod environment;
 mod holds;
 mod login;
 mod oracle;
+mod outages;
 mod prepared;
 mod queries;
 mod repeats;

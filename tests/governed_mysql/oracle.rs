@@ -98,6 +98,29 @@ fn drivers_are_governed_before_oracle_mysql_as_before_mariadb() {
     node_in(&world);
 }
 
+#[test]
+fn my_6_my_16_a_change_of_user_says_no_password_where_a_login_would_not() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let world = World::before(server, "?ssl-mode=REQUIRED", |setup| setup);
+    let mut client = world.client();
+    let change = |plugin: &str| format!("\x11bob\0\x01\0mysql\0\x2d\0{plugin}\0");
+    client.send(0, change("caching_sha2_password").as_bytes());
+    let answer = client.next().unwrap();
+    // Without a password there is nothing to ask for, or the server asks anew.
+    if answer.body[0] == 0xfe {
+        client.send(2, b"\0");
+        assert_eq!(client.next().unwrap().body[0], 0);
+    } else {
+        assert_eq!(answer.body[0], 0, "{answer:?}");
+    }
+    client.send(0, change("sha256_password").as_bytes());
+    let (code, text) = client.next().unwrap().error();
+    assert!(code == 1227 && text.contains("sha256_password"), "{text}");
+    assert_eq!(client.next(), None);
+}
+
 /// Where agents reach a server, and what is between the sidecar and that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {

@@ -36,6 +36,12 @@ fn my_13_my_14_a_refused_execution_leaves_no_values_behind() {
     let (code, _) = client.command(&values)[0].error();
     assert_eq!(code, 1227);
     assert_eq!(client.rows("SELECT 1"), ["1"]);
+    // Allowed, it says only what is sent from now on.
+    let allows = crate::POLICY.replace("\"forbidden\"", "\"nothing\"");
+    world.sidecar.change_policy(&allows);
+    client.send(0, &[b"\x18", &number[..], b"\0\0new"].concat());
+    assert_eq!(client.command(&values)[0].body[0], 0);
+    assert_eq!(client.rows("SELECT x FROM t"), ["new"]);
     // Reset, and closed, which is not answered either.
     assert_eq!(
         client.command(&[b"\x1a", &number[..]].concat())[0].body[0],

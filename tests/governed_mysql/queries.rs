@@ -68,7 +68,7 @@ fn c_2_every_statement_completes_once_with_its_rows() {
 }
 
 #[test]
-fn my_19_my_20_commands_without_a_text_are_judged_or_refused() {
+fn my_19_my_20_c_6_commands_without_a_text_are_judged_or_refused() {
     let world = World::new();
     let mut client = world.client();
     for (command, expected) in [

@@ -463,3 +463,34 @@ impl Conversation {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn my_5_my_6_no_password_goes_on_in_clear_or_to_who_does_not_expect_one() {
+        // client's TLS, server's TLS, server near           clear  sha256
+        for (client_tls, server_tls, server_is_near, expected) in [
+            (false, false, false, [true, false]),
+            (false, false, true, [false, false]),
+            (false, true, false, [false, true]),
+            (true, false, false, [true, true]),
+            (true, false, true, [false, true]),
+            (true, true, false, [false, false]),
+        ] {
+            let legs = Legs {
+                client_is_secret: client_tls,
+                client_tls,
+                server_tls,
+                server_is_near,
+            };
+            let stops = |plugin: &[u8]| legs.stops(plugin).is_some();
+            let [clear, sha256] = expected;
+            assert_eq!(stops(b"mysql_clear_password"), clear, "{legs:?}");
+            assert_eq!(stops(b"dialog"), clear, "{legs:?}");
+            assert_eq!(stops(b"sha256_password"), sha256, "{legs:?}");
+            assert!(!stops(b"caching_sha2_password") && !stops(b""), "{legs:?}");
+        }
+    }
+}
