@@ -90,6 +90,9 @@ fn rd_7_what_is_given_up_is_completed_as_discarded() {
     client.all(&["WATCH w", "MULTI", "SET b 1"]);
     world.server.ask("SET w 1");
     assert_eq!(client.ask("EXEC"), Reply::Null);
+    // Each by itself: a reset would give up what is left of the others, too.
+    let (_, _, why) = ended(&world, 2).pop().unwrap();
+    assert_eq!(why, "discarded: a watched key has changed");
     client.all(&["MULTI", "SET c 1"]);
     assert_eq!(client.ask("RESET"), simple("RESET"));
     let told = ended(&world, 3);
