@@ -44,6 +44,7 @@ use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
 use crate::process::{Drain, Workers, clock, drain, spawn_named};
+use crate::protocols::captured;
 use crate::protocols::http::{self, HttpProxy};
 use crate::protocols::mysql::{self, MysqlRelay};
 use crate::protocols::postgres::{self, PostgresRelay};
@@ -209,6 +210,8 @@ struct Serving {
     postgres: Option<PostgresRelay>,
     mysql: Option<MysqlRelay>,
     redis: Option<RedisRelay>,
+    /// Who are recognised when they are asked for by address.
+    databases: captured::Databases,
     agent: Router,
     operator: Router,
     health: Router,
@@ -374,7 +377,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         RedisRelay::new(redis::Parts {
             settings: config.redis,
             gate: gate.clone(),
-            dialer: databases,
+            dialer: databases.clone(),
             workers,
         })
     });
@@ -414,6 +417,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             postgres: relay,
             mysql: mysql_relay,
             redis: redis_relay,
+            databases: captured::Databases::new(databases),
             operator: apis.operator(tokens.operator, judge),
             agent: apis.agent(tokens.agent),
             health,
@@ -684,6 +688,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         postgres,
         mysql,
         redis,
+        mut databases,
         agent,
         operator,
         health,
@@ -697,12 +702,6 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
             serve_api(name, socket, router, limits, metrics, stopping),
         )
     };
-    let doors = http::Doors {
-        open: sockets.http,
-        captured: sockets.transparent,
-    };
-    let http =
-        (!doors.is_empty()).then(|| spawn_named("http-proxy", proxy.run(doors, stopping.clone())));
     let of_agents = Limits {
         callers,
         ..Limits::API
@@ -721,7 +720,8 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .postgres
         .into_iter()
         .filter_map(|(socket, server)| {
-            let relay = postgres.clone()?.run(socket, server, stopping.clone());
+            let led = databases.lead_to(&server.upstream().host, server.upstream().port);
+            let relay = postgres.clone()?.run(socket, led, server, stopping.clone());
             Some(spawn_named("postgres-relay", relay))
         })
         .collect();
@@ -729,18 +729,27 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .mysql
         .into_iter()
         .filter_map(|(socket, server)| {
-            let relay = mysql.clone()?.run(socket, server, stopping.clone());
+            let led = databases.lead_to(&server.upstream().host, server.upstream().port);
+            let relay = mysql.clone()?.run(socket, led, server, stopping.clone());
             Some(spawn_named("mysql-relay", relay))
         })
         .collect();
     let redis: Vec<_> = sockets
         .redis
         .into_iter()
-        .filter_map(|(socket, upstream)| {
-            let relay = redis.clone()?.run(socket, upstream, stopping.clone());
+        .filter_map(|(socket, server)| {
+            let led = databases.lead_to(&server.upstream().host, server.upstream().port);
+            let relay = redis.clone()?.run(socket, led, server, stopping.clone());
             Some(spawn_named("redis-relay", relay))
         })
         .collect();
+    let doors = http::Doors {
+        open: sockets.http,
+        captured: sockets.transparent,
+        databases,
+    };
+    let http =
+        (!doors.is_empty()).then(|| spawn_named("http-proxy", proxy.run(doors, stopping.clone())));
     // Until the very end, so that a draining sidecar can say that it drains.
     let (forever, never) = drain::channel();
     let metrics = metrics.clone();

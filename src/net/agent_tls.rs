@@ -112,7 +112,7 @@ impl Acceptor {
         self.demand
     }
 
-    /// Shakes hands with an agent that came to `ip`, on a stream from which nothing of its handshake was read.
+    /// Shakes hands with an agent that takes us for who is at `ip`, on a stream from which nothing of its handshake was read.
     /// With [`Negotiation::Direct`] the agent must name our protocol.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Which process a connection of this machine comes from, where the system shows it: Linux, with the client in
 //! our namespace of processes, and for connections to an address with the right to see what it has open (the same
-//! user, or `CAP_SYS_PTRACE`).
+//! user, or `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH`).
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -8,10 +8,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use socket2::SockRef;
 use tokio::sync::Semaphore;
 
 use crate::domain::Process;
 
+use super::captured;
 use super::stream::Stream;
 
 /// Whether it is found out which process opened a connection.
@@ -38,7 +40,7 @@ static LOOKING: Semaphore = Semaphore::const_new(2);
 
 /// The other end of a connection, as far as the socket tells.
 enum Origin {
-    /// A socket of this machine at this address, connected to that one of ours.
+    /// A socket of this machine at this address, connected to that one: ours, or one whose connections come to us.
     Address {
         theirs: SocketAddr,
         ours: SocketAddr,
@@ -72,6 +74,13 @@ fn origin(stream: &Stream) -> Option<Origin> {
     match stream {
         Stream::Tcp(stream) => {
             let (theirs, ours) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+            // Its socket is still connected to whom it wanted; and nobody's is led here but of this machine.
+            if let Ok(wanted) = captured::wanted(SockRef::from(stream)) {
+                return Some(Origin::Address {
+                    theirs,
+                    ours: wanted,
+                });
+            }
             let is_here = theirs.ip().to_canonical().is_loopback() || theirs.ip() == ours.ip();
             is_here.then_some(Origin::Address { theirs, ours })
         }

@@ -105,6 +105,13 @@ impl ClientSocket {
         }
     }
 
+    /// The address that the client takes for its server's: where it wanted to go, else as [`Self::local_ip`].
+    #[must_use]
+    pub fn asked_ip(&self) -> Option<IpAddr> {
+        let wanted = self.wanted().ok().map(|wanted| wanted.ip());
+        wanted.or_else(|| self.local_ip())
+    }
+
     /// The first byte that the client sends, which stays to be read. `None` where it came by a path, or left
     /// without one.
     pub async fn peek(&self) -> Option<u8> {

@@ -10,6 +10,8 @@ use crate::net::client_socket::ClientSocket;
 use crate::net::listen_at::Listening;
 use crate::process::workers::Workers;
 
+use super::captured::Led;
+
 /// Where connections go.
 pub(super) struct Accepting<'a> {
     /// Of their tasks.
@@ -21,9 +23,9 @@ pub(super) struct Accepting<'a> {
 }
 
 impl Accepting<'_> {
-    /// Has `serve` serve what comes to `listener`, each connection on a worker,
+    /// Has `serve` serve what comes to `listener`, and what is `led` here, each connection on a worker,
     /// until this is dropped; what is being served by then goes on.
-    pub(super) async fn from<S, F>(self, listener: &Listening, serve: S)
+    pub(super) async fn from<S, F>(self, listener: &Listening, mut led: Led, serve: S)
     where
         S: FnOnce(ClientSocket) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send,
@@ -40,8 +42,11 @@ impl Accepting<'_> {
                     }
                 }
             };
-            let socket = listener.accept().await;
-            let Ok(socket) = socket.detach() else {
+            let socket = tokio::select! {
+                socket = listener.accept() => socket.detach(),
+                Some(socket) = led.next() => Ok(socket),
+            };
+            let Ok(socket) = socket else {
                 // It ended before it began.
                 continue;
             };

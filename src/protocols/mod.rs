@@ -1,6 +1,7 @@
 //! Everything that speaks a wire, one folder a protocol.
 
 mod accept;
+pub mod captured;
 pub mod http;
 #[cfg(any(test, feature = "testing"))]
 pub mod laws;

@@ -7,8 +7,10 @@ Must be root. Programs of several users try to leave the pod; the world tells wh
 
 import http.server
 import ipaddress
+import json
 import os
 import pathlib
+import re
 import select
 import shutil
 import socket
@@ -23,6 +25,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from checks import Checks, run  # noqa: E402  (it lies in the folder above)
+
+import databases  # noqa: E402
 
 SIDECAR = 1580
 APP = 4711
@@ -43,10 +47,15 @@ host := input.spans[0].attributes["server.address"]
 default result := {"decision": "ALLOW"}
 result := {"decision": "BLOCK", "reason": "not that path"} if path == "/forbidden"
 result := {"decision": "BLOCK", "reason": "not that host"} if host == "secret.test"
+result := {"decision": "BLOCK", "reason": "not that one"} if contains(input.spans[0].db_statement, "forbidden")
 """
 CONFIG = f"""
 http: {{first_byte_within: 1s, passthrough: [pinned.test, {LIAR}]}}
 policy: {{path: POLICY}}
+session: {{by_process: true}}
+postgres: {{servers: ["127.0.0.1:15432=postgres://{databases.NAME}"], agent_tls: offer}}
+mysql: {{servers: ["127.0.0.1:13306=mysql://{databases.NAME}"], agent_tls: offer}}
+redis: {{servers: ["127.0.0.1:16379=redis://{databases.HERE[4]}"]}}
 upstream:
   ca: [CA]
   resolve: [RESOLVE]
@@ -328,6 +337,7 @@ class Sidecar:
         run(*new, *names, "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", folder / "key.pem", "-out", folder / "world.pem")
         (folder / "policy.rego").write_text(POLICY)
         resolved = [f"{name}:{port}={WORLD[number]}" for name, number in NAMES.items() for port in (80, 443)]
+        resolved += [f"{databases.NAME}:{databases.PORTS[of]}={address}" for of in ("postgres", "mysql") for address in databases.HERE.values()]
         config = CONFIG.replace("POLICY", str(folder / "policy.rego")).replace("CA", str(folder / "world.pem"))
         config = config.replace("RESOLVE", ", ".join(f'"{one}"' for one in resolved))
         (folder / "config.yaml").write_text(config)
@@ -340,8 +350,11 @@ class Sidecar:
             "OPENBOX_SHARE_DIR": str(folder / "state/share"),
         }
         self.log = open(folder / "log", "w")
-        self.process = subprocess.Popen(as_user(SIDECAR, binary, "serve"), env=environment, stdout=self.log, stderr=self.log)
+        # What other users' programs have open is for the eyes of who may trace them.
+        sees = ["--inh-caps=+sys_ptrace,+dac_read_search", "--ambient-caps=+sys_ptrace,+dac_read_search"]
+        self.process = subprocess.Popen(as_user(SIDECAR, *sees, binary, "serve"), env=environment, stdout=self.log, stderr=self.log)
         self.bundle = folder / "state/share/bundle.pem"
+        self.token = folder / "state/share/agent-token"
         health = [*as_user(SIDECAR, binary, "health")]
         end = time.monotonic() + 60
         while run(*health, check=False).returncode != 0:
@@ -351,6 +364,17 @@ class Sidecar:
 
     def said(self):
         return (self.folder / "log").read_text()
+
+    def by_process(self):
+        """How many operations were attributed by the process they came from."""
+        got = curl("http://127.0.0.1:15820/metrics", user=SIDECAR)
+        found = re.search(r'openbox_attributions_total{rule="process"} (\d+)', got)
+        return int(found[1]) if found else 0
+
+    def tell(self, method, path, **what):
+        got = curl("-X", method, "-H", f"Authorization: Bearer {self.token.read_text()}", "-H", "Content-Type: application/json", "-d", json.dumps(what), f"http://127.0.0.1:15800{path}")
+        if "error" in got or '"code"' in got:
+            sys.exit(f"the agent API: {path}: {got}")
 
 
 def curl(*arguments, user=APP):
@@ -415,8 +439,54 @@ def neither_nor(checks, world, sidecar, trust):
     checks.that("who knows the proxy uses it as ever", got == "orders", got)
 
 
+def the_databases(checks, sidecar):
+    """Asked for by their addresses, by programs that know of no sidecar."""
+    for protocol, (allowed, answer, refused) in databases.STATEMENTS.items():
+        for number, host in databases.HERE.items():
+            got = databases.said(as_user(APP, *databases.client(protocol, host, allowed)))
+            if (protocol, number) == ("redis", 6):
+                checks.that("a server that is configured by its address is not known by another", answer not in got, got)
+                continue
+            checks.that(f"{protocol} at {host} answers through its relay", got == answer, got)
+            got = databases.said(as_user(APP, *databases.client(protocol, host, refused)))
+            checks.that(f"{protocol} at {host}: policy holds", "not that one" in got, got)
+    for host in (databases.HERE[4], f"{databases.NAME} hostaddr={databases.HERE[4]}"):
+        tls = f"sslmode=verify-full sslrootcert={sidecar.bundle}"
+        got = databases.said(as_user(APP, *databases.client("postgres", host, "SELECT 6 * 7", tls)))
+        checks.that(f"postgres by TLS, which proves {host}", got == "42", got)
+    tls = f"--ssl-verify-server-cert --ssl-ca={sidecar.bundle}"
+    got = databases.said(as_user(APP, *databases.client("mysql", databases.HERE[4], "SELECT 6 * 7", tls)))
+    checks.that(f"mysql by TLS, which proves {databases.HERE[4]}", got == "42", got)
+    got = databases.said(as_user(APP, "psql", "host=127.0.0.1 port=15432 user=postgres sslmode=disable", "-Atc", "SELECT 6 * 7"))
+    checks.that("who knows the listener uses it as ever", got == "42", got)
+
+
+def whose_it_is(checks, sidecar):
+    """A process that was registered stands for its activity, however its connections come."""
+    ids = {"workflow_id": "w", "run_id": "r"}
+    sidecar.tell("POST", "/v1/workflows", **ids)
+    sidecar.tell("POST", "/v1/activities", **ids, activity_id="a", activity_type="t")
+    asks = {protocol: databases.client(protocol, databases.HERE[4], allowed) for protocol, (allowed, _, _) in databases.STATEMENTS.items()}
+    asks["http"] = ["curl", "-sS", f"http://{WORLD[4]}/list"]
+    for protocol, ask in asks.items():
+        before = sidecar.by_process()
+        # It waits until it is registered.
+        waits = as_user(APP, "sh", "-c", 'read -r go && exec "$@"', "sh", "timeout", "30", *ask)
+        process = subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        sidecar.tell("PUT", "/v1/contexts/me", **ids, activity_id="a", pid=process.pid)
+        got, _ = process.communicate("go\n", timeout=60)
+        after = sidecar.by_process()
+        checks.that(f"a captured connection of {protocol} is its process's", after > before, (before, after, got))
+        before = sidecar.by_process()
+        got = databases.said(as_user(APP, *ask))
+        after = sidecar.by_process()
+        checks.that(f"and one of another process is not, by {protocol}", after == before, (before, after, got))
+
+
 def the_sidecar(checks, binary, folder):
     keeper, within = the_network()
+    for number, bits in ((4, 24), (6, 64)):
+        run(*within, "ip", "address", "add", f"{databases.HERE[number]}/{bits}", "dev", "world0", *(["nodad"] if number == 6 else []))
     run(*within, "ip", "address", "add", f"{LIAR}/24", "dev", "world0")
     run(*within, "ip", "address", "add", f"{LIAR2}/24", "dev", "world0")
     resolv = folder / "resolv.conf"
@@ -424,11 +494,14 @@ def the_sidecar(checks, binary, folder):
     run(binary, "init-net", "install", "--resolv-conf", resolv)
     sidecar = Sidecar(binary, folder)
     world = Apart(*within, sys.executable, __file__, "--origin", folder / "world.pem", folder / "key.pem")
+    servers = databases.Databases(within, folder)
     trust = ["--cacert", sidecar.bundle]
     try:
         governed(checks, world, trust)
         pretended(checks, world, trust)
         neither_nor(checks, world, sidecar, trust)
+        the_databases(checks, sidecar)
+        whose_it_is(checks, sidecar)
         got = tries(APP, "tcp", "127.0.0.1", OPERATOR)
         checks.that("its operator port is closed to the app", got == "Connection refused", got)
         run("nft", "flush", "chain", "inet", "openbox_sidecar", "governed")
@@ -441,6 +514,7 @@ def the_sidecar(checks, binary, folder):
     checks.that("it ends as it should", code == 0, sidecar.said())
     run(binary, "init-net", "remove")
     world.end()
+    servers.end()
     run("ip", "link", "delete", "pod0")
     keeper.kill()
 

@@ -56,11 +56,11 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
             connect::plain(line.led_from(address), socket, first.freeze()).await;
         }
         Ok(Ok(Some(_))) => {
-            tracing::info!(%address, "a captured connection is refused: its first byte is neither TLS nor HTTP; a database is reached through the sidecar's listener for it, and what is on http.passthrough passes unread");
+            tracing::info!(%address, "a captured connection is refused: its first byte is neither TLS nor HTTP; a database is governed where --pg, --mysql or --redis names its server, and what is on http.passthrough passes unread");
         }
         Ok(Ok(None) | Err(_)) => {}
         Err(_) => {
-            tracing::info!(%address, "a captured connection is refused: the client waits for the server to speak first, so it is neither TLS nor HTTP; a database is reached through the sidecar's listener for it, and what is on http.passthrough passes unread");
+            tracing::info!(%address, "a captured connection is refused: the client waits for the server to speak first, so it is neither TLS nor HTTP; a database is governed where --pg, --mysql or --redis names its server, and what is on http.passthrough passes unread");
         }
     }
     Ended::Upgraded

@@ -50,6 +50,7 @@ use crate::net::listen::Bound;
 use crate::net::mint::Mint;
 use crate::net::tls::Upstreams;
 use crate::process::Workers;
+use crate::protocols::captured::Databases;
 use crate::redact::Secret;
 
 pub use places::Place;
@@ -90,6 +91,8 @@ pub struct Doors {
     pub open: Option<Bound>,
     /// Whoever does not: the kernel leads them here.
     pub captured: Vec<Bound>,
+    /// Where those go that wanted to go to a database.
+    pub databases: Databases,
 }
 
 impl Doors {

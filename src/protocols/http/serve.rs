@@ -16,6 +16,7 @@ use crate::metrics::LimitHit;
 use crate::net::client_socket::ClientSocket;
 use crate::net::listen::Bound;
 use crate::process::{Drain, Workers};
+use crate::protocols::captured::Databases;
 use crate::session::Claim;
 
 use super::exchange;
@@ -39,15 +40,16 @@ impl HttpProxy {
         let Self { proxy, workers } = self;
         let places = Arc::new(Semaphore::new(proxy.settings.connections_max));
         let mut begun = drain.clone();
-        let Doors { open, captured } = doors;
+        let Doors {
+            open,
+            captured,
+            databases,
+        } = doors;
+        let databases = Arc::new(databases);
         let accepting = async {
             let accept = |door, listener| accept(&proxy, &workers, door, listener, &places, &drain);
-            let [first, second] = [captured.first(), captured.get(1)];
-            tokio::join!(
-                accept(Door::Open, open.as_ref()),
-                accept(Door::Captured, first),
-                accept(Door::Captured, second),
-            );
+            let captured = |nth| accept(Door::Captured(databases.clone()), captured.get(nth));
+            tokio::join!(accept(Door::Open, open.as_ref()), captured(0), captured(1));
         };
         let sweeping = async {
             let mut tick = time::interval(SWEEP_EVERY);
@@ -69,12 +71,12 @@ impl HttpProxy {
 }
 
 /// How a client came in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Door {
     /// Knowing that this is a proxy.
     Open,
-    /// Led by the kernel.
-    Captured,
+    /// Led by the kernel; these databases have relays of their own.
+    Captured(Arc<Databases>),
 }
 
 async fn accept(
@@ -106,9 +108,12 @@ async fn accept(
             continue;
         };
         let place = Place::take(proxy.gate.metrics(), place);
-        let (proxy, drain) = (proxy.clone(), drain.clone());
+        let (proxy, drain, door) = (proxy.clone(), drain.clone(), door.clone());
         workers.spawn("http", async move {
-            let Ok(mut socket) = ClientSocket::attach(socket) else {
+            let Ok(socket) = ClientSocket::attach(socket) else {
+                return;
+            };
+            let Some(mut socket) = not_for_a_database(&door, socket, &proxy).await else {
                 return;
             };
             socket.identify(proxy.gate.registry().callers()).await;
@@ -116,13 +121,26 @@ async fn accept(
             let line = Line::new(proxy, watch.clone(), place);
             let ended = match door {
                 Door::Open => outer(socket, line, drain).await,
-                Door::Captured => Box::pin(captured::serve(line, socket)).await,
+                Door::Captured(_) => Box::pin(captured::serve(line, socket)).await,
             };
             if ended == Ended::Closed {
                 // Boxed: its buffer would be part of every connection.
                 Box::pin(watch.linger(LINGER_BYTES, LINGER_FOR)).await;
             }
         });
+    }
+}
+
+/// Gives a captured connection to the relay of its database, where it wanted to go to one.
+async fn not_for_a_database(
+    door: &Door,
+    socket: ClientSocket,
+    proxy: &Proxy,
+) -> Option<ClientSocket> {
+    match door {
+        Door::Open => Some(socket),
+        // Boxed: a name that is looked up would be part of every connection.
+        Door::Captured(databases) => Box::pin(databases.take(socket, proxy.gate.metrics())).await,
     }
 }
 

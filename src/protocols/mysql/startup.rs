@@ -261,7 +261,7 @@ impl Answering<'_> {
         let Some(acceptor) = self.acceptor else {
             return Err(NotStarted::Left);
         };
-        let ip = socket.local_ip();
+        let ip = socket.asked_ip();
         // Boxed: most connections are in clear.
         let shaken = Box::pin(acceptor.accept(socket, ip, Negotiation::Asked)).await;
         let client = shaken.map_err(|error| NotStarted::tls(next, &error.to_string()))?;

@@ -112,7 +112,7 @@ impl Beginning<'_> {
         let Some(MaybeTls::Plain(socket)) = self.client.take() else {
             return Err(of_wire(WireError::Malformed("a request for encryption")));
         };
-        let ip = socket.local_ip();
+        let ip = socket.asked_ip();
         // Boxed: most connections are in clear.
         match Box::pin(acceptor.accept(socket, ip, begins)).await {
             Ok(client) => {

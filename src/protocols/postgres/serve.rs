@@ -13,15 +13,16 @@ use crate::net::listen_at::Listening;
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::Drain;
 use crate::protocols::accept::Accepting;
+use crate::protocols::captured::Led;
 
 use super::begin::{Began, Beginning, Refused};
 use super::{PostgresRelay, Server, Shared, refuse, session};
 
 impl PostgresRelay {
-    /// Serves `server` on its listener until `drain` begins, then ends what
+    /// Serves `server` on its listener, and who is `led` to it, until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Listening, server: Server, drain: Drain) {
+    pub async fn run(self, listener: Listening, led: Led, server: Server, drain: Drain) {
         let Self { shared } = self;
         let server = Arc::new(server);
         let (of_session, mut begun) = (drain.clone(), drain);
@@ -40,7 +41,7 @@ impl PostgresRelay {
         };
         tokio::select! {
             () = begun.begun() => {}
-            () = accepting.from(&listener, serve) => {}
+            () = accepting.from(&listener, led, serve) => {}
         }
     }
 }

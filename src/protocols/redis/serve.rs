@@ -8,14 +8,15 @@ use crate::net::listen::Bound;
 use crate::net::listen_at::{At, Listening};
 use crate::process::{Drain, spawn_named};
 use crate::protocols::accept::Accepting;
+use crate::protocols::captured::Led;
 
 use super::{RedisRelay, Server, Shared, Upstream, session};
 
 impl RedisRelay {
-    /// Serves `server` on its listener until `drain` begins, then ends what
+    /// Serves `server` on its listener, and who is `led` to it, until `drain` begins, then ends what
     /// is idle and lets the rest finish. Returns when the last connection of
     /// this listener has ended.
-    pub async fn run(self, listener: Listening, server: Server, drain: Drain) {
+    pub async fn run(self, listener: Listening, led: Led, server: Server, drain: Drain) {
         let Self { shared } = self.clone();
         let upstream = server.upstream().clone();
         let listen = listener.at();
@@ -38,7 +39,7 @@ impl RedisRelay {
         };
         tokio::select! {
             () = begun.begun() => {}
-            () = accepting.from(&listener, serve) => {}
+            () = accepting.from(&listener, led, serve) => {}
             () = self.nodes(&upstream, &listen, of_nodes) => {}
         }
     }
@@ -70,6 +71,6 @@ impl RedisRelay {
         node: Server,
         drain: Drain,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.run(Listening::Tcp(listener), node, drain))
+        Box::pin(self.run(Listening::Tcp(listener), Led::none(), node, drain))
     }
 }

@@ -20,6 +20,7 @@ use crate::net::tls::{self, Upstreams};
 use crate::net::trust::Roots;
 use crate::policy::PolicyBackend;
 use crate::process::{DrainTrigger, Workers, drain};
+use crate::protocols::captured::Databases;
 use crate::session::{self, Registry, registry::Unattributed};
 use crate::state::Store;
 
@@ -99,10 +100,11 @@ impl World {
         };
         let roots = Roots::read(&[]).unwrap();
         let mint = Mint::new(Authority::ephemeral().unwrap(), &mint::Settings::default());
+        let dialer = Dialer::new(dialing, Vec::new());
         let proxy = HttpProxy::new(Parts {
             settings,
             gate: gate.clone(),
-            dialer: Dialer::new(dialing, Vec::new()),
+            dialer: dialer.clone(),
             tls: Upstreams::new(&roots, &tls::Settings::default()).unwrap(),
             mint: Arc::new(mint.unwrap()),
             workers: Arc::new(Workers::here()),
@@ -117,6 +119,7 @@ impl World {
                 Doors {
                     open: Some(listener),
                     captured: Vec::new(),
+                    databases: Databases::new(dialer),
                 },
                 drain,
             ),
