@@ -118,6 +118,15 @@ class Cluster(http.server.BaseHTTPRequestHandler):
         self.answer({"kind": "Status", "status": "Success"})
 
 
+# Settings of each kind; numbers so large that a careless renderer writes them with an exponent.
+FILE = {
+    "fail_mode": "closed",
+    "http": {"hold_within": "9s", "capture": False, "connect_ports": ["443"]},
+    "journal": {"keep_bytes": 8589934592, "keep_for": "24h"},
+    "postgres": {"servers": ["postgres://orders-db:5432"], "agent_tls": "offer"},
+}
+
+
 def documents(text):
     return [document for document in yaml.safe_load_all(text) if document]
 
@@ -172,6 +181,7 @@ def the_chart(checks, charts):
         {"metrics": {"serviceMonitor": {"enabled": True, "namespaces": ["shop", "till"], "labels": {"release": "p"}}}},
         {"injector": {"networkPolicy": {"enabled": False}, "podAnnotations": {"a": "b"}, "nodeSelector": {"a": "b"}}},
         {"imagePullSecrets": [{"name": "pull"}], "image": {"tag": "2", "pullPolicy": "Always"}},
+        {"configuration": {"file": FILE, "namespaces": ["shop", "till"]}, "injection": {"defaults": {"config-configmap": "r11-configuration"}}},
     ]
     for values in matrix:
         validated(checks, f"rendered with {values}", charts.render(values))
@@ -183,6 +193,14 @@ def the_chart(checks, charts):
         ({"injection": {"defaults": {"core-ulr": "x"}}}, "core-ulr"),
         ({"injection": {"timeoutSeconds": 31}}, "timeoutSeconds"),
         ({"metrics": {"serviceMonitor": {"enabled": True}}}, "namespaces"),
+        ({"configuration": {"file": FILE}}, "namespaces"),
+        ({"configuration": {"file": {"http": {"hold_withn": "9s"}}, "namespaces": ["shop"]}}, "hold_withn"),
+        ({"configuration": {"file": {"http": {"hold_within": 9}}, "namespaces": ["shop"]}}, "hold_within"),
+        ({"configuration": {"file": {"fail_mode": "ajar"}, "namespaces": ["shop"]}}, "fail_mode"),
+        ({"configuration": {"file": {"journal": {"keep_bytes": 3}}, "namespaces": ["shop"]}}, "keep_bytes"),
+        ({"configuration": {"file": {"postgres": {"servers": "db"}}, "namespaces": ["shop"]}}, "servers"),
+        ({"configuration": {"file": {"state_dir": "/x"}, "namespaces": ["shop"]}}, "state_dir"),
+        ({"configuration": {"namespaces": ["Shop"]}}, "namespaces"),
     ]:
         said = charts.refused(values)
         checks.that(f"{values} is refused by the schema", told in said and "schema" in said.lower(), said)
@@ -247,6 +265,20 @@ def patched(binary, folder, manifest, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def what_is_configured(checks, charts, binary, folder):
+    """The file that is rendered is the one that was said, to the sidecar itself."""
+    manifest = charts.render({"configuration": {"file": FILE, "namespaces": ["shop", "till"]}})
+    maps = [one for one in of_kind(manifest, "ConfigMap") if "openbox-sidecar.yaml" in one["data"]]
+    checks.that("each namespace has its configuration", [one["metadata"]["namespace"] for one in maps] == ["shop", "till"], maps)
+    text = maps[0]["data"]["openbox-sidecar.yaml"]
+    checks.that("it is what was said", yaml.safe_load(text) == FILE and "8589934592" in text, text)
+    path = pathlib.Path(folder) / "openbox-sidecar.yaml"
+    path.write_text(text)
+    done = subprocess.run([binary, "check", "--config", str(path)], capture_output=True, text=True)
+    checks.that("the sidecar takes it", done.returncode == 0, done.stdout + done.stderr)
+    checks.that("without namespaces there is none", not [one for one in of_kind(charts.render({}), "ConfigMap") if "openbox-sidecar.yaml" in one["data"]])
+
+
 def what_is_injected(checks, binary, folder, injection):
     path = pathlib.Path(folder) / "injection.yaml"
     path.write_text(yaml.safe_dump(injection))
@@ -293,12 +325,25 @@ def kept(checks, path, text):
     checks.that(f"{path.relative_to(ROOT)} is what the binary makes (UPDATE_GOLDEN=1 writes it)", there == text, text)
 
 
+def configuration_file(binary):
+    """The configuration's own schema, but for what the injection says itself."""
+    printed = subprocess.run([binary, "config", "schema"], capture_output=True, text=True, check=True).stdout
+    schema = json.loads(printed)
+    # It is part of another one here.
+    del schema["$schema"]
+    for key in ("listen", "state_dir", "ca_dir", "share_dir"):
+        del schema["properties"][key]
+    return schema
+
+
 def what_is_generated(checks, binary, folder):
-    """Names of settings in the chart's schema and in the library, and the app's environment in the library."""
+    """What the chart's schema says of the sidecar's settings, and the app's environment in the library."""
     names = known_annotations(binary, folder)
     path = CHART / "values.schema.json"
-    enum = '"propertyNames": {"enum": ' + json.dumps(names) + "}"
-    kept(checks, path, re.sub(r'"propertyNames": \{[^}]*\}', enum, path.read_text()))
+    schema = json.loads(path.read_text())
+    schema["properties"]["injection"]["properties"]["defaults"]["propertyNames"] = {"enum": names}
+    schema["properties"]["configuration"]["properties"]["file"] = configuration_file(binary)
+    kept(checks, path, json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
     default = subprocess.run([binary, "serve", "--help"], capture_output=True, text=True, check=True).stdout
     flags = re.findall(r"--([a-z-]+) <(?:(?!--[a-z-]+ <).)*?\[env: (\w+)", re.sub(r"\s+", " ", default))
     variables = [variable for flag, variable in flags if flag in names]
@@ -404,6 +449,7 @@ def main():
         what_is_generated(checks, binary, folder)
         the_chart(checks, charts)
         injection = what_is_rendered(checks, charts)
+        what_is_configured(checks, charts, binary, folder)
         what_is_injected(checks, binary, folder, injection)
         the_library(checks, charts, binary, folder)
     the_readme(checks)
