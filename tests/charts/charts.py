@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,12 +28,21 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from checks import Checks  # noqa: E402  (it lies in the folder above)
 
+import policies  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts/openbox-sidecar"
 LIBRARY = ROOT / "charts/openbox-sidecar-lib"
 CONSUMER = ROOT / "tests/charts/consumer"
 VERSIONS = ["1.29", "1.33", "1.36"]
 # Of operators, whose schemas are not Kubernetes' own.
+# Since when, where that is later than the oldest.
+POLICIES = {
+    "ValidatingAdmissionPolicy": "1.33",
+    "ValidatingAdmissionPolicyBinding": "1.33",
+    "MutatingAdmissionPolicy": "1.36",
+    "MutatingAdmissionPolicyBinding": "1.36",
+}
 CUSTOM = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "Certificate", "Issuer"}
 
 
@@ -87,7 +97,7 @@ class Cluster(http.server.BaseHTTPRequestHandler):
 
     def resource(self, kind):
         plural = kind.lower() + "s" if not kind.endswith("y") else kind.lower()[:-1] + "ies"
-        namespaced = kind not in ("Namespace", "MutatingWebhookConfiguration")
+        namespaced = kind not in ("Namespace", "MutatingWebhookConfiguration", *POLICIES)
         verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
         return {"name": plural, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs}
 
@@ -127,6 +137,13 @@ FILE = {
 }
 
 
+class Newer(Cluster):
+    """One that has admission policies."""
+
+    kept = {}
+    groups = Cluster.groups | {"/apis/admissionregistration.k8s.io/v1": ["MutatingWebhookConfiguration", *POLICIES]}
+
+
 def documents(text):
     return [document for document in yaml.safe_load_all(text) if document]
 
@@ -140,6 +157,8 @@ def validated(checks, what, manifest):
         if document["kind"] in CUSTOM:
             continue
         for version in VERSIONS:
+            if version < POLICIES.get(document["kind"], ""):
+                continue
             try:
                 kubernetes_validate.validate(document, version, strict=True)
                 checks.that(what, True)
@@ -153,11 +172,18 @@ class Charts:
         self.configuration = helm.Configuration(namespace="openbox", kubeconfig=kubeconfig)
         self.number = 0
 
-    def render(self, values, chart=CHART):
+    def install(self, values, chart=CHART):
         self.number += 1
         install = helm.Install(self.configuration)
-        done = asyncio.run(install.run(f"r{self.number}", str(chart), values=values, wait=False))
-        return documents(done["manifest"])
+        return asyncio.run(install.run(f"r{self.number}", str(chart), values=values, wait=False))
+
+    def render(self, values, chart=CHART):
+        return documents(self.install(values, chart)["manifest"])
+
+    def tests(self, values):
+        """What `helm test` starts."""
+        hooks = self.install(values)["hooks"]
+        return [one for hook in hooks if "test" in hook["events"] for one in documents(hook["manifest"])]
 
     def refused(self, values, chart=CHART):
         try:
@@ -279,6 +305,49 @@ def what_is_configured(checks, charts, binary, folder):
     checks.that("without namespaces there is none", not [one for one in of_kind(charts.render({}), "ConfigMap") if "openbox-sidecar.yaml" in one["data"]])
 
 
+def of_environment(container, folder, port):
+    """What the kubelet makes of it, on this machine."""
+    made = {"OPENBOX_POD_IP": "127.0.0.1"}
+    for entry in container["env"]:
+        value = entry.get("value", made.get(entry["name"], "a"))
+        value = value.replace("$(OPENBOX_POD_IP)", made["OPENBOX_POD_IP"]).replace("15820", str(port))
+        made[entry["name"]] = f"{folder}{value}" if value.startswith("/") else value
+    return made
+
+
+def what_is_tested(checks, charts, binary, folder):
+    """The pod of `helm test`: valid, under the restricted profile, and its verbs do what it is for."""
+    (pod,) = charts.tests({"imagePullSecrets": [{"name": "pull"}], "image": {"tag": "9"}})
+    validated(checks, "the pod of helm test", [pod])
+    (sidecar,), (asks,) = pod["spec"]["initContainers"], pod["spec"]["containers"]
+    for container in (sidecar, asks):
+        security = container["securityContext"]
+        confined = security["runAsNonRoot"] and not security["allowPrivilegeEscalation"] and security["capabilities"] == {"drop": ["ALL"]}
+        checks.that(f"{container['name']} fits the restricted profile", confined and security["seccompProfile"], security)
+        checks.that(f"{container['name']} is of the installed image", container["image"].endswith("/openbox-sidecar:9"), container)
+    checks.that("they are two users", sidecar["securityContext"]["runAsUser"] != asks["securityContext"]["runAsUser"])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [binary, *(binary if word == "/openbox-sidecar" else word for word in asks["args"])]
+    asked = of_environment(asks, folder, port)
+    hasty = ["1" if word == "30" else word for word in command]
+    alone = subprocess.run(hasty, env=asked, capture_output=True, text=True, timeout=60)
+    checks.that("without a sidecar it fails", alone.returncode != 0, alone)
+    # Ports of its own, as this is no pod.
+    anywhere = {f"OPENBOX_{name}_LISTEN": "127.0.0.1:0" for name in ("HTTP", "AGENT", "OPERATOR")}
+    environment = of_environment(sidecar, folder, port) | anywhere
+    for name in ("OPENBOX_STATE_DIR", "OPENBOX_CA_DIR", "OPENBOX_SHARE_DIR"):
+        pathlib.Path(environment[name]).parent.mkdir(parents=True, exist_ok=True)
+    pathlib.Path(environment["OPENBOX_SHARE_DIR"]).mkdir(exist_ok=True)
+    serving = subprocess.Popen([binary, *sidecar["args"]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        done = subprocess.run(command, env=asked, capture_output=True, text=True, timeout=60)
+    finally:
+        serving.terminate()
+        said, _ = serving.communicate(timeout=30)
+    checks.that("with one it passes", done.returncode == 0, (done, said))
+
+
 def what_is_injected(checks, binary, folder, injection):
     path = pathlib.Path(folder) / "injection.yaml"
     path.write_text(yaml.safe_dump(injection))
@@ -295,6 +364,37 @@ def what_is_injected(checks, binary, folder, injection):
     validated(checks, "a pod of mode redirect", out)
     names = [container["name"] for container in out[0]["spec"]["initContainers"]]
     checks.that("its rules are set first", names == ["openbox-init-net", "openbox-sidecar"], names)
+
+
+def by_policy(checks, charts, newer, binary, folder):
+    """What an API server does itself with a pod is what `k8s patch` does, and what it cannot do it refuses."""
+    for cluster, by, found in [(charts, "auto", "webhook"), (newer, "auto", "policy"), (newer, "policy", "policy"), (newer, None, "webhook")]:
+        manifest = cluster.render({"injection": {"by": by}} if by else {})
+        kinds = {document["kind"] for document in manifest}
+        wanted = set(POLICIES) if found == "policy" else {"MutatingWebhookConfiguration", "Deployment", "Service", "Secret"}
+        checks.that(f"injection by {by} is by {found}", wanted <= kinds and ("Deployment" in kinds) == (found == "webhook"), kinds)
+        validated(checks, f"injection by {found}", manifest)
+    for defaults, pod, annotations in policies.CASES:
+        values = {"injection": {"by": "policy", "defaults": defaults}}
+        policy = policies.Policy(newer.render(values))
+        pod = POD | {"spec": pod, "metadata": {"name": "a"} | ({"annotations": {f"openbox.ai/{name}": value for name, value in annotations.items()}} if annotations else {})}
+        refused = policy.refusals(pod)
+        checks.that(f"{annotations} is not refused", refused == [], refused)
+        ours = policy.mutated(pod)
+        validated(checks, f"a pod by policy with {annotations}", [ours])
+        said = [word for name, value in defaults.items() for word in ("-a", f"{name}={value}")]
+        theirs = documents(patched(binary, folder, pod, *said))[0]
+        policies.same(checks, f"{defaults} {annotations}", ours, theirs)
+        refused = policy.refusals(ours)
+        checks.that("asked again, the policy changes nothing and refuses nothing", policy.mutated(ours) == ours and refused == [], (ours, refused))
+        later = ours | {"spec": ours["spec"] | {"containers": [*ours["spec"]["containers"], {"name": "later", "image": "l"}]}}
+        *_, added = policy.mutated(later)["spec"]["containers"]
+        checks.that("a container that comes later is sent through the sidecar", "HTTP_PROXY" in [entry["name"] for entry in added.get("env", [])], added)
+    policy = policies.Policy(newer.render({"injection": {"by": "policy"}}))
+    for pod, annotations, told in policies.REFUSED:
+        pod = POD | {"spec": pod, "metadata": {"annotations": {f"openbox.ai/{name}": value for name, value in annotations.items()}}}
+        refused = policy.refusals(pod)
+        checks.that(f"{annotations} is refused", len(refused) == 1 and told in refused[0], refused)
 
 
 def kustomized(checks, binary, folder):
@@ -359,8 +459,16 @@ def what_is_generated(checks, binary, folder):
         '{{- define "openbox-sidecar.settings" -}}',
         json.dumps(variables),
         "{{- end }}",
+        "{{/* The same, by their annotations. Made by tests/charts/charts.py. */}}",
+        '{{- define "openbox-sidecar.annotations" -}}',
+        json.dumps({flag: variable for flag, variable in flags if flag in names}),
+        "{{- end }}",
     ]
     kept(checks, LIBRARY / "templates/_generated.tpl", "\n".join(parts) + "\n")
+    for template in sorted((LIBRARY / "templates").glob("*.tpl")):
+        # A dependency at a path would have to be fetched before the chart can be installed from its folder.
+        text = "{{/* A copy of that of openbox-sidecar-lib. Made by tests/charts/charts.py. */}}\n" + template.read_text()
+        kept(checks, CHART / f"templates/_lib{template.name}", text)
     checks.that("settings are generated", len(variables) > 8 and "OPENBOX_PG" in variables, variables)
 
 
@@ -433,24 +541,32 @@ def the_readme(checks):
     checks.that("values are documented", len(rows) > 20, len(rows))
 
 
+def kubeconfig(folder, of):
+    """The way to a cluster of this kind, which begins to serve."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), of)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = pathlib.Path(folder) / f"kubeconfig-{server.server_port}"
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    user = {"name": "u", "user": {}}
+    config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"}
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
 def main():
     binary = sys.argv[1]
     checks = Checks()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cluster)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
-        kubeconfig = pathlib.Path(folder) / "kubeconfig"
-        cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-        user = {"name": "u", "user": {}}
-        config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"}
-        kubeconfig.write_text(yaml.safe_dump(config))
-        charts = Charts(checks, str(kubeconfig))
+        charts = Charts(checks, kubeconfig(folder, Cluster))
+        newer = Charts(checks, kubeconfig(folder, Newer))
         what_is_generated(checks, binary, folder)
         the_chart(checks, charts)
         injection = what_is_rendered(checks, charts)
         what_is_configured(checks, charts, binary, folder)
+        what_is_tested(checks, charts, binary, folder)
         what_is_injected(checks, binary, folder, injection)
+        by_policy(checks, charts, newer, binary, folder)
         the_library(checks, charts, binary, folder)
     the_readme(checks)
     print(f"{checks.passed} checks passed, {checks.failed} failed (custom resources have no schema here: {', '.join(sorted(CUSTOM))})")

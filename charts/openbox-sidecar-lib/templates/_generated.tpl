@@ -52,3 +52,7 @@
 {{- define "openbox-sidecar.settings" -}}
 ["OPENBOX_CORE_URL", "OPENBOX_GOVERNANCE_POLICY", "OPENBOX_PG", "OPENBOX_MYSQL", "OPENBOX_REDIS", "OPENBOX_ALLOW_ADDRESS", "OPENBOX_RESOLVE", "OPENBOX_LOG_FORMAT", "OPENBOX_WORKERS"]
 {{- end }}
+{{/* The same, by their annotations. Made by tests/charts/charts.py. */}}
+{{- define "openbox-sidecar.annotations" -}}
+{"core-url": "OPENBOX_CORE_URL", "fail-mode": "OPENBOX_GOVERNANCE_POLICY", "pg": "OPENBOX_PG", "mysql": "OPENBOX_MYSQL", "redis": "OPENBOX_REDIS", "allow-address": "OPENBOX_ALLOW_ADDRESS", "resolve": "OPENBOX_RESOLVE", "log-format": "OPENBOX_LOG_FORMAT", "workers": "OPENBOX_WORKERS"}
+{{- end }}

@@ -19,6 +19,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{/* Who puts the sidecar into pods: `webhook` or `policy`. */}}
+{{- define "openbox.by" -}}
+{{- $has := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
+{{- if eq .Values.injection.by "auto" }}{{ ternary "policy" "webhook" $has }}{{ else }}{{ .Values.injection.by }}{{ end }}
+{{- end }}
+
+{{/* Which pods ask for a sidecar, for whoever is asked about them. */}}
+{{- define "openbox.selected" -}}
+namespaceSelector:
+  matchLabels: {openbox.ai/injection: enabled}
+  matchExpressions:
+    - {key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system, {{ .Release.Namespace }}]}
+objectSelector:
+  matchLabels: {openbox.ai/inject: enabled}
+{{- end }}
+
+{{/* The rule of an admission policy, too, for which `rules` are called otherwise. */}}
+{{- define "openbox.pods" -}}
+- {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced}
+{{- end }}
+
 {{- define "openbox.secret" -}}
 {{ .Values.certificate.existingSecret | default (include "openbox.name" .) }}
 {{- end }}
