@@ -1,6 +1,45 @@
 {{/* A copy of that of openbox-sidecar-lib. Made by tests/charts/charts.py. */}}
 {{/*
-The sidecar as the first of a pod's init containers. Its argument says what README.md of this chart lists.
+The first of a pod's init containers: the sidecar, and before it, with `mode: redirect`, what sets the kernel's rules. Their
+argument says what README.md of this chart lists.
+*/}}
+{{- define "openbox-sidecar.initContainers" -}}
+{{- if eq (.mode | default "cooperative") "redirect" }}
+- {{- include "openbox-sidecar.initNet" . | nindent 2 }}
+{{- end }}
+- {{- include "openbox-sidecar.container" . | nindent 2 }}
+{{- end }}
+
+{{/*
+The container that sets the rules; the only one that may.
+*/}}
+{{- define "openbox-sidecar.initNet" -}}
+name: openbox-init-net
+image: {{ .initNetImage | default "ghcr.io/openbox-ai/openbox-sidecar-init-net:0.1.0" | quote }}
+imagePullPolicy: {{ .imagePullPolicy | default "IfNotPresent" }}
+args: [init-net, install]
+resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities: {add: [NET_ADMIN], drop: [ALL]}
+  readOnlyRootFilesystem: true
+  runAsGroup: 0
+  runAsNonRoot: false
+  runAsUser: 0
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/*
+What a container of the app must be for the rules to hold for it: it cannot become the sidecar's user, nor change them.
+*/}}
+{{- define "openbox-sidecar.securityContext" -}}
+allowPrivilegeEscalation: false
+capabilities: {drop: [ALL]}
+runAsNonRoot: true
+{{- end }}
+
+{{/*
+The sidecar. Its argument says what README.md of this chart lists.
 */}}
 {{- define "openbox-sidecar.container" -}}
 {{- include "openbox-sidecar.checked" . -}}
@@ -24,6 +63,10 @@ env:
   {{- end }}
   {{- range $name, $value := .settings }}
   - {name: {{ $name }}, value: {{ toString $value | replace "$(" "$$(" | quote }}}
+  {{- end }}
+  {{- if eq (.mode | default "cooperative") "redirect" }}
+  - {name: OPENBOX_TRANSPARENT_LISTEN, value: "127.0.0.1:15802"}
+  - {name: OPENBOX_OPERATOR_LISTEN, value: "127.0.0.1:15810"}
   {{- end }}
   {{- if .configConfigMap }}
   - {name: OPENBOX_CONFIG, value: /etc/openbox/config/openbox-sidecar.yaml}
@@ -74,11 +117,14 @@ volumeMounts:
 What cannot be is refused while the chart is rendered.
 */}}
 {{- define "openbox-sidecar.checked" -}}
-{{- $known := list "image" "imagePullPolicy" "resources" "settings" "apiKeySecret" "agentTokenSecret" "policyConfigMap" "configConfigMap" "journalClaim" }}
+{{- $known := list "image" "initNetImage" "mode" "imagePullPolicy" "resources" "settings" "apiKeySecret" "agentTokenSecret" "policyConfigMap" "configConfigMap" "journalClaim" }}
 {{- range $name, $_ := . }}
 {{- if not (has $name $known) }}
 {{- fail (printf "openbox-sidecar: %q is not known; known are %s" $name (join ", " $known)) }}
 {{- end }}
+{{- end }}
+{{- if not (has (.mode | default "cooperative") (list "cooperative" "redirect")) }}
+{{- fail (printf "openbox-sidecar: mode is %q; it is cooperative or redirect" .mode) }}
 {{- end }}
 {{- $settings := .settings | default dict }}
 {{- $variables := include "openbox-sidecar.settings" . | fromYamlArray }}
