@@ -8,6 +8,7 @@ listed, so that nobody takes them for checked.
 
 import asyncio
 import base64
+import contextlib
 import http.server
 import json
 import os
@@ -15,6 +16,7 @@ import pathlib
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -306,14 +308,38 @@ def what_is_configured(checks, charts, binary, folder):
     checks.that("without namespaces there is none", not [one for one in of_kind(charts.render({}), "ConfigMap") if "openbox-sidecar.yaml" in one["data"]])
 
 
-def of_environment(container, folder, port):
-    """What the kubelet makes of it, on this machine."""
+def of_environment(container, folder, ports):
+    """What the kubelet makes of it, on this machine: another folder, and other ports."""
     made = {"OPENBOX_POD_IP": "127.0.0.1"}
     for entry in container["env"]:
         value = entry.get("value", made.get(entry["name"], "a"))
-        value = value.replace("$(OPENBOX_POD_IP)", made["OPENBOX_POD_IP"]).replace("15820", str(port))
+        value = value.replace("$(OPENBOX_POD_IP)", made["OPENBOX_POD_IP"])
+        for port, here in ports.items():
+            value = value.replace(f":{port}", f":{here}")
         made[entry["name"]] = f"{folder}{value}" if value.startswith("/") else value
     return made
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(binary, container, environment):
+    """The sidecar of a rendered container, ready. What it said is told where it does not end as it should."""
+    for name in ("OPENBOX_STATE_DIR", "OPENBOX_CA_DIR", "OPENBOX_SHARE_DIR"):
+        pathlib.Path(environment[name]).parent.mkdir(parents=True, exist_ok=True)
+    # A volume, which is there when a container starts.
+    pathlib.Path(environment["OPENBOX_SHARE_DIR"]).mkdir(exist_ok=True)
+    process = subprocess.Popen([binary, *container["args"]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        said, _ = process.communicate(timeout=30)
+        if process.returncode != 0:
+            print(said)
 
 
 def what_is_tested(checks, charts, binary, folder):
@@ -327,26 +353,99 @@ def what_is_tested(checks, charts, binary, folder):
         checks.that(f"{container['name']} fits the restricted profile", confined and security["seccompProfile"], security)
         checks.that(f"{container['name']} is of the installed image", container["image"].endswith("/openbox-sidecar:9"), container)
     checks.that("they are two users", sidecar["securityContext"]["runAsUser"] != asks["securityContext"]["runAsUser"])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    ports = {15820: free_port()}
     command = [binary, *(binary if word == "/openbox-sidecar" else word for word in asks["args"])]
-    asked = of_environment(asks, folder, port)
+    asked = of_environment(asks, folder, ports)
     hasty = ["1" if word == "30" else word for word in command]
     alone = subprocess.run(hasty, env=asked, capture_output=True, text=True, timeout=60)
     checks.that("without a sidecar it fails", alone.returncode != 0, alone)
     # Ports of its own, as this is no pod.
     anywhere = {f"OPENBOX_{name}_LISTEN": "127.0.0.1:0" for name in ("HTTP", "AGENT", "OPERATOR")}
-    environment = of_environment(sidecar, folder, port) | anywhere
-    for name in ("OPENBOX_STATE_DIR", "OPENBOX_CA_DIR", "OPENBOX_SHARE_DIR"):
-        pathlib.Path(environment[name]).parent.mkdir(parents=True, exist_ok=True)
-    pathlib.Path(environment["OPENBOX_SHARE_DIR"]).mkdir(exist_ok=True)
-    serving = subprocess.Popen([binary, *sidecar["args"]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
+    with serving(binary, sidecar, of_environment(sidecar, folder, ports) | anywhere):
         done = subprocess.run(command, env=asked, capture_output=True, text=True, timeout=60)
-    finally:
-        serving.terminate()
-        said, _ = serving.communicate(timeout=30)
-    checks.that("with one it passes", done.returncode == 0, (done, said))
+    checks.that("with one it passes", done.returncode == 0, done)
+
+
+def the_companion(checks, charts, binary, folder):
+    values = {
+        "injection": {"by": "none"},
+        "companion": {
+            "enabled": True,
+            "settings": {"OPENBOX_PG": "0.0.0.0:15432=postgres://db", "OPENBOX_WORKERS": 2},
+            "agentTokenSecret": {"name": "agent"},
+            "policyConfigMap": "p",
+            "journalClaim": "j",
+        },
+    }
+    manifest = charts.render(values)
+    validated(checks, "a companion", manifest)
+    kinds = sorted({document["kind"] for document in manifest})
+    checks.that("it is alone", kinds == ["ConfigMap", "Deployment", "NetworkPolicy", "Secret", "Service"], kinds)
+    name = f"r{charts.number}-companion"
+    (deployment,), (service,) = of_kind(manifest, "Deployment"), of_kind(manifest, "Service")
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    policies_of = {policy["metadata"]["name"]: policy["spec"] for policy in of_kind(manifest, "NetworkPolicy")}
+    out, to_names = policies_of[f"{name}-apps"]["egress"]
+    (only,) = out["to"]
+    ports = [port["port"] for port in service["spec"]["ports"]]
+    checks.that("its label's pods reach it and nobody else", only["podSelector"].get("matchLabels", {"any": ""}).items() <= labels and list(only) == ["podSelector"], out)
+    checks.that("on the ports that it has for them, not the operator's", [port["port"] for port in out["ports"]] == ports == [15801, 15800, 15432, 13306, 16379], ports)
+    checks.that("and name servers", {(port["port"], port["protocol"]) for port in to_names["ports"]} == {(53, "UDP"), (53, "TCP")}, to_names)
+    (theirs, health) = policies_of[name]["ingress"]
+    checks.that("it is reached by them alone, but for its health", theirs["from"] == [{"podSelector": policies_of[f"{name}-apps"]["podSelector"]}] and [port["port"] for port in health["ports"]] == [15820], policies_of)
+    maps = {one["metadata"]["name"]: one["data"] for one in of_kind(manifest, "ConfigMap")}
+    env = maps[f"{name}-env"]
+    checks.that("apps are sent to it", env["HTTPS_PROXY"] == f"http://{name}.openbox.svc:15801" and env["SSL_CERT_FILE"] == "/openbox/ca.pem", env)
+    elsewhere = {key: value for key, value in env.items() if "127.0.0.1" in value and "no" not in key.lower() or "bundle" in value}
+    checks.that("and to nothing of their own pod", not elsewhere, elsewhere)
+    without = charts.render({"injection": {"by": "none"}, "companion": {"enabled": True}})
+    validated(checks, "a companion that says nothing", without)
+    (env,) = [one["data"] for one in of_kind(without, "ConfigMap") if one["metadata"]["name"].endswith("-env")]
+    checks.that("without a token there is no agent API", "OPENBOX_URL" not in env and "HTTP_PROXY" in env, env)
+    checks.that("and without a companion nothing of it", not of_kind(charts.render({}), "NetworkPolicy")[1:])
+    for wrong, told in [
+        ({"settings": {"OPENBOX_PGG": "x"}}, "OPENBOX_PGG"),
+        ({"settings": {"OPENBOX_HTTP_LISTEN": "off"}}, "OPENBOX_HTTP_LISTEN"),
+        ({"settings": {"OPENBOX_CORE_URL": "https://core.test"}}, "needs apiKeySecret"),
+        ({"apiKeySecret": "core/k"}, "apiKeySecret"),
+        ({"replicas": 2}, "replicas"),
+    ]:
+        said = charts.refused({"companion": {"enabled": True} | wrong})
+        checks.that(f"a companion of {wrong} is refused", told in said, said)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    checks.that("it is no init container there", "restartPolicy" not in container, container)
+    (secret,) = of_kind(manifest, "Secret")
+    companion_governs(checks, binary, folder, of_kind(without, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0], of_kind(without, "Secret")[0], secret)
+
+
+def companion_governs(checks, binary, folder, container, secret, other):
+    """The real sidecar as the Deployment starts it, with the authority that Helm made, asked over TLS by who trusts that alone."""
+    folder = pathlib.Path(folder) / "companion"
+    ports = {15820: free_port(), 15801: free_port()}
+    environment = of_environment(container, folder, ports)
+    (mounted,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "openbox-ca"]
+    authority = pathlib.Path(f"{folder}{mounted}")
+    authority.mkdir(parents=True)
+    for name, data in secret["data"].items():
+        (authority / name).write_bytes(base64.b64decode(data))
+        (authority / name).chmod(0o440)
+    (folder / "other.pem").write_bytes(base64.b64decode(other["data"]["ca.pem"]))
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
+    subprocess.run([*new, "-keyout", folder / "key.pem", "-out", folder / "origin.pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "origin.pem", folder / "key.pem")
+    origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cluster)
+    origin.socket = context.wrap_socket(origin.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=origin.serve_forever, daemon=True).start()
+    here = {"OPENBOX_UPSTREAM_CA": str(folder / "origin.pem"), "OPENBOX_ALLOW_ADDRESS": "127.0.0.0/8", "OPENBOX_OPERATOR_LISTEN": "127.0.0.1:0"}
+    curl = ["curl", "-sS", "--noproxy", "", "--max-time", "20", "-x", f"http://127.0.0.1:{ports[15801]}", f"https://localhost:{origin.server_port}/version", "--cacert"]
+    with serving(binary, container, environment | here):
+        ready = subprocess.run([binary, "await", "--within", "30", "--", "true"], env=environment | os.environ, timeout=60)
+        checks.that("the companion is ready", ready.returncode == 0, ready)
+        done = subprocess.run([*curl, authority / "ca.pem"], capture_output=True, text=True)
+        checks.that("the companion governs who trusts its Secret's authority", "gitVersion" in done.stdout, done)
+        done = subprocess.run([*curl, folder / "other.pem"], capture_output=True, text=True)
+        checks.that("and is not trusted by who trusts another release's", "gitVersion" not in done.stdout and "certificate" in done.stderr, done)
 
 
 def what_is_injected(checks, binary, folder, injection):
@@ -444,10 +543,12 @@ def what_is_generated(checks, binary, folder):
     schema = json.loads(path.read_text())
     schema["properties"]["injection"]["properties"]["defaults"]["propertyNames"] = {"enum": names}
     schema["properties"]["configuration"]["properties"]["file"] = configuration_file(binary)
-    kept(checks, path, json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
     default = subprocess.run([binary, "serve", "--help"], capture_output=True, text=True, check=True).stdout
     flags = re.findall(r"--([a-z-]+) <(?:(?!--[a-z-]+ <).)*?\[env: (\w+)", re.sub(r"\s+", " ", default))
     variables = [variable for flag, variable in flags if flag in names]
+    settings = {"propertyNames": {"enum": sorted(variables)}, "additionalProperties": {"type": ["string", "number", "boolean"]}}
+    schema["properties"]["companion"]["properties"]["settings"].update(settings)
+    kept(checks, path, json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
     plain = POD | {"metadata": {"name": "agent"}}
     (pod,) = documents(patched(binary, folder, plain))
     environment = [f"- {json.dumps(entry)}" for entry in pod["spec"]["containers"][0]["env"]]
@@ -573,6 +674,7 @@ def main():
         what_is_tested(checks, charts, binary, folder)
         what_is_injected(checks, binary, folder, injection)
         by_policy(checks, charts, newer, binary, folder)
+        the_companion(checks, charts, binary, folder)
         the_library(checks, charts, binary, folder)
     the_readme(checks)
     print(f"{checks.passed} checks passed, {checks.failed} failed (custom resources have no schema here: {', '.join(sorted(CUSTOM))})")
