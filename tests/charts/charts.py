@@ -366,6 +366,18 @@ def what_is_tested(checks, charts, binary, folder):
     checks.that("with one it passes", done.returncode == 0, done)
 
 
+def what_is_noted(checks, charts):
+    """What Helm says at the end is about what was installed."""
+    for values, said, unsaid in [
+        ({}, "openbox.ai/injection=enabled", "companion"),
+        ({"companion": {"enabled": True}}, "openbox.ai/injection=enabled", "caBundle"),
+        ({"injection": {"by": "none"}, "companion": {"enabled": True}}, "-companion-env", "openbox.ai/injection=enabled"),
+        ({"certificate": {"existingSecret": "tls"}}, "caBundle", "companion"),
+    ]:
+        notes = charts.install(values)["info"]["notes"]
+        checks.that(f"the notes fit {values}", said in notes and unsaid not in notes and "helm test" in notes, notes)
+
+
 def the_companion(checks, charts, binary, folder):
     values = {
         "injection": {"by": "none"},
@@ -675,6 +687,7 @@ def main():
         what_is_injected(checks, binary, folder, injection)
         by_policy(checks, charts, newer, binary, folder)
         the_companion(checks, charts, binary, folder)
+        what_is_noted(checks, charts)
         the_library(checks, charts, binary, folder)
     the_readme(checks)
     print(f"{checks.passed} checks passed, {checks.failed} failed (custom resources have no schema here: {', '.join(sorted(CUSTOM))})")
