@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::metrics::{LimitHit, Metrics};
 use crate::net::client_socket::ClientSocket;
@@ -19,6 +21,10 @@ const WAITING_MAX: usize = 1024;
 
 /// Most addresses that are remembered of one server.
 const ADDRESSES_MAX: usize = 64;
+
+/// How long an address of a server is remembered that its name does not lead to any more: clients keep what they
+/// resolved. Longer, and it may be somebody else's by then.
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
 /// Where a relay gets the captured connections to one server from.
 #[derive(Debug)]
@@ -49,8 +55,9 @@ pub struct Databases {
 struct Server {
     host: Box<str>,
     port: u16,
-    /// Every address that its name has had: the client may have been told another than we are now.
-    addresses: Mutex<VecDeque<IpAddr>>,
+    /// Addresses that its name has had, and when last, the newest last: the client may have been told another than
+    /// we are now.
+    addresses: Mutex<VecDeque<(IpAddr, Instant)>>,
     relay: mpsc::Sender<Detached>,
 }
 
@@ -90,7 +97,7 @@ impl Databases {
         let Ok(wanted) = socket.wanted() else {
             return Some(socket);
         };
-        let Some(server) = self.at(wanted).await else {
+        let Some(server) = self.at(wanted, Instant::now()).await else {
             return Some(socket);
         };
         let Ok(socket) = socket.detach() else {
@@ -110,46 +117,47 @@ impl Databases {
         None
     }
 
-    async fn at(&self, wanted: SocketAddr) -> Option<&Server> {
+    /// The server at `wanted`: the first whose name leads there now, else the first whose name did.
+    async fn at(&self, wanted: SocketAddr, now: Instant) -> Option<&Server> {
         let ip = wanted.ip().to_canonical();
-        let mut here = Vec::new();
-        for server in &self.servers {
-            if server.port == wanted.port() {
-                if server.is_known_at(ip) {
-                    return Some(server);
-                }
-                here.push(server);
-            }
-        }
-        for server in here {
+        let of_port = || {
+            let all = self.servers.iter();
+            all.filter(|server| server.port == wanted.port())
+        };
+        for server in of_port() {
             match self.dialer.resolve(&server.host, server.port).await {
-                Ok(found) => server.learn(found.addresses()),
+                Ok(found) => {
+                    let found = found.addresses().iter();
+                    let found: Vec<_> = found.map(|at| at.ip().to_canonical()).collect();
+                    server.learn(&found, now);
+                    if found.contains(&ip) {
+                        return Some(server);
+                    }
+                }
                 Err(error) => {
                     tracing::info!(host = %server.host, "a captured connection may be for a database whose address is not known: {error}");
                 }
             }
-            if server.is_known_at(ip) {
-                return Some(server);
-            }
         }
-        None
+        of_port().find(|server| server.was_at(ip, now))
     }
 }
 
 impl Server {
-    fn is_known_at(&self, ip: IpAddr) -> bool {
+    fn was_at(&self, ip: IpAddr, now: Instant) -> bool {
         let known = self.addresses.lock();
-        known.unwrap_or_else(PoisonError::into_inner).contains(&ip)
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = known
+            .iter()
+            .filter(|(_, last)| now.saturating_duration_since(*last) < REMEMBERED_FOR);
+        fresh.any(|(known, _)| *known == ip)
     }
 
-    fn learn(&self, found: &[SocketAddr]) {
+    fn learn(&self, found: &[IpAddr], now: Instant) {
         let known = self.addresses.lock();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        for ip in found.iter().map(|address| address.ip().to_canonical()) {
-            if !known.contains(&ip) {
-                known.push_back(ip);
-            }
-        }
+        known.retain(|(known, _)| !found.contains(known));
+        known.extend(found.iter().map(|ip| (*ip, now)));
         while known.len() > ADDRESSES_MAX {
             known.pop_front();
         }
@@ -190,8 +198,28 @@ mod tests {
             ("10.0.0.2:5433", None),
             ("10.0.0.3:5432", None),
         ] {
-            let found = databases.at(wanted.parse().unwrap()).await;
+            let found = databases.at(wanted.parse().unwrap(), Instant::now()).await;
             assert_eq!(found.map(|found| &*found.host), server, "{wanted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_a_server_had_is_its_own_for_a_while_unless_another_has_it() {
+        let mut databases = databases(&["one.test:5432=10.0.0.1", "two.test:5432=10.0.0.2"]);
+        let _one = databases.lead_to("one.test", 5432);
+        let _two = databases.lead_to("two.test", 5432);
+        let now = Instant::now();
+        let moved = ["10.0.0.2", "10.0.0.3"].map(|ip| ip.parse().unwrap());
+        databases.servers[0].learn(&moved, now);
+        let just = REMEMBERED_FOR - Duration::from_millis(1);
+        for (wanted, later, server) in [
+            ("10.0.0.2:5432", Duration::ZERO, Some("two.test")),
+            ("10.0.0.3:5432", just, Some("one.test")),
+            ("10.0.0.3:5432", REMEMBERED_FOR, None),
+        ] {
+            let found = databases.at(wanted.parse().unwrap(), now + later).await;
+            let found = found.map(|found| &*found.host);
+            assert_eq!(found, server, "{wanted} after {later:?}");
         }
     }
 
@@ -200,11 +228,21 @@ mod tests {
         let mut databases = databases(&[]);
         let _led = databases.lead_to("one.test", 5432);
         let server = &databases.servers[0];
-        let at = |last: usize| SocketAddr::from(([10, 0, 0, u8::try_from(last).unwrap()], 5432));
-        for last in 0..=ADDRESSES_MAX {
-            server.learn(&[at(last), at(last)]);
+        let now = Instant::now();
+        let at = |last: usize| IpAddr::from([10, 0, 0, u8::try_from(last).unwrap()]);
+        for last in 0..ADDRESSES_MAX {
+            server.learn(&[at(last)], now);
         }
-        assert!(!server.is_known_at(at(0).ip()));
-        assert!(server.is_known_at(at(1).ip()) && server.is_known_at(at(ADDRESSES_MAX).ip()));
+        // The oldest is seen again, and another is the oldest then.
+        server.learn(&[at(0), at(ADDRESSES_MAX)], now);
+        // As often as there are connections.
+        for _ in 0..ADDRESSES_MAX {
+            server.learn(&[at(0)], now);
+        }
+        let known: Vec<_> = (0..=ADDRESSES_MAX)
+            .filter(|last| server.was_at(at(*last), now))
+            .collect();
+        assert_eq!(known.len(), ADDRESSES_MAX);
+        assert!(known.contains(&0) && !known.contains(&1));
     }
 }
