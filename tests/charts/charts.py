@@ -424,6 +424,11 @@ def the_companion(checks, charts, binary, folder):
     ]:
         said = charts.refused({"companion": {"enabled": True} | wrong})
         checks.that(f"a companion of {wrong} is refused", told in said, said)
+    watched = charts.render(values | {"metrics": {"podMonitor": {"enabled": True}}})
+    (companion,) = [one["spec"]["template"] for one in of_kind(watched, "Deployment")]
+    selectors = [one["spec"]["selector"]["matchLabels"].items() for one in of_kind(watched, "PodMonitor")]
+    of_it = [selector for selector in selectors if selector <= companion["metadata"]["labels"].items()]
+    checks.that("it is monitored", len(of_it) == 1 and len(selectors) == 2, selectors)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     checks.that("it is no init container there", "restartPolicy" not in container, container)
     (secret,) = of_kind(manifest, "Secret")
