@@ -110,6 +110,32 @@ fn rd_1_lengths_counts_and_nesting_beyond_what_a_server_takes_are_answered_as_it
         error.error(),
         "ERR Protocol error: invalid multibulk length"
     );
+    // A server skips two bytes behind an argument, whatever they are; here they are looked at, also
+    // behind one whose beginning has left already.
+    let long = format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n{}",
+        "v".repeat(100_002)
+    );
+    let (beginning, rest) = long.split_at(80_000);
+    for (first, then) in [("*1\r\n$4\r\nPI", "NGxx"), (beginning, rest)] {
+        let mut client = world.client();
+        client.send(first);
+        if first == beginning {
+            until("the beginning to be judged", || {
+                (!world.told("started").is_empty()).then_some(())
+            });
+        }
+        client.send(then);
+        let error = client.next();
+        let expected = "ERR Protocol error: expected \\r\\n behind a bulk string";
+        assert_eq!(error.error(), expected);
+        assert_eq!(client.next(), Reply::End);
+    }
+    assert_eq!(world.server.ask("EXISTS k"), Reply::Integer(0));
+    let given_up = until("its completion", || {
+        world.told("completed").first().cloned()
+    });
+    assert_eq!(given_up["outcome"], "abandoned", "{given_up}");
     let grown = world.sidecar.peak_kib() - before;
     assert!(grown < 20 << 10, "{grown} KiB");
 }

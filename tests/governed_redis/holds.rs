@@ -140,9 +140,15 @@ fn rd_10_a_command_that_is_held_can_be_unblocked_by_another_connection() {
     // And one that waits there, by the server itself.
     client.say(&["BLPOP list 0"]);
     until("the client to block", || {
-        let reply = other.ask(&format!("CLIENT UNBLOCK {id}"));
-        (reply == Reply::Integer(1)).then_some(())
+        let Reply::Text(clients) = world.server.ask("INFO clients") else {
+            panic!()
+        };
+        clients.contains("blocked_clients:1\r\n").then_some(())
     });
+    assert_eq!(
+        other.ask(&format!("CLIENT UNBLOCK {id}")),
+        Reply::Integer(1)
+    );
     assert_eq!(client.next(), Reply::Null);
     assert_eq!(
         other.ask(&format!("CLIENT UNBLOCK {id}")),

@@ -194,6 +194,8 @@ pub(super) struct Conversation {
     pub(super) due: VecDeque<(Bytes, Then)>,
     // The server.
     pub(super) owed: VecDeque<Owed>,
+    /// The last of them is for a command whose rest is still to come.
+    pub(super) owes_unfinished: bool,
     pub(super) queued: VecDeque<Owed>,
     pub(super) replies: reply::Scan,
     pub(super) unit: Unit,
@@ -260,6 +262,7 @@ impl Conversation {
             barriers: 0,
             due: VecDeque::new(),
             owed: VecDeque::new(),
+            owes_unfinished: false,
             queued: VecDeque::new(),
             replies: reply::Scan::default(),
             unit: Unit::default(),
@@ -371,12 +374,26 @@ impl Conversation {
         tracing::info!("a connection for Redis ends: {wrong}");
         input.clear();
         (self.closing, self.broken) = (true, true);
+        self.give_up_unfinished();
         let last = match wrong == RequestError::NotRedis {
             true => Bytes::new(),
             false => refuse::line("ERR", &wrong.to_string()),
         };
         self.say(last, Then::End);
         Step::More
+    }
+
+    /// The server will never answer what it does not get whole.
+    fn give_up_unfinished(&mut self) {
+        if !std::mem::take(&mut self.owes_unfinished) || self.rest.is_over() {
+            return;
+        }
+        if let Some(running) = self.owed.pop_back().and_then(|owed| owed.running) {
+            running.ended(
+                Outcome::Abandoned,
+                "its client broke the protocol within it",
+            );
+        }
     }
 
     /// Says something in its turn.

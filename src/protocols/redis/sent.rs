@@ -86,6 +86,7 @@ impl Conversation {
 
     /// Keeps account of what the server has been sent.
     pub(super) fn sent(&mut self, running: Option<Running>, effect: Effect) {
+        self.owes_unfinished = false;
         // A transaction that changed the database ends: what follows waits.
         let unsettled =
             self.elsewhere && matches!(effect, Effect::Exec | Effect::Discard | Effect::Spoilt(_));
@@ -137,6 +138,7 @@ impl Conversation {
         if barrier {
             self.barriers = self.barriers.saturating_add(1);
         }
+        self.owes_unfinished = !self.rest.is_over();
         self.owed.push_back(Owed {
             running,
             effect,
