@@ -104,6 +104,31 @@ fn rd_7_what_is_given_up_is_completed_as_discarded() {
 }
 
 #[test]
+fn rd_7_rd_12_a_transaction_whose_beginning_is_not_answered_is_one_all_the_same() {
+    let world = World::new();
+    let mut client = world.client();
+    client.say(&[
+        "CLIENT REPLY SKIP",
+        "MULTI",
+        "SET a x",
+        "INCR a",
+        "SELECT 7",
+        "EXEC",
+        "GET a",
+    ]);
+    for _ in 0..3 {
+        assert_eq!(client.next(), simple("QUEUED"));
+    }
+    assert!(matches!(client.next(), Reply::Many(results) if results.len() == 3));
+    // Where what follows goes is known, too.
+    let reply = client.next();
+    assert!(reply.error().contains("not in this database"), "{reply:?}");
+    let told = ended(&world, 2);
+    let errors: Vec<_> = told.iter().map(|(_, _, error)| &**error).collect();
+    assert_eq!(errors, ["", "ERR"]);
+}
+
+#[test]
 fn rd_8_a_subscription_inside_a_transaction_is_refused() {
     let world = World::new();
     let mut client = world.client();

@@ -128,9 +128,9 @@ impl Conversation {
 
     /// Whether something that is said here comes next.
     fn speaks_here(&self) -> bool {
-        let local =
-            matches!(self.owed.front(), Some(owed) if matches!(owed.effect, Effect::Local(..)));
-        self.exec_left.is_none() && (local || !self.due.is_empty())
+        let next = self.owed.front();
+        let here = next.is_some_and(|owed| owed.effect.is_unanswered());
+        self.exec_left.is_none() && (here || !self.due.is_empty())
     }
 
     /// Says what is due here.
@@ -142,15 +142,13 @@ impl Conversation {
             out.push(bytes);
             self.ended |= then == Then::End;
         }
-        while let Some(Owed {
-            effect: Effect::Local(bytes, then),
-            ..
-        }) = self
-            .owed
-            .pop_front_if(|owed| matches!(owed.effect, Effect::Local(..)))
-        {
-            out.push(bytes);
-            self.ended |= then == Then::End;
+        while let Some(owed) = self.owed.pop_front_if(|owed| owed.effect.is_unanswered()) {
+            if let Effect::Local(bytes, then) = owed.effect {
+                out.push(bytes);
+                self.ended |= then == Then::End;
+            } else {
+                self.multi = true;
+            }
         }
     }
 
@@ -301,6 +299,7 @@ impl Conversation {
             | Effect::Unsubscribe(..)
             | Effect::Poisoned(_)
             | Effect::Spoilt(_)
+            | Effect::MultiUnanswered
             | Effect::Local(..) => redirected()?,
         };
         let text = head.text;
@@ -422,8 +421,6 @@ impl Conversation {
             (Effect::Discard | Effect::Spoilt(_), Said::Well) => {
                 self.discard("discarded: the client gave the transaction up");
             }
-            // In a transaction that began without an answer: it may change later.
-            (Effect::Select(_), Said::Queued) => self.database = None,
             (_, Said::Error(_) | Said::Null | Said::Queued) => {}
             (Effect::Multi, Said::Well) => self.multi = true,
             (Effect::Select(database), Said::Well) => self.database = *database,
@@ -461,6 +458,7 @@ impl Conversation {
                 | Effect::Topology(_)
                 | Effect::Unblock(_)
                 | Effect::OwnId
+                | Effect::MultiUnanswered
                 | Effect::Local(..),
                 Said::Well,
             ) => {}

@@ -40,6 +40,9 @@ pub(super) enum Effect {
     OwnId,
     /// Nothing of the server: said here, in its turn.
     Local(Bytes, Then),
+    /// A `MULTI` whose answer its client asked not to get: what follows is
+    /// queued.
+    MultiUnanswered,
 }
 
 /// What `HELLO` asks for.
@@ -122,6 +125,11 @@ impl Effect {
             "SUNSUBSCRIBE" => Self::Unsubscribe(Kind::Shard, (names > 0).then_some(names)),
             _ => Self::None,
         }
+    }
+
+    /// Whether the server answers nothing in its turn.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Local(..) | Self::MultiUnanswered)
     }
 
     /// Whether nothing may be judged before its reply is there.

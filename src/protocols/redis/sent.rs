@@ -120,13 +120,19 @@ impl Conversation {
             | Effect::Topology(_)
             | Effect::Unblock(_)
             | Effect::OwnId
+            | Effect::MultiUnanswered
             | Effect::Local(..) => {}
         }
-        let silent = self.silence != Silence::None;
-        self.silence = self.silence.after();
-        if silent {
+        let silence = self.silence;
+        self.silence = silence.after();
+        if silence != Silence::None {
             if matches!(effect, Effect::Select(_)) {
                 self.database = None;
+            }
+            // What is queued is answered, and so is what ends it.
+            if matches!(effect, Effect::Multi) && silence == Silence::Next {
+                self.owed
+                    .push_back(Owed::new(None, Effect::MultiUnanswered));
             }
             if let Some(running) = running {
                 let why = "unobserved: the client asked for no replies";

@@ -37,8 +37,6 @@ pub(super) struct Server {
     /// chosen in the transaction under way, or without an answer.
     elsewhere: bool,
     lost: bool,
-    /// The transaction under way began without an answer.
-    unseen: bool,
 }
 
 impl Server {
@@ -56,7 +54,6 @@ impl Server {
             patterns: BTreeSet::new(),
             elsewhere: false,
             lost: false,
-            unseen: false,
         }
     }
 
@@ -78,11 +75,10 @@ impl Server {
                 "-{code} unknown command '{name}', with args beginning with: \r\n"
             ));
         } else {
-            self.unseen = silent && name == "MULTI" || self.unseen && self.queued.is_some();
-            self.lost |= self.unseen && name == "SELECT";
+            let lost = self.lost;
             self.judged(&name, words);
             // What nobody answers may have happened, or not.
-            self.lost |= silent && name == "SELECT";
+            self.lost |= silent && (lost || name == "SELECT");
         }
         if silent {
             self.out.truncate(before);
