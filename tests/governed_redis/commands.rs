@@ -446,6 +446,24 @@ fn c_9_a_script_where_only_reading_is_allowed_is_kept_to_it_by_the_server() {
 }
 
 #[test]
+fn rd_18_a_key_that_only_the_servers_way_of_reading_options_finds_is_judged() {
+    let world = World::new();
+    world.server.ask("GEOADD places 1 2 x");
+    world.server.ask("XADD forbidden 1-0 f v");
+    world.server.ask("XGROUP CREATE forbidden g 0");
+    let mut client = world.client();
+    for line in [
+        "GEORADIUS places 0 0 20000 km STORE other STORE forbidden",
+        "GEORADIUSBYMEMBER places x 9 km STOREDIST other STOREDIST forbidden",
+        "XREADGROUP COUNT 1 GROUP g STREAMS STREAMS forbidden >",
+        "MIGRATE 127.0.0.1 1  0 100 KEYS forbidden keys x",
+    ] {
+        assert!(client.ask(line).is_refusal(), "{line}");
+    }
+    assert_eq!(world.server.ask("TYPE forbidden"), simple("stream"));
+}
+
+#[test]
 fn rd_18_more_keys_than_are_looked_at_are_understood_by_nobody() {
     let world = World::new();
     let mut client = world.client();

@@ -105,6 +105,29 @@ fn rd_8_in_resp2_messages_come_while_a_subscription_waits_for_a_person() {
     assert_eq!(word(&mut client), is("subscribe", false));
     publish(&world, "held");
     assert_eq!(word(&mut client), is("message", false));
+    // What it is called is no question in this mode, and is not asked again and again.
+    let Reply::Text(stats) = world.server.ask("INFO commandstats") else {
+        panic!()
+    };
+    let asked = stats
+        .lines()
+        .find(|line| line.starts_with("cmdstat_client|id:"));
+    assert!(
+        asked.is_none_or(|line| line.contains(":calls=0,") && line.contains("rejected_calls=1,")),
+        "{stats}"
+    );
+}
+
+#[test]
+fn rd_8_rd_12_silence_that_a_subscriber_may_not_ask_for_is_refused() {
+    let world = World::new();
+    let mut client = world.client();
+    // All at once: that it listens is known when it is confirmed.
+    client.say(&["SUBSCRIBE a", "CLIENT REPLY OFF", "UNSUBSCRIBE a", "GET x"]);
+    assert_eq!(word(&mut client), is("subscribe", false));
+    assert!(client.next().is_refusal());
+    assert_eq!(word(&mut client), is("unsubscribe", false));
+    assert_eq!(client.next(), Reply::Null);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::World;
 use crate::support::redis::{Client, Reply, simple, text};
-use crate::support::until;
+use crate::support::{free_port, until};
 
 /// How the completions of a world say that things ended: (statement, outcome, error).
 fn ended(world: &World, count: usize) -> Vec<(String, String, String)> {
@@ -126,6 +126,48 @@ fn rd_7_rd_12_a_transaction_whose_beginning_is_not_answered_is_one_all_the_same(
     let told = ended(&world, 2);
     let errors: Vec<_> = told.iter().map(|(_, _, error)| &**error).collect();
     assert_eq!(errors, ["", "ERR"]);
+}
+
+#[test]
+fn rd_7_a_transaction_that_fails_as_in_a_cluster_is_over() {
+    let bus = free_port().to_string();
+    let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+    let world = World::with(&arguments, |setup| setup);
+    let joined = world.server.ask("CLUSTER ADDSLOTSRANGE 0 16383");
+    assert_eq!(joined, simple("OK"));
+    until("the cluster to be whole", || {
+        (world.server.ask("SET a 0") == simple("OK")).then_some(())
+    });
+    let mut client = world.client();
+    let replies = client.all(&["MULTI", "SET a 1", "SET b 2", "EXEC"]);
+    assert!(replies[3].error().starts_with("CROSSSLOT"), "{replies:?}");
+    for (_, how, why) in ended(&world, 2) {
+        assert_eq!(how, "abandoned", "{why}");
+        assert!(why.starts_with("discarded: "), "{why}");
+    }
+    let replies = client.all(&["MULTI", "INCR a", "EXEC"]);
+    assert_eq!(replies[2], Reply::Many(vec![Reply::Integer(1)]));
+    let told = ended(&world, 3);
+    assert_eq!(told[2].1, "answered", "{told:?}");
+}
+
+#[test]
+fn rd_5_rd_7_rd_12_who_asks_is_not_said_where_nobody_would_know_that_it_was() {
+    let world = World::new();
+    let mut client = world.client();
+    for line in ["CLIENT SETNAME other", "HELLO 2", "AUTH default x"] {
+        let replies = client.all(&["MULTI", line, "EXEC"]);
+        assert!(replies[1].is_refusal(), "{line}: {replies:?}");
+        assert!(replies[2].error().starts_with("EXECABORT"), "{line}");
+        client.say(&["CLIENT REPLY SKIP", line, "CLIENT GETNAME"]);
+        assert_eq!(client.next(), Reply::Null, "{line}");
+    }
+    // What certainly comes to pass is known all the same.
+    client.all(&["SELECT 7"]);
+    client.say(&["CLIENT REPLY SKIP", "RESET", "SET a 1", "PING"]);
+    assert_eq!(client.next(), simple("OK"));
+    assert_eq!(client.next(), simple("PONG"));
+    assert_eq!(world.server.ask("GET a"), text("1"));
 }
 
 #[test]

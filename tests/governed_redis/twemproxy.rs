@@ -3,10 +3,10 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::support::free_port;
 use crate::support::redis::{Client, Reply, Server, simple, text};
 use crate::support::sidecar::Sidecar;
-use crate::{POLICY, patient};
+use crate::support::{free_port, until};
+use crate::{POLICY, World, patient};
 
 /// A server behind a proxy; stopped when dropped.
 struct Proxied {
@@ -73,6 +73,30 @@ fn rd_4_a_proxy_that_ends_connections_on_what_it_does_not_know_is_noticed() {
     let replies = client.all(&["SET a 2", "GET forbidden", "GET a"]);
     assert_eq!((&replies[0], &replies[2]), (&simple("OK"), &text("2")));
     assert!(replies[1].is_refusal());
+}
+
+#[test]
+fn rd_4_a_server_that_ends_a_connection_for_another_reason_is_none() {
+    let world = World::new();
+    let mut client = world.client();
+    // It was asked to, and it has answered what does not exist.
+    client.say(&["QUIT", "SET forbidden 1"]);
+    while client.next() != Reply::End {}
+    let mut client = world.client();
+    assert!(client.ask("GET forbidden").is_refusal());
+    let Reply::Integer(id) = client.ask("CLIENT ID") else {
+        panic!()
+    };
+    client.say(&["BLPOP list 0", "SET forbidden 1"]);
+    until("the client to block", || {
+        let Reply::Text(clients) = world.server.ask("INFO clients") else {
+            panic!()
+        };
+        clients.contains("blocked_clients:1\r\n").then_some(())
+    });
+    world.server.ask(&format!("CLIENT KILL ID {id}"));
+    while client.next() != Reply::End {}
+    assert!(!world.sidecar.log().contains("redis.refusals: local"));
 }
 
 #[test]

@@ -146,8 +146,10 @@ impl Conversation {
             if let Effect::Local(bytes, then) = owed.effect {
                 out.push(bytes);
                 self.ended |= then == Then::End;
-            } else {
-                self.multi = true;
+            } else if let Effect::Unanswered(effect) = owed.effect {
+                let barrier = owed.barrier;
+                let owed = Owed::new(owed.running, *effect);
+                self.replied(Owed { barrier, ..owed }, Said::Well);
             }
         }
     }
@@ -261,6 +263,9 @@ impl Conversation {
         };
         let instead = match &owed.effect {
             Effect::Poisoned(poison) if head.kind == b'-' && poison.is_meant(head.text) => {
+                if let Some(route) = &self.route {
+                    route.server.answers_unknown();
+                }
                 Begun::Instead(poison.error(), poison.then)
             }
             Effect::Poisoned(_) if head.kind != b'-' => {
@@ -299,7 +304,7 @@ impl Conversation {
             | Effect::Unsubscribe(..)
             | Effect::Poisoned(_)
             | Effect::Spoilt(_)
-            | Effect::MultiUnanswered
+            | Effect::Unanswered(_)
             | Effect::Local(..) => redirected()?,
         };
         let text = head.text;
@@ -415,7 +420,8 @@ impl Conversation {
     fn apply(&mut self, owed: &mut Owed, said: &Said) {
         match (&mut owed.effect, said) {
             (Effect::Exec, Said::Null) => self.discard("discarded: a watched key has changed"),
-            (Effect::Exec, Said::Error(text)) if text.starts_with("EXECABORT") => {
+            // Whichever it is: servers of a cluster have others than EXECABORT.
+            (Effect::Exec, Said::Error(_)) => {
                 self.discard("discarded: the transaction was aborted");
             }
             (Effect::Discard | Effect::Spoilt(_), Said::Well) => {
@@ -458,7 +464,7 @@ impl Conversation {
                 | Effect::Topology(_)
                 | Effect::Unblock(_)
                 | Effect::OwnId
-                | Effect::MultiUnanswered
+                | Effect::Unanswered(_)
                 | Effect::Local(..),
                 Said::Well,
             ) => {}

@@ -298,14 +298,29 @@ impl Spec {
         arguments: &impl Arguments,
         keys: &mut Vec<(usize, Access)>,
     ) -> Result<(), Unseen> {
-        let first = match self.begin {
-            Begin::At(index) => index,
-            Begin::Behind(word, from) => match behind(arguments, word, from)? {
-                Some(first) => first,
-                None => return Ok(()),
-            },
-            Begin::Unknown => return Ok(()),
-        };
+        match self.begin {
+            Begin::At(index) => self.keys_from(index, arguments, keys),
+            Begin::Behind(word, from) => {
+                let places = behind(arguments, word, from)?;
+                for first in &places {
+                    self.keys_from(*first, arguments, keys)?;
+                }
+                if places.len() > 1 {
+                    keys.sort_by_key(|(at, _)| *at);
+                    keys.dedup();
+                }
+                Ok(())
+            }
+            Begin::Unknown => Ok(()),
+        }
+    }
+
+    fn keys_from(
+        &self,
+        first: usize,
+        arguments: &impl Arguments,
+        keys: &mut Vec<(usize, Access)>,
+    ) -> Result<(), Unseen> {
         let count = arguments.count();
         let (first, end, step) = match self.find {
             Find::Range { last, step, limit } => {
@@ -357,31 +372,27 @@ fn from_end(last: i64) -> usize {
     usize::try_from(last.unsigned_abs()).unwrap_or(usize::MAX)
 }
 
-/// The place behind `word`.
-fn behind(arguments: &impl Arguments, word: &str, from: i64) -> Result<Option<usize>, Unseen> {
-    let count = arguments.count();
-    let is = |at: usize| {
+/// Most places of a word that keys are looked for behind; a command with more
+/// says what nobody means.
+const PLACES_MAX: usize = 8;
+
+/// The places behind `word`, wherever it stands: the server goes through the
+/// options in their order, where the same word may be a value, or may come twice
+/// and only the first, or the last, counts. What may be a key is one.
+fn behind(arguments: &impl Arguments, word: &str, from: i64) -> Result<Vec<usize>, Unseen> {
+    // From the end means among the options of `MIGRATE`, behind its five arguments.
+    let from = usize::try_from(from).unwrap_or(6);
+    let mut places = Vec::new();
+    for at in from..arguments.count() {
         let argument = arguments.argument(at).ok_or(Unseen)?;
-        Ok(argument.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    match usize::try_from(from) {
-        Ok(from) => {
-            for at in from..count {
-                if is(at)? {
-                    return Ok(Some(at.saturating_add(1)));
-                }
+        if argument.eq_ignore_ascii_case(word.as_bytes()) {
+            if places.len() >= PLACES_MAX {
+                return Err(Unseen);
             }
-        }
-        Err(_) => {
-            let last = count.saturating_sub(from_end(from));
-            for at in (1..=last).rev().filter(|at| *at < count) {
-                if is(at)? {
-                    return Ok(Some(at.saturating_add(1)));
-                }
-            }
+            places.push(at.saturating_add(1));
         }
     }
-    Ok(None)
+    Ok(places)
 }
 
 /// The options of `SORT` that name keys, or patterns of them.
@@ -457,6 +468,18 @@ mod tests {
             ("SORT a BY w_* GET o_* STORE d", "a:r w_*:r o_*:r d:w"),
             ("GEORADIUS a 1 2 3 m STORE d", "a:r d:w"),
             ("MIGRATE h 1 k 0 9", "k:w"),
+            // The server takes the first, or the last, of what comes twice.
+            ("MIGRATE h 1 k 0 9 KEYS a keys b", "k:w a:w keys:w b:w"),
+            ("MIGRATE keys 1 k 0 9 AUTH p KEYS a", "k:w a:w"),
+            ("GEORADIUS a 1 2 3 m STORE b STORE c", "a:r b:w c:w"),
+            (
+                "GEORADIUSBYMEMBER a x 3 m STOREDIST b STORE c storedist d",
+                "a:r b:w c:w d:w",
+            ),
+            (
+                "XREADGROUP COUNT 1 GROUP g STREAMS STREAMS a >",
+                "STREAMS:r a:r",
+            ),
             ("OBJECT ENCODING a", "a:r"),
             ("PUBLISH c m", "c:p"),
             ("SUBSCRIBE c d", "c:s d:s"),

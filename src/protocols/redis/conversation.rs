@@ -206,6 +206,8 @@ pub(super) struct Conversation {
     pub(super) subscribed: Subscribed,
     /// The connection ends when what is said so far has gone out.
     pub(super) ended: bool,
+    /// The client has asked the server to end it.
+    quits: bool,
     pub(super) database: Option<u32>,
     pub(super) user: Option<Box<str>>,
     pub(super) client_name: Option<Box<str>>,
@@ -272,6 +274,7 @@ impl Conversation {
             exec_left: None,
             subscribed: Subscribed::default(),
             ended: false,
+            quits: false,
             database: Some(0),
             user: None,
             client_name: None,
@@ -328,7 +331,7 @@ impl Conversation {
     /// in place of a refused one, or a question of the relay.
     pub(super) fn asked_the_unknown(&self) -> bool {
         let mut all = self.owed.iter();
-        all.any(|owed| matches!(owed.effect, Effect::Poisoned(_) | Effect::OwnId))
+        !self.quits && all.any(|owed| matches!(owed.effect, Effect::Poisoned(_) | Effect::OwnId))
     }
 
     /// The refusal that a client waits for next, where something can be said.
@@ -501,10 +504,16 @@ impl Conversation {
                 &*unlisted
             }
         };
+        // Its success is not answered: whether the server takes it is known only once
+        // all before it is answered.
+        if name == "CLIENT REPLY" && !self.owed.is_empty() {
+            return Step::More;
+        }
         let standing = Standing {
             dangerous: self.dangerous,
             in_transaction: self.in_transaction,
             silent: self.silence != Silence::None,
+            answers_anything: self.login != Login::Needed && (self.resp3 || !self.subscribed.any()),
         };
         let mut treatment = treatment(name, &seen, standing);
         let under_way = self.queued.len().saturating_add(self.owed.len());
@@ -541,6 +550,7 @@ impl Conversation {
             }
             Treatment::Pass(_) | Treatment::Refuse(_) => None,
         };
+        let quits = name == "QUIT";
         let fits = whole.map_or_else(Fits::default, |_| Fits::of(name, &seen));
         let bytes = match whole {
             Some(bytes) => {
@@ -558,6 +568,7 @@ impl Conversation {
             (Treatment::Refuse(why), _) => Step::Refuse(why),
             (Treatment::Pass(passage), _) => {
                 self.tail = Tail::Pass;
+                self.quits |= quits;
                 match self.spoilt_exec(&effect) {
                     Some(instead) => Step::Pass(instead, passage),
                     None => {

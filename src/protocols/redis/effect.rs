@@ -40,9 +40,9 @@ pub(super) enum Effect {
     OwnId,
     /// Nothing of the server: said here, in its turn.
     Local(Bytes, Then),
-    /// A `MULTI` whose answer its client asked not to get: what follows is
-    /// queued.
-    MultiUnanswered,
+    /// What the server does without fail, and whose answer its client asked not
+    /// to get.
+    Unanswered(Box<Effect>),
 }
 
 /// What `HELLO` asks for.
@@ -129,7 +129,7 @@ impl Effect {
 
     /// Whether the server answers nothing in its turn.
     pub(super) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Local(..) | Self::MultiUnanswered)
+        matches!(self, Self::Local(..) | Self::Unanswered(_))
     }
 
     /// Whether nothing may be judged before its reply is there.

@@ -30,6 +30,8 @@ pub struct Server {
     roots: Arc<Roots>,
     /// It is no server but a proxy that ends a connection on what it does not know.
     ends_on_unknown: AtomicBool,
+    /// It has answered a command that does not exist, as servers do.
+    answers_unknown: AtomicBool,
 }
 
 impl Server {
@@ -49,6 +51,7 @@ impl Server {
             tls,
             roots,
             ends_on_unknown: AtomicBool::new(false),
+            answers_unknown: AtomicBool::new(false),
         })
     }
 
@@ -82,15 +85,24 @@ impl Server {
 
     /// It ended a connection while it owed an answer to a command that it may
     /// not know. Connections from now on get their refusals from the sidecar.
-    /// Where it had another reason, that costs `CLIENT UNBLOCK` of what is held.
+    /// Where it had another reason, that costs `CLIENT UNBLOCK` of what is held; so
+    /// it does not count once it has answered one.
     pub(super) fn ends_on_unknown(&self) {
-        if !self.ends_on_unknown.swap(true, Ordering::Relaxed) {
+        let answers = self.answers_unknown.load(Ordering::Relaxed);
+        if !answers && !self.ends_on_unknown.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 host = %self.upstream.host,
                 port = self.upstream.port,
                 "what is behind --redis ended a connection when a refused command was replaced by one that does not \
                  exist: from now on the sidecar answers refused commands itself, as with `redis.refusals: local`"
             );
+        }
+    }
+
+    /// It has answered a command that does not exist.
+    pub(super) fn answers_unknown(&self) {
+        if !self.answers_unknown.load(Ordering::Relaxed) {
+            self.answers_unknown.store(true, Ordering::Relaxed);
         }
     }
 

@@ -103,7 +103,10 @@ impl Conversation {
             Effect::Reset => {
                 (self.in_transaction, self.spoilt, self.elsewhere) = (false, false, false);
                 self.watches = false;
-                self.silence = Silence::None;
+                // An answer that is to be skipped is skipped all the same: its own.
+                if self.silence == Silence::Off {
+                    self.silence = Silence::None;
+                }
             }
             Effect::Select(_) => self.elsewhere |= self.in_transaction,
             Effect::Reply(silence) => {
@@ -120,7 +123,7 @@ impl Conversation {
             | Effect::Topology(_)
             | Effect::Unblock(_)
             | Effect::OwnId
-            | Effect::MultiUnanswered
+            | Effect::Unanswered(_)
             | Effect::Local(..) => {}
         }
         let silence = self.silence;
@@ -129,10 +132,16 @@ impl Conversation {
             if matches!(effect, Effect::Select(_)) {
                 self.database = None;
             }
-            // What is queued is answered, and so is what ends it.
-            if matches!(effect, Effect::Multi) && silence == Silence::Next {
-                self.owed
-                    .push_back(Owed::new(None, Effect::MultiUnanswered));
+            // What follows these is answered, and they change how.
+            let changes = matches!(effect, Effect::Multi | Effect::Reset);
+            if changes && silence == Silence::Next {
+                let barrier = effect.is_barrier();
+                self.barriers = self.barriers.saturating_add(usize::from(barrier));
+                self.owed.push_back(Owed {
+                    running: None,
+                    effect: Effect::Unanswered(Box::new(effect)),
+                    barrier,
+                });
             }
             if let Some(running) = running {
                 let why = "unobserved: the client asked for no replies";

@@ -189,6 +189,9 @@ struct Relay<'a> {
     had_turn: bool,
     /// Of what is asked, where others can end it.
     wait: Option<Wait>,
+    /// The server was asked what it calls this connection, for this wait: it may
+    /// not say it.
+    asked_id: bool,
     ahead: Ahead,
     session: Option<Session>,
     /// The client is done: until then, what is owed to it is waited for.
@@ -231,6 +234,7 @@ impl<'a> Relay<'a> {
             asked_bytes: 0,
             had_turn: false,
             wait: None,
+            asked_id: false,
             ahead: Ahead::new(shared.ahead.clone()),
             session: None,
             leaves_at: None,
@@ -497,7 +501,7 @@ impl<'a> Relay<'a> {
     /// it is known what the server calls this connection.
     fn can_be_unblocked(&mut self) {
         if !self.asked.front().is_some_and(Asked::is_later) {
-            self.wait = None;
+            (self.wait, self.asked_id) = (None, false);
             return;
         }
         match self.talk.id {
@@ -505,8 +509,10 @@ impl<'a> Relay<'a> {
                 self.wait = Some(self.shared.waiting.begins(self.upstream, id));
             }
             Some(_) => {}
+            None if self.asked_id => {}
             None => {
                 if let Some(question) = self.talk.asks_own_id() {
+                    self.asked_id = true;
                     self.asks_server(question);
                 }
             }

@@ -32,6 +32,8 @@ pub(super) struct Standing {
     pub(super) in_transaction: bool,
     /// The client has asked for no replies.
     pub(super) silent: bool,
+    /// The server takes more than a login, or what a subscriber may say.
+    pub(super) answers_anything: bool,
 }
 
 /// What becomes of a command called `name`, in capitals.
@@ -124,6 +126,13 @@ fn refused(name: &str, arguments: &impl Arguments, at: Standing) -> Option<&'sta
             if at.in_transaction || at.silent =>
         {
             Some("subscriptions are not relayed inside a transaction, or without replies")
+        }
+        // Whether they came to pass would not be known, and so not whose what follows is.
+        "HELLO" | "AUTH" | "CLIENT SETNAME" if at.in_transaction || at.silent => {
+            Some("who asks is not said inside a transaction, or without replies")
+        }
+        "CLIENT REPLY" if !at.answers_anything => {
+            Some("the server takes no CLIENT REPLY before a login, or while subscribed")
         }
         "CLIENT REPLY" if at.in_transaction => {
             Some("CLIENT REPLY is not relayed inside a transaction")

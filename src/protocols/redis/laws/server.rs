@@ -128,9 +128,12 @@ impl Server {
             "WATCH",
         ];
         let subscribes = name.ends_with("SUBSCRIBE") && (self.queued.is_some() || silent);
+        let hello = name == "HELLO" && (self.queued.is_some() || silent);
         let hidden = known && (self.elsewhere || self.lost);
-        let refused =
-            !passes.contains(&name) && (!known || key || hidden) || subscribes || name == "CLIENT";
+        let refused = !passes.contains(&name) && (!known || key || hidden)
+            || subscribes
+            || hello
+            || name == "CLIENT";
         if !self.judges {
             let substitute = name.starts_with("OPENBOX:");
             assert!(
