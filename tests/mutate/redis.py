@@ -24,7 +24,7 @@ MUTANTS = [
     ("what has no row is passed", TREAT, "passes(name).map_or(Treatment::Judge, Treatment::Pass)", "passes(name).map_or(Treatment::Pass(Passage::DatabaseFlow), Treatment::Pass)"),
     ("MONITOR is relayed", TREAT, '        "MONITOR" => Some("MONITOR shows what others do, and is not relayed"),\n', ""),
     ("what is dangerous is judged like the rest", TREAT, "let dangerous = at.dangerous == Dangerous::Refuse;", "let dangerous = at.dangerous == Dangerous::Judge;"),
-    ("subscriptions go on inside a transaction", TREAT, "if at.in_transaction || at.silent =>", "if at.silent =>"),
+    ("subscriptions go on inside a transaction", TREAT, "SUNSUBSCRIBE\"\n            if at.in_transaction || at.silent =>", "SUNSUBSCRIBE\"\n            if at.silent =>"),
     ("scripts are not remembered", TALK, "                    self.scripts.seen(text);\n", "                    let _ = text;\n"),
     ("a database nobody knows is the last one", TALK, "Some(_) if !self.elsewhere => None,", "_ if !self.elsewhere => None,"),
     ("SELECT in a transaction goes unseen", SENT, "Effect::Select(_) => self.elsewhere |= self.in_transaction,", "Effect::Select(_) => {}"),
@@ -55,7 +55,7 @@ MUTANTS = [
     ("before a login commands are as long as they like", ANSWERS, '"NOAUTH" => Self::Needed,', '"NOAUTH" => Self::Done,'),
     ("a halt leaves what is idle", SESSION, "let Some(reason) = session.halted() else {\n            return Ok(());", "let Some(reason) = session.halted().filter(|_| false) else {\n            return Ok(());"),
     # Whose reply is whose.
-    ("what is not answered is owed", SENT, "        if silent {\n", "        if silent && false {\n"),
+    ("what is not answered is owed", SENT, "        if silence != Silence::None {\n", "        if silence != Silence::None && false {\n"),
     ("a push counts as a reply", ANSWERS, "            None if push => Some(Some(Unit::Aside)),\n", "            None if push => None,\n"),
     ("what is queued counts as done", ANSWERS, "if self.multi && said == Said::Queued {", "if self.multi && said == Said::Queued && false {"),
     ("an aborted transaction leaves its commands open", ANSWERS, '(Effect::Exec, Said::Error(_)) => {', '(Effect::Exec, Said::Error(_)) if false => {'),
