@@ -68,7 +68,12 @@ fn rd_4_a_proxy_that_ends_connections_on_what_it_does_not_know_is_noticed() {
     // It shows once, and whoever shows it is told why.
     assert!(client.ask("GET forbidden").is_refusal());
     assert_eq!(client.next(), Reply::End);
-    assert!(sidecar.log().contains("redis.refusals: local"));
+    until("it to be told", || {
+        sidecar
+            .log()
+            .contains("redis.refusals: local")
+            .then_some(())
+    });
     let mut client = Client::connect(port);
     let replies = client.all(&["SET a 2", "GET forbidden", "GET a"]);
     assert_eq!((&replies[0], &replies[2]), (&simple("OK"), &text("2")));
