@@ -6,6 +6,7 @@
 
 mod expression;
 mod found;
+mod hints;
 mod joins;
 mod level;
 mod places;

@@ -493,6 +493,32 @@ fn my_9_changes_of_several_tables_name_those_that_are_changed() {
             "DELETE b FROM a JOIN (SELECT * FROM c) AS y JOIN b WHERE true",
             "write DELETE SELECT r:a r:b r:c w:b",
         ),
+        // Words of clauses in hints for indexes end nothing.
+        (
+            "UPDATE a FORCE INDEX FOR ORDER BY (i), secret SET secret.x = 1",
+            "write UPDATE r:a r:secret w:a w:secret no_where",
+        ),
+        (
+            "UPDATE a AS z use key for group by (PRIMARY, `i`) IGNORE INDEX FOR JOIN (j), secret SET secret.x = 1",
+            "write UPDATE r:a r:secret w:a w:secret no_where",
+        ),
+        (
+            "DELETE a FROM a IGNORE KEY FOR ORDER BY (i), secret WHERE true",
+            "write DELETE r:a r:secret w:a",
+        ),
+        (
+            "INSERT INTO mine SELECT secret.* FROM a USE INDEX FOR ORDER BY (i), FORCE INDEX FOR GROUP BY (), secret",
+            "write INSERT SELECT r:a r:secret w:mine",
+        ),
+        (
+            "WITH c AS (SELECT 1) SELECT * FROM (a FORCE KEY FOR JOIN (i), b USE INDEX FOR ORDER BY (j), d) JOIN secret USE INDEX (i) ORDER BY 1",
+            "read SELECT r:a r:b r:d r:secret",
+        ),
+        // A word that is an alias here.
+        (
+            "INSERT INTO mine WITH c AS (SELECT 1) SELECT secret.* FROM a do, secret",
+            "write INSERT SELECT r:a r:secret w:mine",
+        ),
         // Words that name tables here.
         ("UPDATE only o SET x = 1 WHERE true", "write UPDATE w:only"),
         ("DELETE FROM quick q WHERE true", "write DELETE w:quick"),
@@ -514,6 +540,10 @@ fn my_9_changes_of_several_tables_name_those_that_are_changed() {
         "DELETE HISTORY FROM a",
         "DELETE x FROM a PARTITION (p) AS x WHERE true",
         "DELETE y FROM a JOIN (SELECT * FROM c) AS y WHERE true",
+        "UPDATE a FORCE INDEX FOR ORDER (i), secret SET secret.x = 1",
+        "UPDATE a FORCE INDEX FOR JOIN, secret SET secret.x = 1",
+        "UPDATE a FORCE INDEX (i, (SELECT 1)), secret SET secret.x = 1",
+        "UPDATE a JOIN b ON true FORCE INDEX FOR ORDER BY (i), secret SET secret.x = 1",
         "DELETE a FROM",
         "DELETE a,",
         "UPDATE a JOIN",

@@ -9,6 +9,9 @@ use crate::protocols::sql::functions::effect;
 impl Walk<'_, '_> {
     pub(super) fn expression(&mut self, at: usize) -> usize {
         let next = at.saturating_add(1);
+        if self.is_index_hint(at) {
+            return self.index_hints(at);
+        }
         let query = self.level.does != Does::Nothing;
         let word = self.words.keyword(at);
         match self.words.kind(at) {
@@ -68,7 +71,8 @@ impl Walk<'_, '_> {
             K::Into if self.level.does == Does::Insert => {
                 self.found.give_up("it selects into where nothing can be");
             }
-            K::Do if self.level.does == Does::Insert => {
+            // `ON CONFLICT DO UPDATE`. In MySQL it may be an alias.
+            K::Do if self.level.does == Does::Insert && self.words.dialect.is_postgres() => {
                 self.leave_from();
                 if self.words.is(next, K::Update) {
                     self.found.verb("UPDATE", Class::Write);
