@@ -519,6 +519,19 @@ fn my_9_changes_of_several_tables_name_those_that_are_changed() {
             "INSERT INTO mine WITH c AS (SELECT 1) SELECT secret.* FROM a do, secret",
             "write INSERT SELECT r:a r:secret w:mine",
         ),
+        // An alias behind partitions.
+        (
+            "DELETE x FROM a PARTITION (p) AS x WHERE true",
+            "write DELETE r:a w:a",
+        ),
+        (
+            "DELETE x FROM secret PARTITION (p0) AS x JOIN other.x ON true WHERE true",
+            "write DELETE r:other.x r:secret w:other.x w:secret",
+        ),
+        (
+            "DELETE x FROM secret PARTITION (p0, p1) x, other.x WHERE true",
+            "write DELETE r:other.x r:secret w:other.x w:secret",
+        ),
         // Words that name tables here.
         ("UPDATE only o SET x = 1 WHERE true", "write UPDATE w:only"),
         ("DELETE FROM quick q WHERE true", "write DELETE w:quick"),
@@ -538,8 +551,14 @@ fn my_9_changes_of_several_tables_name_those_that_are_changed() {
         // The second reader takes the alias for a table.
         "DELETE FROM x USING a AS x WHERE true",
         "DELETE HISTORY FROM a",
-        "DELETE x FROM a PARTITION (p) AS x WHERE true",
         "DELETE y FROM a JOIN (SELECT * FROM c) AS y WHERE true",
+        "DELETE x FROM secret PARTITION (p0, (p1)) AS x JOIN other.x WHERE true",
+        "DELETE x FROM secret FOR SYSTEM_TIME ALL AS x JOIN other.x WHERE true",
+        "DELETE x FROM secret 'x' JOIN other.x WHERE true",
+        // Which letters are the same is for a server to say.
+        "DELETE a FROM secret AS \u{e1} JOIN other.a WHERE true",
+        "DELETE k FROM \u{212a} JOIN other.k WHERE true",
+        "DELETE a FROM a, b AS \u{e1} WHERE true",
         "UPDATE a FORCE INDEX FOR ORDER (i), secret SET secret.x = 1",
         "UPDATE a FORCE INDEX FOR JOIN, secret SET secret.x = 1",
         "UPDATE a FORCE INDEX (i, (SELECT 1)), secret SET secret.x = 1",

@@ -1,7 +1,7 @@
 //! Changes of several tables in one statement, as MySQL has them.
 
 use super::level::{At, Joined};
-use super::{K, Walk};
+use super::{K, Kind, Walk};
 use crate::protocols::sql::analysis::Access;
 
 /// What has been seen of such a change.
@@ -55,11 +55,35 @@ impl Walk<'_, '_> {
             }
             Joined::Deleted => {
                 self.found.relation(name, Access::Read);
-                let alias = next.saturating_add(usize::from(self.words.is(next, K::As)));
-                let joined = (name.to_vec(), self.words.name(alias));
-                self.changed.joined.push(joined);
+                let alias = self.alias(next);
+                self.changed.joined.push((name.to_vec(), alias));
             }
         }
+    }
+
+    /// What a table may be called of which the name ends before word `at`: a word more than
+    /// needed may be in it, one less may not.
+    fn alias(&mut self, at: usize) -> Option<String> {
+        let mut at = at;
+        let is_word = |at| self.words.kind(at) == Some(Kind::Word);
+        if is_word(at) && self.words.of(at).eq_ignore_ascii_case("partition") {
+            let Some(behind) = self.names_in_parentheses(at.saturating_add(1)) else {
+                self.found.give_up("what it deletes from is not known");
+                return None;
+            };
+            at = behind;
+        }
+        let named = self.words.is(at, K::As);
+        let name = at.saturating_add(usize::from(named));
+        match self.words.kind(name) {
+            // More stands between a name and its alias: `FOR SYSTEM_TIME ALL`.
+            _ if matches!(self.words.keyword(at), K::For | K::Tablesample) => {}
+            Some(Kind::Word | Kind::Name) => return self.words.name(name),
+            None | Some(Kind::Mark(b',' | b')' | b'}')) if !named => return None,
+            _ => {}
+        }
+        self.found.give_up("what it deletes from is not known");
+        None
     }
 
     /// Rows of which tables a `DELETE` takes: what it names may be an alias.
@@ -85,7 +109,9 @@ impl Walk<'_, '_> {
                     name.last().is_some_and(|name| is(name)) || alias.as_deref().is_some_and(is)
                 })
                 .collect();
-            if meant.is_empty() || !last.is_ascii() {
+            // Nor is it known which letters beyond ASCII are the same to them.
+            let plain = last.is_ascii() && all_ascii(&joined);
+            if meant.is_empty() || !plain {
                 self.found.give_up("what it deletes from is not known");
             }
             for (name, _) in meant {
@@ -93,4 +119,12 @@ impl Walk<'_, '_> {
             }
         }
     }
+}
+
+/// Whether all that tables are called is ASCII.
+fn all_ascii(joined: &[(Vec<String>, Option<String>)]) -> bool {
+    joined.iter().all(|(name, alias)| {
+        let name = name.last().is_none_or(|name| name.is_ascii());
+        name && alias.as_deref().is_none_or(str::is_ascii)
+    })
 }
