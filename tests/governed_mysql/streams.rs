@@ -1,6 +1,9 @@
 //! Much in one packet, and files of clients.
 
+use std::io::{BufReader, ErrorKind, Read, Write};
+
 use crate::World;
+use crate::support::PATIENCE;
 use crate::support::mysql::{CAPABILITIES, Client, Packet, frame, login};
 
 const FULL: usize = 0xff_ffff;
@@ -116,4 +119,68 @@ fn my_25_commands_sent_ahead_are_answered_in_their_order() {
     assert_eq!(client.answer().len(), 5);
     assert_eq!(client.answer()[0].error().0, 1227);
     assert_eq!(client.answer().len(), 5);
+}
+
+/// Sends `said` until all of it is sent, or nothing of it is taken for a while; how much
+/// was taken.
+fn sent_until_it_is_not_taken(client: &mut Client, said: &[u8]) -> usize {
+    let patience = std::time::Duration::from_secs(2);
+    client.socket.set_write_timeout(Some(patience)).unwrap();
+    let mut sent = 0;
+    while sent < said.len() {
+        match client.socket.write(&said[sent..]) {
+            Ok(now) => sent += now,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    sent
+}
+
+/// The most memory that it had, once it has dealt with what it deals with.
+fn settled(world: &World) -> u64 {
+    loop {
+        let peak = world.sidecar.peak_kib();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        if world.sidecar.peak_kib() == peak {
+            return peak;
+        }
+    }
+}
+
+#[test]
+fn my_25_refusals_that_nobody_reads_do_not_pile_up() {
+    const COMMANDS: usize = 1_000_000;
+    let world = World::new();
+    let mut client = world.client();
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+    let before = world.sidecar.peak_kib();
+    // A command that no server has: five bytes, and some eighty of an answer.
+    let said = frame(0, b"\x77").repeat(COMMANDS);
+    let sent = sent_until_it_is_not_taken(&mut client, &said);
+    let grown = settled(&world) - before;
+    assert!(grown < 20 << 10, "{grown} KiB");
+    // It goes on with who reads.
+    let mut writer = client.socket.try_clone().unwrap();
+    writer.set_write_timeout(Some(PATIENCE)).unwrap();
+    let rest = std::thread::spawn(move || {
+        writer.write_all(&said[sent..]).unwrap();
+        writer.write_all(&frame(0, b"\x0e")).unwrap();
+    });
+    let mut answers = BufReader::with_capacity(1 << 20, client.socket.try_clone().unwrap());
+    let mut refused = 0;
+    let last = loop {
+        let mut head = [0; 4];
+        answers.read_exact(&mut head).unwrap();
+        let mut body = vec![0; usize::from(u16::from_le_bytes([head[0], head[1]]))];
+        answers.read_exact(&mut body).unwrap();
+        if body[0] != 0xff {
+            break body;
+        }
+        refused += 1;
+    };
+    rest.join().unwrap();
+    assert_eq!((refused, last[0]), (COMMANDS, 0));
+    let grown = world.sidecar.peak_kib() - before;
+    assert!(grown < 20 << 10, "{grown} KiB");
 }

@@ -271,16 +271,20 @@ impl<'a> Relay<'a> {
         } else {
             CLIENT_BYTES_MAX
         };
-        self.leaves_at.is_none()
-            && self.from_client.bytes.len() < max
-            && self.to_server.len() < WAITING_BYTES_MAX
+        self.leaves_at.is_none() && self.from_client.bytes.len() < max && self.takes()
+    }
+
+    /// Whether either side takes what more there would be for it: the client, too, since
+    /// some of what it says is answered here. Whoever reads lets the other go on.
+    fn takes(&self) -> bool {
+        self.to_server.len() < WAITING_BYTES_MAX && self.to_client.len() < WAITING_BYTES_MAX
     }
 
     /// Deals with what the client has said, up to the next question that is
     /// not answered at once. Whether there may be more to deal with now.
     fn advance(&mut self) -> Result<bool, Ended> {
         let mut turns = TURN_COMMANDS_MAX;
-        while self.asked.is_none() && self.to_server.len() < WAITING_BYTES_MAX {
+        while self.asked.is_none() && self.takes() {
             let step = self.talk.client(&mut self.from_client.bytes);
             match step.map_err(Ended::Client)? {
                 Step::More => return Ok(false),
