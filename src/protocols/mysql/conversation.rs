@@ -33,7 +33,7 @@ use super::capability::Capabilities;
 use super::commands::Code;
 use super::greeting::{Login, Who};
 use super::limits;
-use super::refuse::{Answered, Then};
+use super::refuse::{self, Answered, Then};
 use super::statement::{PROBE, Reading, Statements, Text};
 use super::whole_password::Key;
 use super::wire::packet;
@@ -130,6 +130,8 @@ enum Hides {
     No,
     /// It may ask for our key first.
     Next,
+    /// It did: once is enough.
+    Told,
 }
 
 /// A login under way.
@@ -462,6 +464,12 @@ impl Conversation {
         };
         bytes
     }
+}
+
+/// What ends a login that cannot go on, whichever side it fails at.
+fn no_login(why: &str, number: u8) -> Bytes {
+    tracing::warn!("a login to MySQL ended: {why}");
+    refuse::login(number, why)
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use super::super::attributes;
 use super::super::capability::Capabilities;
 use super::super::commands::{self, Code, Treatment};
 use super::super::greeting;
-use super::super::refuse::{self, Answered};
+use super::super::refuse::Answered;
 use super::super::statement::Text;
 use super::super::whole_password::Key;
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
     Ask, Conversation, Effect, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step, Tail,
-    Turn, Upload,
+    Turn, Upload, no_login,
 };
 
 /// Most attributes of a query in bytes, beside its text.
@@ -152,7 +152,7 @@ impl Conversation {
                 if let Some(why) = self.legs.stops(plugin.as_bytes()) {
                     // As the server does after a login that failed.
                     self.ended = true;
-                    return Ok(Step::Say(refuse::login(1, why)));
+                    return Ok(Step::Say(no_login(why, 1)));
                 }
                 self.phase = Phase::Login(Box::new(Turn {
                     shift: 0,
@@ -328,7 +328,7 @@ fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<S
     }
     turn.expects = None;
     let mut bytes = input.split_to(header.whole());
-    if let (Hides::Next, Some(key)) = (turn.hides, &received.key) {
+    if let (Hides::Next | Hides::Told, Some(key)) = (turn.hides, &received.key) {
         return Ok(hidden(turn, key, &received.nonce, &bytes, header));
     }
     if let Some(number) = bytes.get_mut(3) {
@@ -341,7 +341,8 @@ fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<S
 fn hidden(turn: &mut Turn, key: &Key, nonce: &[u8], bytes: &[u8], header: Header) -> Step {
     let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
     let next = header.sequence.wrapping_add(1);
-    if body == [2] {
+    if body == [2] && turn.hides == Hides::Next {
+        turn.hides = Hides::Told;
         turn.expects = Some(next.wrapping_add(1));
         // The server hears neither of the question nor of its answer.
         turn.shift = turn.shift.wrapping_sub(2);
@@ -353,9 +354,9 @@ fn hidden(turn: &mut Turn, key: &Key, nonce: &[u8], bytes: &[u8], header: Header
             packet(header.sequence.wrapping_add(turn.shift), &password),
             Passage::DatabaseLogin,
         ),
-        None => Step::Say(refuse::login(
+        None => Step::Say(no_login(
+            "the password is not hidden under the sidecar's key: let the client ask for that (--get-server-public-key, allowPublicKeyRetrieval), and name no key of the server's (mysql.whole_password)",
             next,
-            "the password is not hidden under the sidecar's key: let the client ask for that (--get-server-public-key, allowPublicKeyRetrieval), and name no key of the server's",
         )),
     }
 }
@@ -387,4 +388,42 @@ fn contents(
         input.split_to(now).freeze(),
         Passage::DatabaseCopy,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::whole_password::WholePassword;
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn my_5_the_sidecars_key_is_told_once_in_a_login() {
+        let received = Received {
+            key: Key::of(WholePassword::Receive).map(Arc::new),
+            nonce: vec![7; 20],
+        };
+        let mut turn = Turn {
+            shift: 1,
+            expects: Some(3),
+            rounds: 0,
+            plugin: None,
+            hides: Hides::Next,
+            who: greeting::Who::default(),
+            first: true,
+        };
+        let mut input = BytesMut::from(&[packet(3, &[2]), packet(5, &[2])].concat()[..]);
+        let mut says = || match proof(&mut turn, &received, &mut input) {
+            Ok(Step::Say(bytes)) => (bytes, turn.expects),
+            other => panic!("{other:?}"),
+        };
+        let (told, expects) = says();
+        let begins = told.get(HEADER_BYTES..).unwrap();
+        assert!(begins.starts_with(b"\x01-----BEGIN PUBLIC KEY"), "{told:?}");
+        assert_eq!(expects, Some(5));
+        // Another question is a password that is not under the key.
+        let (told, expects) = says();
+        let text = String::from_utf8_lossy(&told);
+        assert!(text.contains("mysql.whole_password"), "{text}");
+        assert_eq!(expects, None);
+    }
 }

@@ -4,13 +4,13 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::super::answer::{Answer, Form, Said, ServerError, columns};
 use super::super::capability::Capabilities;
-use super::super::refuse::{self, Answered};
+use super::super::refuse::Answered;
 use super::super::statement::Text;
 use super::super::whole_password::NONCE_BYTES;
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
     Answering, Conversation, Effect, Hides, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX,
-    Sides, Skip, Upload,
+    Sides, Skip, Upload, no_login,
 };
 
 /// What becomes of a packet.
@@ -223,8 +223,7 @@ impl Conversation {
         number: u8,
         sides: &mut Sides<'_>,
     ) -> Result<Fate, WireError> {
-        tracing::warn!("a login to MySQL ended: {why}");
-        sides.to_client.push(refuse::login(number, why));
+        sides.to_client.push(no_login(why, number));
         self.ended = true;
         Ok(Fate::Drop)
     }
