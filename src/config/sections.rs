@@ -18,6 +18,7 @@ use crate::protocols::http::{self as http_proxy, Completed, OverCap, Treatment};
 use crate::session::{self, registry::Unattributed};
 
 use super::database_url::file_mode;
+use super::problem::quoted;
 use super::resolve::{Origin, Resolver};
 use super::secret::Told;
 use super::value::{self, Wrong};
@@ -366,7 +367,12 @@ impl Resolver<'_> {
             }),
             Err(found) => {
                 let expected = "http://HOST:PORT or socks5://HOST:PORT";
-                let found = format!("{:?}: {found}", given.text);
+                // Where there is a login there is an `@`, wherever the rest of it went wrong.
+                let shown = match given.text.contains('@') {
+                    true => "what has an @ in it is not shown".to_owned(),
+                    false => quoted(&given.text),
+                };
+                let found = format!("{shown}: {found}");
                 let wrong = Wrong::new(found, expected, "http://proxy.corp.example:3128");
                 self.tell(&given.at, wrong);
                 None

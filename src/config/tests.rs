@@ -252,6 +252,29 @@ fn every_problem_is_told_at_once_and_names_its_place() {
 }
 
 #[test]
+fn a_wrong_proxy_is_shown_unless_it_may_have_a_login() {
+    for (text, shown) in [
+        ("https://me:hunter2@proxy:3128", false),
+        ("http://me:hunter2@proxy:3128", false),
+        ("http://me:hunter2@proxy", false),
+        ("http://me:hunter2/@proxy:3128", false),
+        ("me:hunter2@proxy", false),
+        ("http://me:hunter 2@proxy:3128", false),
+        ("http://proxy", true),
+        ("ftp://proxy:1", true),
+    ] {
+        let told = serve([], &[("OPENBOX_UPSTREAM_PROXY", text)]).unwrap_err();
+        let told = told.to_string();
+        assert!(told.contains("OPENBOX_UPSTREAM_PROXY"), "{told}");
+        assert!(!told.contains("hunter"), "{told}");
+        assert_eq!(told.contains(&format!("{text:?}")), shown, "{told}");
+    }
+    let long = format!("ftp://{}", "x".repeat(9_000));
+    let told = serve([], &[("OPENBOX_UPSTREAM_PROXY", &long)]).unwrap_err();
+    assert!(told.to_string().len() < 600, "{told}");
+}
+
+#[test]
 fn a_core_needs_a_url_a_key_and_no_local_policy() {
     let key = ("OPENBOX_API_KEY", "obx_live_secret1");
     let url = ("OPENBOX_URL", "https://core.example");
