@@ -1,5 +1,6 @@
 //! Origins whose TLS is not like that of the others: an authority of their own, a certificate that we show.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -84,13 +85,52 @@ fn builder() -> Result<Builder, SetupError> {
         .map_err(|error| SetupError(error.to_string()))
 }
 
-/// Whether `pattern`, a host or `*.` and what hosts end with, is about `host`.
+/// Whether `pattern`, a host or `*.` and what hosts end with, is about `host`, however both are written.
 #[must_use]
 pub fn is_host(pattern: &str, host: &str) -> bool {
-    match pattern.strip_prefix("*.") {
-        Some(suffix) => host
-            .strip_suffix(suffix)
-            .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1),
-        None => pattern.eq_ignore_ascii_case(host),
+    let Some(suffix) = pattern.strip_prefix("*.") else {
+        return pattern.eq_ignore_ascii_case(host) || is_same_address(pattern, host);
+    };
+    let split = host
+        .len()
+        .checked_sub(suffix.len())
+        .and_then(|at| host.split_at_checked(at));
+    split.is_some_and(|(rest, end)| {
+        end.eq_ignore_ascii_case(suffix) && rest.ends_with('.') && rest.len() > 1
+    })
+}
+
+/// IPv6 has many spellings of an address, of which those for IPv4 are dialed as IPv4.
+fn is_same_address(one: &str, other: &str) -> bool {
+    let canonical = |text: &str| Some(text.parse::<IpAddr>().ok()?.to_canonical());
+    canonical(one).is_some_and(|one| canonical(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_about_its_hosts_however_they_are_written() {
+        for (pattern, host, expected) in [
+            ("a.test", "A.Test", true),
+            ("A.test", "a.test", true),
+            ("a.test", "b.a.test", false),
+            ("*.a.test", "B.A.TEST", true),
+            ("*.A.test", "b.a.test", true),
+            ("*.a.test", "c.b.a.test", true),
+            ("*.a.test", "a.test", false),
+            ("*.a.test", ".a.test", false),
+            ("*.a.test", "xa.test", false),
+            ("*.a.test", "é", false),
+            ("*.a", "é", false),
+            ("2001:db8:0::1", "2001:db8::1", true),
+            ("2001:DB8::1", "2001:0db8:0:0::1", true),
+            ("2001:db8::1", "2001:db8::2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            assert_eq!(is_host(pattern, host), expected, "{pattern} {host}");
+        }
     }
 }
