@@ -184,6 +184,12 @@ impl Target {
                 "the host is empty or contains a character that host names may not have",
             ));
         }
+        // What rules know as a.test is not reached as `a.test..`: dialing takes a dot away, too.
+        if host.split('.').any(str::is_empty) {
+            return Err(bad(
+                "the host has an empty label: a dot at its beginning, or two in a row",
+            ));
+        }
         let default = if scheme == "https" { 443 } else { 80 };
         // `example.com:` and `example.com:99999` have a colon but no port.
         let said = authority.port_u16();
@@ -295,6 +301,29 @@ mod tests {
             let found = Target::of_absolute(&parts("GET", uri, host));
             let found = found.map(|t| t.origin()).map_err(|m| m.status.as_u16());
             assert_eq!(found, expected.map(str::to_owned), "{uri} {host:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_no_empty_labels() {
+        for (authority, expected) in [
+            ("api.test..:443", None),
+            ("api.test...:443", None),
+            (".api.test:443", None),
+            ("api..test:443", None),
+            (".:443", None),
+            ("..:443", None),
+            ("api.test.:443", Some("api.test")),
+            ("[::1]:443", Some("::1")),
+            ("[::ffff:192.0.2.1]:443", Some("::ffff:192.0.2.1")),
+            ("192.0.2.1:443", Some("192.0.2.1")),
+        ] {
+            let found = Target::new("https", &authority.parse().unwrap());
+            let code = found.as_ref().err().map(|mismatch| mismatch.code);
+            let host = found.as_ref().ok().map(|target| &*target.host);
+            assert_eq!(host, expected, "{authority}");
+            let refused = expected.is_none().then_some("bad_authority");
+            assert_eq!(code, refused, "{authority}");
         }
     }
 
