@@ -179,7 +179,8 @@ impl Dialer {
         }
     }
 
-    /// What the rules say of a host that is not resolved here.
+    /// What the rules say of a host that is not resolved here. Resolvers make addresses of numbers, too
+    /// (`127.1`, `0xa9fea9fe`): what ends in one and is no address as it is written could be any.
     fn permits(&self, host: &str, port: u16) -> Result<(), DialError> {
         let refused = |address, rule| DialError::Refused {
             host: host.into(),
@@ -191,6 +192,7 @@ impl Dialer {
                 .rules
                 .permits(SocketAddr::new(ip, port))
                 .map_err(|rule| refused(Some(ip), rule)),
+            Err(_) if !is_name(host) => Err(DialError::Unclear { host: host.into() }),
             Err(_) => match self.rules.refused_name(host) {
                 Some(rule) => Err(refused(None, rule)),
                 None => Ok(()),
@@ -352,6 +354,18 @@ fn bare(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
+/// Whether a host that is no IP address is a name: one whose last label is no number, by which the URL standard
+/// tells them apart ("ends in a number"), and none with the colons of IPv6.
+fn is_name(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hex = last
+        .strip_prefix("0x")
+        .or_else(|| last.strip_prefix("0X"))
+        .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    !hex && !last.bytes().all(|b| b.is_ascii_digit()) && !host.contains(':')
+}
+
 fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
@@ -369,6 +383,11 @@ pub enum DialError {
         address: Option<IpAddr>,
         /// The rule that forbids it.
         rule: Rule,
+    },
+    /// It could be any address, and would be resolved elsewhere.
+    Unclear {
+        /// What was to be dialed.
+        host: Box<str>,
     },
     /// The name has no address.
     NotFound {
@@ -438,6 +457,11 @@ impl fmt::Display for DialError {
                      --allow-address {address}/{bits} would permit it"
                 )
             }
+            Self::Unclear { host } => write!(
+                f,
+                "{host} ends in a number and is no IP address as it is written: the proxy in between \
+                 (upstream.proxy) could take it for any; write the address out"
+            ),
             Self::NotFound { host, reason } => {
                 write!(f, "{host} could not be resolved: {reason}")
             }
@@ -472,6 +496,7 @@ impl std::error::Error for DialError {
         match self {
             Self::Unreachable { source, .. } => Some(source),
             Self::Refused { .. }
+            | Self::Unclear { .. }
             | Self::NotFound { .. }
             | Self::Proxy { .. }
             | Self::TimedOut { .. } => None,
@@ -646,6 +671,55 @@ mod tests {
             assert!(
                 matches!(error, DialError::NotFound { .. }),
                 "{host:?}: {error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_that_a_proxy_would_make_an_address_of_do_not_get_there() {
+        let proxy = loopback();
+        let settings = Settings {
+            chain: Some(chain::Settings {
+                proxy: format!("http://{}", proxy.address()).parse().unwrap(),
+                login: None,
+                direct: String::new(),
+            }),
+            // Long enough for a connection to the proxy, which answers nothing.
+            connect_within: Duration::from_millis(500),
+            ..Settings::default()
+        };
+        let dialer = Dialer::new(settings, vec![]);
+        for host in [
+            "2852039166",
+            "0xa9fea9fe",
+            "0XA9FEA9FE",
+            "0251.0376.0251.0376",
+            "0xa9.254.169.0xfe",
+            "127.1",
+            "127.1.",
+            "127.1..",
+            "10.1",
+            "1.2.3.4.5",
+            "999.1.1.1",
+            "a.0x",
+            "a.7",
+        ] {
+            let error = dialer.dial(host, 80).await.unwrap_err();
+            assert!(
+                matches!(error, DialError::Unclear { .. }),
+                "{host}: {error}"
+            );
+            assert!(error.to_string().contains("upstream.proxy"), "{error}");
+        }
+        for host in ["a.test", "0xg", "7.test", "0x7f.test", "10.a1", "a-1"] {
+            assert!(is_name(host), "{host}");
+        }
+        // As they are written, addresses are asked for: what is silent is the proxy.
+        for host in ["192.0.2.1", "[2001:db8::1]"] {
+            let error = dialer.dial(host, 80).await.unwrap_err();
+            assert!(
+                matches!(error, DialError::TimedOut { .. }),
+                "{host}: {error}"
             );
         }
     }

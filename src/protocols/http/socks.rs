@@ -215,7 +215,10 @@ fn reply_to(not: &NotReached) -> Reply {
         // What may help later is no rule.
         NotReached::Refused(refused) if refused.refusal.is_retryable() => Reply::FAILURE,
         NotReached::Refused(_) => Reply::NOT_ALLOWED,
-        NotReached::Failed(_, UpstreamError::Dial(DialError::Refused { .. })) => Reply::NOT_ALLOWED,
+        NotReached::Failed(
+            _,
+            UpstreamError::Dial(DialError::Refused { .. } | DialError::Unclear { .. }),
+        ) => Reply::NOT_ALLOWED,
         NotReached::Failed(_, UpstreamError::Dial(DialError::Unreachable { source, .. }))
             if source.kind() == io::ErrorKind::ConnectionRefused =>
         {

@@ -364,7 +364,9 @@ impl UpstreamError {
     /// How it is answered: status and code.
     pub(super) fn answer(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Dial(DialError::Refused { .. }) => (StatusCode::FORBIDDEN, "address_refused"),
+            Self::Dial(DialError::Refused { .. } | DialError::Unclear { .. }) => {
+                (StatusCode::FORBIDDEN, "address_refused")
+            }
             Self::Dial(DialError::NotFound { .. }) => (StatusCode::BAD_GATEWAY, "host_not_found"),
             Self::Dial(DialError::Unreachable { .. } | DialError::Proxy { .. }) => {
                 (StatusCode::BAD_GATEWAY, "upstream_unreachable")
