@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 use super::annotations::{INJECT, INJECTED, Mode, PREFIX, Refused, Wanted};
 use super::{app, confined, sidecar};
 
+/// The list that the sidecar is in.
+const FIRST: &str = "initContainers";
+
 /// What holds for every pod of an installation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -162,15 +165,17 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
         ));
     }
     let mut names = Vec::new();
-    for container in containers(spec) {
+    for (of, container) in containers(spec) {
         let name = name_of(container);
         if sidecar::is_ours_to_run(name) {
-            if !injected {
-                told.push(format!("there is a container {name} already; take it out, or set the label {INJECT}: disabled"));
+            // What a pod says of itself proves nothing, but there ours are put anew, in place of what is there.
+            if injected && of == FIRST {
+                continue;
             }
-            continue;
+            told.push(format!("there is a container {name} already, in spec.{of}; take it out, or set the label {INJECT}: disabled"));
         }
         names.push(name);
+        told.extend(mounted(container));
         if is_user(container.get("securityContext")) {
             told.push(format!("container {name}: securityContext.runAsUser is {}, which is the sidecar's own user", sidecar::USER));
         }
@@ -203,6 +208,18 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
     } else {
         Err(Refused(told))
     }
+}
+
+/// Volumes of the sidecar's that a container mounts, other than the one that is for the app: the authority's key, the
+/// journal and Core's key are in them.
+fn mounted(container: &Value) -> impl Iterator<Item = String> {
+    let name = name_of(container);
+    let mounts = container.get("volumeMounts").and_then(Value::as_array);
+    let mounts = mounts.into_iter().flatten().map(name_of);
+    let ours = mounts.filter(|volume| sidecar::is_ours_alone(volume));
+    ours.map(move |volume| {
+        format!("container {name} mounts volume {volume}, which is for the sidecar alone")
+    })
 }
 
 fn is_user(security: Option<&Value>) -> bool {
@@ -255,7 +272,7 @@ fn warnings(spec: &Value) -> Vec<String> {
 /// The containers of the app, sent through the sidecar.
 fn apps(spec: &mut Value, wanted: &Wanted) -> Vec<String> {
     let mut warnings = Vec::new();
-    for of in ["initContainers", "containers"] {
+    for of in [FIRST, "containers"] {
         let Some(all) = spec.get_mut(of).and_then(Value::as_array_mut) else {
             continue;
         };
@@ -273,7 +290,7 @@ fn apps(spec: &mut Value, wanted: &Wanted) -> Vec<String> {
 
 /// The sidecar's container, before all others, and its volumes.
 fn place(spec: &mut Value, wanted: &Wanted, injection: &Injection) {
-    if let Some(first) = list(spec, "initContainers") {
+    if let Some(first) = list(spec, FIRST) {
         first.retain(|container| !sidecar::is_ours_to_run(name_of(container)));
         first.insert(0, sidecar::container(wanted, injection));
         match wanted.mode {
@@ -293,10 +310,13 @@ fn place(spec: &mut Value, wanted: &Wanted, injection: &Injection) {
     }
 }
 
-fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
-    let of = ["initContainers", "containers", "ephemeralContainers"];
-    let all = of.into_iter().filter_map(|of| spec.get(of)?.as_array());
-    all.flatten()
+/// All containers, with the lists that they are in.
+fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    let of = [FIRST, "containers", "ephemeralContainers"];
+    let all = of
+        .into_iter()
+        .filter_map(|of| Some((of, spec.get(of)?.as_array()?)));
+    all.flat_map(|(of, list)| list.iter().map(move |container| (of, container)))
 }
 
 /// The name of a container, volume or variable; empty where it has none.

@@ -211,6 +211,11 @@ pub(super) fn is_ours_to_run(container: &str) -> bool {
     [NAME, INIT_NET].contains(&container)
 }
 
+/// Whether a volume of this name is one of ours that the app does not see.
+pub(super) fn is_ours_alone(volume: &str) -> bool {
+    is_ours(volume) && volume != SHARED_VOLUME
+}
+
 /// Whether a volume of this name is one of ours.
 pub(super) fn is_ours(volume: &str) -> bool {
     let all = [

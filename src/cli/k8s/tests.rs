@@ -319,6 +319,101 @@ fn a_pod_that_cannot_be_governed_is_refused_with_what_stands_in_the_way() {
     assert!(refused(labelled).contains("label openbox.ai/inject is \"perhaps\""));
 }
 
+/// Of a new pod and of one that says that it has a sidecar, to the webhook and by hand.
+fn refused_everywhere(spec: &Value, more: &Value) -> Vec<String> {
+    let mut told = Vec::new();
+    for said in [false, true] {
+        let mut annotations = more.clone();
+        if said {
+            annotations["openbox.ai/injected"] = json!("0.1.0");
+        }
+        for asked in [Asked::ByLabel, Asked::ByHand] {
+            let mut pod = pod(spec.clone(), annotations.clone());
+            let refused = inject(&mut pod, &Injection::default(), asked);
+            told.push(refused.expect_err("it is taken").to_string());
+        }
+    }
+    told
+}
+
+#[test]
+fn what_is_the_sidecars_alone_is_mounted_by_no_app() {
+    let container = |volume: &str| json!({"name": "app", "volumeMounts": [{"name": volume, "mountPath": "/x"}]});
+    for volume in [
+        "openbox-state",
+        "openbox-keys",
+        "openbox-config",
+        "openbox-policy",
+        "openbox-api-key",
+        "openbox-agent-token",
+    ] {
+        let expected = format!("container app mounts volume {volume}, ");
+        let apps = json!({"containers": [container(volume)]});
+        let first =
+            json!({"containers": [{"name": "main"}], "initContainers": [container(volume)]});
+        let later =
+            json!({"containers": [{"name": "main"}], "ephemeralContainers": [container(volume)]});
+        for spec in [apps, first, later] {
+            for told in refused_everywhere(&spec, &json!({})) {
+                assert!(told.contains(&expected), "{told}");
+            }
+        }
+        // Nor by one that is not sent through the sidecar.
+        let other = json!({"containers": [{"name": "main"}, container(volume)]});
+        let only_main = json!({"openbox.ai/containers": "main"});
+        for told in refused_everywhere(&other, &only_main) {
+            assert!(told.contains(&expected), "{told}");
+        }
+    }
+    let shared = pod(
+        json!({"containers": [container("openbox-share")]}),
+        json!({}),
+    );
+    let (shared, _) = injected(shared);
+    assert_eq!(
+        shared["spec"]["containers"][0]["volumeMounts"],
+        json!([{"name": "openbox-share", "mountPath": "/openbox", "readOnly": true}])
+    );
+}
+
+#[test]
+fn a_pod_that_says_that_it_has_a_sidecar_is_checked_all_the_same() {
+    let security = json!({"runAsUser": 1580});
+    for name in ["openbox-sidecar", "openbox-init-net"] {
+        let posing = json!({
+            "name": name,
+            "securityContext": security,
+            "ports": [{"containerPort": 15801}],
+            "volumeMounts": [{"name": "openbox-keys", "mountPath": "/k"}],
+        });
+        for of in ["containers", "ephemeralContainers"] {
+            let mut spec = app();
+            let there = spec.as_object_mut().unwrap().entry(of).or_insert(json!([]));
+            there.as_array_mut().unwrap().push(posing.clone());
+            for mode in ["cooperative", "redirect"] {
+                for told in refused_everywhere(&spec, &json!({"openbox.ai/mode": mode})) {
+                    for expected in [
+                        format!("there is a container {name} already, in spec.{of}"),
+                        format!("container {name}: securityContext.runAsUser is 1580"),
+                        format!("container {name} has port 15801"),
+                        format!("container {name} mounts volume openbox-keys"),
+                    ] {
+                        assert!(told.contains(&expected), "{expected}: {told}");
+                    }
+                    let confined = told.contains(&format!("container {name}: it may"));
+                    assert_eq!(confined, mode == "redirect", "{told}");
+                }
+            }
+        }
+        // Where the injector puts ours, ours is what is there afterwards.
+        let mut spec = app();
+        spec["initContainers"] = json!([posing]);
+        let said = json!({"openbox.ai/injected": "0.1.0"});
+        let (found, _) = injected(pod(spec, said));
+        assert_eq!(found, injected(pod(app(), json!({}))).0);
+    }
+}
+
 #[test]
 fn a_process_namespace_that_is_shared_is_told() {
     let mut spec = app();
