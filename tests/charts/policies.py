@@ -33,6 +33,10 @@ REFUSED = [
     ({"containers": [APP], "securityContext": {"runAsUser": 1580}}, {}, "spec.securityContext.runAsUser is 1580"),
     ({"containers": [APP | {"securityContext": {"runAsUser": 1580}}]}, {}, "spec.containers has securityContext.runAsUser"),
     ({"containers": [APP | {"env": [{"name": "OPENBOX_API_KEY", "value": "k"}]}]}, {}, "spec.containers has OPENBOX_API_KEY"),
+    ({"containers": [APP], "initContainers": [{"name": "openbox-sidecar", "image": "i", "securityContext": {"runAsUser": 1580}}]}, {}, "openbox-sidecar already, in spec.initContainers"),
+    ({"containers": [APP, {"name": "openbox-sidecar", "image": "i"}]}, {"injected": "0.1.0"}, "openbox-sidecar already, in spec.containers"),
+    ({"containers": [APP | {"volumeMounts": [{"name": "openbox-keys", "mountPath": "/k"}]}]}, {}, "spec.containers mounts a volume openbox-"),
+    ({"containers": [APP], "initContainers": [{"name": "first", "image": "i", "volumeMounts": [{"name": "openbox-state", "mountPath": "/k"}]}]}, {"injected": "0.1.0"}, "spec.initContainers mounts a volume openbox-"),
 ]
 
 

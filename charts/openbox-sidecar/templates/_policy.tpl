@@ -92,7 +92,14 @@
   message: "spec.hostNetwork is true: the sidecar's listeners, and everybody on the node who reaches them, would not be the pod's own"
 - expression: '!has(object.spec.securityContext) || !has(object.spec.securityContext.runAsUser) || object.spec.securityContext.runAsUser != 1580'
   message: "spec.securityContext.runAsUser is 1580, which is the sidecar's own user"
+# The mutation leaves a pod alone that has a container of this name: it must be the mutation's own.
+- expression: '"openbox.ai/injected" in variables.said || !has(object.spec.initContainers) || !object.spec.initContainers.exists(c, c.name == "openbox-sidecar")'
+  message: "there is a container openbox-sidecar already, in spec.initContainers; take it out, or set the label openbox.ai/inject: disabled"
+- expression: '!object.spec.containers.exists(c, c.name == "openbox-sidecar")'
+  message: "there is a container openbox-sidecar already, in spec.containers; take it out, or set the label openbox.ai/inject: disabled"
 {{- range list "containers" "initContainers" }}
+- expression: {{ printf `!has(object.spec.%s) || object.spec.%s.all(c, c.name == "openbox-sidecar" || !has(c.volumeMounts) || !c.volumeMounts.exists(m, m.name in ["openbox-state", "openbox-keys", "openbox-config", "openbox-policy", "openbox-api-key"]))` . . | toJson }}
+  message: {{ printf "a container of spec.%s mounts a volume openbox-…, which is for the sidecar alone" . | toJson }}
 - expression: {{ printf `!has(object.spec.%s) || object.spec.%s.all(c, c.name == "openbox-sidecar" || !has(c.securityContext) || !has(c.securityContext.runAsUser) || c.securityContext.runAsUser != 1580)` . . | toJson }}
   message: {{ printf "a container of spec.%s has securityContext.runAsUser 1580, which is the sidecar's own user" . | toJson }}
 - expression: {{ printf `!has(object.spec.%s) || object.spec.%s.all(c, c.name == "openbox-sidecar" || !has(c.env) || !c.env.exists(e, e.name == "OPENBOX_API_KEY"))` . . | toJson }}
