@@ -58,6 +58,10 @@ pub(super) async fn set(
             api.gate.halt_everything(&reason, &by);
         }
         Some(false) => {
+            // Not needed, but if it is said it is one.
+            if let Some(reason) = &set.reason {
+                why(Some(reason))?;
+            }
             api.gate.resume_everything(&by);
         }
         None => return Err(Problem::missing_field("engaged", "\"engaged\": true")),

@@ -88,6 +88,10 @@ async fn the_kill_switch_halts_everything_and_leaves_a_halted_run_halted() {
         set(r#"{"engaged":true}"#).await.problem().1,
         "missing_field"
     );
+    assert_eq!(
+        set(r#"{"engaged":false,"reason":" "}"#).await.problem().0,
+        400
+    );
     let halt = world
         .operator
         .post("/v1/runs/r/halt", r#"{"reason":"one"}"#)
