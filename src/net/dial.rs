@@ -349,7 +349,7 @@ async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// A host without the brackets of an IPv6 literal and without the dot of a rooted name.
-fn bare(host: &str) -> &str {
+pub(super) fn bare(host: &str) -> &str {
     let host = unbracketed(host);
     host.strip_suffix('.').unwrap_or(host)
 }

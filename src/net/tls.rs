@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::net::database_tls::SetupError;
+use crate::net::dial::bare;
 use crate::net::origins::{Offers, Origin, is_host};
 use crate::net::trust::Roots;
 
@@ -125,7 +126,7 @@ impl Upstreams {
     }
 
     fn to(&self, host: &str) -> &Offers {
-        let host = unrooted(host);
+        let host = bare(host);
         let mut others = self.others.iter();
         let found = others.find(|(pattern, _)| is_host(pattern, host));
         found.map_or(&self.offers, |(_, offers)| offers)
@@ -155,15 +156,7 @@ impl Upstreams {
 
 /// The name of a host as certificates have it: no brackets, no final dot, lower case.
 pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
-    ServerName::try_from(unrooted(host).to_ascii_lowercase()).ok()
-}
-
-fn unrooted(host: &str) -> &str {
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    host.strip_suffix('.').unwrap_or(host)
+    ServerName::try_from(bare(host).to_ascii_lowercase()).ok()
 }
 
 /// What is wrong with an upstream's certificate.

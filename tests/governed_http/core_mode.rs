@@ -5,19 +5,12 @@ use std::net::TcpListener;
 
 use crate::support::core::{Core, Say, verdict};
 use crate::support::origin::Origin;
-use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::sidecar::{KEY, Setup, Sidecar};
 use crate::support::until;
 use crate::support::wire::Message;
 
-/// A key as Core gives them out; the stand-in takes any.
-pub(crate) const KEY: &str = "obx_test_0123456789abcdef0123456789abcdef0123456789abcdef";
-
 pub(crate) fn setup(core_url: &str, fail_mode: &str, site: &Origin) -> Setup {
-    Setup::new()
-        .flag("--core-url", core_url)
-        .flag("--fail-mode", fail_mode)
-        .env("OPENBOX_API_KEY", KEY)
-        .reach(site)
+    Setup::new().core(core_url, fail_mode).reach(site)
 }
 
 fn world(fail_mode: &str) -> (Core, Origin, Sidecar) {

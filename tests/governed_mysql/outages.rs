@@ -5,9 +5,6 @@ use crate::support::free_port;
 use crate::support::mysql::{Client, Server, execute};
 use crate::support::sidecar::Setup;
 
-/// A key as Core gives them out; the stand-in takes any.
-const KEY: &str = "obx_test_0123456789abcdef0123456789abcdef0123456789abcdef";
-
 /// Whether each of these is refused while Core answers `503`: a read, a change, what is
 /// not understood, a prepared read.
 fn through_an_outage(server: &Server, fail_mode: &str, closed_for: &str) -> [bool; 4] {
@@ -15,10 +12,8 @@ fn through_an_outage(server: &Server, fail_mode: &str, closed_for: &str) -> [boo
     let port = free_port();
     let url = format!("127.0.0.1:{port}=mysql://localhost:{}", server.port);
     let _sidecar = Setup::new()
-        .flag("--core-url", &core.url())
-        .flag("--fail-mode", fail_mode)
+        .core(&core.url(), fail_mode)
         .flag("--mysql", &url)
-        .env("OPENBOX_API_KEY", KEY)
         .config("core:\n  timeout: 5s\n  retries: 0\n")
         .config(&format!("fail_closed_for: {closed_for}\n"))
         .start();

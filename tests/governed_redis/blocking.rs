@@ -4,17 +4,6 @@ use crate::World;
 use crate::support::redis::{Client, Reply, Server, simple, text};
 use crate::support::until;
 
-/// Waits until so many connections wait for something at the server.
-fn until_blocked(world: &World, count: usize) {
-    until("the clients to block", || {
-        let Reply::Text(clients) = world.server.ask("INFO clients") else {
-            panic!()
-        };
-        let line = format!("blocked_clients:{count}\r\n");
-        clients.contains(&line).then_some(())
-    });
-}
-
 /// How often a command was completed.
 fn completed(world: &World, name: &str) -> usize {
     let told = world.told("completed").into_iter();
@@ -58,7 +47,7 @@ fn rd_10_each_command_that_blocks_waits_and_its_neighbours_keep_their_turn() {
         let name = line.split(' ').next().unwrap();
         client.say(&["ECHO before", line, "GET forbidden", "ECHO after"]);
         assert_eq!(client.next(), text("before"));
-        until_blocked(&world, 1);
+        world.until_clients("blocked_clients", 1);
         assert_eq!(completed(&world, name), 0, "{line} waits");
         world.server.ask(wakes);
         assert_eq!(client.next(), expected, "{line}");
@@ -83,7 +72,7 @@ fn rd_10_what_waits_for_replicas_waits_until_there_is_one() {
     let mut client = world.client();
     client.say(&["SET a 1", "WAIT 1 0", "GET a"]);
     assert_eq!(client.next(), simple("OK"));
-    until_blocked(&world, 1);
+    world.until_clients("blocked_clients", 1);
     assert_eq!(completed(&world, "WAIT"), 0);
     let of = world.server.port.to_string();
     let _replica = Server::start(&["--replicaof", "127.0.0.1", &of]);
@@ -101,7 +90,7 @@ fn rd_10_a_server_that_pauses_its_clients_pauses_governed_ones() {
     assert_eq!(client.ask("GET a"), Reply::Null);
     client.say(&["GET forbidden", "SET a 1", "GET a", "SET forbidden 1"]);
     assert!(client.next().is_refusal());
-    until_blocked(&world, 1);
+    world.until_clients("blocked_clients", 1);
     assert_eq!(completed(&world, "SET"), 0);
     assert_eq!(world.client().ask("CLIENT UNPAUSE"), simple("OK"));
     assert_eq!((client.next(), client.next()), (simple("OK"), text("1")));

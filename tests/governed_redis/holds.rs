@@ -55,12 +55,7 @@ fn c_3_a_client_that_leaves_takes_its_command_and_what_follows_with_it() {
     client.say(&["INCR held", "INCR after"]);
     let approval = world.sidecar.pending_approval();
     drop(client);
-    until("the connection to the server to end", || {
-        let Reply::Text(clients) = world.server.ask("INFO clients") else {
-            panic!()
-        };
-        clients.contains("connected_clients:1\r\n").then_some(())
-    });
+    world.until_clients("connected_clients", 1);
     world.sidecar.approve(&approval);
     thread::sleep(Duration::from_millis(300));
     assert_eq!(world.server.ask("EXISTS held after"), Reply::Integer(0));
@@ -74,12 +69,7 @@ fn c_3_a_client_that_leaves_is_noticed_behind_more_than_is_read_while_it_waits()
     let approval = world.sidecar.pending_approval();
     client.say(&[&format!("SET after {}", "v".repeat(150 << 10))]);
     drop(client);
-    until("the connection to the server to end", || {
-        let Reply::Text(clients) = world.server.ask("INFO clients") else {
-            panic!()
-        };
-        clients.contains("connected_clients:1\r\n").then_some(())
-    });
+    world.until_clients("connected_clients", 1);
     world.sidecar.approve(&approval);
     assert_eq!(world.server.ask("EXISTS held after"), Reply::Integer(0));
 }
@@ -139,12 +129,7 @@ fn rd_10_a_command_that_is_held_can_be_unblocked_by_another_connection() {
     }
     // And one that waits there, by the server itself.
     client.say(&["BLPOP list 0"]);
-    until("the client to block", || {
-        let Reply::Text(clients) = world.server.ask("INFO clients") else {
-            panic!()
-        };
-        clients.contains("blocked_clients:1\r\n").then_some(())
-    });
+    world.until_clients("blocked_clients", 1);
     assert_eq!(
         other.ask(&format!("CLIENT UNBLOCK {id}")),
         Reply::Integer(1)
@@ -200,12 +185,7 @@ fn rd_10_what_blocks_waits_as_long_as_it_said_and_completes_when_it_is_answered(
     let mut client = world.client();
     client.say(&["BLPOP list 0", "GET forbidden"]);
     let mut other = world.client();
-    until("the client to block", || {
-        let Reply::Text(clients) = other.ask("INFO clients") else {
-            panic!()
-        };
-        clients.contains("blocked_clients:1\r\n").then_some(())
-    });
+    world.until_clients("blocked_clients", 1);
     assert!(
         world
             .told("completed")

@@ -29,9 +29,9 @@ mod topology;
 mod transactions;
 mod twemproxy;
 
-use support::free_port;
-use support::redis::{Client, Server};
+use support::redis::{Client, Reply, Server};
 use support::sidecar::{Setup, Sidecar};
+use support::{free_port, until};
 
 /// What a command names says what is decided about it before it leaves.
 const POLICY: &str = r#"
@@ -114,6 +114,17 @@ impl World {
     /// A connection through the sidecar.
     fn client(&self) -> Client {
         Client::connect(self.port)
+    }
+
+    /// Waits until the server has so many of these `INFO clients`.
+    fn until_clients(&self, which: &str, count: usize) {
+        until(which, || {
+            let Reply::Text(clients) = self.server.ask("INFO clients") else {
+                panic!()
+            };
+            let line = format!("{which}:{count}\r\n");
+            clients.contains(&line).then_some(())
+        });
     }
 
     /// Records of the journal at `stage`.

@@ -7,19 +7,14 @@ use crate::support::free_port;
 use crate::support::redis::{Client, Server, simple, text};
 use crate::support::sidecar::Setup;
 
-/// A key as Core gives them out; the stand-in takes any.
-const KEY: &str = "obx_test_0123456789abcdef0123456789abcdef0123456789abcdef";
-
 /// What goes through while Core answers `503`, and what it is told later.
 fn through_an_outage(fail_mode: &str, closed_for: &str) -> (Vec<bool>, Vec<Value>) {
     let (core, server) = (Core::start(), Server::start(&[]));
     let port = free_port();
     let url = format!("127.0.0.1:{port}=redis://localhost:{}", server.port);
     let sidecar = Setup::new()
-        .flag("--core-url", &core.url())
-        .flag("--fail-mode", fail_mode)
+        .core(&core.url(), fail_mode)
         .flag("--redis", &url)
-        .env("OPENBOX_API_KEY", KEY)
         .config("core:\n  timeout: 5s\n  retries: 0\n")
         .config(&format!("fail_closed_for: {closed_for}\n"))
         .start();

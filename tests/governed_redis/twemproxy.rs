@@ -93,12 +93,7 @@ fn rd_4_a_server_that_ends_a_connection_for_another_reason_is_none() {
         panic!()
     };
     client.say(&["BLPOP list 0", "SET forbidden 1"]);
-    until("the client to block", || {
-        let Reply::Text(clients) = world.server.ask("INFO clients") else {
-            panic!()
-        };
-        clients.contains("blocked_clients:1\r\n").then_some(())
-    });
+    world.until_clients("blocked_clients", 1);
     world.server.ask(&format!("CLIENT KILL ID {id}"));
     while client.next() != Reply::End {}
     assert!(!world.sidecar.log().contains("redis.refusals: local"));

@@ -18,6 +18,9 @@ use super::process::{self, Running};
 use super::until;
 use super::wire::{Message, Wire};
 
+/// A key as Core gives them out; the stand-in takes any.
+pub(crate) const KEY: &str = "obx_test_0123456789abcdef0123456789abcdef0123456789abcdef";
+
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_openbox-sidecar");
 
 /// What a sidecar is to be started with.
@@ -99,6 +102,13 @@ impl Setup {
             Some(_) => self,
             None => self.flag("--config", &path),
         }
+    }
+
+    /// Asks this Core, and does as `fail_mode` says where it gives no answer.
+    pub(crate) fn core(self, url: &str, fail_mode: &str) -> Self {
+        self.flag("--core-url", url)
+            .flag("--fail-mode", fail_mode)
+            .env("OPENBOX_API_KEY", KEY)
     }
 
     /// Makes `origin` findable by its name.
