@@ -21,6 +21,7 @@ mod extended;
 mod holds;
 mod login;
 mod names;
+mod outages;
 mod repeats;
 mod simple;
 mod streams;

@@ -1,6 +1,6 @@
 //! Simple queries.
 
-use crate::support::postgres::{bind, execute, message, parse, sync, tags};
+use crate::support::postgres::{Message, bind, execute, message, parse, sync, tags};
 use crate::support::until;
 use crate::{World, error, shape, status};
 
@@ -160,6 +160,59 @@ fn pg_25_a_setting_that_is_not_reported_yet_makes_backslashes_uncertain() {
     // Once reported, it is read as the server reads it.
     client.send(&[parse("", text), bind("", ""), execute("", 0), sync()].concat());
     assert_eq!(tags(&client.until_ready()), "12DCZ");
+}
+
+#[test]
+fn pg_11_pg_24_what_a_server_says_of_its_settings_is_relayed_and_heeded() {
+    let world = World::new();
+    let mut client = world.client();
+    let answer = client.query("SET TimeZone = 'Asia/Tokyo'");
+    assert!(told(&answer, b"TimeZone\0Asia/Tokyo\0"), "{answer:?}");
+    // Of a setting that is changed from outside the client hears behind its next statement.
+    world
+        .server
+        .ask("ALTER SYSTEM SET IntervalStyle = 'iso_8601'");
+    world.server.ask("SELECT pg_reload_conf()");
+    until("the server tells of its new setting", || {
+        told(&client.query("SELECT 1"), b"IntervalStyle\0iso_8601\0").then_some(())
+    });
+    // The second byte of this character is a backslash elsewhere.
+    let text = b"SELECT '\x83\x5c'\0";
+    let answer = client.query("SET client_encoding = 'SJIS'");
+    assert!(told(&answer, b"client_encoding\0SJIS\0"), "{answer:?}");
+    client.send(&message('Q', &[text]));
+    let said = error(&client.until_ready()).field('M');
+    assert_eq!(said, "blocked by policy: nobody understands this");
+    // What is the same in every encoding is read all the same.
+    assert_eq!(tags(&client.query("SELECT 'plain'")), "TDCZ");
+}
+
+/// Whether a `ParameterStatus` says this.
+fn told(answer: &[Message], setting: &[u8]) -> bool {
+    answer
+        .iter()
+        .any(|message| message.tag == 'S' && message.body == setting)
+}
+
+#[test]
+fn c_7_passwords_in_statements_stay_out_of_the_journal_and_the_log() {
+    let world = World::new();
+    let mut client = world.client();
+    for sql in [
+        "CREATE ROLE keeper LOGIN PASSWORD 'correct-horse'",
+        "ALTER ROLE keeper PASSWORD $p$correct-horse$p$",
+        "ALTER ROLE keeper PASSWORD E'correct\\-horse'",
+        "SELECT 'correct-horse'::int",
+    ] {
+        client.query(sql);
+    }
+    // The last one's error names the value.
+    until("all is told", || {
+        (world.told("completed").len() == 4).then_some(())
+    });
+    let kept = format!("{:?}{}", world.sidecar.journal(), world.sidecar.log());
+    assert!(kept.contains("ALTER"), "{kept}");
+    assert!(!kept.contains("horse"), "{kept}");
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub(super) struct Server {
     /// Rows that completions have counted.
     pub(super) rows: u64,
     ended: bool,
+    /// It was told something else where it took data, and no longer knows where
+    /// messages begin.
+    pub(super) out_of_step: bool,
 }
 
 impl Server {
@@ -60,6 +63,7 @@ impl Server {
             portals: HashMap::new(),
             rows: 0,
             ended: false,
+            out_of_step: false,
         };
         server.say(b'R', &[&[0; 4]]);
         server.say(b'S', &[b"standard_conforming_strings\0on\0"]);
@@ -198,7 +202,11 @@ impl Server {
             }
             b'd' | b'H' | b'S' => {}
             b'X' => self.ended = true,
-            other => panic!("a message {:?} amid data", char::from(other)),
+            _ => {
+                self.error("08P01", b"unexpected message type");
+                self.error("08P01", b"synchronization was lost");
+                (self.ended, self.out_of_step) = (true, true);
+            }
         }
     }
 
