@@ -4,15 +4,22 @@
 //! TLS ends where it would without the proxy. Names are resolved by the proxy, whose network may be the only one
 //! that knows them: what an address is can be checked here only where an address is asked for.
 
+mod connect;
+
 use std::fmt;
+use std::io;
+use std::pin::Pin;
 use std::str::FromStr;
+use std::task::{Context, Poll, ready};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::uri::Authority;
 use http::{HeaderValue, Uri};
-use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::proxy::SocksV5;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower::{Service, service_fn};
 
@@ -170,33 +177,72 @@ impl Chain {
         let Some(there) = place(host, port) else {
             return Err(failed("it is no host".to_owned()));
         };
-        let dialer = self.dialer.clone();
-        let (proxy, proxy_port) = (self.proxy.host.clone(), self.proxy.port);
-        let to_proxy = service_fn(move |_: Uri| {
-            let (dialer, proxy) = (dialer.clone(), proxy.clone());
-            async move {
-                let checked = dialer.resolve(&proxy, proxy_port).await?;
-                dialer.connect(&checked).await.map(TokioIo::new)
-            }
-        });
-        let at = Uri::from_static("http://proxy");
+        let to_proxy = async {
+            let checked = self.dialer.resolve(&self.proxy.host, self.proxy.port);
+            self.dialer.connect(&checked.await?).await
+        };
+        let mut stream = to_proxy.await.map_err(|error| failed(error.to_string()))?;
         let connected = match self.proxy.kind {
             Kind::Connect => {
-                let mut tunnel = Tunnel::new(at, to_proxy);
-                if let Some(basic) = self.login.as_ref().and_then(Login::basic) {
-                    tunnel = tunnel.with_auth(basic);
-                }
-                tunnel.call(there).await.map_err(|error| in_full(&error))
+                let basic = self.login.as_ref().and_then(Login::basic);
+                let authority = there.authority().map(Authority::as_str).unwrap_or_default();
+                let connected = connect::connect(&mut stream, authority, basic.as_ref()).await;
+                connected.map(|()| stream)
             }
-            Kind::Socks5 => {
-                let mut socks = SocksV5::new(at, to_proxy).local_dns(false);
-                if let Some(Login { user, password }) = &self.login {
-                    socks = socks.with_auth(user.to_string(), password.expose().to_owned());
-                }
-                socks.call(there).await.map_err(|error| in_full(&error))
-            }
+            Kind::Socks5 => self.socks(stream, there).await,
         };
-        connected.map(TokioIo::into_inner).map_err(failed)
+        connected.map_err(failed)
+    }
+
+    async fn socks(&self, stream: TcpStream, there: Uri) -> Result<TcpStream, String> {
+        let mut once = Some(TokioIo::new(Sparing(stream)));
+        let connected = service_fn(move |_: Uri| {
+            let stream = once.take().ok_or(io::ErrorKind::NotConnected);
+            std::future::ready(stream.map_err(io::Error::from))
+        });
+        let mut socks = SocksV5::new(Uri::from_static("http://proxy"), connected).local_dns(false);
+        if let Some(Login { user, password }) = &self.login {
+            socks = socks.with_auth(user.to_string(), password.expose().to_owned());
+        }
+        let done = socks.call(there).await;
+        done.map(|io| io.into_inner().0)
+            .map_err(|error| in_full(&error))
+    }
+}
+
+/// A byte at a time, so that the client of SOCKS takes nothing that comes behind what it waits for: the first words
+/// of an origin that speaks first.
+struct Sparing(TcpStream);
+
+impl AsyncRead for Sparing {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut one = [0];
+        let mut one = ReadBuf::new(&mut one);
+        ready!(Pin::new(&mut self.get_mut().0).poll_read(cx, &mut one))?;
+        buf.put_slice(one.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Sparing {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
     }
 }
 
@@ -222,6 +268,9 @@ fn place(host: &str, port: u16) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -258,6 +307,41 @@ mod tests {
         for text in ["nobody", ":p", &format!("{long}:p"), &format!("u:{long}")] {
             assert!(Login::parse(&Secret::new((*text).to_owned())).is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn what_an_origin_says_first_is_not_lost_behind_socks() {
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = Settings {
+            proxy: format!("socks5://{}", proxy.local_addr().unwrap())
+                .parse()
+                .unwrap(),
+            login: None,
+            direct: String::new(),
+        };
+        let open = super::super::dial::Settings {
+            allow: vec!["127.0.0.0/8".parse().unwrap()],
+            ..Default::default()
+        };
+        let chain = Chain::new(settings, Dialer::new(open, Vec::new()));
+        let serves = async {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let mut greeting = [0; 3];
+            stream.read_exact(&mut greeting).await.unwrap();
+            stream.write_all(b"\x05\x00").await.unwrap();
+            let mut asked = [0; 5 + 6 + 2];
+            stream.read_exact(&mut asked).await.unwrap();
+            assert_eq!(&asked, b"\x05\x01\x00\x03\x06a.test\x00\x16");
+            let connected = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x16SSH-2.0-x\r\n";
+            stream.write_all(connected).await.unwrap();
+        };
+        let reaches = async {
+            let mut stream = chain.reach("a.test", 22).await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "SSH-2.0-x\r\n");
+        };
+        tokio::join!(serves, reaches);
     }
 
     #[test]

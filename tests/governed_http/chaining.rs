@@ -222,8 +222,12 @@ fn a_proxy_that_refuses_or_is_not_there_is_named() {
         .start();
     let elsewhere = "http://no-such-name.test/x".to_owned();
     for (sidecar, url, expected) in [
-        (&stranger, site.url("/x"), "unsuccessful"),
-        (&unknown, elsewhere, "unsuccessful"),
+        (
+            &stranger,
+            site.url("/x"),
+            "it answered 401 Unauthorized: it does not take the login",
+        ),
+        (&unknown, elsewhere, "it answered 5"),
         (&nobody, site.url("/x"), "refused"),
     ] {
         let answer = sidecar.get(&url);
