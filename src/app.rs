@@ -720,7 +720,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .postgres
         .into_iter()
         .filter_map(|(socket, server)| {
-            let led = databases.lead_to(&server.upstream().host, server.upstream().port);
+            let led = databases.lead_to(&socket, &server.upstream().host, server.upstream().port);
             let relay = postgres.clone()?.run(socket, led, server, stopping.clone());
             Some(spawn_named("postgres-relay", relay))
         })
@@ -729,7 +729,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .mysql
         .into_iter()
         .filter_map(|(socket, server)| {
-            let led = databases.lead_to(&server.upstream().host, server.upstream().port);
+            let led = databases.lead_to(&socket, &server.upstream().host, server.upstream().port);
             let relay = mysql.clone()?.run(socket, led, server, stopping.clone());
             Some(spawn_named("mysql-relay", relay))
         })
@@ -738,7 +738,7 @@ fn serve(serving: Serving, stopping: &Drain) -> Vec<JoinHandle<()>> {
         .redis
         .into_iter()
         .filter_map(|(socket, server)| {
-            let led = databases.lead_to(&server.upstream().host, server.upstream().port);
+            let led = databases.lead_to(&socket, &server.upstream().host, server.upstream().port);
             let relay = redis.clone()?.run(socket, led, server, stopping.clone());
             Some(spawn_named("redis-relay", relay))
         })
