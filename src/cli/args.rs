@@ -74,6 +74,10 @@ pub struct Shared {
     #[arg(long, value_name = "text|json", help_heading = "Process")]
     pub log_format: Option<String>,
 
+    /// How long open connections may finish at the end [env: OPENBOX_DRAIN_WITHIN; key: drain_within; default: 10s]
+    #[arg(long, value_name = "DURATION", help_heading = "Process")]
+    pub drain_within: Option<String>,
+
     /// Worker threads [env: OPENBOX_WORKERS; key: workers; default: one per core]
     #[arg(long, value_name = "N", help_heading = "Process")]
     pub workers: Option<String>,
@@ -94,6 +98,7 @@ impl Shared {
             ("--health-listen", &self.health_listen),
             ("--state-dir", &self.state_dir),
             ("--log-format", &self.log_format),
+            ("--drain-within", &self.drain_within),
             ("--workers", &self.workers),
         ];
         for (name, value) in single {

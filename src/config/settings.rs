@@ -426,7 +426,12 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_LOG_LEVEL"],
         Of("`info`, `warn` under `run`; `debug` where `OPENBOX_DEBUG` is true"),
     ),
-    key("drain_within", "10s"),
+    set(
+        "drain_within",
+        "--drain-within",
+        &["OPENBOX_DRAIN_WITHIN"],
+        Is("10s"),
+    ),
     set(
         "workers",
         "--workers",

@@ -9,6 +9,7 @@ listed, so that nobody takes them for checked.
 import asyncio
 import base64
 import contextlib
+import copy
 import http.server
 import json
 import os
@@ -235,7 +236,7 @@ def the_chart(checks, charts):
 
 
 def what_is_rendered(checks, charts):
-    manifest = charts.render({"injection": {"defaults": {"pg": "postgres://db"}}, "image": {"tag": "9"}})
+    manifest = charts.render({"injection": {"defaults": {"pg": "postgres://db", "workers": 2}}, "image": {"tag": "9"}})
     (webhook,) = of_kind(manifest, "MutatingWebhookConfiguration")[0]["webhooks"]
     (secret,) = of_kind(manifest, "Secret")
     checks.that("the webhook trusts the certificate that is made", webhook["clientConfig"]["caBundle"] == secret["data"]["ca.crt"])
@@ -257,6 +258,10 @@ def what_is_rendered(checks, charts):
         "image_pull_policy": "IfNotPresent",
     }
     checks.that("the injector is told what to inject", expected.items() <= injection.items(), injection)
+    checks.that("defaults are words, as annotations are", injection["defaults"] == {"pg": "postgres://db", "workers": "2"}, injection)
+    (mutating, running) = webhook["rules"]
+    asked = [(rule["operations"], rule["resources"]) for rule in (mutating, running)]
+    checks.that("it is asked about pods, and about containers that come into running ones", asked == [(["CREATE"], ["pods"]), (["UPDATE"], ["pods/ephemeralcontainers"])], asked)
     manifest = charts.render({"metrics": {"serviceMonitor": {"enabled": True, "namespaces": ["shop", "till"]}}})
     services = [one for one in of_kind(manifest, "Service") if one["spec"].get("clusterIP") == "None"]
     checks.that("each namespace has its Service of sidecars", [one["metadata"]["namespace"] for one in services] == ["shop", "till"], services)
@@ -421,6 +426,8 @@ def the_companion(checks, charts, binary, folder):
         ({"settings": {"OPENBOX_CORE_URL": "https://core.test"}}, "needs apiKeySecret"),
         ({"apiKeySecret": "core/k"}, "apiKeySecret"),
         ({"replicas": 2}, "replicas"),
+        ({"settings": {"OPENBOX_DRAIN_WITHIN": "29s"}}, "terminationGracePeriodSeconds 30"),
+        ({"settings": {"OPENBOX_DRAIN_WITHIN": "soon"}}, "OPENBOX_DRAIN_WITHIN"),
     ]:
         said = charts.refused({"companion": {"enabled": True} | wrong})
         checks.that(f"a companion of {wrong} is refused", told in said, said)
@@ -475,7 +482,7 @@ def what_is_injected(checks, binary, folder, injection):
             checks.that(f"{workload['kind']} is injected", "restartPolicy: Always" in yaml.safe_dump(out))
             validated(checks, f"{workload['kind']} patched with {arguments}", out)
     kustomized(checks, binary, folder)
-    confined = {"runAsNonRoot": True, "allowPrivilegeEscalation": False}
+    confined = {"runAsUser": 4711, "allowPrivilegeEscalation": False}
     containers = {"containers": [POD["spec"]["containers"][0] | {"securityContext": confined}]}
     out = documents(patched(binary, folder, POD | {"spec": containers}, "-a", "mode=redirect"))
     validated(checks, "a pod of mode redirect", out)
@@ -512,6 +519,30 @@ def by_policy(checks, charts, newer, binary, folder):
         pod = POD | {"spec": pod, "metadata": {"annotations": {f"openbox.ai/{name}": value for name, value in annotations.items()}}}
         refused = policy.refusals(pod)
         checks.that(f"{annotations} is refused", len(refused) == 1 and told in refused[0], refused)
+    for container, told in policies.DEBUGGING:
+        running = policy.mutated(POD)
+        running["spec"]["ephemeralContainers"] = [container]
+        refused = policy.refusals(running, policy.running)
+        checks.that(f"a running pod's {container} is told of as {told}", [told in one for one in refused] == [True] if told else not refused, refused)
+    who_poses_as_the_sidecar(checks, policy)
+
+
+def who_poses_as_the_sidecar(checks, policy):
+    """What a pod says of itself counts for nothing: its sidecar is the policy's own, or it is refused."""
+    forged = {"containers": [APP], "initContainers": [{"name": "openbox-sidecar", "image": "busybox"}]}
+    forged = POD | {"spec": forged, "metadata": {"annotations": {"openbox.ai/injected": "0.1.0"}}}
+    refused = policy.refusals(policy.mutated(forged))
+    checks.that("a container that is merely called so is refused, whatever the pod says", any("(image)" in one for one in refused), refused)
+    said = {"policy-configmap": "p", "journal-claim": "j", "pg": "postgres://db:5432"}
+    made = policy.mutated(POD | {"metadata": {"annotations": {f"openbox.ai/{name}": value for name, value in said.items()}}})
+    for number, change in enumerate([change for change, _ in policies.POSING] + policies.BENIGN):
+        pod = copy.deepcopy(made)
+        change(pod["spec"]["initContainers"][0], {volume["name"]: volume for volume in pod["spec"]["volumes"]})
+        told = policies.POSING[number][1] if number < len(policies.POSING) else None
+        # What is null is not there, to an API server.
+        pod["spec"]["volumes"] = [{key: value for key, value in volume.items() if value is not None} for volume in pod["spec"]["volumes"]]
+        refused = policy.refusals(pod)
+        checks.that(f"change {number} of the sidecar is told of as {told}", [told in one for one in refused] == [True] if told else not refused, refused)
 
 
 def kustomized(checks, binary, folder):
@@ -542,6 +573,39 @@ def kept(checks, path, text):
     checks.that(f"{path.relative_to(ROOT)} is what the binary makes (UPDATE_GOLDEN=1 writes it)", there == text, text)
 
 
+# What annotations name beside settings. Empty takes a default back.
+NAMED = {"type": "string", "pattern": r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"}
+KEYED = {"type": "string", "pattern": r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[-._a-zA-Z0-9]+)?)?$"}
+OBJECTS = {
+    "mode": {"enum": ["", "cooperative", "redirect"]},
+    "policy-configmap": NAMED,
+    "config-configmap": NAMED,
+    "journal-claim": NAMED,
+    "api-key-secret": KEYED,
+    "agent-token-secret": KEYED,
+    # As SDKs say it, too.
+    "fail-mode": {"enum": ["", "open", "closed", "fail_open", "fail_closed"]},
+}
+
+
+def as_annotation(schema, key):
+    """What a setting may be where it is said in words, by what the file's schema says of it."""
+    for part in key.split("."):
+        if "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].split("/")[-1]]
+        else:
+            root = schema
+        schema = schema["properties"][part]
+    kinds = schema.get("type", [])
+    if "enum" in schema:
+        return {"enum": ["", *(one for one in schema["enum"] if one is not None)]}
+    if "integer" in kinds:
+        return {"type": ["string", "integer"], "pattern": "^[0-9]*$"} | {bound: schema[bound] for bound in ("minimum",) if bound in schema}
+    if any(re.fullmatch(r"[0-9]+(ms|s|m|h)", str(one)) for one in schema.get("examples", [])):
+        return {"type": "string", "pattern": "^([0-9]+(ms|s|m|h)?)?$"}
+    return {"type": "string"}
+
+
 def configuration_file(binary):
     """The configuration's own schema, but for what the injection says itself."""
     printed = subprocess.run([binary, "config", "schema"], capture_output=True, text=True, check=True).stdout
@@ -558,10 +622,14 @@ def what_is_generated(checks, binary, folder):
     names = known_annotations(binary, folder)
     path = CHART / "values.schema.json"
     schema = json.loads(path.read_text())
-    schema["properties"]["injection"]["properties"]["defaults"]["propertyNames"] = {"enum": names}
-    schema["properties"]["configuration"]["properties"]["file"] = configuration_file(binary)
     default = subprocess.run([binary, "serve", "--help"], capture_output=True, text=True, check=True).stdout
     flags = re.findall(r"--([a-z-]+) <(?:(?!--[a-z-]+ <).)*?\[env: (\w+)", re.sub(r"\s+", " ", default))
+    keys = dict(re.findall(r"--([a-z-]+) <(?:(?!--[a-z-]+ <).)*?key: ([\w.]+)", re.sub(r"\s+", " ", default)))
+    file = configuration_file(binary)
+    said = schema["properties"]["injection"]["properties"]["defaults"]
+    said["propertyNames"] = {"enum": names}
+    said["properties"] = {name: as_annotation(file, keys[name]) for name in names if name in keys} | OBJECTS
+    schema["properties"]["configuration"]["properties"]["file"] = file
     variables = [variable for flag, variable in flags if flag in names]
     settings = {"propertyNames": {"enum": sorted(variables)}, "additionalProperties": {"type": ["string", "number", "boolean"]}}
     schema["properties"]["companion"]["properties"]["settings"].update(settings)
@@ -606,6 +674,9 @@ def the_library(checks, charts, binary, folder):
         ({"agentTokenSecret": {"name": "agent", "key": "t"}}, {"agent-token-secret": "agent/t"}),
         ({"settings": money}, {"pg": money["OPENBOX_PG"], "log-format": "text"}),
         ({"mode": "cooperative"}, {"mode": "cooperative"}),
+        ({"terminationGracePeriodSeconds": 5}, {}),
+        ({"terminationGracePeriodSeconds": 0}, {}),
+        ({"settings": {"OPENBOX_DRAIN_WITHIN": "20s"}}, {"drain-within": "20s"}),
         ({"mode": "redirect", "settings": {"OPENBOX_PG": "postgres://db"}}, {"mode": "redirect", "pg": "postgres://db"}),
         (
             {"policyConfigMap": "p", "configConfigMap": "c", "journalClaim": "j", "image": "i:1"},
@@ -618,6 +689,8 @@ def the_library(checks, charts, binary, folder):
         pod = POD | {"metadata": {"annotations": {f"openbox.ai/{name}": value for name, value in annotations.items()}}}
         # Refused by `k8s patch` if what the library says of the app's containers were not enough.
         pod["spec"] = {"containers": [APP | {"securityContext": ours["containers"][0]["securityContext"]}]}
+        if (grace := ours.get("terminationGracePeriodSeconds")) is not None:
+            pod["spec"]["terminationGracePeriodSeconds"] = grace
         theirs = documents(patched(binary, folder, pod))[0]["spec"]
         for spec in (ours, theirs):
             spec["initContainers"][-1]["env"].sort(key=lambda entry: entry["name"])
@@ -634,9 +707,14 @@ def the_library(checks, charts, binary, folder):
         ({"mode": "wishful"}, 'mode is "wishful"'),
         ({"settings": core["settings"]}, "needs apiKeySecret"),
         (core | {"policyConfigMap": "p"}, "exclude each other"),
+        ({"settings": {"OPENBOX_DRAIN_WITHIN": "1m"}}, "terminationGracePeriodSeconds 30"),
+        ({"settings": {"OPENBOX_DRAIN_WITHIN": "9s"}, "terminationGracePeriodSeconds": 10}, "terminationGracePeriodSeconds 10"),
     ]:
         said = charts.refused({"openbox": values}, consumer)
         checks.that(f"the library refuses {values}", told in said, said)
+    for user in (0, 1580, None):
+        said = charts.refused({"app": {"runAsUser": user}}, consumer)
+        checks.that(f"the library's securityContext is none of user {user}", "needs runAsUser" in said, said)
 
 
 def the_readme(checks):

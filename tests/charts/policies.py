@@ -5,6 +5,7 @@ them is not shown by this.
 """
 
 import copy
+import functools
 import re
 
 import celpy
@@ -22,6 +23,10 @@ CASES = [
     ({}, {"containers": [APP], "securityContext": {"runAsNonRoot": True}}, {"core-url": "https://core.test", "api-key-secret": "core"}),
     ({}, {"containers": [APP]}, {"policy-configmap": "p", "config-configmap": "c", "journal-claim": "j", "image": "i:1", "mode": "cooperative"}),
     ({}, {"containers": [APP], "securityContext": {"fsGroup": 7}}, {"journal-claim": "j"}),
+    ({}, {"containers": [APP], "terminationGracePeriodSeconds": 5}, {}),
+    ({}, {"containers": [APP], "terminationGracePeriodSeconds": 0}, {}),
+    ({"drain-within": "20s"}, {"containers": [APP]}, {}),
+    ({}, {"containers": [APP], "terminationGracePeriodSeconds": 100}, {"drain-within": "98"}),
 ]
 REFUSED = [
     ({"containers": [APP]}, {"pgg": "x"}, "known are allow-address, api-key-secret"),
@@ -30,13 +35,57 @@ REFUSED = [
     ({"containers": [APP]}, {"core-url": "https://core.test"}, "needs openbox.ai/api-key-secret"),
     ({"containers": [APP]}, CORE | {"policy-configmap": "p"}, "exclude each other"),
     ({"containers": [APP], "hostNetwork": True}, {}, "spec.hostNetwork is true"),
-    ({"containers": [APP], "securityContext": {"runAsUser": 1580}}, {}, "spec.securityContext.runAsUser is 1580"),
+    ({"containers": [APP], "securityContext": {"runAsUser": 1580}}, {}, "spec has securityContext.runAsUser 1580"),
+    ({"containers": [APP], "securityContext": {"runAsGroup": 1580}}, {}, "spec has securityContext.runAsGroup 1580"),
+    ({"containers": [APP], "securityContext": {"supplementalGroups": [7, 1580]}}, {}, "1580 among securityContext.supplementalGroups"),
+    ({"containers": [APP | {"securityContext": {"runAsGroup": 1580}}]}, {}, "spec.containers has securityContext.runAsGroup"),
+    ({"containers": [APP], "terminationGracePeriodSeconds": 21}, {"drain-within": "20s"}, "drain-within is longer than spec.terminationGracePeriodSeconds"),
+    ({"containers": [APP]}, {"drain-within": "soon"}, "drain-within is no duration"),
     ({"containers": [APP | {"securityContext": {"runAsUser": 1580}}]}, {}, "spec.containers has securityContext.runAsUser"),
     ({"containers": [APP | {"env": [{"name": "OPENBOX_API_KEY", "value": "k"}]}]}, {}, "spec.containers has OPENBOX_API_KEY"),
-    ({"containers": [APP], "initContainers": [{"name": "openbox-sidecar", "image": "i", "securityContext": {"runAsUser": 1580}}]}, {}, "openbox-sidecar already, in spec.initContainers"),
     ({"containers": [APP, {"name": "openbox-sidecar", "image": "i"}]}, {"injected": "0.1.0"}, "openbox-sidecar already, in spec.containers"),
     ({"containers": [APP | {"volumeMounts": [{"name": "openbox-keys", "mountPath": "/k"}]}]}, {}, "spec.containers mounts a volume openbox-"),
     ({"containers": [APP], "initContainers": [{"name": "first", "image": "i", "volumeMounts": [{"name": "openbox-state", "mountPath": "/k"}]}]}, {"injected": "0.1.0"}, "spec.initContainers mounts a volume openbox-"),
+]
+# What only poses as the sidecar: a change of the pod that the policy made, and what is then told of.
+POSING = [
+    (lambda sidecar, _: sidecar.update(image="busybox"), "(image)"),
+    (lambda sidecar, _: sidecar.update(command=["/bin/sleep"]), "(args, command"),
+    (lambda sidecar, _: sidecar.update(args=["health"]), "(args, command"),
+    (lambda sidecar, _: sidecar.pop("restartPolicy"), "(args, command"),
+    (lambda sidecar, _: sidecar.pop("startupProbe"), "(args, command"),
+    (lambda sidecar, _: sidecar["securityContext"].update(runAsUser=0), "(securityContext)"),
+    (lambda sidecar, _: sidecar["securityContext"].update(privileged=True), "(securityContext)"),
+    (lambda sidecar, _: sidecar["securityContext"]["capabilities"].update(add=["SYS_PTRACE"]), "(securityContext)"),
+    (lambda sidecar, _: sidecar["env"].pop(), "(env)"),
+    (lambda sidecar, _: sidecar["env"].append({"name": "OPENBOX_PG", "value": "postgres://other"}), "(env)"),
+    (lambda sidecar, _: sidecar["env"].append({"name": "OPENBOX_DEBUG", "value": "1"}), "(env)"),
+    (lambda sidecar, _: sidecar["env"].append({"name": "SSL_CERT_FILE", "value": "/x"}), "(env)"),
+    (lambda sidecar, _: sidecar["env"].append({"name": "OPENBOX_RUN_ID", "value": "r"}), "(env)"),
+    (lambda sidecar, _: sidecar.update(envFrom=[{"configMapRef": {"name": "c"}}]), "(env)"),
+    (lambda sidecar, _: sidecar["volumeMounts"].pop(), "(volumeMounts)"),
+    (lambda sidecar, _: sidecar["volumeMounts"][0].update(mountPath="/elsewhere"), "(volumeMounts)"),
+    (lambda sidecar, _: sidecar["volumeMounts"][0].update(subPath="x"), "(volumeMounts)"),
+    (lambda sidecar, _: sidecar["volumeMounts"].append({"name": "v", "mountPath": "/etc/openbox/policy"}), "(volumeMounts)"),
+    (lambda _, volumes: volumes["openbox-keys"].update(emptyDir=None, hostPath={"path": "/x"}), "a volume openbox-"),
+    (lambda _, volumes: volumes["openbox-policy"]["configMap"].update(name="other"), "a volume openbox-"),
+    (lambda _, volumes: volumes["openbox-state"]["persistentVolumeClaim"].update(claimName="other"), "a volume openbox-"),
+]
+# What other plugins give to every container.
+BENIGN = [
+    lambda sidecar, _: sidecar["env"].append({"name": "DD_AGENT_HOST", "value": "h"}),
+    lambda sidecar, _: sidecar["volumeMounts"].append({"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}),
+    lambda sidecar, _: sidecar.update(terminationMessagePath="/dev/termination-log", resources={}),
+]
+# Containers for running pods, and what is told.
+DEBUGGING = [
+    ({"name": "debug", "image": "i"}, None),
+    ({"name": "debug", "image": "i", "targetContainerName": "app"}, None),
+    ({"name": "debug", "image": "i", "targetContainerName": "openbox-sidecar"}, "targetContainerName openbox-sidecar"),
+    ({"name": "openbox-sidecar", "image": "i"}, "a name of the sidecar's"),
+    ({"name": "debug", "image": "i", "securityContext": {"runAsUser": 1580}}, "securityContext.runAsUser 1580"),
+    ({"name": "debug", "image": "i", "securityContext": {"runAsGroup": 1580}}, "securityContext.runAsGroup 1580"),
+    ({"name": "debug", "image": "i", "volumeMounts": [{"name": "openbox-keys", "mountPath": "/k"}]}, "spec.ephemeralContainers mounts a volume openbox-"),
 ]
 
 
@@ -59,39 +108,54 @@ FUNCTIONS = {
 }
 
 
+@functools.cache
+def program(expression):
+    """Compiled once, which takes longer than to evaluate it."""
+    # Names of types with dots in them, of which one begins another, are one name each to the interpreter.
+    expression = re.sub(r"\bObject(\.\w+)*(?= ?\{)", lambda found: found[0].replace(".", "_"), expression)
+    types = {name: Made for name in re.findall(r"\b(Object\w*|JSONPatch)\{", expression)}
+    environment = celpy.Environment(annotations=types)
+    return environment.program(environment.compile(expression), functions=FUNCTIONS)
+
+
 class Policy:
     def __init__(self, manifest):
-        of = {document["kind"]: document["spec"] for document in manifest}
-        self.mutating = of["MutatingAdmissionPolicy"]
-        self.validating = of["ValidatingAdmissionPolicy"]
+        of = {(document["kind"], *self.asked(document["spec"])): document["spec"] for document in manifest if document["kind"].endswith("Policy")}
+        self.mutating = of["MutatingAdmissionPolicy", "CREATE", "pods"]
+        self.validating = of["ValidatingAdmissionPolicy", "CREATE", "pods"]
+        self.running = of["ValidatingAdmissionPolicy", "UPDATE", "pods/ephemeralcontainers"]
 
-    def evaluated(self, spec, expression, pod):
+    @staticmethod
+    def asked(spec):
+        (rule,) = spec.get("matchConstraints", {}).get("resourceRules", [{"operations": [None], "resources": [None]}])
+        return rule["operations"][0], rule["resources"][0]
+
+    def evaluated(self, spec, expressions, pod):
+        pod = celpy.json_to_cel(pod)
         variables = celtypes.MapType()
-        for variable in spec["variables"]:
+        for variable in spec.get("variables", []):
             variables[celtypes.StringType(variable["name"])] = self.value(variable["expression"], pod, variables)
-        return self.value(expression, pod, variables)
+        return [self.value(expression, pod, variables) for expression in expressions]
 
     def value(self, expression, pod, variables):
-        # Names of types with dots in them, of which one begins another, are one name each to the interpreter.
-        expression = re.sub(r"\bObject(\.\w+)*(?= ?\{)", lambda found: found[0].replace(".", "_"), expression)
-        types = {name: Made for name in re.findall(r"\b(Object\w*|JSONPatch)\{", expression)}
-        environment = celpy.Environment(annotations=types)
-        program = environment.program(environment.compile(expression), functions=FUNCTIONS)
-        return program.evaluate({"object": celpy.json_to_cel(pod), "variables": variables})
+        return program(expression).evaluate({"object": pod, "variables": variables})
 
     def mutated(self, pod):
         pod = copy.deepcopy(pod)
         for mutation in self.mutating["mutations"]:
             if mutation["patchType"] == "JSONPatch":
-                for change in plain(self.evaluated(self.mutating, mutation["jsonPatch"]["expression"], pod)):
+                (changes,) = self.evaluated(self.mutating, [mutation["jsonPatch"]["expression"]], pod)
+                for change in plain(changes):
                     add(pod, change)
             else:
-                merge(pod, plain(self.evaluated(self.mutating, mutation["applyConfiguration"]["expression"], pod)))
+                (applied,) = self.evaluated(self.mutating, [mutation["applyConfiguration"]["expression"]], pod)
+                merge(pod, plain(applied))
         return pod
 
-    def refusals(self, pod):
-        held = [(self.evaluated(self.validating, one["expression"], pod), one["message"]) for one in self.validating["validations"]]
-        return [message for holds, message in held if not holds]
+    def refusals(self, pod, of=None):
+        of = of or self.validating
+        held = self.evaluated(of, [one["expression"] for one in of["validations"]], pod)
+        return [one["message"] for one, holds in zip(of["validations"], held) if not holds]
 
 
 def plain(value):

@@ -23,6 +23,7 @@ import yaml
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from checks import Checks  # noqa: E402  (it lies in the folder above)
+from json_patch import applied  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "reviews"
 VERSIONS = ["1.29", "1.33", "1.36"]
@@ -36,7 +37,7 @@ TOKEN = {
     "name": "kube-api-access-x7k2p",
     "projected": {"defaultMode": 420, "sources": [{"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}]},
 }
-CONFINED = {"runAsNonRoot": True, "allowPrivilegeEscalation": False}
+CONFINED = {"runAsUser": 4711, "runAsNonRoot": True, "allowPrivilegeEscalation": False}
 
 
 def pod(owner, spec=None, annotations=None, label="enabled"):
@@ -93,6 +94,7 @@ TAKEN = {
     ),
     "pod-with-a-token": pod(REPLICAS, annotations={"agent-token-secret": "agent/token"}),
     "pod-of-mode-redirect": pod(REPLICAS, confined(), {"mode": "redirect"}),
+    "pod-of-a-short-grace": pod(REPLICAS, {"containers": [APP], "terminationGracePeriodSeconds": 5}),
     "pod-opted-out": pod(REPLICAS, label="disabled"),
     "pod-that-does-not-ask": pod(REPLICAS, label=None),
 }
@@ -107,12 +109,30 @@ REFUSED = {
     "the-sidecars-user": (pod(REPLICAS, {"containers": [APP | {"securityContext": {"runAsUser": 1580}}]}), ["container app", "runAsUser is 1580"]),
     "the-sidecars-port": (pod(REPLICAS, {"containers": [APP | {"ports": [{"containerPort": 15801}]}]}), ["container app has port 15801"]),
     "host-network": (pod(REPLICAS, {"hostNetwork": True, "containers": [APP]}), ["spec.hostNetwork"]),
-    "redirect-as-root": (pod(REPLICAS, annotations={"mode": "redirect"}), ["container app", "runAsNonRoot", "allowPrivilegeEscalation"]),
+    "redirect-as-root": (pod(REPLICAS, confined(runAsUser=0), {"mode": "redirect"}), ["container app", "runAsUser is 0"]),
+    "redirect-as-the-image-says": (
+        pod(REPLICAS, {"containers": [APP | {"securityContext": {"runAsNonRoot": True}}]}, {"mode": "redirect"}),
+        ["container app", "runAsUser is not said", "allowPrivilegeEscalation"],
+    ),
+    "the-sidecars-group": (pod(REPLICAS, {"containers": [APP], "securityContext": {"supplementalGroups": [1580]}}), ["spec.securityContext.supplementalGroups has 1580"]),
+    "drain-longer-than-the-grace": (
+        pod(REPLICAS, {"containers": [APP], "terminationGracePeriodSeconds": 10}, {"drain-within": "9s"}),
+        ["annotation openbox.ai/drain-within", "terminationGracePeriodSeconds 10"],
+    ),
     "redirect-with-capability": (pod(REPLICAS, confined(capabilities={"add": ["NET_RAW"]}), {"mode": "redirect"}), ["container app", "NET_RAW"]),
 }
 
 
-def review(thing):
+# Containers that come into a running pod, and what the answer names.
+RUNNING = {
+    "running-pod-debugged": ({"targetContainerName": "app"}, []),
+    "running-pod-debugged-as-the-sidecar": ({"securityContext": {"runAsUser": 1580}}, ["container debug", "runAsUser is 1580"]),
+    "running-pod-debugged-beside-the-sidecar": ({"targetContainerName": "openbox-sidecar"}, ["container debug", "targetContainerName is openbox-sidecar"]),
+    "running-pod-debugged-with-its-keys": ({"volumeMounts": [{"name": "openbox-keys", "mountPath": "/k"}]}, ["container debug mounts volume openbox-keys"]),
+}
+
+
+def review(thing, part=None):
     group, _, version = thing["apiVersion"].rpartition("/")
     resource = {"Pod": "pods", "Deployment": "deployments", "Job": "jobs", "CronJob": "cronjobs"}[thing["kind"]]
     kind = {"group": group, "version": version, "kind": thing["kind"]}
@@ -131,6 +151,9 @@ def review(thing):
         "dryRun": False,
         "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
     }
+    if part:
+        options = {"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"}
+        request |= {"operation": "UPDATE", "subResource": part, "requestSubResource": part, "options": options}
     return {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
 
 
@@ -166,33 +189,10 @@ class Webhook:
         response = connection.getresponse()
         return response.status, response.read()
 
-    def review(self, thing):
-        status, body = self.ask("POST", "/mutate?timeout=5s", json.dumps(review(thing)))
+    def review(self, thing, part=None):
+        status, body = self.ask("POST", "/mutate?timeout=5s", json.dumps(review(thing, part)))
         answer = json.loads(body)
         return status, answer
-
-
-def applied(thing, patch):
-    """RFC 6902, as far as it is used."""
-    thing = copy.deepcopy(thing)
-    for step in patch:
-        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]]
-        at = thing
-        for part in path:
-            at = at[int(part) if isinstance(at, list) else part]
-        if isinstance(at, list):
-            place = len(at) if last == "-" else int(last)
-            if step["op"] == "add":
-                at.insert(place, step["value"])
-            elif step["op"] == "remove":
-                del at[place]
-            else:
-                at[place] = step["value"]
-        elif step["op"] == "remove":
-            del at[last]
-        else:
-            at[last] = step["value"]
-    return thing
 
 
 def validated(checks, what, thing):
@@ -214,8 +214,8 @@ def kept(checks, name, value):
     checks.that(f"{path.name} is what is asked and answered (UPDATE_GOLDEN=1 writes it)", there == text, text)
 
 
-def asked(checks, webhook, name, thing):
-    status, answer = webhook.review(thing)
+def asked(checks, webhook, name, thing, part=None):
+    status, answer = webhook.review(thing, part)
     response = answer["response"]
     checks.that(f"{name}: it is answered", status == 200 and answer["kind"] == "AdmissionReview", answer)
     checks.that(f"{name}: by its uid", response.pop("uid") == review(thing)["request"]["uid"], answer)
@@ -246,6 +246,17 @@ def refused(checks, webhook):
         checks.that(f"{name}: and told why", all(word in message for word in told), message)
 
 
+def running(checks, webhook):
+    injected = json.loads(base64.b64decode(webhook.review(TAKEN["pod-of-a-deployment"])[1]["response"]["patch"]))
+    for name, (container, told) in RUNNING.items():
+        thing = applied(TAKEN["pod-of-a-deployment"], injected)
+        thing["spec"]["ephemeralContainers"] = [{"name": "debug", "image": "debug:1"} | container]
+        response, patch = asked(checks, webhook, name, thing, "ephemeralcontainers")
+        message = response.get("status", {}).get("message", "")
+        checks.that(f"{name}: it is {'refused' if told else 'allowed'}, and nothing else of the pod is changed", response["allowed"] == (not told) and not patch, response)
+        checks.that(f"{name}: and told why", all(word in message for word in told), message)
+
+
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory() as folder:
@@ -253,12 +264,13 @@ def main():
         try:
             taken(checks, webhook)
             refused(checks, webhook)
+            running(checks, webhook)
         finally:
             webhook.process.terminate()
             code = webhook.process.wait(30)
         checks.that("the injector ends as it should", code == 0, code)
     names = {path.stem for path in FOLDER.glob("*.yaml")}
-    checks.that("every file is asked", names == TAKEN.keys() | REFUSED.keys(), names ^ (TAKEN.keys() | REFUSED.keys()))
+    checks.that("every file is asked", names == set().union(TAKEN, REFUSED, RUNNING), names ^ set().union(TAKEN, REFUSED, RUNNING))
     print(f"{checks.passed} checks passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 

@@ -123,6 +123,42 @@ fn what_stands_in_the_way_is_told_with_object_and_annotation() {
     }
 }
 
+#[test]
+fn an_injector_with_a_wrong_default_does_not_start_and_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("injection.yaml");
+    for (defaults, told) in [
+        (
+            "{workers: many}",
+            "default of annotation openbox.ai/workers: ",
+        ),
+        (
+            "{pgg: x}",
+            "default of annotation openbox.ai/pgg is not known",
+        ),
+        ("{pg: 5432}", "injection.yaml: "),
+    ] {
+        std::fs::write(&path, format!("defaults: {defaults}\n")).unwrap();
+        let mut command = Command::new(BINARY);
+        command
+            .args([
+                "injector",
+                "--listen",
+                "127.0.0.1:0",
+                "--cert",
+                "none",
+                "--key",
+                "none",
+            ])
+            .arg("--injection")
+            .arg(&path);
+        let ended = process::run(&mut command);
+        assert_eq!(ended.status.code(), Some(1), "{defaults}");
+        assert!(ended.err.contains(told), "{defaults}: {}", ended.err);
+        assert!(ended.err.contains("injection.yaml"), "{}", ended.err);
+    }
+}
+
 struct Injector(Child);
 
 impl Drop for Injector {

@@ -30,11 +30,39 @@ securityContext:
 
 {{/*
 What a container of the app must be for the rules to hold for it: it cannot become the sidecar's user, nor change them.
+Its argument has `runAsUser`, as without it an image says who it is.
 */}}
 {{- define "openbox-sidecar.securityContext" -}}
+{{- $user := int (.runAsUser | default 0) }}
+{{- if has $user (list 0 1580) }}
+{{- fail "openbox-sidecar: securityContext needs runAsUser, the number of a user other than root and 1580, which is the sidecar" }}
+{{- end }}
 allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}
 runAsNonRoot: true
+runAsUser: {{ $user }}
+{{- end }}
+
+{{/*
+How long the sidecar drains, where the pod's grace is shorter than its own time; empty otherwise.
+*/}}
+{{- define "openbox-sidecar.drain" -}}
+{{- $grace := 30 }}
+{{- if hasKey . "terminationGracePeriodSeconds" }}{{ $grace = int .terminationGracePeriodSeconds }}{{ end }}
+{{- $said := dig "settings" "OPENBOX_DRAIN_WITHIN" "" (merge (dict) .) | toString }}
+{{- if $said }}
+{{- if not (regexMatch "^[0-9]+(ms|s|m|h)?$" $said) }}
+{{- fail (printf "openbox-sidecar: settings.OPENBOX_DRAIN_WITHIN is %q; expected a whole number and ms, s, m or h" $said) }}
+{{- end }}
+{{- $number := regexFind "^[0-9]+" $said }}
+{{- $unit := trimPrefix $number $said }}
+{{- $ms := mul $number (get (dict "ms" 1 "" 1000 "s" 1000 "m" 60000 "h" 3600000) $unit) }}
+{{- if gt (add $ms 2000) (mul $grace 1000) }}
+{{- fail (printf "openbox-sidecar: settings.OPENBOX_DRAIN_WITHIN is %s, and terminationGracePeriodSeconds %d: the sidecar would be killed while it drains; say at least 2 s less, or a longer grace" $said $grace) }}
+{{- end }}
+{{- else if lt $grace 12 }}
+{{- max 1 (sub $grace 2) }}s
+{{- end }}
 {{- end }}
 
 {{/*
@@ -59,6 +87,9 @@ env:
   - {name: OPENBOX_AGENT_SOCKET_MODE, value: "0666"}
   {{- if not (hasKey (.settings | default dict) "OPENBOX_LOG_FORMAT") }}
   - {name: OPENBOX_LOG_FORMAT, value: json}
+  {{- end }}
+  {{- with include "openbox-sidecar.drain" . }}
+  - {name: OPENBOX_DRAIN_WITHIN, value: {{ . | quote }}}
   {{- end }}
   {{- range $name, $value := .settings }}
   - {name: {{ $name }}, value: {{ toString $value | replace "$(" "$$(" | quote }}}
@@ -116,7 +147,7 @@ volumeMounts:
 What cannot be is refused while the chart is rendered.
 */}}
 {{- define "openbox-sidecar.checked" -}}
-{{- $known := list "image" "initNetImage" "mode" "imagePullPolicy" "resources" "settings" "apiKeySecret" "agentTokenSecret" "policyConfigMap" "configConfigMap" "journalClaim" }}
+{{- $known := list "image" "initNetImage" "mode" "imagePullPolicy" "resources" "settings" "apiKeySecret" "agentTokenSecret" "policyConfigMap" "configConfigMap" "journalClaim" "terminationGracePeriodSeconds" }}
 {{- range $name, $_ := . }}
 {{- if not (has $name $known) }}
 {{- fail (printf "openbox-sidecar: %q is not known; known are %s" $name (join ", " $known)) }}

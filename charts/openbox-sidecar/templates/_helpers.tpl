@@ -40,6 +40,11 @@ objectSelector:
 - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced}
 {{- end }}
 
+{{/* Containers that are put into a running pod. */}}
+{{- define "openbox.running" -}}
+- {apiGroups: [""], apiVersions: [v1], operations: [UPDATE], resources: [pods/ephemeralcontainers], scope: Namespaced}
+{{- end }}
+
 {{- define "openbox.secret" -}}
 {{ .Values.certificate.existingSecret | default (include "openbox.name" .) }}
 {{- end }}

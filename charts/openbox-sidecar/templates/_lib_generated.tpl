@@ -51,9 +51,9 @@
 {{- end }}
 {{/* The settings that a pod may say, by their variables. Made by tests/charts/charts.py. */}}
 {{- define "openbox-sidecar.settings" -}}
-["OPENBOX_CORE_URL", "OPENBOX_GOVERNANCE_POLICY", "OPENBOX_PG", "OPENBOX_MYSQL", "OPENBOX_REDIS", "OPENBOX_ALLOW_ADDRESS", "OPENBOX_RESOLVE", "OPENBOX_LOG_FORMAT", "OPENBOX_WORKERS"]
+["OPENBOX_CORE_URL", "OPENBOX_GOVERNANCE_POLICY", "OPENBOX_PG", "OPENBOX_MYSQL", "OPENBOX_REDIS", "OPENBOX_ALLOW_ADDRESS", "OPENBOX_RESOLVE", "OPENBOX_LOG_FORMAT", "OPENBOX_DRAIN_WITHIN", "OPENBOX_WORKERS"]
 {{- end }}
 {{/* The same, by their annotations. Made by tests/charts/charts.py. */}}
 {{- define "openbox-sidecar.annotations" -}}
-{"core-url": "OPENBOX_CORE_URL", "fail-mode": "OPENBOX_GOVERNANCE_POLICY", "pg": "OPENBOX_PG", "mysql": "OPENBOX_MYSQL", "redis": "OPENBOX_REDIS", "allow-address": "OPENBOX_ALLOW_ADDRESS", "resolve": "OPENBOX_RESOLVE", "log-format": "OPENBOX_LOG_FORMAT", "workers": "OPENBOX_WORKERS"}
+{"core-url": "OPENBOX_CORE_URL", "fail-mode": "OPENBOX_GOVERNANCE_POLICY", "pg": "OPENBOX_PG", "mysql": "OPENBOX_MYSQL", "redis": "OPENBOX_REDIS", "allow-address": "OPENBOX_ALLOW_ADDRESS", "resolve": "OPENBOX_RESOLVE", "log-format": "OPENBOX_LOG_FORMAT", "drain-within": "OPENBOX_DRAIN_WITHIN", "workers": "OPENBOX_WORKERS"}
 {{- end }}

@@ -141,6 +141,25 @@ impl Wanted {
         }
     }
 
+    /// Looks at `defaults` before there is a pod that they are for.
+    ///
+    /// # Errors
+    /// As of [`Self::read`], but for what a pod may still say itself.
+    pub(super) fn check_defaults(defaults: &BTreeMap<String, String>) -> Result<(), Refused> {
+        let mut all = defaults.clone();
+        if all.get("core-url").is_some_and(|url| !url.is_empty()) {
+            // Each pod may name its own.
+            all.entry("api-key-secret".to_owned())
+                .or_insert_with(|| API_KEY.to_owned());
+        }
+        Self::read(&BTreeMap::new(), &all)
+            .map(drop)
+            .map_err(|refused| {
+                let told = refused.0.into_iter();
+                Refused(told.map(|told| format!("default of {told}")).collect())
+            })
+    }
+
     /// The database servers that are governed, and where.
     pub(super) fn databases(&self) -> Vec<Database> {
         databases(
@@ -377,6 +396,41 @@ mod tests {
             ("openbox.ai/policy-configmap", "p"),
         ]);
         assert!(both.contains("exclude each other"), "{both}");
+    }
+
+    #[test]
+    fn a_default_is_looked_at_before_there_is_a_pod() {
+        let told = |defaults: &[(&str, &str)]| match Wanted::check_defaults(&map(defaults)) {
+            Ok(()) => String::new(),
+            Err(refused) => refused.to_string(),
+        };
+        for (defaults, expected) in [
+            (
+                &[("workers", "many")][..],
+                "default of annotation openbox.ai/workers: ",
+            ),
+            (
+                &[("pgg", "x")],
+                "default of annotation openbox.ai/pgg is not known",
+            ),
+            (
+                &[("mode", "wishful")],
+                "default of annotation openbox.ai/mode",
+            ),
+            (
+                &[("drain-within", "soon")],
+                "default of annotation openbox.ai/drain-within: ",
+            ),
+            (
+                &[("core-url", "https://core.test"), ("policy-configmap", "p")],
+                "exclude each other",
+            ),
+        ] {
+            let found = told(defaults);
+            assert!(found.contains(expected), "{defaults:?}: {found}");
+        }
+        // Whose key it is each pod may say.
+        assert_eq!(told(&[("core-url", "https://core.test"), ("pg", "")]), "");
     }
 
     #[test]

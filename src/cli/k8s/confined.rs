@@ -28,10 +28,13 @@ pub(super) fn missing(spec: &Value, container: &Value) -> Vec<String> {
             "container {name}: {what}, by which it could go around the sidecar in mode redirect"
         ));
     };
-    let user = either("runAsUser").and_then(Value::as_i64);
-    let not_root = either("runAsNonRoot") == Some(&Value::Bool(true));
-    if user == Some(0) || (user.is_none() && !not_root) {
-        tell("it may run as root (securityContext.runAsNonRoot is not true)");
+    match either("runAsUser").and_then(Value::as_i64) {
+        Some(0) => tell("it runs as root (securityContext.runAsUser is 0)"),
+        Some(_) => {}
+        // `runAsNonRoot` would leave it to an image, which is not seen here and may say the sidecar's own user.
+        None => tell(
+            "it runs as whom its image says, be it root or user 1580 (securityContext.runAsUser is not said)",
+        ),
     }
     if own("allowPrivilegeEscalation") != Some(&Value::Bool(false)) {
         tell("it may become root (securityContext.allowPrivilegeEscalation is not false)");
@@ -61,7 +64,7 @@ mod tests {
     #[test]
     fn who_could_go_around_the_rules_is_told_by_which_field() {
         let none = json!({});
-        let bound = json!({"runAsNonRoot": true});
+        let bound = json!({"runAsUser": 4711, "runAsNonRoot": true});
         let fit = json!({"runAsUser": 4711, "allowPrivilegeEscalation": false});
         let with = |key: &str, value: Value| {
             let mut container = fit.clone();
@@ -74,8 +77,9 @@ mod tests {
             (&none,    fit.clone(),                                            vec![]),
             (&bound,   json!({"allowPrivilegeEscalation": false}),             vec![]),
             (&bound,   json!({}),                                              vec!["allowPrivilegeEscalation"]),
-            (&none,    json!({}),                                              vec!["runAsNonRoot", "allowPrivilegeEscalation"]),
-            (&bound,   with("runAsUser", json!(0)),                            vec!["runAsNonRoot"]),
+            (&none,    json!({}),                                              vec!["runAsUser is not said", "allowPrivilegeEscalation"]),
+            (&none,    json!({"runAsNonRoot": true}),                          vec!["runAsUser is not said", "allowPrivilegeEscalation"]),
+            (&bound,   with("runAsUser", json!(0)),                            vec!["runAsUser is 0"]),
             (&none,    with("privileged", json!(true)),                        vec!["privileged"]),
             (&none,    with("capabilities", json!({"add": ["NET_BIND_SERVICE"]})), vec![]),
             (&none,    with("capabilities", json!({"add": ["CAP_NET_RAW", "SETUID"]})), vec!["CAP_NET_RAW", "SETUID"]),

@@ -1,8 +1,11 @@
 //! Into the pod: manifests patched by hand, and pods injected as they are made, by the same code.
 
 mod annotations;
+mod apart;
 mod app;
 mod confined;
+mod ephemeral;
+mod grace;
 mod injector;
 mod manifest;
 mod patch;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Streams, exit};
 
-use super::annotations::{PREFIX, Refused};
+use super::annotations::{PREFIX, Refused, Wanted};
 use super::manifest;
 use super::pod::{Asked, Done, Injection, inject};
 
@@ -119,7 +119,12 @@ fn injection(args: &Args) -> Result<Injection, Refused> {
 /// The file cannot be read, or says something else.
 pub(super) fn read_injection(path: &str) -> Result<Injection, Refused> {
     let text = text(path)?;
-    serde_norway::from_str(&text).map_err(|error| Refused::one(format!("{path}: {error}")))
+    let read: Injection =
+        serde_norway::from_str(&text).map_err(|error| Refused::one(format!("{path}: {error}")))?;
+    Wanted::check_defaults(&read.defaults).map_err(|Refused(told)| {
+        Refused(told.iter().map(|one| format!("{path}: {one}")).collect())
+    })?;
+    Ok(read)
 }
 
 fn annotations(all: &[String]) -> Result<BTreeMap<String, String>, Refused> {

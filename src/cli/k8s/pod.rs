@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::annotations::{INJECT, INJECTED, Mode, PREFIX, Refused, Wanted};
-use super::{app, confined, sidecar};
+use super::{apart, app, confined, grace, sidecar};
 
 /// The list that the sidecar is in.
 const FIRST: &str = "initContainers";
@@ -91,7 +91,7 @@ pub(super) fn inject(
         }
     }
     let annotations = strings(template.pointer("/metadata/annotations"));
-    let wanted = Wanted::read(&annotations, &injection.defaults)?;
+    let mut wanted = Wanted::read(&annotations, &injection.defaults)?;
     let injected = annotations.contains_key(INJECTED);
     object(template, "metadata");
     shape(template)?;
@@ -100,6 +100,7 @@ pub(super) fn inject(
     };
     refuse(spec, &wanted, injected)?;
     let mut warnings = warnings(spec);
+    warnings.extend(grace::fit(spec, &mut wanted)?);
     warnings.extend(apps(spec, &wanted));
     place(spec, &wanted, injection);
     if let Some(annotations) = template
@@ -158,12 +159,7 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
         told.push("spec.hostNetwork is true: the sidecar's listeners, and everybody on the node who reaches them, would not be the pod's own".to_owned());
     }
-    if is_user(spec.get("securityContext")) {
-        told.push(format!(
-            "spec.securityContext.runAsUser is {}, which is the sidecar's own user",
-            sidecar::USER
-        ));
-    }
+    told.extend(apart::of_pod(spec));
     let mut names = Vec::new();
     for (of, container) in containers(spec) {
         let name = name_of(container);
@@ -175,10 +171,7 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
             told.push(format!("there is a container {name} already, in spec.{of}; take it out, or set the label {INJECT}: disabled"));
         }
         names.push(name);
-        told.extend(mounted(container));
-        if is_user(container.get("securityContext")) {
-            told.push(format!("container {name}: securityContext.runAsUser is {}, which is the sidecar's own user", sidecar::USER));
-        }
+        told.extend(apart::of_container(container));
         told.extend(taken_ports(container, wanted));
         if wanted.mode == Mode::Redirect {
             told.extend(confined::missing(spec, container));
@@ -208,23 +201,6 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
     } else {
         Err(Refused(told))
     }
-}
-
-/// Volumes of the sidecar's that a container mounts, other than the one that is for the app: the authority's key, the
-/// journal and Core's key are in them.
-fn mounted(container: &Value) -> impl Iterator<Item = String> {
-    let name = name_of(container);
-    let mounts = container.get("volumeMounts").and_then(Value::as_array);
-    let mounts = mounts.into_iter().flatten().map(name_of);
-    let ours = mounts.filter(|volume| sidecar::is_ours_alone(volume));
-    ours.map(move |volume| {
-        format!("container {name} mounts volume {volume}, which is for the sidecar alone")
-    })
-}
-
-fn is_user(security: Option<&Value>) -> bool {
-    let user = security.and_then(|security| security.get("runAsUser"));
-    user.and_then(Value::as_i64) == Some(sidecar::USER)
 }
 
 /// Ports of an app that the sidecar listens on: both share the pod's address.
@@ -264,7 +240,7 @@ fn listening(wanted: &Wanted) -> Vec<u64> {
 fn warnings(spec: &Value) -> Vec<String> {
     let mut told = Vec::new();
     if spec.get("shareProcessNamespace") == Some(&Value::Bool(true)) {
-        told.push("spec.shareProcessNamespace is true: a container that runs as root can read the sidecar's files and keys".to_owned());
+        told.push("spec.shareProcessNamespace is true: a container that runs as root, or whose image says user 1580, can read the sidecar's files and keys".to_owned());
     }
     told
 }

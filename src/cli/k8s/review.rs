@@ -6,8 +6,8 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::annotations::Refused;
-use super::manifest;
 use super::pod::{Asked, Done, Injection, inject};
+use super::{ephemeral, manifest};
 
 /// Longest warning and most of them: `kubectl` shows each on a line, and the API server drops the rest.
 const WARNING_CHARS_MAX: usize = 240;
@@ -33,9 +33,15 @@ pub(super) fn answer(review: &Value, injection: &Injection) -> Result<Value, Not
         .ok_or(NotAReview("it has no request"))?;
     let uid = request.get("uid").and_then(Value::as_str);
     let uid = uid.ok_or(NotAReview("its request has no uid"))?;
+    let part = request.get("subResource").and_then(Value::as_str);
     let response = match request.get("object") {
         // What is deleted has none.
         None | Some(Value::Null) => json!({"uid": uid, "allowed": true}),
+        // The API server takes nothing of the pod but these, so there is nothing to inject.
+        Some(object) if part == Some("ephemeralcontainers") => match ephemeral::check(object) {
+            Ok(()) => json!({"uid": uid, "allowed": true}),
+            Err(why) => denied(uid, &why),
+        },
         Some(object) => respond(uid, object, injection),
     };
     Ok(
@@ -63,12 +69,16 @@ fn respond(uid: &str, object: &Value, injection: &Injection) -> Value {
             }
             response
         }
-        Err(refused) => json!({"uid": uid, "allowed": false, "status": {
-            "code": 422,
-            "reason": "Invalid",
-            "message": format!("openbox-sidecar: {refused}"),
-        }}),
+        Err(why) => denied(uid, &why),
     }
+}
+
+fn denied(uid: &str, why: &Refused) -> Value {
+    json!({"uid": uid, "allowed": false, "status": {
+        "code": 422,
+        "reason": "Invalid",
+        "message": format!("openbox-sidecar: {why}"),
+    }})
 }
 
 fn injected(object: &mut Value, injection: &Injection) -> Result<Vec<String>, Refused> {

@@ -110,7 +110,7 @@ fn the_app_finds_the_agent_api_at_a_path_that_it_may_open() {
 
 fn confined() -> Value {
     json!({"containers": [{"name": "app", "image": "app:1", "securityContext": {
-        "runAsNonRoot": true, "allowPrivilegeEscalation": false,
+        "runAsUser": 4711, "allowPrivilegeEscalation": false,
     }}]})
 }
 
@@ -137,7 +137,15 @@ fn in_mode_redirect_the_rules_are_set_before_everything_and_the_sidecar_listens_
 fn in_mode_redirect_a_pod_that_could_undo_it_is_refused() {
     let redirect = || json!({"openbox.ai/mode": "redirect"});
     let told = refused(pod(app(), redirect()));
-    assert!(told.contains("container app: it may run as root"), "{told}");
+    assert!(
+        told.contains("container app: it runs as whom its image says"),
+        "{told}"
+    );
+    let mut by_image = confined();
+    by_image["containers"][0]["securityContext"]["runAsUser"] = Value::Null;
+    by_image["containers"][0]["securityContext"]["runAsNonRoot"] = json!(true);
+    let told = refused(pod(by_image, redirect()));
+    assert!(told.contains("runAsUser is not said"), "{told}");
     let mut taken = confined();
     taken["containers"][0]["ports"] = json!([{"containerPort": 15802}]);
     let told = refused(pod(taken, redirect()));
@@ -290,6 +298,14 @@ fn a_pod_that_cannot_be_governed_is_refused_with_what_stands_in_the_way() {
             "container app: securityContext.runAsUser is 1580",
         ),
         (
+            json!({"securityContext": {"supplementalGroups": [1580]}}),
+            "spec.securityContext.supplementalGroups has 1580",
+        ),
+        (
+            json!({"initContainers": [{"name": "first", "securityContext": {"runAsGroup": 1580}}]}),
+            "container first: securityContext.runAsGroup is 1580",
+        ),
+        (
             json!({"containers": [{"name": "app", "ports": [{"containerPort": 15801}]}]}),
             "container app has port 15801",
         ),
@@ -411,6 +427,83 @@ fn a_pod_that_says_that_it_has_a_sidecar_is_checked_all_the_same() {
         let said = json!({"openbox.ai/injected": "0.1.0"});
         let (found, _) = injected(pod(spec, said));
         assert_eq!(found, injected(pod(app(), json!({}))).0);
+    }
+}
+
+#[test]
+fn the_sidecar_ends_within_the_pods_grace_or_the_pod_is_refused() {
+    let said = |grace: Value, annotations: Value| {
+        let mut spec = app();
+        spec["terminationGracePeriodSeconds"] = grace;
+        pod(spec, annotations)
+    };
+    let drains = |pod: Value| {
+        let (pod, warnings) = injected(pod);
+        let set = variable(&pod, "/spec/initContainers/0", "OPENBOX_DRAIN_WITHIN");
+        let set = set.map(|entry| entry["value"].as_str().unwrap().to_owned());
+        assert_eq!(injected(pod.clone()).0, pod, "again, it is the same");
+        (set, warnings.len())
+    };
+    let by = |text: &str| json!({"openbox.ai/drain-within": text});
+    #[rustfmt::skip]
+    let taken = [
+        // grace       annotations  what the sidecar is told       warnings
+        (Value::Null,  json!({}),   None,                          0),
+        (json!(12),    json!({}),   None,                          0),
+        (json!(11),    json!({}),   Some("9s"),                    0),
+        (json!(3),     json!({}),   Some("1s"),                    0),
+        (json!(0),     json!({}),   Some("1s"),                    1),
+        (Value::Null,  by("28s"),   Some("28s"),                   0),
+        (json!(120),   by("100"),   Some("100"),                   0),
+    ];
+    for (grace, annotations, set, warnings) in taken {
+        let found = drains(said(grace.clone(), annotations.clone()));
+        let expected = (set.map(str::to_owned), warnings);
+        assert_eq!(found, expected, "{grace} {annotations}");
+    }
+    for (grace, text) in [(Value::Null, "29s"), (json!(60), "1m"), (json!(5), "4s")] {
+        let told = refused(said(grace, by(text)));
+        assert!(
+            told.contains("annotation openbox.ai/drain-within is ")
+                && told.contains("terminationGracePeriodSeconds"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_container_that_comes_into_a_running_pod_is_refused_where_it_could_be_the_sidecar() {
+    let asked = |spec: &Value, container: Value| {
+        let mut later = spec.clone();
+        later["spec"]["ephemeralContainers"] = json!([container]);
+        let mut review = review_of(&later);
+        review["request"]["subResource"] = json!("ephemeralcontainers");
+        let answer = review::answer(&review, &Injection::default()).unwrap();
+        let response = answer["response"].clone();
+        assert!(response.get("patch").is_none(), "{response}");
+        let told = response.pointer("/status/message").and_then(Value::as_str);
+        assert_eq!(response["allowed"], told.is_none(), "{response}");
+        told.unwrap_or_default().to_owned()
+    };
+    let (plain, _) = injected(pod(app(), json!({})));
+    let (led, _) = injected(pod(confined(), json!({"openbox.ai/mode": "redirect"})));
+    let confined = json!({"runAsUser": 7, "allowPrivilegeEscalation": false});
+    #[rustfmt::skip]
+    let table = [
+        // pod    container                                                                                told
+        (&plain,  json!({"name": "debug"}),                                                                ""),
+        (&plain,  json!({"name": "debug", "targetContainerName": "app"}),                                  ""),
+        (&plain,  json!({"name": "debug", "targetContainerName": "openbox-sidecar"}),                      "targetContainerName is openbox-sidecar"),
+        (&plain,  json!({"name": "openbox-init-net"}),                                                     "a name of the sidecar's"),
+        (&plain,  json!({"name": "debug", "securityContext": {"runAsUser": 1580}}),                        "container debug: securityContext.runAsUser is 1580"),
+        (&plain,  json!({"name": "debug", "volumeMounts": [{"name": "openbox-keys", "mountPath": "/k"}]}), "container debug mounts volume openbox-keys"),
+        (&led,    json!({"name": "debug"}),                                                                "container debug: it may become root"),
+        (&led,    json!({"name": "debug", "securityContext": confined}),                                   ""),
+    ];
+    for (pod, container, expected) in table {
+        let told = asked(pod, container.clone());
+        assert!(told.contains(expected), "{container}: {told}");
+        assert_eq!(told.is_empty(), expected.is_empty(), "{container}: {told}");
     }
 }
 
