@@ -22,6 +22,7 @@ need mount mount
 need buildah buildah
 need ip iproute2
 need setpriv util-linux
+need file file
 need nft nftables
 need strip binutils
 # For the clients of examples/: 220 MB, where Debian's golang-go has 520.
@@ -128,6 +129,21 @@ if [[ ! -d .tools/mariadb-tests ]]; then
 	rm -rf "$work"
 	trap - EXIT
 fi
+# Reads and tries the rules of Prometheus; the package would start a server.
+if ! command -v promtool >/dev/null && [[ ! -x .tools/bin/promtool ]]; then
+	echo "promtool: from Debian, into .tools/bin"
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	if ! { (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download prometheus) &&
+		dpkg-deb --fsys-tarfile "$work"/prometheus_*.deb | tar -x -C "$work" ./usr/bin/promtool; }; then
+		echo "cannot get promtool of the package prometheus" >&2
+		exit 1
+	fi
+	mkdir -p .tools/bin
+	mv "$work/usr/bin/promtool" .tools/bin/
+	rm -rf "$work"
+	trap - EXIT
+fi
 # Debian has them in sid alone. What they test is named at the end where they are missing.
 from_sid() { # folder of .tools, what it is, packages
 	if [[ -x .tools/$1/run ]]; then
@@ -138,5 +154,13 @@ from_sid() { # folder of .tools, what it is, packages
 }
 from_sid valkey Valkey valkey-server valkey-tools
 from_sid redis8 "Redis 8" redis-server redis-tools
+# Of Debian's own, kubectl knows no components of Kustomize yet.
+if ! command -v kubectl >/dev/null && [[ ! -x .tools/kubectl/run ]]; then
+	echo "kubectl: from Debian sid, into .tools/kubectl"
+	if ! scripts/from-sid.sh "$PWD/.tools/kubectl" kubernetes-client; then
+		echo "cannot get kubectl of the package kubernetes-client; or install it as Kubernetes says" >&2
+		exit 1
+	fi
+fi
 from_sid mysql9 "Oracle MySQL 9" mysql-server-core mysql-client-core
 echo "all there"

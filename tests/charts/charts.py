@@ -32,6 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from checks import Checks  # noqa: E402  (it lies in the folder above)
 
 import policies  # noqa: E402
+from watched import watched  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts/openbox-sidecar"
@@ -209,8 +210,10 @@ def the_chart(checks, charts):
         {"metrics": {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}},
         {"metrics": {"serviceMonitor": {"enabled": True, "namespaces": ["shop", "till"], "labels": {"release": "p"}}}},
         {"injector": {"networkPolicy": {"enabled": False}, "podAnnotations": {"a": "b"}, "nodeSelector": {"a": "b"}}},
+        {"metrics": {"networkPolicy": {"enabled": True, "namespaces": ["shop", "till"]}}},
+        {"metrics": {"networkPolicy": {"enabled": True, "namespaces": ["shop"], "from": []}}},
         {"imagePullSecrets": [{"name": "pull"}], "image": {"tag": "2", "pullPolicy": "Always"}},
-        {"configuration": {"file": FILE, "namespaces": ["shop", "till"]}, "injection": {"defaults": {"config-configmap": "r11-configuration"}}},
+        {"configuration": {"file": FILE, "namespaces": ["shop", "till"]}, "injection": {"defaults": {"config-configmap": "r13-configuration"}}},
     ]
     for values in matrix:
         validated(checks, f"rendered with {values}", charts.render(values))
@@ -220,6 +223,13 @@ def the_chart(checks, charts):
         ({"injector": {"replicas": 0}}, "replicas"),
         ({"injection": {"defaults": {"Core_URL": "x"}}}, "Core_URL"),
         ({"injection": {"defaults": {"core-ulr": "x"}}}, "core-ulr"),
+        ({"injection": {"defaults": {"workers": "many"}}}, "workers"),
+        ({"injection": {"defaults": {"fail-mode": "ajar"}}}, "fail-mode"),
+        ({"injection": {"defaults": {"mode": "wishful"}}}, "mode"),
+        ({"injection": {"defaults": {"drain-within": "soon"}}}, "drain-within"),
+        ({"injection": {"defaults": {"pg": 5432}}}, "pg"),
+        ({"injection": {"defaults": {"api-key-secret": "Core key"}}}, "api-key-secret"),
+        ({"metrics": {"networkPolicy": {"enabled": True}}}, "namespaces"),
         ({"injection": {"timeoutSeconds": 31}}, "timeoutSeconds"),
         ({"metrics": {"serviceMonitor": {"enabled": True}}}, "namespaces"),
         ({"configuration": {"file": FILE}}, "namespaces"),
@@ -264,10 +274,18 @@ def what_is_rendered(checks, charts):
     checks.that("it is asked about pods, and about containers that come into running ones", asked == [(["CREATE"], ["pods"]), (["UPDATE"], ["pods/ephemeralcontainers"])], asked)
     manifest = charts.render({"metrics": {"serviceMonitor": {"enabled": True, "namespaces": ["shop", "till"]}}})
     services = [one for one in of_kind(manifest, "Service") if one["spec"].get("clusterIP") == "None"]
-    checks.that("each namespace has its Service of sidecars", [one["metadata"]["namespace"] for one in services] == ["shop", "till"], services)
+    of = {(one["metadata"]["namespace"], one["spec"]["selector"]["openbox.ai/inject"]) for one in services}
+    wanted = {(namespace, label) for namespace in ("shop", "till") for label in ("enabled", "disabled")}
+    checks.that("each namespace has its Services of sidecars, injected or stated", of == wanted and len(services) == 4, services)
     (monitor,) = of_kind(manifest, "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     checks.that("which is what is monitored", all(wanted <= one["metadata"]["labels"].items() for one in services), monitor)
+    manifest = charts.render({"metrics": {"networkPolicy": {"enabled": True, "namespaces": ["shop"]}}})
+    (policy,) = [one["spec"] for one in of_kind(manifest, "NetworkPolicy") if one["metadata"]["namespace"] == "shop"]
+    anyone, some = policy["ingress"]
+    open_to_all = {port for one in anyone["ports"] if one["protocol"] == "TCP" for port in range(one["port"], one["endPort"] + 1)}
+    checks.that("one port of sidecars is closed to all but some", set(range(1, 65536)) - open_to_all == {15820} and "from" not in anyone, anyone)
+    checks.that("and open to those", some["ports"] == [{"port": 15820, "protocol": "TCP"}] and some["from"], some)
     return injection
 
 
@@ -371,6 +389,23 @@ def what_is_tested(checks, charts, binary, folder):
     checks.that("with one it passes", done.returncode == 0, done)
 
 
+def what_is_watched(checks, charts, binary, folder):
+    """Alerts and dashboard are about what a sidecar as a pod has it says of itself."""
+    (pod,) = charts.tests({})
+    folder = pathlib.Path(folder) / "watched"
+    ports = {15820: free_port()}
+    environment = of_environment(pod["spec"]["initContainers"][0], folder, ports)
+    anywhere = {f"OPENBOX_{name}_LISTEN": "127.0.0.1:0" for name in ("HTTP", "AGENT", "OPERATOR")}
+    with serving(binary, pod["spec"]["initContainers"][0], environment | anywhere):
+        ready = subprocess.run([binary, "await", "--within", "30", "--", "true"], env=environment, timeout=60)
+        checks.that("the sidecar to be watched is ready", ready.returncode == 0, ready)
+        asked = ["curl", "-sS", "--noproxy", "*", "--max-time", "20", f"http://127.0.0.1:{ports[15820]}/metrics"]
+        exposition = subprocess.run(asked, capture_output=True, text=True).stdout
+    manifest = charts.render({"metrics": {"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}})
+    promtool = shutil.which("promtool") or ROOT / ".tools/bin/promtool"
+    watched(checks, manifest, exposition, folder, promtool)
+
+
 def what_is_noted(checks, charts):
     """What Helm says at the end is about what was installed."""
     for values, said, unsaid in [
@@ -433,13 +468,17 @@ def the_companion(checks, charts, binary, folder):
         checks.that(f"a companion of {wrong} is refused", told in said, said)
     watched = charts.render(values | {"metrics": {"podMonitor": {"enabled": True}}})
     (companion,) = [one["spec"]["template"] for one in of_kind(watched, "Deployment")]
-    selectors = [one["spec"]["selector"]["matchLabels"].items() for one in of_kind(watched, "PodMonitor")]
-    of_it = [selector for selector in selectors if selector <= companion["metadata"]["labels"].items()]
-    checks.that("it is monitored", len(of_it) == 1 and len(selectors) == 2, selectors)
+    (monitor,) = [one["spec"] for one in of_kind(watched, "PodMonitor")]
+    checks.that("it is monitored, as are pods with either label, by the one that has a port for it", selects(monitor["selector"], companion["metadata"]["labels"]), monitor)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     checks.that("it is no init container there", "restartPolicy" not in container, container)
     (secret,) = of_kind(manifest, "Secret")
     companion_governs(checks, binary, folder, of_kind(without, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0], of_kind(without, "Secret")[0], secret)
+
+
+def selects(selector, labels):
+    matched = selector.get("matchLabels", {}).items() <= labels.items()
+    return matched and all(one["operator"] == "Exists" and one["key"] in labels for one in selector.get("matchExpressions", []))
 
 
 def companion_governs(checks, binary, folder, container, secret, other):
@@ -553,7 +592,8 @@ def kustomized(checks, binary, folder):
     (base / "kustomization.yaml").write_text("resources: [job.yaml]\ncomponents: [openbox]\n")
     component = patched(binary, folder, cron_job, "--emit", "kustomize")
     (base / "openbox/kustomization.yaml").write_text(component)
-    built = subprocess.run(["kubectl", "kustomize", str(base)], capture_output=True, text=True)
+    kubectl = ["kubectl"] if shutil.which("kubectl") else [str(ROOT / ".tools/kubectl/run"), "kubectl"]
+    built = subprocess.run([*kubectl, "kustomize", str(base)], capture_output=True, text=True)
     same = built.returncode == 0 and documents(built.stdout) == documents(patched(binary, folder, cron_job))
     checks.that("kustomize makes of it what `k8s patch` prints", same, built.stderr or built.stdout)
 
@@ -699,6 +739,8 @@ def the_library(checks, charts, binary, folder):
         checks.that(f"so are its volumes, with {values}", ours["volumes"] == theirs["volumes"], (ours["volumes"], theirs["volumes"]))
         app, theirs = ours["containers"][0], theirs["containers"][0]
         there = all(entry in theirs["env"] for entry in app["env"])
+        tokens = [entry["name"] for entry in theirs["env"] if "valueFrom" in entry]
+        there = there and all(name in [entry["name"] for entry in app["env"]] for name in tokens)
         checks.that(f"so is the app's environment, with {values}", there and app["volumeMounts"] == theirs["volumeMounts"], app)
     for values, told in [
         ({"settings": {"OPENBOX_PGG": "x"}}, "settings.OPENBOX_PGG is no setting"),
@@ -719,7 +761,7 @@ def the_library(checks, charts, binary, folder):
 
 def the_readme(checks):
     """Every value, with its comment and default, stands in the chart's README."""
-    rows, path, comment = [], [], ""
+    rows, path, comment, silent = [], [], "", []
     value = yaml.safe_load((CHART / "values.yaml").read_text())
     for line in (CHART / "values.yaml").read_text().splitlines():
         if said := re.match(r"\s*# -- (.*)", line):
@@ -729,6 +771,10 @@ def the_readme(checks):
         elif found := re.match(r"(\s*)(\w+):\s*(.*)", line):
             depth = len(found[1]) // 2
             path = path[:depth] + [found[2]]
+            told = [row.split("`")[1] for row in rows]
+            within = any(".".join(path[:upto]) in told for upto in range(1, len(path)))
+            if found[3] and not comment and not within:
+                silent.append(".".join(path))
             if comment:
                 default = value
                 for key in path:
@@ -740,7 +786,7 @@ def the_readme(checks):
     after = rest.split("<!-- /values -->")[1]
     table = "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows])
     kept(checks, readme, f"{before}<!-- values -->\n{table}\n<!-- /values -->{after}")
-    checks.that("values are documented", len(rows) > 20, len(rows))
+    checks.that("every value is documented", len(rows) > 20 and not silent, silent)
 
 
 def kubeconfig(folder, of):
@@ -767,6 +813,7 @@ def main():
         injection = what_is_rendered(checks, charts)
         what_is_configured(checks, charts, binary, folder)
         what_is_tested(checks, charts, binary, folder)
+        what_is_watched(checks, charts, binary, folder)
         what_is_injected(checks, binary, folder, injection)
         by_policy(checks, charts, newer, binary, folder)
         the_companion(checks, charts, binary, folder)
