@@ -14,6 +14,9 @@ ARG BINARY=compiled
 FROM ${RUST} AS compiled
 WORKDIR /build
 COPY . .
+# A static binary does not find the C library's getrandom by its name, and would read /dev/urandom, which a container
+# without devices does not have: the kernel is asked instead.
+ENV RUSTFLAGS='--cfg getrandom_backend="linux_getrandom"'
 RUN apt-get update && apt-get install -y --no-install-recommends nftables \
 	&& cargo install cargo-cyclonedx@0.5.9 --locked --quiet && scripts/image-root.sh /out
 

@@ -28,6 +28,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from checks import Checks, run  # noqa: E402  (it lies in the folder above)
 
+import pod  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 USER = 1580
 APP = 4711
@@ -88,7 +90,7 @@ def the_root(checks, root):
     checks.that("there is nothing else in it, no shell either", made == FILES, made ^ FILES)
     writable = [path for path in root.rglob("*") if path.stat().st_uid == USER and not path.match("var/lib/openbox-sidecar*") and path.name != ".keep"]
     checks.that("nothing but its state folder is the user's", not writable, writable)
-    static = run("file", root / "openbox-sidecar").stdout if shutil.which("file") else "static"
+    static = run("file", root / "openbox-sidecar").stdout
     checks.that("the binary is static", "static" in static, static)
     bill = json.loads((root / "usr/share/doc/openbox-sidecar/sbom.cdx.json").read_text())
     stated = {(part["name"], part["version"]) for part in bill["components"]}
@@ -123,12 +125,13 @@ def init_net(checks, buildah):
     checks.that("and names are asked of the pod's server", "10.96.0.10" in done.stdout, done.stdout)
     shells = [path for name in ("sh", "bash", "busybox") for path in root.rglob(name) if path.is_file()]
     checks.that("it has no shell, either", not shells, shells)
+    return image, root
 
 
-def resolver():
+def resolver(at):
     """Knows `orders.shop.svc.cluster.local`, over UDP, and answers as DNS does."""
     names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    names.bind((RESOLVER, 53))
+    names.bind((at, 53))
     while True:
         query, asker = names.recvfrom(512)
         place, labels = 12, []
@@ -257,7 +260,7 @@ def as_app(*command, environment=None):
 def in_the_pod(checks, image, root, folder):
     run("ip", "link", "set", "lo", "up")
     run("ip", "address", "add", f"{ORIGIN}/32", "dev", "lo")
-    threading.Thread(target=resolver, daemon=True).start()
+    threading.Thread(target=resolver, args=[RESOLVER], daemon=True).start()
     origins(folder)
     pod = Started(image, root, folder)
     not_ready = pod.once("/openbox-sidecar", "health")
@@ -293,6 +296,13 @@ def in_the_pod(checks, image, root, folder):
     checks.that("the journal is one chain over both starts", verified.returncode == 0, verified)
 
 
+def a_patched_pod(checks, sidecar, net, folder):
+    """The same world, which a pod with a network of its own reaches by a wire."""
+    config = {"openbox-sidecar.yaml": "upstream: {ca: [/etc/openbox/config/origin.pem]}\n", "origin.pem": (folder / "origin.pem").read_text()}
+    Origin.asked.clear()
+    pod.the_patched_pod(checks, [sidecar, net], {"policy": {"policy.rego": POLICY}, "config": config}, Origin.asked, until, folder, resolver)
+
+
 def main():
     if "--inside" not in sys.argv:
         # A network, mounts and processes that end with this.
@@ -306,9 +316,10 @@ def main():
         image = the_image(checks, buildah, folder)
         root = pathlib.Path(buildah("mount", buildah("from", "--pull-never", "openbox-sidecar")))
         the_root(checks, root)
-        init_net(checks, buildah)
+        net = init_net(checks, buildah)
         try:
             in_the_pod(checks, image, root, folder)
+            a_patched_pod(checks, (image, root), net, folder)
         finally:
             run("umount", "--recursive", "--lazy", folder / "root", check=False)
     print(f"{checks.passed} checks passed, {checks.failed} failed")
