@@ -286,7 +286,18 @@ def what_is_rendered(checks, charts):
     open_to_all = {port for one in anyone["ports"] if one["protocol"] == "TCP" for port in range(one["port"], one["endPort"] + 1)}
     checks.that("one port of sidecars is closed to all but some", set(range(1, 65536)) - open_to_all == {15820} and "from" not in anyone, anyone)
     checks.that("and open to those", some["ports"] == [{"port": 15820, "protocol": "TCP"}] and some["from"], some)
+    nothing_is_asked_of_the_cluster(checks, charts)
     return injection
+
+
+def nothing_is_asked_of_the_cluster(checks, charts):
+    """No rights, and no token to have any with: neither who injects nor a companion speaks to the API server."""
+    everything = {"companion": {"enabled": True}, "metrics": {name: {"enabled": True} for name in ("podMonitor", "prometheusRule", "dashboard")}}
+    manifest = charts.render(everything) + charts.tests(everything)
+    rights = [one["kind"] for one in manifest if "Role" in one["kind"]]
+    checks.that("nothing is granted rights", rights == [], rights)
+    pods = [one["spec"] if one["kind"] == "Pod" else one["spec"]["template"]["spec"] for one in manifest if one["kind"] in ("Deployment", "Pod")]
+    checks.that("and no pod has a token", len(pods) == 3 and all(one["automountServiceAccountToken"] is False for one in pods), pods)
 
 
 APP = {"name": "app", "image": "app:1"}

@@ -186,6 +186,22 @@ def leave(kind, host, port):
             return type(error).__name__ if error.errno is None else os.strerror(error.errno)
 
 
+def from_one_port(port, *hosts):
+    """Asks each of `hosts` from the same port, while the connections to those before stay open; tells who answered."""
+    clients = []
+    for host in hosts:
+        sys.stdin.readline()
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.settimeout(20)
+        client.bind((POD[4], int(port)))
+        client.connect((host, 80))
+        client.sendall(f"GET /list HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        print(host if client.recv(4096).startswith(b"HTTP/1.1 200") else "refused", flush=True)
+        clients.append(client)
+    sys.stdin.readline()
+
+
 # What drives them.
 
 
@@ -490,6 +506,24 @@ def whose_it_is(checks, sidecar):
         checks.that(f"and one of another process is not, by {protocol}", after == before, (before, after, got))
 
 
+def from_a_port_that_is_taken(checks, sidecar):
+    """The kernel gives the second of two captured connections from one port another: its process is not found, and nobody's else."""
+    ids = {"workflow_id": "w", "run_id": "r"}
+    command = as_user(APP, sys.executable, __file__, "--from-one-port", 45678, WORLD[4], LIAR2)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    sidecar.tell("PUT", "/v1/contexts/me", **ids, activity_id="a", pid=process.pid)
+    for host, more in ((WORLD[4], 1), (LIAR2, 0)):
+        before = sidecar.by_process()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        got = process.stdout.readline().strip()
+        found = sidecar.by_process() > before
+        checks.that(f"{host} answers from a port that was taken {1 - more} times", got == host, got)
+        checks.that(f"and its process is {'' if more else 'not '}found", found == bool(more), found)
+    process.stdin.close()
+    process.wait(30)
+
+
 def the_sidecar(checks, binary, folder):
     keeper, within = the_network()
     for number, bits in ((4, 24), (6, 64)):
@@ -509,6 +543,7 @@ def the_sidecar(checks, binary, folder):
         neither_nor(checks, world, sidecar, trust)
         the_databases(checks, sidecar)
         whose_it_is(checks, sidecar)
+        from_a_port_that_is_taken(checks, sidecar)
         got = tries(APP, "tcp", "127.0.0.1", OPERATOR)
         checks.that("its operator port is closed to the app", got == "Connection refused", got)
         run("nft", "flush", "chain", "inet", "openbox_sidecar", "governed")
@@ -556,6 +591,8 @@ def main():
         return stand_in()
     if arguments[0] == "--leave":
         return print(leave(*arguments[1:]))
+    if arguments[0] == "--from-one-port":
+        return from_one_port(*arguments[1:])
     if arguments[0] == "--listen":
         family = socket.AF_INET6 if ":" in arguments[1] else socket.AF_INET
         server = listening(family, socket.SOCK_STREAM, arguments[1], int(arguments[2]))
