@@ -88,3 +88,33 @@ fn my_16_a_session_that_is_reset_knows_no_statements() {
     assert_eq!((answer.number, answer.body[0]), (3, 0), "{answer:?}");
     assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("mysql"));
 }
+
+#[test]
+fn c_9_my_15_rows_that_are_fetched_of_a_cursor_count_toward_a_cap() {
+    let world = World::new();
+    let mut client = world.client();
+    client.rows("INSERT INTO t VALUES (1,'a'),(2,'b'),(3,'c'),(4,'d'),(5,'e')");
+    let capped = client.prepare("SELECT id FROM t WHERE 'capped' <> ''");
+    let other = client.prepare("SELECT id FROM t");
+    // Executing it again begins anew, and another has no cap.
+    for (statement, expected) in [(capped, [2, 1, 0]), (other, [2, 2, 1]), (capped, [2, 1, 0])] {
+        let number = statement.to_le_bytes();
+        client.send(0, &[&b"\x17"[..], &number, b"\x01\x01\0\0\0"].concat());
+        for _ in 0..3 {
+            client.next().unwrap();
+        }
+        let fetched = expected.map(|_| {
+            client.send(0, &[&b"\x1c"[..], &number, b"\x02\0\0\0"].concat());
+            let packets = std::iter::from_fn(|| client.next());
+            packets.take_while(|packet| packet.body[0] != 0xfe).count()
+        });
+        assert_eq!(fetched, expected);
+    }
+    // The last packet of a cut answer has the number that is next.
+    client.send(
+        0,
+        &[&b"\x1c"[..], &capped.to_le_bytes(), b"\x02\0\0\0"].concat(),
+    );
+    let end = client.next().unwrap();
+    assert_eq!((end.number, end.body[0]), (1, 0xfe));
+}

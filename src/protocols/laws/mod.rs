@@ -20,9 +20,9 @@ mod world;
 
 pub(in crate::protocols) use choices::{Choices, pieces};
 pub(in crate::protocols) use relay::{Peer, Relay, move_all};
-pub(in crate::protocols) use world::{FORBIDDEN, World};
+pub(in crate::protocols) use world::{CAPPED, CAPPED_ROWS, FORBIDDEN, World};
 
-use super::{postgres, redis, sql};
+use super::{mysql, postgres, redis, sql};
 
 /// Something that must hold.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,14 @@ pub const ALL: &[Law] = &[
     Law {
         name: "postgres_machine",
         check: postgres::laws::machine,
+    },
+    Law {
+        name: "mysql_codec",
+        check: mysql::laws::codec,
+    },
+    Law {
+        name: "mysql_machine",
+        check: mysql::laws::machine,
     },
     Law {
         name: "redis_codec",

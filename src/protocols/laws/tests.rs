@@ -60,6 +60,16 @@ fn pg_38_a_client_hears_what_a_server_would_tell_it_that_judges_for_itself() {
 }
 
 #[test]
+fn my_22_my_23_packets_of_mysql_obey_their_laws() {
+    holds("mysql_codec");
+}
+
+#[test]
+fn my_9_my_25_c_2_a_client_hears_what_a_server_of_mysql_would_tell_it_that_judges_for_itself() {
+    holds("mysql_machine");
+}
+
+#[test]
 fn rd_1_messages_of_redis_obey_their_laws() {
     holds("redis_codec");
 }

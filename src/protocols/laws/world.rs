@@ -25,6 +25,9 @@ use crate::state::Store;
 
 /// What is blocked wherever it stands in a statement.
 pub(in crate::protocols) const FORBIDDEN: &str = "forbidden";
+/// What gets so many rows of each result, wherever it stands in a statement.
+pub(in crate::protocols) const CAPPED: &str = "capped";
+pub(in crate::protocols) const CAPPED_ROWS: usize = 2;
 
 /// How often a decision is asked for: more than its record takes.
 const POLLS_MAX: usize = 1_000;
@@ -60,8 +63,17 @@ fn verdict(operation: &Operation) -> Verdict {
     let reading = call.reading.as_ref().map_or("", |reading| &*reading.0);
     match text.contains(FORBIDDEN) || reading.contains(r#""class":"opaque""#) {
         true => Verdict::Block,
+        false if text.contains(CAPPED) => Verdict::Constrain,
         false => Verdict::Allow,
     }
+}
+
+fn ruling(verdict: Verdict) -> Ruling {
+    let mut ruling = Ruling::new(verdict, 0);
+    if verdict == Verdict::Constrain {
+        ruling.constraints = vec![format!("max_rows:{CAPPED_ROWS}").into()];
+    }
+    ruling
 }
 
 impl PolicyBackend for Judge {
@@ -69,7 +81,7 @@ impl PolicyBackend for Judge {
         let verdict = match question {
             Question::Started(operation) => {
                 let verdict = verdict(operation);
-                if verdict == Verdict::Allow {
+                if verdict != Verdict::Block {
                     self.account(|account| account.admitted.push(operation.id));
                 }
                 verdict
@@ -84,7 +96,7 @@ impl PolicyBackend for Judge {
             }
             Question::Event(_) => Verdict::Allow,
         };
-        Judging::Now(Ok(Arc::new(Ruling::new(verdict, 0))))
+        Judging::Now(Ok(Arc::new(ruling(verdict))))
     }
 
     fn approvals_at(&self) -> ApprovalsAt {

@@ -125,6 +125,8 @@ pub(super) struct Answer {
     /// Rows returned or affected so far, where the server said so.
     pub(super) rows: Option<u64>,
     pub(super) error: Option<ServerError>,
+    /// Results that have ended before the last.
+    pub(super) results: usize,
     /// The newest.
     pub(super) status: Option<Status>,
     /// The database that is now current, where the server said so.
@@ -148,6 +150,7 @@ impl Answer {
             tracks: capabilities.has(Capabilities::SESSION_TRACK),
             rows: None,
             error: None,
+            results: 0,
             status: None,
             database: None,
             prepared: None,
@@ -316,6 +319,7 @@ impl Answer {
     fn ended(&mut self, status: Status) -> Said {
         if status.has(MORE_RESULTS) {
             self.at = At::Result;
+            self.results = self.results.saturating_add(1);
             return Said::Next;
         }
         Said::End

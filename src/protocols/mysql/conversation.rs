@@ -191,6 +191,8 @@ enum Effect {
     Reset,
     /// This text has run.
     Ran(Text),
+    /// More rows of the statement of this number.
+    Fetched(u32),
 }
 
 /// A command of ours under way.
@@ -376,6 +378,9 @@ impl Conversation {
         if self.tail.is_open() {
             self.tail.what = Rest::Pass(Passage::RequestTail);
         }
+        if let Some(number) = kind.statement {
+            self.statements.executes(number, limit);
+        }
         self.answers(kind.form, Effect::Ran(text), Some(Running::new(permit)));
         if let Phase::Answering(answering) = &mut self.phase {
             answering.limit = limit;
@@ -416,11 +421,15 @@ impl Conversation {
     }
 
     fn answers(&mut self, form: Form, effect: Effect, running: Option<Running>) {
+        let limit = match &effect {
+            Effect::Fetched(number) => self.statements.limit(*number),
+            Effect::None | Effect::Prepare(_) | Effect::Reset | Effect::Ran(_) => None,
+        };
         self.phase = Phase::Answering(Box::new(Answering {
             answer: Answer::new(form, self.capabilities),
             running,
             effect,
-            limit: None,
+            limit,
             rows: 0,
             dropped: 0,
             cut: false,

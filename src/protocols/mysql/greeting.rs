@@ -111,6 +111,7 @@ fn put(body: &mut [u8], at: usize, bytes: &[u8]) {
 /// What a client answers.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Login {
+    /// What holds on both legs.
     pub(super) capabilities: Capabilities,
     /// The first plugin that it proves itself by.
     pub(super) plugin: Option<Box<str>>,
@@ -141,14 +142,15 @@ pub(super) enum First {
 }
 
 impl First {
-    /// Reads its body. The parts that say who logs in may be missing at the end,
-    /// as some clients leave them out.
+    /// Reads its body as the server will, after `offered` was: what the client takes
+    /// without having been offered it holds for neither. The parts that say who logs in
+    /// may be missing at the end, as some clients leave them out.
     ///
     /// # Errors
     ///
     /// Where it is none of protocol 4.1, or asks for what was not offered and
     /// would change how it is read.
-    pub(super) fn of(body: &[u8]) -> Result<Self, WireError> {
+    pub(super) fn of(body: &[u8], offered: Capabilities) -> Result<Self, WireError> {
         let malformed = WireError::Malformed("a login");
         let mut at = Cursor::new(body);
         let fixed = at.take(FIXED_BYTES).ok_or(malformed.clone())?;
@@ -157,21 +159,19 @@ impl First {
         fixed.take(24).ok_or(malformed.clone())?;
         let added = fixed.u32().ok_or(malformed.clone())?;
         let is_mysql = mysql & 1 == 1;
-        let capabilities = Capabilities::from_halves(mysql, if is_mysql { 0 } else { added });
-        if !capabilities.has(Capabilities::PROTOCOL_41) {
+        let asked = Capabilities::from_halves(mysql, if is_mysql { 0 } else { added });
+        if !asked.has(Capabilities::PROTOCOL_41) {
             return Err(WireError::Malformed("a login of a protocol before 4.1: it"));
         }
-        if at.is_empty() && capabilities.has(Capabilities::TLS) {
+        if at.is_empty() && asked.has(Capabilities::TLS) {
             return Ok(Self::Tls);
         }
-        for (asked, what) in [
-            (Capabilities::COMPRESS, "a login that asks for compression"),
-            (Capabilities::ZSTD, "a login that asks for compression"),
-        ] {
-            if capabilities.has(asked) {
-                return Err(WireError::Malformed(what));
+        for compression in [Capabilities::COMPRESS, Capabilities::ZSTD] {
+            if asked.has(compression) {
+                return Err(WireError::Malformed("a login that asks for compression"));
             }
         }
+        let capabilities = asked.agreed(offered);
         at.until_nul().ok_or(malformed.clone())?;
         let proof = if capabilities.has(Capabilities::PLUGIN_AUTH_LENENC) {
             at.counted()
@@ -253,8 +253,12 @@ pub(super) fn changed_user(
 ) -> Option<(Who, Option<Box<str>>)> {
     let mut at = Cursor::new(body);
     at.until_nul()?;
-    let length = at.u8()?;
-    at.take(length.into())?;
+    if capabilities.has(Capabilities::SECURE_CONNECTION) {
+        let length = at.u8()?;
+        at.take(length.into())?;
+    } else {
+        at.until_nul()?;
+    }
     let mut who = Who {
         database: name(&mut at),
         attributes: Vec::new(),
@@ -324,6 +328,9 @@ mod tests {
         }
     }
 
+    /// By a server of today.
+    const OFFERED: Capabilities = Capabilities(0x0fff_ffdf);
+
     fn login(capabilities: u32, rest: &[u8]) -> Vec<u8> {
         let mut body = capabilities.to_le_bytes().to_vec();
         body.extend_from_slice(&[0; 28]);
@@ -335,7 +342,7 @@ mod tests {
     fn a_login_says_who_logs_in_and_is_refused_where_it_would_be_read_otherwise() {
         let usual = 0x0018_8209_u32;
         let whole = b"bob\0\x03abcshop\0native\0\x0d\x0cprogram_name\x00";
-        let Ok(First::Login(read)) = First::of(&login(usual, whole)) else {
+        let Ok(First::Login(read)) = First::of(&login(usual, whole), OFFERED) else {
             panic!()
         };
         assert_eq!(read.who.database.as_deref(), Some("shop"));
@@ -349,12 +356,26 @@ mod tests {
             (login(usual & !0x200, b"bob\0\0"), false),
             (vec![0; 31], false),
         ] {
-            assert_eq!(First::of(&body).is_ok(), is_login, "{body:?}");
+            assert_eq!(First::of(&body, OFFERED).is_ok(), is_login, "{body:?}");
         }
         assert!(matches!(
-            First::of(&login(usual | 0x800, b"")),
+            First::of(&login(usual | 0x800, b""), OFFERED),
             Ok(First::Tls)
         ));
+        // An old server reads a length of one byte, and no attributes.
+        let long = [
+            &b"bob\0\xfc\x02\x00ab"[..],
+            &[0; 248],
+            b"shop\0native\0\x02\x01a\x00",
+        ]
+        .concat();
+        let old = Capabilities(u64::from(0x0008_8209_u32));
+        let Ok(First::Login(read)) = First::of(&login(usual | 1 << 21, &long), old) else {
+            panic!()
+        };
+        assert_eq!(read.capabilities, old);
+        assert_eq!(read.who.database.as_deref(), Some("shop"));
+        assert_eq!(read.who.attributes, []);
         let changed = agreeing(&login(usual, whole), Capabilities(0x200));
         assert_eq!(&changed[..4], &[0, 2, 0, 0]);
         assert!(changed.ends_with(whole));
@@ -367,5 +388,8 @@ mod tests {
         assert_eq!(who.database.as_deref(), Some("stock"));
         assert_eq!(plugin.as_deref(), Some("native"));
         assert_eq!(changed_user(b"eve", Capabilities(0)), None);
+        // A proof without its length, as agreed.
+        let (who, _) = changed_user(b"eve\0\x03ab\0shop\0", Capabilities(0x209)).unwrap();
+        assert_eq!(who.database.as_deref(), Some("shop"));
     }
 }

@@ -19,6 +19,8 @@ mod conversation;
 mod describe;
 mod greeting;
 mod kills;
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::protocols) mod laws;
 mod limits;
 mod reach;
 mod refuse;

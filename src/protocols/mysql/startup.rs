@@ -94,16 +94,15 @@ pub(super) async fn start(
     };
     let masked = greeting.offering(&body, answering.offering(offered));
     answering.say(&packet(header.sequence, &masked)).await?;
-    let answer = answering.login().await?;
+    let answer = answering.login(offered).await?;
     let Answering { input, .. } = answering;
     let client_is_secret = is_secret(client.as_ref());
     let client_tls = client.as_ref().is_some_and(MaybeTls::is_tls);
     let Answer {
         sequence,
         body,
-        mut login,
+        login,
     } = answer;
-    login.capabilities = login.capabilities.agreed(offered);
     let server_is_near = socket.peer_addr().is_ok_and(|at| at.ip().is_loopback());
     let mut of_server = login.capabilities;
     // Each side counts the requests for TLS of its own leg.
@@ -200,9 +199,9 @@ impl Answering<'_> {
     }
 
     /// Its login, inside TLS where it asks for that first.
-    async fn login(&mut self) -> Result<Answer, NotStarted> {
+    async fn login(&mut self, offered: Capabilities) -> Result<Answer, NotStarted> {
         let demand = self.acceptor().map(Acceptor::demand);
-        let (header, body, first) = self.first(1).await?;
+        let (header, body, first) = self.first(1, offered).await?;
         let next = header.sequence.wrapping_add(1);
         match (first, demand) {
             (First::Login(_), Some(Demand::Required)) => Err(NotStarted::tls(
@@ -220,7 +219,7 @@ impl Answering<'_> {
             )),
             (First::Tls, Some(_)) => {
                 self.encrypt(next).await?;
-                let (header, body, first) = self.first(2).await?;
+                let (header, body, first) = self.first(2, offered).await?;
                 match first {
                     First::Login(login) => Ok(Answer {
                         sequence: header.sequence,
@@ -237,7 +236,11 @@ impl Answering<'_> {
     }
 
     /// What it says under this number.
-    async fn first(&mut self, number: u8) -> Result<(Header, BytesMut, First), NotStarted> {
+    async fn first(
+        &mut self,
+        number: u8,
+        offered: Capabilities,
+    ) -> Result<(Header, BytesMut, First), NotStarted> {
         let Some(client) = self.client else {
             return Err(NotStarted::Left);
         };
@@ -247,7 +250,7 @@ impl Answering<'_> {
             NoFrame::Gone => NotStarted::Left,
             NoFrame::Wire(wrong) => NotStarted::broken(next, &wrong),
         })?;
-        let first = First::of(&body).map_err(|wrong| NotStarted::broken(next, &wrong))?;
+        let first = First::of(&body, offered).map_err(|wrong| NotStarted::broken(next, &wrong))?;
         Ok((header, body, first))
     }
 

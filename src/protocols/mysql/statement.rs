@@ -98,14 +98,21 @@ impl Text {
             })
     }
 
-    /// The database that it makes current.
-    pub(super) fn used_database(&self) -> Option<Box<str>> {
-        let text = self.one("USE")?;
-        let word = text
-            .trim_end()
-            .trim_end_matches(';')
-            .split_whitespace()
-            .last()?;
+    /// The database that the first `executed` of its statements make current.
+    pub(super) fn used_database(&self, executed: usize) -> Option<Box<str>> {
+        if !self.has_verb("USE") {
+            return None;
+        }
+        let text = self.text.as_deref()?;
+        let tokens = Lexer::new(text, Dialect::MYSQL).filter(|token| !token.kind.is_blank());
+        let all: Vec<_> = tokens.collect();
+        let statements = all.split(|token| token.kind == Kind::Mark(b';'));
+        let begun = statements.filter(|tokens| !tokens.is_empty());
+        let used = begun.take(executed).filter_map(|tokens| match tokens {
+            [verb, name, ..] if verb.of(text).eq_ignore_ascii_case("USE") => Some(*name),
+            _ => None,
+        });
+        let word = used.last()?.of(text);
         let bare = word
             .strip_prefix('`')
             .and_then(|word| word.strip_suffix('`'));
@@ -304,6 +311,8 @@ impl Reading {
 #[derive(Debug, Default)]
 pub(super) struct Statements {
     known: HashMap<u32, Text>,
+    /// Rows that may still be fetched of cursors, where somebody has limited that.
+    limits: HashMap<u32, u64>,
     bytes: usize,
     /// The one that was prepared last, while there is one.
     last: Option<u32>,
@@ -334,6 +343,28 @@ impl Statements {
         known.cloned().unwrap_or_else(Text::unknown)
     }
 
+    /// The statement of this number is executed, and no more than so many rows of it
+    /// are fetched.
+    pub(super) fn executes(&mut self, number: u32, limit: Option<u64>) {
+        self.limits.remove(&number);
+        if let Some(limit) = limit.filter(|_| self.known.contains_key(&number)) {
+            self.limits.insert(number, limit);
+        }
+    }
+
+    /// Rows that may be fetched of it now.
+    pub(super) fn limit(&self, number: u32) -> Option<u64> {
+        self.limits.get(&self.number(number)?).copied()
+    }
+
+    /// So many rows of it were fetched.
+    pub(super) fn fetched(&mut self, number: u32, rows: u64) {
+        let number = self.number(number);
+        if let Some(left) = number.and_then(|number| self.limits.get_mut(&number)) {
+            *left = left.saturating_sub(rows);
+        }
+    }
+
     /// The number that the server knows a statement by.
     pub(super) fn number(&self, number: u32) -> Option<u32> {
         match number {
@@ -343,6 +374,7 @@ impl Statements {
     }
 
     pub(super) fn close(&mut self, number: u32) {
+        self.limits.remove(&number);
         if let Some(text) = self.known.remove(&number) {
             self.bytes = self.bytes.saturating_sub(weight(&text));
         }
@@ -458,8 +490,12 @@ mod tests {
         ] {
             assert_eq!(read(text).changes_reading(), expected, "{text}");
         }
-        assert_eq!(read("use `a``b`;").used_database().as_deref(), Some("a`b"));
-        assert_eq!(read("SELECT 1").used_database(), None);
+        assert_eq!(read("use `a``b`;").used_database(1).as_deref(), Some("a`b"));
+        assert_eq!(read("SELECT 1").used_database(1), None);
+        let several = read("SELECT 1; USE `a b` -- c\n; USE d /* e */; SELECT f FROM g");
+        for (executed, expected) in [(1, None), (2, Some("a b")), (3, Some("d")), (4, Some("d"))] {
+            assert_eq!(several.used_database(executed).as_deref(), expected);
+        }
         assert_eq!(read("KILL QUERY 7 ;").killed(), Some(7));
         assert_eq!(read("KILL USER bob").killed(), None);
         for (text, file) in [

@@ -127,6 +127,7 @@ impl Conversation {
                         Effect::Prepare(self.prepares(text, whole))
                     }
                     Code::RESET_CONNECTION => Effect::Reset,
+                    Code::STMT_FETCH => number(body).map_or(Effect::None, Effect::Fetched),
                     _ => Effect::None,
                 };
                 let bytes =

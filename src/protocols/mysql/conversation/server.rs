@@ -177,13 +177,9 @@ impl Conversation {
                 sides.to_server.push(probe);
                 return Ok(Fate::Drop);
             }
-            [0xff, ..] => {
-                self.farewell = true;
-                match turn.first {
-                    true => self.ended = true,
-                    false => self.phase = Phase::Idle,
-                }
-            }
+            [0xff, ..] if turn.first => (self.farewell, self.ended) = (true, true),
+            // MariaDB goes on with whoever was there before.
+            [0xff, ..] => self.phase = Phase::Idle,
             [0xfe] => {
                 return self.no_login("the server asks for a password of MySQL 4.0", number, sides);
             }
@@ -312,6 +308,7 @@ impl Conversation {
             running,
             effect,
             upload,
+            rows,
             dropped,
             ..
         } = answering;
@@ -329,6 +326,10 @@ impl Conversation {
                 self.reading.stale();
             }
             Effect::Ran(text) => self.ran(&text, &answer, failed),
+            Effect::Fetched(number) => {
+                let told = rows.saturating_sub(dropped);
+                self.statements.fetched(number, told);
+            }
         }
         if let Some(database) = answer.database {
             self.who.database = Some(database);
@@ -347,12 +348,13 @@ impl Conversation {
         if text.changes_reading() {
             self.reading.stale();
         }
-        if failed {
-            return;
-        }
-        self.killed = text.killed();
-        if let (None, Some(database)) = (&answer.database, text.used_database()) {
+        // Each statement has a result, up to one that fails.
+        let executed = answer.results.saturating_add(usize::from(!failed));
+        if let (None, Some(database)) = (&answer.database, text.used_database(executed)) {
             self.who.database = Some(database);
+        }
+        if !failed {
+            self.killed = text.killed();
         }
     }
 }
@@ -382,7 +384,7 @@ impl Answering {
     ) -> Fate {
         let wanted = match &self.effect {
             Effect::Ran(text) => text.local_file(),
-            Effect::None | Effect::Prepare(_) | Effect::Reset => None,
+            Effect::None | Effect::Prepare(_) | Effect::Reset | Effect::Fetched(_) => None,
         };
         let is_named = wanted.is_some() && name == wanted.map(str::as_bytes);
         let number = self.numbered(header.sequence);
