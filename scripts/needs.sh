@@ -36,6 +36,10 @@ compgen -G '/usr/lib/llvm-*/lib/libclang[-.][0-9s]*' >/dev/null || missing+=(lib
 need mariadbd mariadb-server-core
 need mariadb-install-db mariadb-server-core
 need mariadb mariadb-client-core
+need sysbench sysbench
+# mysqlclient of PyPI is C.
+[[ -e /usr/include/mariadb/mysql.h ]] || missing+=(libmariadb-dev)
+need pkg-config pkg-config
 need redis-server redis-server
 need redis-cli redis-tools
 need tinyproxy tinyproxy-bin
@@ -111,6 +115,23 @@ built() { # program of a crate of its name, version
 	fi
 	rm -rf .tools/target
 }
+# A client in Rust with a tree of its own; built again where its files are others.
+client() { # folder, program
+	local now
+	now=$(cat "$1/Cargo.toml" "$1/Cargo.lock" "$1"/src/*.rs | sha256sum)
+	if [[ -x .tools/bin/$2 && $(cat ".tools/$2.sum" 2>/dev/null) == "$now" ]]; then
+		return
+	fi
+	echo "$2: built once, into .tools/"
+	if ! CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=.tools/target cargo install --path "$1" --locked --quiet \
+		--force --profile dev --root .tools; then
+		echo "cannot build $2" >&2
+		exit 1
+	fi
+	rm -rf .tools/target
+	echo "$now" >".tools/$2.sum"
+}
+client tests/clients/mysql_async mysql-async-client
 built cargo-deny "$DENY_VERSION"
 built cargo-cyclonedx "$CYCLONEDX_VERSION"
 # Statements by the tens of thousands, of which the server is asked what they are.

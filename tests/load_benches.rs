@@ -33,4 +33,8 @@ fn the_load_benchmarks_of_the_relays_run() {
         "postgres",
         &[&["--rows", "prepared-8"], none.as_slice()].concat(),
     );
+    runs(
+        "mysql",
+        &[&["--rows", "write-prepared-8"], none.as_slice()].concat(),
+    );
 }

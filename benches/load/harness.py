@@ -65,6 +65,24 @@ def apt_install(packages: list[str]) -> None:
         run_checked(install, what, env)
 
 
+def found(program: str) -> str | None:
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def found_or_fail(program: str) -> str:
+    path = found(program)
+    if path is None:
+        raise Failed(f"{program} is not there, although its package was installed")
+    return path
+
+
+def install_missing(packages: dict[str, str]) -> None:
+    """Packages by the programs that are needed of them."""
+    for program, package in packages.items():
+        if found(program) is None:
+            apt_install([package])
+
+
 def cargo_build(package: Path, program: str, target: Path | None) -> Path:
     """Builds a release binary and says where it is."""
     note(f"building {program}")

@@ -55,6 +55,32 @@ def pymysql():
     connection.close()
 
 
+def mysqlclient():
+    """The binding of MariaDB's C library."""
+    import MySQLdb
+
+    connection = MySQLdb.connect(**WHERE, charset="utf8mb4")
+    dbapi(connection, MySQLdb.OperationalError)
+    connection.ping()
+    connection.select_db("shop")
+    # Rows that are read as they come, while more are on their way.
+    cursor = connection.cursor(MySQLdb.cursors.SSCursor)
+    cursor.execute("SELECT a.id, repeat('x', 1000) FROM t a, t b, t c, t d ORDER BY 1")
+    assert sum(len(row[1]) for row in cursor) == 81_000
+    cursor.close()
+    # Several results of one packet.
+    connection.query("SELECT 1; DO 0; SELECT 2")
+    found = []
+    while True:
+        result = connection.store_result()
+        found.append(result and result.fetch_row(0))
+        if connection.next_result() == -1:
+            break
+    assert found == [((1,),), None, ((2,),)], found
+    connection.change_user("bob", "secret", "shop")
+    connection.close()
+
+
 def connector():
     import mysql.connector as connector
 
@@ -70,6 +96,27 @@ def connector():
     connection.cmd_change_user("bob", "secret", "shop")
     assert connection.is_connected()
     connection.close()
+
+
+def attributes():
+    """Whose a statement is, in each way that a program can say it."""
+    import mysql.connector as connector
+
+    connection = connector.connect(**{**WHERE, "password": ""}, use_pure=True, ssl_disabled=True,
+                                   conn_attrs={"program_name": "three"})
+    cursor = connection.cursor()
+    comment = f"/*traceparent='{trace('2')}'*/"
+    cursor.execute("INSERT INTO t VALUES (1, 'a')")
+    cursor.add_attribute("traceparent", trace("1"))
+    cursor.execute(f"INSERT INTO t VALUES (2, 'b') {comment}")
+    cursor.clear_attributes()
+    cursor.execute(f"INSERT INTO t VALUES (3, 'c') {comment}")
+    connection.commit()
+    connection.close()
+
+
+def trace(digit):
+    return f"00-{digit * 32}-00f067aa0ba902b7-01"
 
 
 def aiomysql():
@@ -119,6 +166,6 @@ def sqlalchemy():
     meta.drop_all(engine)
 
 
-{"pymysql": pymysql, "connector": connector, "aiomysql": aiomysql,
- "sqlalchemy": sqlalchemy}[sys.argv[1]]()
+{"pymysql": pymysql, "mysqlclient": mysqlclient, "connector": connector, "aiomysql": aiomysql,
+ "sqlalchemy": sqlalchemy, "attributes": attributes}[sys.argv[1]]()
 print(sys.argv[1], "saw all")

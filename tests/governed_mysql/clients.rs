@@ -104,3 +104,103 @@ pub(crate) fn node_in(world: &World) {
         "mysql2 saw all",
     );
 }
+
+#[test]
+fn mysqlclient_with_rows_that_are_read_as_they_come() {
+    python("mysqlclient");
+}
+
+/// In two ways to the same server alike, as that counts it: what it draws at random no seed
+/// says.
+#[test]
+fn sysbench_sees_no_errors_and_has_the_server_do_the_same() {
+    // Nothing is tried again here that a busy machine is too slow to judge.
+    let world = World::with(&[], |setup| {
+        setup.config("policy:\n  evaluate_within: 20s\n")
+    });
+    world
+        .server
+        .ask("ALTER USER bob@'%' IDENTIFIED BY 'secret'");
+    let sysbench = |port: u16, test: &str, more: &[&str]| {
+        let ran = Command::new("sysbench")
+            .arg(test)
+            .args(["--mysql-host=127.0.0.1", "--mysql-user=bob"])
+            .args(["--mysql-password=secret", "--mysql-db=shop"])
+            .args([&format!("--mysql-port={port}"), "--table-size=500"])
+            .args(["--events=60", "--time=0"])
+            .args(more)
+            .output()
+            .expect("scripts/needs.sh was not run");
+        let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{out}");
+        out
+    };
+    for mode in ["--db-ps-mode=auto", "--db-ps-mode=disable"] {
+        let done = [world.server.port, world.port].map(|port| {
+            sysbench(port, "oltp_read_write", &["prepare"]);
+            let before = counted(&world);
+            let ran = sysbench(port, "oltp_read_write", &[mode, "run"]);
+            let after = counted(&world);
+            assert_eq!(said(&ran, "transactions:"), "60", "{ran}");
+            assert_eq!(said(&ran, "ignored errors:"), "0", "{ran}");
+            let rows = world
+                .server
+                .ask("SELECT count(*), max(id) FROM shop.sbtest1");
+            sysbench(port, "oltp_read_write", &["cleanup"]);
+            let counts: Vec<_> = after.iter().zip(before).map(|(a, b)| a - b).collect();
+            (said(&ran, "queries:").to_owned(), counts, rows)
+        });
+        assert_eq!(done[0].1, [60, 60, 60, 60, 120], "{done:?}");
+        assert_eq!(done[0], done[1], "{mode}");
+    }
+}
+
+/// Statements of five kinds that the server has executed.
+fn counted(world: &World) -> Vec<u64> {
+    let told = world.server.ask(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN
+         ('Com_begin', 'Com_commit', 'Com_delete', 'Com_insert', 'Com_update')",
+    );
+    let counts = told.lines().filter_map(|line| line.split('\t').nth(1));
+    counts.map(|count| count.parse().unwrap()).collect()
+}
+
+/// The number that is said behind `what`.
+fn said<'a>(out: &'a str, what: &str) -> &'a str {
+    let line = out.lines().find(|line| line.trim().starts_with(what));
+    let words = line.and_then(|line| line.split(what).nth(1)).unwrap_or(out);
+    words.split_whitespace().next().unwrap_or_default()
+}
+
+#[test]
+fn mysql_async_sees_the_same_direct_and_relayed_and_refusals_in_their_place() {
+    let world = world();
+    let seen = |port: u16| {
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/bin/mysql-async-client");
+        let ran = Command::new(program).arg(port.to_string()).output();
+        let ran = ran.expect("scripts/needs.sh was not run");
+        let err = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{err}");
+        let out = String::from_utf8_lossy(&ran.stdout);
+        out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (direct, relayed) = (seen(world.server.port), seen(world.port));
+    let names = |line: &&String| line.starts_with("text: ") || line.starts_with("prepared: ");
+    let same =
+        |all: &[String]| -> Vec<_> { all.iter().filter(|line| !names(line)).cloned().collect() };
+    assert_eq!(same(&relayed), same(&direct));
+    let refusals: Vec<_> = relayed.iter().filter(names).collect();
+    assert_eq!(refusals.len(), 2, "{relayed:?}");
+    for refusal in refusals {
+        assert!(
+            refusal.contains("1227 42000: blocked by policy"),
+            "{refusal}"
+        );
+    }
+    assert!(
+        direct
+            .iter()
+            .filter(names)
+            .all(|line| line.ends_with(": done"))
+    );
+}

@@ -36,6 +36,8 @@ from harness import (  # noqa: E402
     at,
     await_ready,
     clean_environment,
+    found,
+    found_or_fail,
     note,
     run_checked,
     tail,
@@ -107,7 +109,7 @@ def venv() -> Path:
 
 
 def ask(port: int, *statements: str, database: str = "postgres") -> None:
-    argv = [server.found_or_fail("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-h", HOST_ADDRESS, "-p", str(port)]
+    argv = [found_or_fail("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-h", HOST_ADDRESS, "-p", str(port)]
     for statement in statements:
         argv += ["-c", statement]
     run_checked([*argv, "-U", "postgres", database], "preparing a database")
@@ -200,7 +202,7 @@ def regress_build() -> Path:
     if (built / "regress.so").exists():
         return built
     for command in ("make", "gcc", "perl"):
-        if server.found(command) is None:
+        if found(command) is None:
             apt_install([command])
     fetch_postgres(version)
     note("building pg_regress")

@@ -14,17 +14,6 @@ UNPRIVILEGED = "postgres"  # who runs the server and pgbouncer where root starts
 READY_WITHIN_S = 30
 
 
-def found(program: str) -> str | None:
-    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-
-
-def found_or_fail(program: str) -> str:
-    path = found(program)
-    if path is None:
-        raise Failed(f"{program} is not there, although its package was installed")
-    return path
-
-
 def server_programs() -> Path:
     """Where the newest server's programs are: Debian has them on no PATH."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
