@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, Settings as Tls, Trust};
 use crate::net::listen_at::At;
-use crate::protocols::mysql::{self, LocalFiles, Upstream, WholePassword};
+use crate::protocols::mysql::{self, LocalFiles, Sessions, Upstream, WholePassword};
 
 use super::For;
 use super::database_url::{file_mode, pem_file, place, query};
@@ -49,6 +49,7 @@ impl Resolver<'_> {
             ("refuse", WholePassword::Refuse),
             ("receive", WholePassword::Receive),
         ];
+        let sessions = [("pass", Sessions::Pass), ("judge", Sessions::Judge)];
         mysql::Settings {
             upstreams,
             agent_tls,
@@ -68,6 +69,7 @@ impl Resolver<'_> {
                 whole_password,
                 "",
             ),
+            sessions: self.choice("mysql.sessions", raw.sessions, sessions, ""),
         }
     }
 }

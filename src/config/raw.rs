@@ -352,9 +352,12 @@ pub(super) struct Mysql {
     /// `LOAD DATA LOCAL`: `refuse`, or `judge` like any statement, and only for the file that it names.
     #[schemars(extend("enum" = ["refuse", "judge"]))]
     pub(super) local_files: Option<String>,
-    /// A password that a server behind TLS asks of a client in clear (`caching_sha2_password`): `refuse` the login, or `receive` it under an RSA key of the sidecar and pass it on.
+    /// A password that a server behind TLS asks of a client in clear (`caching_sha2_password`, `sha256_password`): `refuse` the login, or `receive` it under an RSA key of the sidecar and pass it on to a server that has proven who it is.
     #[schemars(extend("enum" = ["refuse", "receive"]))]
     pub(super) whole_password: Option<String>,
+    /// Whether policy is asked about a session that begins, as the statement `CONNECT`: `pass`, or `judge`; then what CONSTRAIN asks for is set on it before the agent has it.
+    #[schemars(extend("enum" = ["pass", "judge"]))]
+    pub(super) sessions: Option<String>,
 }
 
 /// The relay for Redis and Valkey.

@@ -352,6 +352,7 @@ pub static SETTINGS: &[Setting] = &[
     key("mysql.memory_bytes_max", "16777216"),
     key("mysql.local_files", "refuse"),
     key("mysql.whole_password", "refuse"),
+    key("mysql.sessions", "pass"),
     set("redis.servers", "--redis", &["OPENBOX_REDIS"], Empty),
     key("redis.socket_mode", "0600"),
     key("redis.hold_within", "5m"),

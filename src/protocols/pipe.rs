@@ -71,6 +71,13 @@ impl Outbox {
         self.pieces.push_back(piece);
     }
 
+    /// Something that is wiped where it is, and so must be nowhere else.
+    pub(super) fn push_uncopied(&mut self, piece: Bytes) {
+        self.bytes = self.bytes.saturating_add(piece.len());
+        self.settle();
+        self.pieces.push_back(piece);
+    }
+
     /// What a permit has opened.
     pub(super) fn push_cleared(&mut self, piece: Cleared<Bytes>) {
         self.push(piece.into_inner());

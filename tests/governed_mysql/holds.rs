@@ -40,7 +40,7 @@ fn c_3_a_client_that_leaves_takes_its_statement_with_it() {
 }
 
 #[test]
-fn my_18_somebody_elses_kill_ends_a_hold() {
+fn my_18_somebody_elses_kill_ends_a_hold_of_a_statement_or_of_the_connection() {
     let world = World::new();
     let (mut client, mut other) = (world.client(), world.client());
     let id = client.rows("SELECT connection_id()").remove(0);
@@ -50,17 +50,24 @@ fn my_18_somebody_elses_kill_ends_a_hold() {
     let (code, _) = client.answer()[0].error();
     assert_eq!(code, 1317);
     world.sidecar.approve(&approval);
-    client.send(0, b"\x03INSERT INTO held VALUES (2)");
-    until("another approval", || {
-        let (_, all) = world
-            .sidecar
-            .operator("GET", "/v1/approvals?status=pending", "");
-        all["approvals"].get(0).cloned()
-    });
-    // The server ends the connection; what is held ends with it.
-    other.query(&format!("KILL {id}"));
-    while let Some(packet) = client.next() {
-        assert!(packet.is_error(), "{packet:?}");
+    // As a statement, and as a command without one.
+    for (row, kill) in [(2, "KILL"), (3, "KILL CONNECTION"), (4, "")] {
+        let mut client = world.client();
+        let id = client.rows("SELECT connection_id()").remove(0);
+        client.send(0, format!("\x03INSERT INTO held VALUES ({row})").as_bytes());
+        let approval = world.sidecar.pending_approval();
+        // The server ends the connection; what is held ends with it.
+        match kill {
+            "" => {
+                let id: u32 = id.parse().unwrap();
+                other.command(&[&b"\x0c"[..], &id.to_le_bytes()].concat())
+            }
+            _ => other.query(&format!("{kill} {id}")),
+        };
+        while let Some(packet) = client.next() {
+            assert!(packet.is_error(), "{packet:?}");
+        }
+        world.sidecar.approve(&approval);
     }
     assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "0");
 }

@@ -22,6 +22,7 @@ mod outages;
 mod prepared;
 mod queries;
 mod repeats;
+mod sessions;
 mod streams;
 
 use support::free_port;
@@ -54,6 +55,18 @@ result := {"decision": "HALT", "reason": "the test says halt"} if {
 } else := {"decision": "REQUIRE_APPROVAL", "reason": "the test says ask"} if {
 	started
 	contains(span.db_statement, "held")
+} else := {"decision": "BLOCK", "reason": "nobody may come here"} if {
+	started
+	span.db_statement == "CONNECT"
+	span.db_name == "closed"
+} else := {"decision": "REQUIRE_APPROVAL", "reason": "somebody comes"} if {
+	started
+	span.db_statement == "CONNECT"
+	span.db_name == "asked"
+} else := {"decision": "CONSTRAIN", "constraints": ["max_rows:2", "read_only", "max_execution_time:1500"]} if {
+	started
+	span.db_statement == "CONNECT"
+	span.db_name == "shop"
 } else := {"decision": "CONSTRAIN", "constraints": ["max_rows:3"]} if {
 	started
 	contains(span.db_statement, "capped")

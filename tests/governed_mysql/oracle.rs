@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Output;
 
+use serde_json::{Value, json};
+
 use crate::clients::{node_in, python_in};
 use crate::support::free_port;
 use crate::support::mysql::{Client, Server, execute, oracle};
@@ -199,6 +201,48 @@ impl Legs {
     }
 }
 
+/// Whose a statement is by its query attributes, else by its comment, else by the
+/// program that the connection says it is of.
+#[test]
+fn c_12_query_attributes_comments_and_programs_say_whose_a_statement_is() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let world = World::before(server, "", |setup| setup);
+    let event = |path: &str, body: Value| world.sidecar.event(path, &body);
+    event("/v1/workflows", json!({"workflow_id": "w", "run_id": "r"}));
+    let trace = |digit: char| format!("00-{}-00f067aa0ba902b7-01", digit.to_string().repeat(32));
+    for (name, activity, trace) in [
+        ("one", "a1", Some(trace('1'))),
+        ("two", "a2", Some(trace('2'))),
+        ("three", "a3", None),
+    ] {
+        let ids = json!({"workflow_id": "w", "run_id": "r", "activity_id": activity, "activity_type": "t"});
+        event("/v1/activities", ids);
+        let mut context = json!({"workflow_id": "w", "run_id": "r", "activity_id": activity});
+        if let Some(trace) = trace {
+            context["traceparent"] = trace.into();
+        }
+        let path = format!("/v1/contexts/{name}");
+        let (status, told) = world.sidecar.agent("PUT", &path, &context.to_string());
+        assert_eq!(status, 200, "{told}");
+    }
+    python_in(&world, "attributes");
+    assert_eq!(world.ids(), "1,2,3");
+    let inserts: Vec<_> = world
+        .told("started")
+        .into_iter()
+        .filter(|line| line["db_operation"] == "INSERT")
+        .map(|line| format!("{} {}", line["attribution"], line["activity_id"]))
+        .collect();
+    let expected = [
+        r#""database_hint" "a3""#,
+        r#""trace" "a1""#,
+        r#""trace" "a2""#,
+    ];
+    assert_eq!(inserts, expected);
+}
+
 fn told(ran: &Output) -> String {
     String::from_utf8_lossy(&[&ran.stdout[..], &ran.stderr].concat()).into_owned()
 }
@@ -270,6 +314,22 @@ fn my_5_a_client_in_clear_hides_its_password_under_the_sidecars_key_where_that_i
     let long = [asks, &["-pa longer secret than the nonce"]].concat();
     let told = legs.says(By::Tls, "adam", &long);
     assert!(told.contains("42\n"), "{told}");
+    // The older method hides it in the same way, and asks in another.
+    legs.server.ask(
+        "CREATE USER old@'%' IDENTIFIED WITH sha256_password BY 'secret'; GRANT ALL ON *.* TO old@'%'",
+    );
+    for (by, words, expected) in [
+        (By::Tls, &asks[..], GOVERNED),
+        (
+            By::Tls,
+            &["--ssl-mode=DISABLED", "--get-server-public-key", "-pwrong"],
+            "ERROR 1045",
+        ),
+        (By::Path, &["--get-server-public-key"], GOVERNED),
+    ] {
+        let told = legs.says(by, "old", words);
+        assert!(told.contains(expected), "{by:?} {words:?}: {told}");
+    }
     // Another key than the sidecar's.
     let key = legs.folder.path().join("other.pem");
     let server = legs.server.path().with_file_name("data/public_key.pem");

@@ -101,6 +101,14 @@ impl Capabilities {
         Self(self.0 & (offered.0 | own.0))
     }
 
+    /// Whose server offers this.
+    pub(super) fn flavour(self) -> Flavour {
+        match self.has(Self::LONG_PASSWORD) {
+            true => Flavour::Mysql,
+            false => Flavour::Mariadb,
+        }
+    }
+
     pub(super) fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -126,6 +134,13 @@ impl BitOr for Capabilities {
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+}
+
+/// Whose server it is, where they go by other names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    Mariadb,
+    Mysql,
 }
 
 /// Whether a server may ask a client for the contents of a file.

@@ -16,6 +16,7 @@
 //! its turn, and how the server reads a text is known before it gets one.
 
 mod client;
+mod entering;
 mod running;
 mod server;
 
@@ -38,6 +39,8 @@ use super::statement::{PROBE, Reading, Statements, Text};
 use super::whole_password::Key;
 use super::wire::packet;
 
+use entering::Entering;
+pub(super) use entering::Enters;
 use running::Running;
 
 /// Longest packet of a login, bytes, and of what a server says to our own commands.
@@ -54,6 +57,8 @@ pub(super) enum Step {
     Drop,
     /// Forward without asking.
     Pass(Bytes, Passage),
+    /// Forward a password that was received, without a copy.
+    Password(Bytes),
     /// Send this of our own to the server.
     Own(Bytes),
     /// Send this to the client.
@@ -62,6 +67,8 @@ pub(super) enum Step {
     Goodbye(Bytes),
     /// Ask the gate.
     Ask(Box<Ask>),
+    /// Ask it whether the session may begin.
+    Enter,
 }
 
 /// What is asked about.
@@ -93,9 +100,26 @@ pub(super) struct Legs {
     pub(super) server_tls: bool,
     /// The server is on this machine.
     pub(super) server_is_near: bool,
+    /// It has proven who it is.
+    pub(super) server_is_proven: bool,
 }
 
 impl Legs {
+    /// Whether a password that the client hides under our key may go on: inside TLS,
+    /// to who is sure to be the server.
+    ///
+    /// # Errors
+    ///
+    /// With what the client is told where it may not.
+    fn receives(self) -> Result<(), &'static str> {
+        match self.server_tls && (self.server_is_proven || self.server_is_near) {
+            true => Ok(()),
+            false => Err(
+                "a password is received for a server that proves who it is, or is on this machine: set ssl-mode=VERIFY_IDENTITY or VERIFY_CA in --mysql (mysql.whole_password)",
+            ),
+        }
+    }
+
     /// Why a proof by `plugin` cannot pass from the client to the server: it would
     /// be a password in clear, or one that only one of the two takes for secret.
     pub(super) fn stops(self, plugin: &[u8]) -> Option<&'static str> {
@@ -209,11 +233,17 @@ enum Purpose {
     Probe(Bytes),
     /// A refused execution leaves nothing behind; then this is said.
     Reset(u8, Answered),
+    /// What policy asks of the session holds; then the login is answered.
+    Begins(Box<Entering>, Running),
+    /// It holds again.
+    Imposes,
 }
 
 #[derive(Debug)]
 enum Phase {
     Login(Box<Turn>),
+    /// The server has let somebody in.
+    Entering(Box<Entering>),
     Idle,
     Answering(Box<Answering>),
     Own(Box<Own>),
@@ -271,6 +301,9 @@ pub(super) struct Conversation {
     statements: Statements,
     status: Status,
     who: Who,
+    enters: Enters,
+    /// What policy asked of the session.
+    imposed: Option<Box<str>>,
     /// Values were sent ahead for a statement: what is executed is not all in
     /// its packet.
     values_ahead: bool,
@@ -287,6 +320,7 @@ impl Conversation {
         login: Login,
         legs: Legs,
         received: Received,
+        enters: Enters,
         shift: u8,
     ) -> Self {
         let turn = Turn {
@@ -314,6 +348,8 @@ impl Conversation {
             statements: Statements::default(),
             status: Status::default(),
             who: login.who,
+            enters,
+            imposed: None,
             values_ahead: false,
             killed: None,
             farewell: false,
@@ -367,6 +403,7 @@ impl Conversation {
         // Where nothing is owed, it is the answer to the next command.
         let number = match &self.phase {
             Phase::Answering(answering) => answering.next,
+            Phase::Entering(entering) => entering.number,
             Phase::Login(_) | Phase::Idle | Phase::Own(_) => self.tail.next,
         };
         can.then_some(number)
@@ -389,6 +426,10 @@ impl Conversation {
 
     /// What was asked about may not; what to do about that.
     pub(super) fn refused(&mut self, kind: Kind, answered: Answered) -> Step {
+        if let Phase::Entering(entering) = &self.phase {
+            self.ended = true;
+            return Step::Say(answered.packet(entering.number));
+        }
         if self.tail.is_open() {
             self.tail.what = Rest::Drop(kind.statement, answered);
             return Step::Drop;
@@ -445,18 +486,29 @@ impl Conversation {
             row: None,
             purpose: Purpose::Probe(behind),
         }));
-        let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
-        let Some((code, text)) = PROBE.split_first().filter(|_| attributes) else {
-            return packet(0, PROBE);
+        self.query(PROBE)
+    }
+
+    /// A query of ours.
+    fn query(&self, text: &str) -> Bytes {
+        let attributes: &[u8] = match self.capabilities.has(Capabilities::QUERY_ATTRIBUTES) {
+            true => &[0, 1],
+            false => &[],
         };
-        packet(0, &[&[*code, 0, 1], text].concat())
+        packet(0, &[&[Code::QUERY.0], attributes, text.as_bytes()].concat())
     }
 
     /// What is open ends with the connection to the server.
     pub(super) fn lost(&mut self) {
-        if let Phase::Answering(answering) = std::mem::replace(&mut self.phase, Phase::Idle)
-            && let Some(running) = answering.running
-        {
+        let running = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Answering(answering) => answering.running,
+            Phase::Own(own) => match own.purpose {
+                Purpose::Begins(_, running) => Some(running),
+                Purpose::Probe(_) | Purpose::Reset(_, _) | Purpose::Imposes => None,
+            },
+            Phase::Login(_) | Phase::Entering(_) | Phase::Idle => None,
+        };
+        if let Some(running) = running {
             running.lost();
         }
     }
@@ -486,6 +538,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn my_5_a_password_is_received_for_nobody_but_the_server() {
+        for (server_tls, server_is_near, server_is_proven, expected) in [
+            (true, false, true, true),
+            (true, true, false, true),
+            (true, false, false, false),
+            (false, true, true, false),
+        ] {
+            let legs = Legs {
+                client_is_secret: false,
+                client_tls: false,
+                server_tls,
+                server_is_near,
+                server_is_proven,
+            };
+            assert_eq!(legs.receives().is_ok(), expected, "{legs:?}");
+        }
+    }
+
+    #[test]
     fn my_5_my_6_no_password_goes_on_in_clear_or_to_who_does_not_expect_one() {
         // client's TLS, server's TLS, server near           clear  sha256
         for (client_tls, server_tls, server_is_near, expected) in [
@@ -501,6 +572,7 @@ mod tests {
                 client_tls,
                 server_tls,
                 server_is_near,
+                server_is_proven: false,
             };
             let stops = |plugin: &[u8]| legs.stops(plugin).is_some();
             let [clear, sha256] = expected;

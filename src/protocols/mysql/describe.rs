@@ -4,8 +4,8 @@ use crate::domain::{
     Action, Capture, Captured, DatabaseCall, JsonText, Operation, Process, Timestamp, TraceId,
 };
 use crate::process::clock;
-use crate::protocols::sql::Flags;
 use crate::protocols::sql::told::{self, Said};
+use crate::protocols::sql::{Class, Flags};
 use crate::session::{Claim, Session};
 
 use super::Upstream;
@@ -27,6 +27,15 @@ pub(super) fn claim<'a>(
     let parent = asked.trace.as_deref().or(tag.map(|(_, value)| &**value));
     Claim {
         trace: parent.and_then(trace_id),
+        database_hint: program,
+        callers,
+        ..Claim::default()
+    }
+}
+
+/// The evidence of whose a session is.
+pub(super) fn claim_of_session<'a>(program: Option<&'a str>, callers: &'a [Process]) -> Claim<'a> {
+    Claim {
         database_hint: program,
         callers,
         ..Claim::default()
@@ -60,6 +69,41 @@ pub(super) fn operation(
         reading: Some(reading(&asked.text)),
         told: crate::domain::Told::AsItIs,
     };
+    envelope(call, session, trace, started_at)
+}
+
+/// The operation of beginning a session with this `database`.
+pub(super) fn beginning(
+    upstream: &Upstream,
+    database: Option<&str>,
+    session: &Session,
+    started_at: Timestamp,
+) -> Box<Operation> {
+    const VERB: &str = "CONNECT";
+    let reading = Said {
+        class: Class::Session,
+        verbs: &[VERB],
+        ..Said::opaque(None, Flags::default())
+    };
+    let call = DatabaseCall {
+        system: "mysql".into(),
+        name: database.map(Into::into),
+        operation: VERB.into(),
+        statement: capture(VERB.to_owned(), None),
+        server_address: Some(upstream.host.clone()),
+        server_port: Some(upstream.port),
+        reading: Some(reading.json()),
+        told: crate::domain::Told::AsItIs,
+    };
+    envelope(call, session, None, started_at)
+}
+
+fn envelope(
+    call: DatabaseCall,
+    session: &Session,
+    trace: Option<TraceId>,
+    started_at: Timestamp,
+) -> Box<Operation> {
     Box::new(Operation {
         id: clock::operation_id(started_at),
         trace: trace.unwrap_or_else(clock::trace_id),

@@ -5,6 +5,11 @@
 //! - `read_only`: holds for a text that only reads and calls no function; it is
 //!   contradicted by one that changes something or is not understood.
 //!
+//! Of a session that begins (`mysql.sessions: judge`) they hold for all of it, until it sets
+//! something else: the server itself returns no more rows of a `SELECT`, and its transactions
+//! only read. There `max_execution_time:MS` applies, too: of a `SELECT` with MySQL, of any
+//! statement with MariaDB.
+//!
 //! Everything else is recorded, or refused where constraints are enforced.
 
 use std::time::Duration;
@@ -12,10 +17,12 @@ use std::time::Duration;
 use crate::gate::{Permit, Terms, Unanswered};
 use crate::protocols::sql::{Class, Statement};
 
+use super::capability::Flavour;
 use super::statement::Text;
 
 const READ_ONLY: &str = "read_only";
 const MAX_ROWS: &str = "max_rows:";
+const MAX_TIME: &str = "max_execution_time:";
 
 /// What this protocol brings to a decision about `text`.
 pub(super) fn terms(text: &Text, hold_within: Duration) -> Terms {
@@ -35,6 +42,48 @@ pub(super) fn terms(text: &Text, hold_within: Duration) -> Terms {
         applies,
         contradicts,
     }
+}
+
+/// What it brings to a decision about a session.
+pub(super) fn terms_of_session(hold_within: Duration) -> Terms {
+    Terms {
+        hold_within,
+        unanswered: Unanswered::AsSet,
+        applies: |name| name == READ_ONLY || rows(name).is_some() || milliseconds(name).is_some(),
+        contradicts: |_| false,
+    }
+}
+
+/// The statement that sets on a session what `constraints` ask of it.
+pub(super) fn of_session(constraints: &[Box<str>], server: Flavour) -> Option<String> {
+    let mut all = Vec::new();
+    if constraints.iter().any(|name| &**name == READ_ONLY) {
+        all.push(match server {
+            Flavour::Mariadb => "tx_read_only = 1".to_owned(),
+            Flavour::Mysql => "transaction_read_only = 1".to_owned(),
+        });
+    }
+    if let Some(rows) = constraints.iter().filter_map(|name| rows(name)).min() {
+        all.push(format!("sql_select_limit = {rows}"));
+    }
+    let times = constraints.iter().filter_map(|name| milliseconds(name));
+    if let Some(milliseconds) = times.min() {
+        all.push(match server {
+            Flavour::Mariadb => {
+                let time = Duration::from_millis(milliseconds.into());
+                let (whole, part) = (time.as_secs(), time.subsec_millis());
+                format!("max_statement_time = {whole}.{part:03}")
+            }
+            Flavour::Mysql => format!("max_execution_time = {milliseconds}"),
+        });
+    }
+    (!all.is_empty()).then(|| format!("SET SESSION {}", all.join(", ")))
+}
+
+/// The time of a `max_execution_time:MS`; none would mean no limit.
+fn milliseconds(name: &str) -> Option<u32> {
+    let milliseconds = name.strip_prefix(MAX_TIME)?.trim().parse().ok()?;
+    (milliseconds > 0).then_some(milliseconds)
 }
 
 /// Whether it is sure to change nothing.
@@ -65,4 +114,39 @@ fn rows(name: &str) -> Option<u64> {
 pub(super) fn row_limit(permit: &Permit, text: &Text) -> Option<u64> {
     let asked = permit.constraints().iter().filter_map(|name| rows(name));
     asked.min().filter(|_| selects(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c_9_a_session_is_limited_in_the_words_of_its_server() {
+        let of = |names: &[&str], server| {
+            let names: Vec<Box<str>> = names.iter().map(|name| (*name).into()).collect();
+            of_session(&names, server).unwrap_or_default()
+        };
+        let all = [
+            "max_rows:7",
+            "read_only",
+            "max_execution_time:1005",
+            "max_rows:9",
+        ];
+        for (names, mariadb, mysql) in [
+            (
+                &all[..],
+                "SET SESSION tx_read_only = 1, sql_select_limit = 7, max_statement_time = 1.005",
+                "SET SESSION transaction_read_only = 1, sql_select_limit = 7, max_execution_time = 1005",
+            ),
+            (&["max_execution_time:0", "max_rows:x", "other"], "", ""),
+            (
+                &["max_rows: 5"],
+                "SET SESSION sql_select_limit = 5",
+                "SET SESSION sql_select_limit = 5",
+            ),
+        ] {
+            assert_eq!(of(names, Flavour::Mariadb), mariadb);
+            assert_eq!(of(names, Flavour::Mysql), mysql);
+        }
+    }
 }

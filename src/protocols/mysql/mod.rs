@@ -89,6 +89,17 @@ pub struct Settings {
     pub local_files: LocalFiles,
     /// See [`WholePassword`].
     pub whole_password: WholePassword,
+    /// See [`Sessions`].
+    pub sessions: Sessions,
+}
+
+/// Whether policy is asked about a session that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// It is not: what is executed in it is judged.
+    Pass,
+    /// It is, and what it asks for is set before the client has the session.
+    Judge,
 }
 
 impl Default for Settings {
@@ -104,6 +115,7 @@ impl Default for Settings {
             memory_bytes_max: 16 << 20,
             local_files: LocalFiles::Refuse,
             whole_password: WholePassword::Refuse,
+            sessions: Sessions::Pass,
         }
     }
 }

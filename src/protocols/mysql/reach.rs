@@ -38,6 +38,12 @@ impl Server {
         &self.upstream
     }
 
+    /// Whether inside TLS it has proven who it is.
+    pub(super) fn proves_itself(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.mode() >= Mode::VerifyCa)
+    }
+
     /// Connects to it, in clear.
     ///
     /// # Errors

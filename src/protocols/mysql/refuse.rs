@@ -77,6 +77,14 @@ impl Answered {
         Self::going_on(error(INTERRUPTED, &format!("{why} (operation {event})")))
     }
 
+    /// For a session that cannot go on.
+    pub(super) fn ending(why: &str) -> Self {
+        Self {
+            body: error(DENIED, &format!("openbox-sidecar: {why}")),
+            then: Then::End,
+        }
+    }
+
     fn going_on(body: Vec<u8>) -> Self {
         Self {
             body,

@@ -16,8 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::{OperationId, Refusal, TraceId};
-use crate::gate::{Decision, Held, Permit, Refused, Repeats};
+use crate::domain::{Operation, OperationId, Refusal, Timestamp, TraceId};
+use crate::gate::{Decision, Held, Permit, Refused, Repeats, Terms};
+use crate::metrics::Passage;
 use crate::net::client_socket::Watch;
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
@@ -92,13 +93,16 @@ impl Like {
     }
 }
 
+type Deciding = Pin<Box<dyn Future<Output = Decision> + Send>>;
+
 /// A question under way.
 struct Asked {
-    decision: Pin<Box<dyn Future<Output = Decision> + Send>>,
+    decision: Deciding,
     held: Held<Bytes>,
     kind: Kind,
     text: Text,
-    like: Like,
+    /// `None`: nothing is like it.
+    like: Option<Like>,
     event: OperationId,
 }
 
@@ -289,12 +293,17 @@ impl<'a> Relay<'a> {
             match step.map_err(Ended::Client)? {
                 Step::More => return Ok(false),
                 Step::Ask(ask) => self.ask(*ask)?,
+                Step::Enter => self.enter()?,
                 Step::Goodbye(bytes) => {
                     self.to_server.push(bytes);
                     self.left();
                     return Ok(false);
                 }
-                step @ (Step::Drop | Step::Pass(_, _) | Step::Own(_) | Step::Say(_)) => {
+                step @ (Step::Drop
+                | Step::Pass(_, _)
+                | Step::Password(_)
+                | Step::Own(_)
+                | Step::Say(_)) => {
                     self.follow_step(step);
                 }
             }
@@ -316,9 +325,65 @@ impl<'a> Relay<'a> {
                 self.shared.gate.metrics().passed(passage, passed);
                 self.to_server.push(bytes);
             }
+            Step::Password(bytes) => {
+                let passed = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                let passage = Passage::DatabaseLogin;
+                self.shared.gate.metrics().passed(passage, passed);
+                self.to_server.push_uncopied(bytes);
+            }
             Step::Own(bytes) => self.to_server.push(bytes),
             Step::Say(bytes) => self.to_client.push(bytes),
-            Step::More | Step::Drop | Step::Goodbye(_) | Step::Ask(_) => {}
+            Step::More | Step::Drop | Step::Goodbye(_) | Step::Ask(_) | Step::Enter => {}
+        }
+    }
+
+    /// Asks whether the session may begin, and how.
+    fn enter(&mut self) -> Result<(), Ended> {
+        let now = clock::now();
+        let kind = Kind {
+            form: Form::Done,
+            statement: None,
+        };
+        let claim = describe::claim_of_session(self.talk.claims(), self.watch.callers());
+        let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
+            self.refuse(kind, unattributed(now));
+            return Ok(());
+        };
+        self.session = Some(session.clone());
+        let database = self.talk.database();
+        let operation = describe::beginning(self.upstream, database, &session, now);
+        let terms = limits::terms_of_session(self.shared.settings.hold_within);
+        let asked = Asked {
+            held: Held::new(operation.id, Bytes::new()),
+            event: operation.id,
+            decision: self.admit(operation, session, terms),
+            kind,
+            text: Text::unknown(),
+            like: None,
+        };
+        self.decides(asked)
+    }
+
+    fn admit(&self, operation: Box<Operation>, session: Session, terms: Terms) -> Deciding {
+        let gate = self.shared.gate.clone();
+        Box::pin(async move { gate.admit(operation, session, &terms).await })
+    }
+
+    /// Follows a decision that is made at once, or waits for it.
+    fn decides(&mut self, mut asked: Asked) -> Result<(), Ended> {
+        // Before anybody can know of a hold, and so end it.
+        self.kills.forget();
+        // A local policy has answered by now: nobody needs to be woken for it.
+        let now = asked
+            .decision
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        match now {
+            Poll::Ready(decision) => self.follow(asked, decision),
+            Poll::Pending => {
+                self.asked = Some(asked);
+                Ok(())
+            }
         }
     }
 
@@ -327,13 +392,7 @@ impl<'a> Relay<'a> {
         let claim = describe::claim(&ask, self.talk.claims(), self.watch.callers());
         let trace = claim.trace;
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
-            let refused = Refused {
-                refusal: Refusal::Unattributed,
-                event: clock::operation_id(now),
-                policy: None,
-                ruling: None,
-            };
-            self.refuse(ask.kind, Answered::of(&refused));
+            self.refuse(ask.kind, unattributed(now));
             return Ok(());
         };
         self.session = Some(session.clone());
@@ -360,30 +419,15 @@ impl<'a> Relay<'a> {
         };
         let terms = limits::terms(&ask.text, hold_within);
         let event = operation.id;
-        let gate = self.shared.gate.clone();
-        let mut decision: Pin<Box<dyn Future<Output = Decision> + Send>> =
-            Box::pin(async move { gate.admit(operation, session, &terms).await });
-        // Before anybody can know of a hold, and so end it.
-        self.kills.forget();
-        // A local policy has answered by now: nobody needs to be woken for it.
-        let now = decision
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()));
         let asked = Asked {
-            decision,
+            decision: self.admit(operation, session, terms),
             held: Held::new(event, ask.bytes),
             kind: ask.kind,
             text: ask.text,
-            like,
+            like: Some(like),
             event,
         };
-        match now {
-            Poll::Ready(decision) => self.follow(asked, decision),
-            Poll::Pending => {
-                self.asked = Some(asked);
-                Ok(())
-            }
-        }
+        self.decides(asked)
     }
 
     fn decide(&mut self, decision: Decision) -> Result<(), Ended> {
@@ -409,7 +453,9 @@ impl<'a> Relay<'a> {
     }
 
     fn proceed(&mut self, asked: Asked, permit: Permit) -> Result<(), Ended> {
-        self.repeats.admitted(asked.like, Like::is, &permit);
+        if let Some(like) = asked.like {
+            self.repeats.admitted(like, Like::is, &permit);
+        }
         self.go_on(Some(asked.held), asked.kind, asked.text, permit)
     }
 
@@ -423,6 +469,11 @@ impl<'a> Relay<'a> {
         let Some(cleared) = held.and_then(|held| held.release(&permit)) else {
             return Err(Ended::Mismatched);
         };
+        if self.talk.is_entering() {
+            let step = self.talk.entered(permit);
+            self.follow_step(step);
+            return Ok(());
+        }
         self.to_server.push_cleared(cleared);
         self.talk.granted(kind, text, permit);
         Ok(())
@@ -489,6 +540,16 @@ impl<'a> Relay<'a> {
         }
         Err(Ended::Told)
     }
+}
+
+/// What nobody may do of whom nobody knows whose it is.
+fn unattributed(now: Timestamp) -> Answered {
+    Answered::of(&Refused {
+        refusal: Refusal::Unattributed,
+        event: clock::operation_id(now),
+        policy: None,
+        ruling: None,
+    })
 }
 
 async fn decided(asked: &mut Option<Asked>) -> Decision {

@@ -12,7 +12,7 @@ use crate::net::database_tls::Negotiation;
 use crate::net::maybe_tls::MaybeTls;
 
 use super::capability::Capabilities;
-use super::conversation::{Conversation, Legs, Received};
+use super::conversation::{Conversation, Enters, Legs, Received};
 use super::greeting::{self, First, Greeting, Login};
 use super::reach::{self, Server, Unreached};
 use super::wire::{HEADER_BYTES, Header, WireError, packet};
@@ -133,6 +133,7 @@ pub(super) async fn start(
         client_tls,
         server_tls: socket.is_tls(),
         server_is_near,
+        server_is_proven: server.proves_itself(),
     };
     // Some say the password with their login.
     let plugin = login.plugin.as_deref().unwrap_or_default();
@@ -150,6 +151,10 @@ pub(super) async fn start(
             Received {
                 key: shared.key.clone(),
                 nonce: greeting.nonce,
+            },
+            Enters {
+                sessions: shared.settings.sessions,
+                server: greeting.capabilities.flavour(),
             },
             shift,
         ),

@@ -14,7 +14,7 @@ const STATEMENTS_MAX: usize = 4_096;
 const STATEMENTS_BYTES_MAX: usize = 8 << 20;
 
 /// What asks a server how it reads texts.
-pub(super) const PROBE: &[u8] = b"\x03SELECT @@character_set_client, @@sql_mode";
+pub(super) const PROBE: &str = "SELECT @@character_set_client, @@sql_mode";
 
 /// A text, and what it is.
 #[derive(Clone, Debug)]

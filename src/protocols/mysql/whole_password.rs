@@ -8,10 +8,28 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 /// How many bytes a nonce has.
 pub(super) const NONCE_BYTES: usize = 20;
+/// The older of the two methods that ask for a whole password: it remembers nobody.
+pub(super) const SHA256: &[u8] = b"sha256_password";
+
+/// What a client asks for the key with, by its method.
+pub(super) fn question(plugin: &[u8]) -> u8 {
+    match plugin {
+        SHA256 => 1,
+        _ => 2,
+    }
+}
+
+/// `password` as the packet of this number, which is wiped where it is let go of.
+pub(super) fn packet(sequence: u8, password: &[u8]) -> Bytes {
+    let length = u32::try_from(password.len()).unwrap_or(u32::MAX);
+    let [a, b, c, _] = length.to_le_bytes();
+    Bytes::from_owner(Zeroizing::new([&[a, b, c, sequence], password].concat()))
+}
 
 /// What becomes of a login that needs a whole password, where only the server's leg has
 /// TLS.
@@ -114,5 +132,6 @@ mod tests {
         assert!(key.password(&hidden[1..], &nonce).is_none());
         assert!(Key::new().unwrap().password(&hidden, &nonce).is_none());
         assert!(Key::of(WholePassword::Refuse).is_none());
+        assert_eq!(&packet(5, &said)[..], b"\x0c\0\0\x05it's secret\0");
     }
 }

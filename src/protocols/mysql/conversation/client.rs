@@ -13,7 +13,7 @@ use super::super::commands::{self, Code, Treatment};
 use super::super::greeting;
 use super::super::refuse::Answered;
 use super::super::statement::Text;
-use super::super::whole_password::Key;
+use super::super::whole_password::{self, Key};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
     Ask, Conversation, Effect, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step, Tail,
@@ -50,6 +50,7 @@ impl Conversation {
                 Upload::Running { left, next, last } => contents(left, next, last, input),
                 Upload::No | Upload::Denied(_, _) => Ok(Step::More),
             },
+            Phase::Entering(entering) => Ok(entering.step()),
             Phase::Own(_) => Ok(Step::More),
             Phase::Idle => self.command(input),
         }
@@ -342,7 +343,14 @@ fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<S
 fn hidden(turn: &mut Turn, key: &Key, nonce: &[u8], bytes: &[u8], header: Header) -> Step {
     let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
     let next = header.sequence.wrapping_add(1);
-    if body == [2] && turn.hides == Hides::Next {
+    // Nobody hides that there is no password.
+    if body == [0] {
+        turn.hides = Hides::No;
+        let none = packet(header.sequence.wrapping_add(turn.shift), body);
+        return Step::Pass(none, Passage::DatabaseLogin);
+    }
+    let plugin = turn.plugin.as_deref().unwrap_or_default();
+    if body == [whole_password::question(plugin.as_bytes())] && turn.hides == Hides::Next {
         turn.hides = Hides::Told;
         turn.expects = Some(next.wrapping_add(1));
         // The server hears neither of the question nor of its answer.
@@ -351,10 +359,10 @@ fn hidden(turn: &mut Turn, key: &Key, nonce: &[u8], bytes: &[u8], header: Header
     }
     turn.hides = Hides::No;
     match key.password(body, nonce) {
-        Some(password) => Step::Pass(
-            packet(header.sequence.wrapping_add(turn.shift), &password),
-            Passage::DatabaseLogin,
-        ),
+        Some(password) => {
+            let number = header.sequence.wrapping_add(turn.shift);
+            Step::Password(whole_password::packet(number, &password))
+        }
         None => Step::Say(no_login(
             "the password is not hidden under the sidecar's key: let the client ask for that (--get-server-public-key, allowPublicKeyRetrieval), and name no key of the server's (mysql.whole_password)",
             next,

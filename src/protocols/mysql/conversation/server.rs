@@ -2,12 +2,14 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::super::Sessions;
 use super::super::answer::{Answer, Form, Said, ServerError, columns};
 use super::super::capability::Capabilities;
 use super::super::refuse::Answered;
 use super::super::statement::Text;
-use super::super::whole_password::NONCE_BYTES;
+use super::super::whole_password::{NONCE_BYTES, SHA256};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
+use super::entering::Entering;
 use super::{
     Answering, Conversation, Effect, Hides, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX,
     Sides, Skip, Upload, no_login,
@@ -137,7 +139,7 @@ impl Conversation {
             Phase::Login(_) => self.of_login(body, header, sides),
             Phase::Own(_) => self.of_own(body, header, sides),
             Phase::Answering(_) => self.of_answer(body, header, sides),
-            Phase::Idle => match body.first() {
+            Phase::Idle | Phase::Entering(_) => match body.first() {
                 // It is about to end the connection, and says why.
                 Some(0xff) => {
                     self.farewell = true;
@@ -172,9 +174,16 @@ impl Conversation {
                 if let Some(database) = ok.database {
                     self.who.database = Some(database);
                 }
-                let handed_over = packet(number, body);
-                let probe = self.probes(handed_over);
-                sides.to_server.push(probe);
+                let told = packet(number, body);
+                match self.enters.sessions {
+                    Sessions::Judge => {
+                        self.phase = Phase::Entering(Box::new(Entering::new(told, number)));
+                    }
+                    Sessions::Pass => {
+                        let probe = self.probes(told);
+                        sides.to_server.push(probe);
+                    }
+                }
                 return Ok(Fate::Drop);
             }
             [0xff, ..] if turn.first => (self.farewell, self.ended) = (true, true),
@@ -187,9 +196,18 @@ impl Conversation {
                 let mut at = Cursor::new(rest);
                 let name = at.until_nul().unwrap_or(rest);
                 let nonce = at.rest().get(..NONCE_BYTES);
-                if let Some(why) = self.legs.stops(name) {
+                let hides = name == SHA256
+                    && self.received.key.is_some()
+                    && self.legs.server_tls
+                    && !self.legs.client_tls;
+                let stops = match hides {
+                    true => self.legs.receives().err(),
+                    false => self.legs.stops(name),
+                };
+                if let Some(why) = stops {
                     return self.no_login(why, number, sides);
                 }
+                turn.hides = if hides { Hides::Next } else { Hides::No };
                 self.received.nonce = nonce.unwrap_or_default().to_vec();
                 turn.plugin = Some(String::from_utf8_lossy(name).into());
                 turn.expects = answer;
@@ -201,6 +219,9 @@ impl Conversation {
                     && self.legs.server_tls
                     && !self.legs.client_is_secret =>
             {
+                if let Err(why) = self.legs.receives() {
+                    return self.no_login(why, number, sides);
+                }
                 (turn.expects, turn.hides) = (answer, Hides::Next);
             }
             [1, 4] if self.legs.client_is_secret != self.legs.server_tls => {
@@ -258,6 +279,22 @@ impl Conversation {
                 sides.to_client.push(behind);
             }
             Purpose::Reset(number, answered) => self.says(number, &answered, sides.to_client),
+            Purpose::Begins(entering, running) => {
+                let failed = own.answer.error.is_some();
+                running.answered(None, own.answer.error.as_ref());
+                match failed {
+                    true => self.says(entering.number, &Self::unlimited(), sides.to_client),
+                    false => {
+                        let probe = self.probes(entering.told);
+                        sides.to_server.push(probe);
+                    }
+                }
+            }
+            // As the answer to what it will ask next.
+            Purpose::Imposes if own.answer.error.is_some() => {
+                self.says(1, &Self::unlimited(), sides.to_client);
+            }
+            Purpose::Imposes => {}
         }
     }
 
@@ -324,6 +361,9 @@ impl Conversation {
             Effect::Reset => {
                 self.statements.clear();
                 self.reading.stale();
+                if !failed && let Some(imposes) = self.imposes_again() {
+                    sides.to_server.push(imposes);
+                }
             }
             Effect::Ran(text) => self.ran(&text, &answer, failed),
             Effect::Fetched(number) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::protocols::laws::{Choices, World, pieces};
 use crate::protocols::sql::{Analyses, Class};
 
+use super::super::Sessions;
 use super::super::attributes;
 use super::super::capability::{Capabilities, LocalFiles};
 use super::super::commands::{self, Code};
@@ -237,7 +238,7 @@ type Heard = (Vec<u8>, Vec<u8>, Option<WireError>);
 /// What comes of an answer in these pieces: what goes to either side, and what
 /// is wrong.
 fn heard(world: &World, speaks: Capabilities, command: &[u8], pieces: &[&[u8]]) -> Heard {
-    let mut through = Between::new(world, speaks, 0);
+    let mut through = Between::new(world, speaks, Sessions::Pass, 0);
     // A login that is over, and nothing about how texts are read.
     through.answered(&packet(2, b"\0\0\0\x02\0\0\0")).unwrap();
     through.answered(&packet(1, b"\xff\x28\x04#HY000")).unwrap();

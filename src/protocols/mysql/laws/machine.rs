@@ -17,13 +17,14 @@ use crate::protocols::laws::{Choices, Peer, Relay, World, move_all};
 use crate::protocols::pipe::Outbox;
 use crate::protocols::sql::Analyses;
 
-use super::super::capability::Capabilities;
-use super::super::conversation::{Ask, Conversation, Kind, Legs, Received, Sides, Step};
+use super::super::answer::Form;
+use super::super::capability::{Capabilities, Flavour};
+use super::super::conversation::{Ask, Conversation, Enters, Kind, Legs, Received, Sides, Step};
 use super::super::greeting::{Login, Who};
 use super::super::refuse::Answered;
 use super::super::statement::Text;
 use super::super::wire::{HEADER_BYTES, Header, WireError, packet};
-use super::super::{Upstream, describe, limits};
+use super::super::{Sessions, Upstream, describe, limits};
 use super::script::script;
 use super::server::Server;
 
@@ -36,6 +37,15 @@ pub(in crate::protocols) fn check(bytes: &[u8]) {
         2 => a_server_may_be_lost(world, choices),
         _ => a_client_hears_what_a_judging_server_says(world, choices),
     });
+}
+
+fn upstream() -> Upstream {
+    Upstream {
+        listen: At::Tcp(([127, 0, 0, 1], 1).into()),
+        host: "laws".into(),
+        port: 1,
+        tls: database_tls::Settings::default(),
+    }
 }
 
 /// A question under way, and what policy says to it.
@@ -64,6 +74,7 @@ struct Beginning {
     rounds: usize,
     /// By how much the server's numbers are ahead of the client's.
     shift: u8,
+    sessions: Sessions,
 }
 
 impl Beginning {
@@ -88,6 +99,7 @@ impl Beginning {
             rounds: usize::from(chosen >> 3 & 1),
             // TLS on neither leg or both, on the client's, or on the server's.
             shift: [0, 0xff, 1, 0][usize::from(chosen >> 4 & 3)],
+            sessions: [Sessions::Pass, Sessions::Judge][usize::from(chosen >> 6 & 1)],
         }
     }
 
@@ -98,7 +110,17 @@ impl Beginning {
 }
 
 impl<'a> Between<'a> {
-    pub(super) fn new(world: &'a World, speaks: Capabilities, shift: u8) -> Self {
+    fn begun(world: &'a World, begins: Beginning) -> Self {
+        let sessions = begins.sessions;
+        Self::new(world, begins.speaks, sessions, begins.shift)
+    }
+
+    pub(super) fn new(
+        world: &'a World,
+        speaks: Capabilities,
+        sessions: Sessions,
+        shift: u8,
+    ) -> Self {
         let login = Login {
             capabilities: speaks,
             plugin: None,
@@ -112,15 +134,20 @@ impl<'a> Between<'a> {
             client_tls: false,
             server_tls: false,
             server_is_near: true,
+            server_is_proven: false,
         };
         let received = Received {
             key: None,
             nonce: Vec::new(),
         };
+        let enters = Enters {
+            sessions,
+            server: Flavour::Mariadb,
+        };
         let known = Arc::new(Analyses::new(1 << 20));
         Self {
             world,
-            talk: Conversation::new(known, login, legs, received, shift),
+            talk: Conversation::new(known, login, legs, received, enters, shift),
             from_client: BytesMut::new(),
             from_server: BytesMut::new(),
             to_server: Vec::new(),
@@ -135,23 +162,37 @@ impl<'a> Between<'a> {
             match self.talk.client(&mut self.from_client)? {
                 Step::More => break,
                 Step::Drop => {}
-                Step::Pass(bytes, _) | Step::Own(bytes) | Step::Goodbye(bytes) => {
+                Step::Pass(bytes, _)
+                | Step::Password(bytes)
+                | Step::Own(bytes)
+                | Step::Goodbye(bytes) => {
                     self.to_server.extend_from_slice(&bytes);
                 }
                 Step::Say(bytes) => self.to_client.extend_from_slice(&bytes),
                 Step::Ask(ask) => self.ask(*ask),
+                Step::Enter => self.enters(),
             }
         }
         Ok(())
     }
 
+    fn enters(&mut self) {
+        let (session, now) = (self.world.session(), clock::now());
+        let operation = describe::beginning(&upstream(), self.talk.database(), &session, now);
+        let terms = limits::terms_of_session(Duration::from_secs(1));
+        self.asked = Some(Asked {
+            held: Held::new(operation.id, Bytes::new()),
+            decision: self.world.admit(operation, &terms),
+            kind: Kind {
+                form: Form::Done,
+                statement: None,
+            },
+            text: Text::unknown(),
+        });
+    }
+
     fn ask(&mut self, ask: Ask) {
-        let upstream = Upstream {
-            listen: At::Tcp(([127, 0, 0, 1], 1).into()),
-            host: "laws".into(),
-            port: 1,
-            tls: database_tls::Settings::default(),
-        };
+        let upstream = upstream();
         let (session, now) = (self.world.session(), clock::now());
         let database = self.talk.database();
         let operation = describe::operation(&ask, &upstream, database, &session, None, now);
@@ -175,6 +216,12 @@ impl<'a> Between<'a> {
             held,
         } = asked;
         match decision {
+            Decision::Proceed(permit) if self.talk.is_entering() => {
+                let Step::Own(bytes) = self.talk.entered(permit) else {
+                    panic!("a session begins with nothing")
+                };
+                self.to_server.extend_from_slice(&bytes);
+            }
             Decision::Proceed(permit) => {
                 let cleared = held.release(&permit).unwrap();
                 self.to_server.extend_from_slice(&cleared.into_inner());
@@ -262,7 +309,7 @@ fn a_client_hears_what_a_judging_server_says(world: &World, mut choices: Choices
     let said = script(begins.rounds, begins.speaks, &mut choices);
     let (mut ideal, mut server) = (begins.server(true), begins.server(false));
     ideal.hears(&said);
-    let mut through = Between::new(world, begins.speaks, begins.shift);
+    let mut through = Between::begun(world, begins);
     move_all(&mut through, &mut server, &said, choices, usize::MAX);
     let shown = || packets(&said);
     assert_eq!(
@@ -288,7 +335,7 @@ fn a_server_may_be_lost(world: &World, mut choices: Choices<'_>) {
     let begins = Beginning::of(&mut choices);
     let said = script(begins.rounds, begins.speaks, &mut choices);
     let mut server = begins.server(false);
-    let mut through = Between::new(world, begins.speaks, begins.shift);
+    let mut through = Between::begun(world, begins);
     move_all(&mut through, &mut server, &said, choices, most);
     through.ends();
 }
@@ -298,8 +345,10 @@ fn a_server_may_be_lost(world: &World, mut choices: Choices<'_>) {
 fn noise(world: &World, mut choices: Choices<'_>) {
     let begins = Beginning::of(&mut choices);
     let said = script(begins.rounds, begins.speaks, &mut choices);
-    let mut through = Between::new(world, begins.speaks, 0);
+    let mut through = Between::begun(world, Beginning { shift: 0, ..begins });
     let mut ended = through.answered(begins.server(true).said()).is_err();
+    ended = ended || through.advance().is_err();
+    through.decides();
     ended = ended || through.says(&said).is_err();
     while choices.are_left() && !ended {
         let answer = answer(&mut choices);
@@ -347,9 +396,11 @@ pub(super) fn answer(choices: &mut Choices<'_>) -> Vec<u8> {
 /// A client may say anything: it ends the session, or does not.
 fn a_client_may_say_anything(world: &World, mut choices: Choices<'_>) {
     let begins = Beginning::of(&mut choices);
-    let mut through = Between::new(world, begins.speaks, 0);
+    let mut through = Between::begun(world, Beginning { shift: 0, ..begins });
     let login = begins.server(true);
     let mut ended = through.answered(login.said()).is_err();
+    ended = ended || through.advance().is_err();
+    through.decides();
     while choices.are_left() && !ended {
         let length = choices.below(24);
         let number = choices.pick(&[0, 0, 0, 1, 2, 3]);

@@ -330,7 +330,7 @@ impl Server {
     }
 
     fn query(&mut self, text: &str) {
-        if text.as_bytes() == &PROBE[1..] {
+        if text == PROBE {
             return self.probed();
         }
         if text.is_empty() {
