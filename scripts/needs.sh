@@ -184,4 +184,5 @@ if ! command -v kubectl >/dev/null && [[ ! -x .tools/kubectl/run ]]; then
 	fi
 fi
 from_sid mysql9 "Oracle MySQL 9" mysql-server-core mysql-client-core
+from_sid mariadb11 "MariaDB 11" mariadb-server-core mariadb-client-core
 echo "all there"

@@ -113,6 +113,14 @@ def attributes():
     cursor.execute(f"INSERT INTO t VALUES (3, 'c') {comment}")
     connection.commit()
     connection.close()
+    # Of all that a connection says, where nothing of a statement is said.
+    connection = connector.connect(**{**WHERE, "password": ""}, use_pure=True, ssl_disabled=True,
+                                   conn_attrs={"program_name": "three", "traceparent": trace("1")})
+    cursor = connection.cursor()
+    cursor.execute("INSERT INTO t VALUES (4, 'd')")
+    cursor.execute(f"INSERT INTO t VALUES (5, 'e') {comment}")
+    connection.commit()
+    connection.close()
 
 
 def trace(digit):

@@ -57,7 +57,7 @@ fn my_3_a_command_before_the_login_is_over_does_not_reach_the_server() {
 }
 
 #[test]
-fn my_24_my_30_bad_input_is_told_and_the_connection_ends() {
+fn c_8_my_24_my_30_bad_input_is_told_and_the_connection_ends() {
     let world = World::new();
     for (bytes, expected) in [
         (
@@ -71,6 +71,8 @@ fn my_24_my_30_bad_input_is_told_and_the_connection_ends() {
         // The X protocol's first words.
         (b"\x01\0\0\0\x01", "not MySQL's protocol"),
         (b"\x05\0\0\x01abcde", "a login is malformed"),
+        // Nobody needs so much to say who they are.
+        (b"\x01\0\x01\x01\x0d\xa2\x0f\0", "longer than is read"),
         (&frame(1, &login(CAPABILITIES | 0x20, "bob")), "compression"),
         (
             &frame(1, &login(CAPABILITIES & !0x200, "bob")),

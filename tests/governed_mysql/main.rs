@@ -17,6 +17,7 @@ mod corpus;
 mod environment;
 mod holds;
 mod login;
+mod newer;
 mod oracle;
 mod outages;
 mod prepared;

@@ -228,7 +228,7 @@ fn c_12_query_attributes_comments_and_programs_say_whose_a_statement_is() {
         assert_eq!(status, 200, "{told}");
     }
     python_in(&world, "attributes");
-    assert_eq!(world.ids(), "1,2,3");
+    assert_eq!(world.ids(), "1,2,3,4,5");
     let inserts: Vec<_> = world
         .told("started")
         .into_iter()
@@ -237,6 +237,8 @@ fn c_12_query_attributes_comments_and_programs_say_whose_a_statement_is() {
         .collect();
     let expected = [
         r#""database_hint" "a3""#,
+        r#""trace" "a1""#,
+        r#""trace" "a2""#,
         r#""trace" "a1""#,
         r#""trace" "a2""#,
     ];

@@ -4,11 +4,12 @@ use crate::World;
 use crate::support::mysql::execute;
 
 #[test]
-fn my_12_my_13_an_execution_is_judged_by_the_text_that_was_prepared() {
+fn c_1_my_12_my_13_an_execution_is_judged_by_the_text_that_was_prepared() {
     let world = World::new();
     let mut client = world.client();
     let forbidden = client.prepare("DELETE FROM forbidden");
     let insert = client.prepare("INSERT INTO t VALUES (1, 'a')");
+    assert!(world.told("started").is_empty(), "nobody executes it yet");
     let (code, text) = client.command(&execute(forbidden))[0].error();
     assert!(
         code == 1227 && text.contains("the test says block"),

@@ -22,7 +22,7 @@ fn frames(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn my_22_packets_of_several_frames_pass_and_are_refused_whole() {
+fn c_8_my_22_packets_of_several_frames_pass_and_are_refused_whole() {
     let world = World::new();
     let mut client = world.client();
     let long = |id: u8| {

@@ -19,6 +19,15 @@ impl Server {
     /// Starts a MariaDB with a user `bob` without a password, and a database `shop`,
     /// with these arguments.
     pub(crate) fn start(more: &[&str]) -> Self {
+        let mut command = Command::new("mariadbd");
+        command
+            .args(["--no-defaults", "--innodb-log-file-size=4M"])
+            .args(more);
+        Self::begin(command, Self::mariadb_folder())
+    }
+
+    /// With the data of a MariaDB.
+    fn mariadb_folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         initialised("mariadb", &folder.path().join("data"), |data| {
             let mut command = Command::new("mariadb-install-db");
@@ -28,11 +37,17 @@ impl Server {
                 .arg(format!("--datadir={}", data.display()));
             command
         });
-        let mut command = Command::new("mariadbd");
-        command
-            .args(["--no-defaults", "--innodb-log-file-size=4M"])
-            .args(more);
-        Self::begin(command, folder)
+        folder
+    }
+
+    /// The same with a MariaDB of 11.4 or newer, which has TLS without a certificate of
+    /// anybody's, where `scripts/needs.sh` found one.
+    pub(crate) fn start_newer() -> Option<Self> {
+        let mut command = newer("mariadbd")?;
+        command.args(files_of("mariadb11", "share/mariadb"));
+        // At an address, too, that its clients do not take for this machine's.
+        let at = "127.0.0.1,127.0.0.2";
+        Some(Self::listening_at(at, command, Self::mariadb_folder()))
     }
 
     /// The same with Oracle's MySQL, where `scripts/needs.sh` found one.
@@ -42,13 +57,13 @@ impl Server {
         initialised("mysql9", &folder.path().join("data"), |data| {
             let mut command = oracle("mysqld").unwrap();
             command
-                .args(oracle_files())
+                .args(files_of("mysql9", "share/mysql"))
                 .args(["--initialize-insecure", "--user=root"])
                 .arg(format!("--datadir={}", data.display()));
             command
         });
         begun
-            .args(oracle_files())
+            .args(files_of("mysql9", "share/mysql"))
             // Its own folder for files is the machine's.
             .args(["--secure-file-priv=", "--mysqlx=OFF", "--skip-log-bin"])
             .arg(format!("--pid-file={}", folder.path().join("p").display()))
@@ -56,7 +71,11 @@ impl Server {
         Some(Self::begin(begun, folder))
     }
 
-    fn begin(mut command: Command, folder: tempfile::TempDir) -> Self {
+    fn begin(command: Command, folder: tempfile::TempDir) -> Self {
+        Self::listening_at("127.0.0.1", command, folder)
+    }
+
+    fn listening_at(at: &str, mut command: Command, folder: tempfile::TempDir) -> Self {
         let port = free_port();
         let child = command
             .args(["--user=root", "--skip-name-resolve"])
@@ -65,7 +84,7 @@ impl Server {
                 folder.path().join("data").display()
             ))
             .arg(format!("--socket={}", folder.path().join("s").display()))
-            .args([&format!("--port={port}"), "--bind-address=127.0.0.1"])
+            .args([format!("--port={port}"), format!("--bind-address={at}")])
             .args(["--innodb-buffer-pool-size=16M", "--max-allowed-packet=64M"])
             .args(["--innodb-flush-log-at-trx-commit=0"])
             .stdin(Stdio::null())
@@ -123,9 +142,19 @@ impl Drop for Server {
 
 /// A program of Oracle's MySQL, where there is one.
 pub(crate) fn oracle(program: &str) -> Option<Command> {
-    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/mysql9/run");
+    from_sid("mysql9", program)
+}
+
+/// A program of a MariaDB of 11.4 or newer, where there is one.
+pub(crate) fn newer(program: &str) -> Option<Command> {
+    from_sid("mariadb11", program)
+}
+
+fn from_sid(folder: &str, program: &str) -> Option<Command> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let run = tools.join(folder).join("run");
     if !run.exists() {
-        eprintln!("not run: there is no .tools/mysql9");
+        eprintln!("not run: there is no .tools/{folder}");
         return None;
     }
     let mut command = Command::new(run);
@@ -133,14 +162,15 @@ pub(crate) fn oracle(program: &str) -> Option<Command> {
     Some(command)
 }
 
-/// Where its server finds what it looks for in the machine's folders otherwise.
-fn oracle_files() -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/mysql9/usr");
+/// Where the server of this folder finds what it looks for in the machine's otherwise.
+fn files_of(folder: &str, shared: &str) -> Vec<String> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let root = tools.join(folder).join("usr");
     let files = [
-        ("basedir", ""),
-        ("lc-messages-dir", "share/mysql"),
-        ("character-sets-dir", "share/mysql/charsets"),
-        ("plugin-dir", "lib/mysql/plugin"),
+        ("basedir", String::new()),
+        ("lc-messages-dir", shared.to_owned()),
+        ("character-sets-dir", format!("{shared}/charsets")),
+        ("plugin-dir", "lib/mysql/plugin".to_owned()),
     ];
     let files = files.map(|(what, at)| format!("--{what}={}", root.join(at).display()));
     files.into()

@@ -367,6 +367,11 @@ impl Conversation {
         self.who.attribute("program_name")
     }
 
+    /// The `traceparent` among the attributes of the connection.
+    pub(super) fn trace(&self) -> Option<&str> {
+        self.who.attribute("traceparent")
+    }
+
     pub(super) fn in_transaction(&self) -> bool {
         self.status.in_transaction()
     }

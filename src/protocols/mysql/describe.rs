@@ -6,48 +6,35 @@ use crate::domain::{
 use crate::process::clock;
 use crate::protocols::sql::told::{self, Said};
 use crate::protocols::sql::{Class, Flags};
-use crate::session::{Claim, Session};
+use crate::session::{Claim, Session, trace_of};
 
 use super::Upstream;
-use super::conversation::Ask;
+use super::conversation::{Ask, Conversation};
 use super::statement::Text;
 
 /// Most bytes of a statement that policy sees.
 const SHOWN_BYTES_MAX: usize = 64 << 10;
 
-/// The evidence of whose an execution is: an attribute of the query, a comment
-/// behind it, and who the client says it is.
-pub(super) fn claim<'a>(
-    asked: &Ask,
-    program: Option<&'a str>,
-    callers: &'a [Process],
-) -> Claim<'a> {
+/// The evidence of whose an execution is: an attribute of the query, a comment behind it,
+/// or what holds of all its connection.
+pub(super) fn claim<'a>(asked: &Ask, of_connection: Claim<'a>) -> Claim<'a> {
     let tags = asked.text.analysis.as_ref().map(|analysis| &*analysis.tags);
     let tag = tags.and_then(|tags| tags.iter().find(|(name, _)| &**name == "traceparent"));
     let parent = asked.trace.as_deref().or(tag.map(|(_, value)| &**value));
     Claim {
-        trace: parent.and_then(trace_id),
-        database_hint: program,
-        callers,
-        ..Claim::default()
+        trace: parent.and_then(trace_of).or(of_connection.trace),
+        ..of_connection
     }
 }
 
-/// The evidence of whose a session is.
-pub(super) fn claim_of_session<'a>(program: Option<&'a str>, callers: &'a [Process]) -> Claim<'a> {
+/// The evidence of whose a connection is: its attributes, and who is behind it.
+pub(super) fn claim_of_connection<'a>(talk: &'a Conversation, callers: &'a [Process]) -> Claim<'a> {
     Claim {
-        database_hint: program,
+        trace: talk.trace().and_then(trace_of),
+        database_hint: talk.claims(),
         callers,
         ..Claim::default()
     }
-}
-
-/// The trace id of a `traceparent`.
-fn trace_id(value: &str) -> Option<TraceId> {
-    let hex = value.split('-').nth(1).filter(|hex| hex.len() == 32)?;
-    let plain = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u128::from_str_radix(hex, 16).ok().filter(|_| plain)?;
-    (id != 0).then_some(TraceId(id))
 }
 
 /// The operation that `asked` is, in the current `database`.
@@ -176,7 +163,7 @@ mod tests {
             ("00-00000000000000000000000000000000-1-01".to_owned(), None),
             (id.to_owned(), None),
         ] {
-            assert_eq!(trace_id(&text), expected, "{text}");
+            assert_eq!(trace_of(&text), expected, "{text}");
         }
     }
 

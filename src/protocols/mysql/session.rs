@@ -344,7 +344,7 @@ impl<'a> Relay<'a> {
             form: Form::Done,
             statement: None,
         };
-        let claim = describe::claim_of_session(self.talk.claims(), self.watch.callers());
+        let claim = describe::claim_of_connection(&self.talk, self.watch.callers());
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
             self.refuse(kind, unattributed(now));
             return Ok(());
@@ -389,7 +389,8 @@ impl<'a> Relay<'a> {
 
     fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
         let now = clock::now();
-        let claim = describe::claim(&ask, self.talk.claims(), self.watch.callers());
+        let connection = describe::claim_of_connection(&self.talk, self.watch.callers());
+        let claim = describe::claim(&ask, connection);
         let trace = claim.trace;
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
             self.refuse(ask.kind, unattributed(now));
