@@ -50,8 +50,8 @@ fn counted(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap();
     let [a, b, c, _] = length.to_le_bytes();
     let mut written = match length {
-        ..=0xfa => vec![a],
-        ..=0xffff => vec![0xfc, a, b],
+        0..=0xfa => vec![a],
+        0xfb..=0xffff => vec![0xfc, a, b],
         _ => vec![0xfd, a, b, c],
     };
     written.extend_from_slice(bytes);
