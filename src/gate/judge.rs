@@ -171,7 +171,8 @@ impl Inner {
 
     /// Whether what `ruling` asks for besides its verdict can be had.
     pub(super) fn constrained(&self, ruling: &Ruling, terms: &Terms) -> Result<(), Refusal> {
-        if ruling.redacted.is_some() {
+        let redacted = ruling.redacted.as_ref();
+        if redacted.is_some_and(|redacted| !(terms.replaces)(redacted)) {
             // Letting the original through would undo the redaction.
             let reason = "policy redacted the content, and this protocol cannot put the redacted content in its place";
             return Err(Refusal::ConstraintNotApplicable(Reason::from(reason)));

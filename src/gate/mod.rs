@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::domain::{OperationId, Refusal};
+use crate::domain::{JsonText, OperationId, Refusal};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::policy::{PolicyBackend, Ruling};
@@ -190,6 +190,9 @@ pub struct Terms {
     /// Whether the operation is just what a constraint called this forbids;
     /// then it is refused, however constraints are taken.
     pub contradicts: fn(&str) -> bool,
+    /// Whether the protocol puts this, which policy redacted, in the place of what
+    /// is judged.
+    pub replaces: fn(&JsonText) -> bool,
 }
 
 /// What the gate is built from.

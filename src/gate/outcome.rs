@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::domain::{Completion, Outcome, Refusal, Stage, Verdict};
+use crate::domain::{Completion, JsonText, Outcome, Reason, Refusal, Stage, Verdict};
 use crate::journal::{self, Record};
 use crate::metrics::{Decided, LimitHit};
 use crate::policy::{ApprovalsAt, PolicyError, Question, Ruling, Untold};
@@ -22,8 +22,8 @@ use super::{FailMode, Inner, Noted, Refused, Terms, fingerprint};
 #[derive(Debug)]
 #[must_use = "an answer that was not released must not be handed out"]
 pub enum After {
-    /// Hand it out.
-    Release,
+    /// Hand it out, or, where policy redacted it, this in its place.
+    Release(Option<JsonText>),
     /// Hand out the refusal instead. With a [`Parking`], set the answer aside
     /// there: the identical retry gets it once a person agrees.
     Withhold(Refused, Option<Parking>),
@@ -101,12 +101,12 @@ impl Permit {
     pub async fn complete(mut self, completion: Completion, terms: &Terms) -> After {
         self.apart();
         let Some(admitted) = &self.admitted else {
-            return After::Release;
+            return After::Release(None);
         };
         // Kept in the permit while judging, so that dropping us reports it.
         self.ended = Some(completion);
         let Some(completion) = &self.ended else {
-            return After::Release;
+            return After::Release(None);
         };
         admitted.asking(completion).await;
         let question = Question::Completed(&admitted.operation, completion);
@@ -123,7 +123,7 @@ impl Permit {
         };
         let mut trail = judged.trail();
         let end = match admitted.outcome(judged.answer, &mut trail, Some(terms)) {
-            Ended::Released => After::Release,
+            Ended::Released => After::Release(trail.redacted()),
             Ended::Refused(refusal) => After::Withhold(admitted.refused(refusal, &trail), None),
             Ended::Held(ruling) => {
                 let judged = self.judged.insert(Box::new(trail));
@@ -134,7 +134,7 @@ impl Permit {
             }
         };
         let (word, decided) = match &end {
-            After::Release => ("release", trail.released_as()),
+            After::Release(_) => ("release", trail.released_as()),
             After::Withhold(refused, _) => {
                 admitted.gate.count_withheld();
                 (refused.refusal.code(), counted_as(&refused.refusal))
@@ -200,7 +200,10 @@ impl Admitted {
             }
         };
         trail.ruling = Some(ruling.clone());
-        let constrained = terms.map_or(Ok(()), |terms| self.gate.constrained(&ruling, terms));
+        let constrained = match terms {
+            Some(terms) => self.gate.constrained(&ruling, terms),
+            None => self.redacted_too_late(&ruling),
+        };
         match ruling.verdict {
             Verdict::Allow | Verdict::Constrain => match constrained {
                 Ok(()) => self.released(),
@@ -223,6 +226,19 @@ impl Admitted {
                 Ended::Refused(Refusal::Halted(reason))
             }
         }
+    }
+
+    /// A redaction of what has gone out cannot be made up for, only not be built on. What
+    /// a hook tells, policy answers to whoever sent it.
+    fn redacted_too_late(&self, ruling: &Ruling) -> Result<(), Refusal> {
+        if ruling.redacted.is_none() || self.operation.reported.is_some() {
+            return Ok(());
+        }
+        let reason = Reason::from("policy redacted an answer that had gone out already");
+        if let Some(activity) = &self.session.activity {
+            self.gate.abort_activity(activity, &reason);
+        }
+        Err(Refusal::ConstraintNotApplicable(reason))
     }
 
     /// The latch again: the answer of a halted run stays here.
@@ -269,7 +285,7 @@ impl Admitted {
         trail.decided_by = hold.decided_by.get().cloned();
         let refusal = match waited {
             Waited::Granted => match self.still_stands(&hold, completion, trail, terms).await {
-                None => return After::Release,
+                None => return After::Release(trail.redacted()),
                 Some(refusal) => refusal,
             },
             Waited::Ended(refusal @ Refusal::ApprovalPending { .. }) => {
@@ -478,6 +494,11 @@ impl Admitted {
 }
 
 impl Trail {
+    /// What policy put in the place of what it judged.
+    fn redacted(&self) -> Option<JsonText> {
+        self.ruling.as_ref()?.redacted.clone()
+    }
+
     /// The metric label of an outcome that stands.
     fn released_as(&self) -> Decided {
         let verdict = self.ruling.as_ref().map(|ruling| ruling.verdict);

@@ -195,6 +195,11 @@ impl<T> Held<T> {
 }
 
 impl<T> Cleared<T> {
+    /// Puts what policy redacted in its place, before it moves.
+    pub fn amend<A>(&mut self, change: impl FnOnce(&mut T) -> A) -> A {
+        change(&mut self.0)
+    }
+
     /// What was held.
     pub fn into_inner(self) -> T {
         self.0

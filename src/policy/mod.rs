@@ -6,6 +6,7 @@
 
 pub mod core;
 pub mod local;
+pub mod redaction;
 #[cfg(any(test, feature = "testing"))]
 pub mod scripted;
 
@@ -69,7 +70,8 @@ pub struct Ruling {
     pub constraints: Vec<Box<str>>,
     /// The approval REQUIRE_APPROVAL opened, when the service opened one.
     pub approval: Option<Approval>,
-    /// A replacement for the judged input, when guardrails redacted it.
+    /// A replacement for the judged input, when guardrails redacted it; for an
+    /// operation, see [`redaction`].
     pub redacted: Option<JsonText>,
     /// What guardrails found, where any looked.
     pub guardrails: Option<Arc<Guardrails>>,

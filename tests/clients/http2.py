@@ -161,6 +161,21 @@ def httpx_client():
     asyncio.run(main())
 
 
+def redacted():
+    import httpx
+
+    context = ssl.create_default_context(cafile=rest[0])
+    with httpx.Client(http2=True, proxy=f"http://{proxy}", verify=context, timeout=30) as client:
+        body = "to ann@example.com"
+        answer = client.post(f"{url}/echo", content=body, headers={"content-type": "text/plain"})
+        said = answer.json()
+        length = said["headers"]["content-length"]
+        right = said["sha256"] == hashlib.sha256(said["text"].encode()).hexdigest()
+        print("sent", answer.status_code, answer.http_version, said["text"], length, right)
+        answer = client.get(f"{url}/ann@example.com")
+        print("got", answer.status_code, answer.text, answer.headers["content-length"], len(answer.content) == 27)
+
+
 def trailers():
     client = Client()
     show("streamed", client.get("/trailers"))

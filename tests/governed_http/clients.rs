@@ -166,7 +166,7 @@ fn fetch_of_node_is_governed() {
 }
 
 /// The body of an answer of curl's, and what `--write-out` said of it.
-fn through(sidecar: &Sidecar, arguments: &[&str]) -> Ended {
+pub(crate) fn through(sidecar: &Sidecar, arguments: &[&str]) -> Ended {
     let proxy = format!("http://{}", sidecar.http);
     let ca = sidecar.ca().display().to_string();
     let mut all = vec!["--proxy", &proxy, "--cacert", &ca];

@@ -10,7 +10,7 @@ use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::until;
 
 /// An origin of `tests/clients/http2_origin.mjs`, and a sidecar before it.
-struct World {
+pub(crate) struct World {
     sidecar: Sidecar,
     site: Running,
     url: String,
@@ -33,12 +33,16 @@ impl World {
     }
 
     fn with(config: &str) -> Self {
+        Self::secure_with(Setup::new().policy(AS_THE_PATH_SAYS).config(config))
+    }
+
+    pub(crate) fn secure_with(setup: Setup) -> Self {
         let authority = Authority::new();
-        let setup = Setup::new().policy(AS_THE_PATH_SAYS).trust(&authority);
         let (certificate, key) = authority.pair("secure.test", Dates::Current);
         let certificate = setup.write("origin.pem", &certificate);
         let key = setup.write("origin.key", &key);
-        Self::before(setup.config(config), node(&[&certificate, &key]), "https")
+        let setup = setup.trust(&authority);
+        Self::before(setup, node(&[&certificate, &key]), "https")
     }
 
     fn before(setup: Setup, site: Running, scheme: &str) -> Self {
@@ -52,7 +56,7 @@ impl World {
     }
 
     /// What the case of `http2.py` found.
-    fn found(&self, case: &str) -> Vec<String> {
+    pub(crate) fn found(&self, case: &str) -> Vec<String> {
         self.ended(&mut self.client(case))
     }
 

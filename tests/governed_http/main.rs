@@ -29,6 +29,7 @@ mod leaks;
 mod lifecycle;
 mod origin_tls;
 mod origins;
+mod redaction;
 mod routes;
 mod rules;
 mod socks;

@@ -24,7 +24,7 @@ MUTANTS = [
     ("BLOCK does not abort the activity", GATE + "admit.rs",
      "                    activity.abort(&reason);\n                }\n                Next::Refuse(Refusal::Blocked", "                    let _ = activity;\n                }\n                Next::Refuse(Refusal::Blocked"),
     ("HALT does not latch", GATE + "admit.rs", 'self.halt(&session.run, &reason, "policy");', ""),
-    ("redaction is ignored", GATE + "judge.rs", "if ruling.redacted.is_some() {", "if false {"),
+    ("redaction is ignored", GATE + "judge.rs", "if redacted.is_some_and(|redacted| !(terms.replaces)(redacted)) {", "if false {"),
     ("constraints are never enforced", GATE + "judge.rs", "Some(name) if enforced =>", "Some(name) if enforced && false =>"),
     ("a question outlives a halt", GATE + "judge.rs", "session.until_halted(), if !happened =>", "session.until_halted(), if happened =>"),
     ("policy has no deadline", GATE + "judge.rs", "let within = self.parts.settings.judge_within;", "let within = self.parts.settings.judge_within * 99;"),

@@ -253,6 +253,7 @@ pub(super) async fn start(api: &Shared, asked: Asked, within: Duration) -> Respo
         // What is asked for besides is said, and the agent keeps to it.
         applies: |_| false,
         contradicts: |_| false,
+        replaces: |_| false,
     };
     let mut given = Given {
         event_id: event_id.clone(),

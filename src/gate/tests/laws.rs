@@ -253,7 +253,7 @@ impl Crowd {
                     parking.park(Box::new("the answer"));
                 }
                 Ok(After::Withhold(_, Some(parking))) => self.parked.lock().unwrap().push(parking),
-                Ok(After::Withhold(_, None) | After::Release) => {}
+                Ok(After::Withhold(_, None) | After::Release(_)) => {}
                 Err(error) => assert!(error.is_cancelled(), "{error}"),
             }
         }

@@ -51,6 +51,7 @@ const TERMS: Terms = Terms {
     unanswered: Unanswered::AsSet,
     applies: |name| name == "applied",
     contradicts: |name| name == "contradicted",
+    replaces: |redacted| &*redacted.0 == "\"replaced\"",
 };
 
 fn settings() -> Settings {
@@ -298,7 +299,7 @@ fn word(decision: &Decision) -> &'static str {
 /// `release`, or the code of the refusal.
 fn after(after: &After) -> &'static str {
     match after {
-        After::Release => "release",
+        After::Release(_) => "release",
         After::Withhold(refused, _) => refused.refusal.code(),
     }
 }

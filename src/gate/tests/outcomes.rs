@@ -21,7 +21,9 @@ impl<B: PolicyBackend + 'static> World<B> {
                 assert_eq!(refused.refusal.code(), "approval_pending");
                 parking
             }
-            other @ (After::Release | After::Withhold(..)) => panic!("not to be parked: {other:?}"),
+            other @ (After::Release(_) | After::Withhold(..)) => {
+                panic!("not to be parked: {other:?}")
+            }
         }
     }
 
@@ -117,6 +119,47 @@ async fn a_redacted_answer_is_withheld_whatever_the_verdict() {
         assert_eq!(after(&end), "constraint_not_applicable", "{verdict}");
         assert_eq!(world.gate.approvals().len(), 0, "{verdict}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redaction_that_the_protocol_applies_comes_with_the_release() {
+    let replacement = JsonText("\"replaced\"".into());
+    for verdict in [Verdict::Allow, Verdict::RequireApproval] {
+        let ruling = Ruling {
+            redacted: Some(replacement.clone()),
+            ..Ruling::new(verdict, 0)
+        };
+        let policy = Scripted::always(Verdict::Allow).at(Stage::Completed, [Ok(ruling)]);
+        let world = world(policy);
+        let permit = world.permit(&world.own(), POST).await;
+        let completing = spawn_named("completing", async move {
+            permit.complete(answered(200), &TERMS).await
+        });
+        pass(Duration::from_secs(1)).await;
+        for approval in world.gate.approvals() {
+            world.gate.approve(&approval.id, "test").unwrap();
+        }
+        match completing.await.unwrap() {
+            After::Release(redacted) => assert_eq!(redacted.as_ref(), Some(&replacement)),
+            other @ After::Withhold(..) => panic!("{verdict}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redaction_of_what_has_gone_out_is_not_built_on() {
+    let ruling = Ruling {
+        redacted: Some(JsonText("\"replaced\"".into())),
+        ..Ruling::new(Verdict::Allow, 0)
+    };
+    let policy = Scripted::always(Verdict::Allow).at(Stage::Completed, [Ok(ruling)]);
+    let world = world(policy);
+    let session = world.activity("r", "a");
+    world.permit(&session, POST).await.report(answered(200));
+    let lines = world.records("completion");
+    assert_eq!(lines[0]["decision"], "constraint_not_applicable");
+    let next = world.admit(&session, POST).await;
+    assert_eq!(word(&next), "activity_aborted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,7 +356,7 @@ async fn an_answer_that_no_retry_can_come_for_is_not_pending() {
     let permit = world.permit(&world.own(), call).await;
     match permit.complete(answered(200), &TERMS).await {
         After::Withhold(refused, None) => assert_eq!(refused.refusal.code(), "approval_expired"),
-        other @ (After::Release | After::Withhold(..)) => panic!("{other:?}"),
+        other @ (After::Release(_) | After::Withhold(..)) => panic!("{other:?}"),
     }
     assert_eq!(world.approvals(), ["pending", "cancelled"]);
 }

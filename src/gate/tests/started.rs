@@ -119,6 +119,7 @@ async fn constraints_are_refused_only_where_they_must_hold_and_cannot() {
     use Constraints::{Advisory, Enforce};
     use Verdict::{Allow, Constrain, RequireApproval};
     let redacted = Some(JsonText::empty_array());
+    let replaced = Some(JsonText("\"replaced\"".into()));
     #[rustfmt::skip]
     let table = [
         // verdict         asks for         redacts           constraints  decision
@@ -130,6 +131,7 @@ async fn constraints_are_refused_only_where_they_must_hold_and_cannot() {
         (Constrain,        "applied",       redacted.clone(), Advisory,    "constraint_not_applicable"),
         (Allow,            "applied",       redacted.clone(), Advisory,    "constraint_not_applicable"),
         (RequireApproval,  "applied",       redacted,         Advisory,    "constraint_not_applicable"),
+        (Allow,            "applied",       replaced,         Advisory,    "proceed"),
         (RequireApproval,  "unknown",       None,             Enforce,     "constraint_not_applicable"),
     ];
     for (verdict, name, redacted, constraints, expected) in table {

@@ -11,15 +11,17 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::domain::{
-    Action, Answer, Capture, Captured, Event, EventKind, JsonText, Outcome, Reason, Verdict,
+    Action, Answer, Capture, Captured, Event, EventKind, JsonText, Operation, Outcome, Reason,
+    Verdict,
 };
-use crate::policy::{Guardrails, PolicyError, Question, Ruling, Side};
+use crate::policy::{Guardrails, PolicyError, Question, Ruling, Side, redaction};
 
 use super::evaluate::{merge, unjudgeable};
 use super::fields::Subject;
 use super::rules::Rules;
 use super::rules::behaviour::{self, History};
-use super::rules::guardrails::{Looked, Matter, concerns, look};
+use super::rules::guardrails::{Looked, Matter, concerns};
+use super::rules::mask::{self, Masks};
 
 /// What the rules are applied with.
 pub(super) struct Ruled<'a> {
@@ -35,8 +37,34 @@ pub(super) struct Ruled<'a> {
 struct Matters<'a> {
     side: Side,
     matter: Matter<'a>,
-    /// Whether whoever asked can put something else in its place.
-    replaceable: bool,
+    stands: Stands,
+}
+
+/// What can be put in the place of what guardrails look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// Another value: whoever asked puts it there.
+    Value,
+    /// Another text for a body that is still here, all of it.
+    Body,
+    /// Nothing.
+    Nothing,
+}
+
+impl Stands {
+    /// Whose body was told by a hook is on its way in another process; whose text is not
+    /// the bytes has a digest of those.
+    fn of_body(operation: &Operation, body: &Capture) -> Self {
+        let here = operation.reported.is_none() && body.digest.is_none();
+        match body.state {
+            Captured::Whole if here => Self::Body,
+            Captured::Empty
+            | Captured::Whole
+            | Captured::WholeBinary
+            | Captured::Partial
+            | Captured::Skipped => Self::Nothing,
+        }
+    }
 }
 
 impl Ruled<'_> {
@@ -102,39 +130,73 @@ impl Ruled<'_> {
             return Ok(said);
         }
         let payload = payload(question, &said).map_err(|why| unjudgeable(&why))?;
-        let Some(mut value) = payload else {
+        let Some(payload) = payload else {
             return Ok(said);
         };
-        let until = self.now.checked_add(self.within).unwrap_or(self.now);
-        let looked = look(&self.rules.guardrails, side, matter, &mut value, until)
+        let masks = Masks {
+            guardrails: &self.rules.guardrails,
+            side,
+            matter,
+            until: self.now.checked_add(self.within).unwrap_or(self.now),
+        };
+        let (looked, replacement) = masks
+            .replaced(matters.stands, payload)
             .map_err(|why| unjudgeable(&why))?;
-        Ok(Arc::new(concluded(&matters, looked, &value, said)?))
+        Ok(Arc::new(concluded(side, looked, replacement, said)))
+    }
+}
+
+impl Masks<'_> {
+    /// What is in `payload`, and what can stand in its place, if something has to.
+    fn replaced(
+        &self,
+        stands: Stands,
+        payload: Payload,
+    ) -> Result<(Looked, Option<JsonText>), String> {
+        let (mut value, text) = match payload {
+            Payload::Value(value) => (value, None),
+            Payload::Body(text) => (mask::seen(&text), Some(text)),
+        };
+        let looked = self.look(&mut value)?;
+        if looked.replaced.is_empty() || !looked.blocking.is_empty() {
+            return Ok((looked, None));
+        }
+        let replacement = match (stands, text) {
+            (Stands::Value, _) => {
+                let text = serde_json::to_string(&value)
+                    .map_err(|_| "the redacted content cannot be written as JSON".to_owned())?;
+                Some(JsonText(text.into()))
+            }
+            (Stands::Body, Some(text)) => self
+                .body(&text)?
+                .map(|masked| redaction::of_body(self.side, &masked)),
+            (Stands::Body, None) | (Stands::Nothing, _) => None,
+        };
+        Ok((looked, replacement))
     }
 }
 
 fn concluded(
-    matters: &Matters<'_>,
+    side: Side,
     looked: Looked,
-    value: &Value,
+    replacement: Option<JsonText>,
     said: Arc<Ruling>,
-) -> Result<Ruling, PolicyError> {
+) -> Ruling {
     let mut ruling = Arc::unwrap_or_clone(said);
     let Looked {
         blocking, replaced, ..
     } = looked;
-    let cannot = !replaced.is_empty() && !matters.replaceable;
+    let cannot = !replaced.is_empty() && replacement.is_none();
     if blocking.is_empty() && !cannot {
-        if !replaced.is_empty() {
-            let text = serde_json::to_string(value)
-                .map_err(|_| unjudgeable("the redacted content cannot be written as JSON"))?;
-            ruling.redacted = Some(JsonText(text.into()));
+        if replacement.is_some() {
+            ruling.redacted = replacement;
         }
         ruling.guardrails = Some(Arc::new(Guardrails {
-            side: matters.side,
+            side,
             passed: true,
             findings: replaced,
         }));
-        return Ok(ruling);
+        return ruling;
     }
     let reasons: Vec<&str> = blocking
         .iter()
@@ -151,11 +213,11 @@ fn concluded(
     ruling.approval = None;
     ruling.redacted = None;
     ruling.guardrails = Some(Arc::new(Guardrails {
-        side: matters.side,
+        side,
         passed: false,
         findings: blocking.into_iter().chain(replaced).collect(),
     }));
-    Ok(ruling)
+    ruling
 }
 
 fn matters<'a>(question: Question<'a>, subject: Option<Subject<'a>>) -> Option<Matters<'a>> {
@@ -166,18 +228,26 @@ fn matters<'a>(question: Question<'a>, subject: Option<Subject<'a>>) -> Option<M
             Some(Matters {
                 side,
                 matter: Matter::Activity(&activity.kind),
-                replaceable: true,
+                stands: Stands::Value,
             })
         }
-        (Question::Started(_), Some(subject)) => Some(Matters {
+        (Question::Started(operation), Some(subject)) => Some(Matters {
             side: Side::Input,
             matter: Matter::Operation(subject.hook_type()),
-            replaceable: false,
+            stands: match &operation.action {
+                Action::Http(call) => Stands::of_body(operation, &call.body),
+                Action::Database(_) | Action::File(_) | Action::Function(_) => Stands::Nothing,
+            },
         }),
-        (Question::Completed(..), Some(subject)) => Some(Matters {
+        (Question::Completed(operation, completion), Some(subject)) => Some(Matters {
             side: Side::Output,
             matter: Matter::Operation(subject.hook_type()),
-            replaceable: false,
+            stands: match &completion.answer {
+                Some(Answer::Http(answer)) => Stands::of_body(operation, &answer.body),
+                Some(Answer::Database(_) | Answer::File(_) | Answer::Function(_)) | None => {
+                    Stands::Nothing
+                }
+            },
         }),
         (Question::Started(_) | Question::Completed(..), None) => None,
     }
@@ -195,9 +265,30 @@ fn side_of(event: &Event) -> Option<Side> {
     }
 }
 
-/// What guardrails look at; what the Rego redacted before them, they see
+/// What guardrails look at.
+enum Payload {
+    Value(Value),
+    /// A text, and what values it has where it is JSON.
+    Body(String),
+}
+
+/// What is in front of guardrails; what the Rego redacted before them, they see
 /// redacted. `None`: there is nothing.
-fn payload(question: Question<'_>, said: &Ruling) -> Result<Option<Value>, String> {
+fn payload(question: Question<'_>, said: &Ruling) -> Result<Option<Payload>, String> {
+    let redacted = |side| {
+        said.redacted
+            .as_ref()
+            .and_then(|r| redaction::body(r, side))
+    };
+    let body = |side, body: &Capture| {
+        let text = text_of(body)?;
+        let text = text.map(|text| redacted(side).unwrap_or_else(|| text.to_owned()));
+        Ok(text.map(Payload::Body))
+    };
+    let value = |json: Option<&JsonText>| {
+        let value = json.map(parsed).transpose()?;
+        Ok(value.map(Payload::Value))
+    };
     match question {
         Question::Event(event) => {
             let told = match event.kind {
@@ -217,17 +308,19 @@ fn payload(question: Question<'_>, said: &Ruling) -> Result<Option<Value>, Strin
                     .as_ref()
                     .map(|activity| &activity.input),
             };
-            said.redacted.as_ref().or(told).map(parsed).transpose()
+            value(said.redacted.as_ref().or(told))
         }
         Question::Started(operation) => match &operation.action {
-            Action::Http(call) => text_of(&call.body),
-            Action::Database(call) => text_of(&call.statement),
-            Action::File(call) => Ok(Some(Value::String(call.path.to_string()))),
-            Action::Function(call) => call.arguments.as_ref().map(parsed).transpose(),
+            Action::Http(call) => body(Side::Input, &call.body),
+            Action::Database(call) => {
+                Ok(text_of(&call.statement)?.map(|text| Payload::Body(text.to_owned())))
+            }
+            Action::File(call) => Ok(Some(Payload::Value(Value::String(call.path.to_string())))),
+            Action::Function(call) => value(call.arguments.as_ref()),
         },
         Question::Completed(_, completion) => match &completion.answer {
-            Some(Answer::Http(answer)) => text_of(&answer.body),
-            Some(Answer::Function(answer)) => answer.result.as_ref().map(parsed).transpose(),
+            Some(Answer::Http(answer)) => body(Side::Output, &answer.body),
+            Some(Answer::Function(answer)) => value(answer.result.as_ref()),
             Some(Answer::Database(_) | Answer::File(_)) | None => Ok(None),
         },
     }
@@ -238,16 +331,11 @@ fn parsed(json: &JsonText) -> Result<Value, String> {
     serde_json::from_str(&json.0).map_err(|_| "what guardrails look at is not JSON".to_owned())
 }
 
-/// A body as text and, where it is JSON, as its values too: escapes must not
-/// hide anything. What was not read whole cannot be vouched for.
-fn text_of(body: &Capture) -> Result<Option<Value>, String> {
+/// The text of a body. What was not read whole cannot be vouched for.
+fn text_of(body: &Capture) -> Result<Option<&str>, String> {
     match (body.state, &body.text) {
         (Captured::Empty, _) => Ok(None),
-        (Captured::Whole, Some(text)) => {
-            let mut seen = vec![Value::String(text.clone())];
-            seen.extend(serde_json::from_str::<Value>(text).ok());
-            Ok(Some(Value::Array(seen)))
-        }
+        (Captured::Whole, Some(text)) => Ok(Some(text)),
         (Captured::Whole | Captured::WholeBinary, _) => {
             Err("it is not text, and guardrails cannot check it".to_owned())
         }

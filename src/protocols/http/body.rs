@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 use crate::domain::{Capture, Captured};
 use crate::metrics::{Metrics, Passage};
 
+use super::replace;
+
 /// What can go wrong with a body.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -257,6 +259,23 @@ impl RequestBody {
 }
 
 impl RequestBody {
+    /// Puts `data` in the place of a body that is here whole; says whether it has
+    /// trailers.
+    pub(super) fn replace(&mut self, data: Bytes) -> bool {
+        let trailers = self.first.pop_back().and_then(|f| f.into_trailers().ok());
+        self.first.clear();
+        self.first_bytes = length(&data);
+        if !data.is_empty() {
+            self.first.push_back(Frame::data(data));
+        }
+        let has_trailers = trailers.is_some();
+        if let Some(mut trailers) = trailers {
+            replace::remove_digests(&mut trailers);
+            self.first.push_back(Frame::trailers(trailers));
+        }
+        has_trailers
+    }
+
     /// The same once more, if all of it is here.
     pub(super) fn again(&self) -> Option<Self> {
         let copy = |frame: &Frame<Bytes>| match (frame.data_ref(), frame.trailers_ref()) {

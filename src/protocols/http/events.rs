@@ -238,7 +238,8 @@ async fn ask(treatment: Treatment, whole: &Watched, event: &Gathered) -> Result<
         .complete(completion, &treatment.terms(&Method::GET))
         .await
     {
-        After::Release => Ok(()),
+        // Nothing is replaced here (`Terms::replaces`).
+        After::Release(_) => Ok(()),
         After::Withhold(refused, _) => Err(refused),
     }
 }

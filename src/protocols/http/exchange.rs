@@ -32,7 +32,7 @@ use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::{Completed, OverCap};
 use super::upstream::{UpstreamError, Way};
-use super::{captured, connect, describe, fields, upgrade};
+use super::{captured, connect, describe, fields, replace, upgrade};
 
 /// An answer that a person has not decided about yet.
 struct Parked {
@@ -137,7 +137,12 @@ async fn decide(
         Ok(described) => described,
         Err(response) => return *response,
     };
-    let terms = waiting.treatment.terms(&waiting.method);
+    let mut terms = waiting.treatment.terms(&waiting.method);
+    if let Action::Http(call) = &question.operation.action
+        && replace::is_replaceable(&call.body)
+    {
+        terms.replaces = replace::of_request;
+    }
     match admit(line, question, &terms).await {
         // Boxed: most of what a request that leaves needs, a held one does not.
         Ok(permit) => Box::pin(carry_out(line, permit, waiting, target)).await,
@@ -238,7 +243,13 @@ async fn carry_out(
         treatment,
         client,
     } = *waiting;
-    let Some(cleared) = held.release(&permit) else {
+    let cleared = held.release(&permit).and_then(|mut cleared| {
+        let redacted = permit.ruling().and_then(|ruling| ruling.redacted.as_ref());
+        let replaced = redacted
+            .is_none_or(|redacted| cleared.amend(|request| replace::request(request, redacted)));
+        replaced.then_some(cleared)
+    });
+    let Some(cleared) = cleared else {
         // A bug in this program; the request stays here.
         let detail = "the permit is for another request";
         return refuse::problem(
@@ -500,21 +511,34 @@ fn show_constraints(permit: &Permit, headers: &mut HeaderMap) {
 async fn complete(
     permit: Permit,
     answer: HttpAnswer,
-    parts: http::response::Parts,
-    gathered: Gathered,
+    mut parts: http::response::Parts,
+    mut gathered: Gathered,
     treatment: &Treatment,
 ) -> Response<Outgoing> {
+    let mut terms = treatment.terms(&Method::GET);
+    if replace::is_answer_replaceable(answer.status, &answer.body) {
+        terms.replaces = replace::of_answer;
+    }
     let completion = Completion {
         ended_at: clock::now(),
         outcome: Outcome::Answered,
         answer: Some(Answer::Http(answer)),
         error: None,
     };
-    let terms = treatment.terms(&Method::GET);
     let after = permit.complete(completion, &terms).await;
+    let redacted = match &after {
+        After::Release(redacted) => redacted.as_ref(),
+        After::Withhold(refused, _) => refused.ruling.as_ref().and_then(|r| r.redacted.as_ref()),
+    };
+    if let Some(redacted) = redacted
+        && !replace::answer(&mut parts, &mut gathered, redacted)
+    {
+        // Nothing to hand out: it was refused for that.
+        gathered = Gathered::default();
+    }
     let Gathered { data, trailers, .. } = gathered;
     match after {
-        After::Release => whole(parts, data, trailers),
+        After::Release(_) => whole(parts, data, trailers),
         After::Withhold(refused, parking) => {
             if let Some(parking) = parking {
                 parking.park(Box::new(Parked {
@@ -554,6 +578,7 @@ impl Treatment {
             } else {
                 |name| name == READ_ONLY
             },
+            replaces: |_| false,
         }
     }
 }

@@ -27,6 +27,7 @@ mod places;
 mod preview;
 mod raw;
 mod refuse;
+mod replace;
 mod rewind;
 mod rewrite;
 mod routes;

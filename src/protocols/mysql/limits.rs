@@ -41,6 +41,7 @@ pub(super) fn terms(text: &Text, hold_within: Duration) -> Terms {
         unanswered: Unanswered::AsSet,
         applies,
         contradicts,
+        replaces: |_| false,
     }
 }
 
@@ -51,6 +52,7 @@ pub(super) fn terms_of_session(hold_within: Duration) -> Terms {
         unanswered: Unanswered::AsSet,
         applies: |name| name == READ_ONLY || rows(name).is_some() || milliseconds(name).is_some(),
         contradicts: |_| false,
+        replaces: |_| false,
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) fn terms(kind: &Kind, text: &Text, hold_within: Duration) -> Terms {
         unanswered: Unanswered::AsSet,
         applies,
         contradicts,
+        replaces: |_| false,
     }
 }
 

@@ -225,6 +225,7 @@ pub(super) fn terms(class: Class, fits: Fits, hold_within: Duration) -> Terms {
         unanswered: Unanswered::AsSet,
         applies,
         contradicts,
+        replaces: |_| false,
     }
 }
 

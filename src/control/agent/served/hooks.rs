@@ -21,6 +21,7 @@ const TERMS: Terms = Terms {
     unanswered: Unanswered::AsSet,
     applies: |_| false,
     contradicts: |_| false,
+    replaces: |_| false,
 };
 
 /// Has a hook judged. `context` names its activity.

@@ -11,6 +11,7 @@
 pub(super) mod behaviour;
 mod detect;
 pub(super) mod guardrails;
+pub(super) mod mask;
 
 use super::yaml::Reader;
 use behaviour::Rule;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::domain::Reason;
+use crate::domain::{Reason, Reported};
 use crate::policy::local::Reloaded;
-use crate::policy::{Finding, Guardrails, Side};
+use crate::policy::{Finding, Guardrails, Side, redaction};
 
 const ALLOW: &str = "package p\nresult := \"ALLOW\"\n";
 const LOOK_FIRST: &str = "behaviour:\n  - {name: look first, trigger: http_delete, states: [http_get], \
@@ -331,14 +331,60 @@ fn what_an_operation_carries_is_checked_and_never_let_through_unchecked() {
     assert_eq!(verdict(&policy, &insert), Verdict::Block);
     let unread = why_not(started(&policy, &post(partial)));
     assert!(unread.contains("not read whole"), "{unread}");
-    let ruling = started(
-        &with_rules(ALLOW, &rules("redact")),
-        &post(text("to a@b.com")),
-    )
-    .unwrap();
+    let redacting = with_rules(ALLOW, &rules("redact"));
+    // Nobody can put another statement in the place of one.
+    let ruling = started(&redacting, &insert).unwrap();
     assert_eq!((ruling.verdict, &ruling.redacted), (Verdict::Block, &None));
     let reason = ruling.reason.as_ref().unwrap().to_string();
     assert!(reason.contains("cannot be replaced on its way"), "{reason}");
+    // Nor another body in the place of one that a hook tells of, or that is not its text.
+    let mut told = post(text("to a@b.com"));
+    told.reported = Some(Box::new(Reported {
+        name: "POST".into(),
+        kind: "CLIENT".into(),
+        attributes: JsonText("{}".into()),
+        envelope: Vec::new(),
+    }));
+    let mangled = post(Capture {
+        digest: Some([7; 32]),
+        ..text("to a@b.com \u{fffd}")
+    });
+    for operation in [told, mangled] {
+        assert_eq!(verdict(&redacting, &operation), Verdict::Block);
+    }
+}
+
+#[test]
+fn a_body_is_redacted_value_by_value_or_not_at_all() {
+    let rules = "guardrails:\n\
+        - {name: a, type: pii, entities: [EMAIL_ADDRESS], stage: input, action: redact, operations: [http_request]}\n\
+        - {name: b, type: regex, pattern: 'pin [0-9]+', stage: input, action: redact, operations: [http_request]}\n";
+    let policy = with_rules(ALLOW, rules);
+    #[rustfmt::skip]
+    let table = [
+        // body                                     sent in its place
+        ("to a@b.com, pin 12",                      Some("to <EMAIL_ADDRESS>, <REDACTED>")),
+        (r#"{"x" :"a\u0040b.com","y":[1.0,"pin 7"]}"#, Some(r#"{"x" :"<EMAIL_ADDRESS>","y":[1.0,"<REDACTED>"]}"#)),
+        (r#"{"x":"a@b.com","x":"c@d.com"}"#,         Some(r#"{"x":"<EMAIL_ADDRESS>","x":"<EMAIL_ADDRESS>"}"#)),
+        (r#""a@b.com""#,                             Some(r#""<EMAIL_ADDRESS>""#)),
+        (r#"{"a@b.com":"c@d.com"}"#,                 None),
+    ];
+    for (body, expected) in table {
+        let mut post = operation("POST", "example.com", "/");
+        call(&mut post).body = text(body);
+        let ruling = started(&policy, &post).unwrap();
+        let found = ruling
+            .redacted
+            .as_ref()
+            .and_then(|json| redaction::body(json, Side::Input));
+        assert_eq!(found.as_deref(), expected, "{body}");
+        let verdict = if expected.is_some() {
+            Verdict::Allow
+        } else {
+            Verdict::Block
+        };
+        assert_eq!(ruling.verdict, verdict, "{body}");
+    }
 }
 
 #[test]

@@ -206,7 +206,8 @@ impl<'a> Judge<'a> {
             return Ok(Judged { bytes, permit });
         }
         match piece.complete(completion, &self.terms).await {
-            After::Release => Ok(Judged { bytes, permit }),
+            // Nothing is replaced there (`Terms::replaces`).
+            After::Release(_) => Ok(Judged { bytes, permit }),
             After::Withhold(refused, _) => Err(refused.into()),
         }
     }

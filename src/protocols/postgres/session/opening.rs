@@ -210,6 +210,7 @@ async fn may_start(
             false => |name| limits::session_setting(name).is_some(),
         },
         contradicts: |_| false,
+        replaces: |_| false,
     };
     let admitted = shared.gate.admit(operation, session, &terms);
     tokio::select! {

@@ -95,6 +95,7 @@ impl<'a> Between<'a> {
             unanswered: Unanswered::AsSet,
             applies: |_| false,
             contradicts: |_| false,
+            replaces: |_| false,
         };
         let Ask {
             described,

@@ -1,0 +1,138 @@
+//! A body with masks in the place of what guardrails redact, and nothing else
+//! changed: of JSON, only the values that hold it are written anew.
+
+use std::ops::Range;
+
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::guardrails::{Guardrail, Looked, Matter, look};
+use crate::policy::Side;
+
+/// Guardrails about one side of one matter, for so long.
+#[derive(Clone, Copy)]
+pub(in crate::policy::local) struct Masks<'a> {
+    pub(in crate::policy::local) guardrails: &'a [Guardrail],
+    pub(in crate::policy::local) side: Side,
+    pub(in crate::policy::local) matter: Matter<'a>,
+    pub(in crate::policy::local) until: Instant,
+}
+
+impl Masks<'_> {
+    /// `text` with masks; `None` where something would be left that they are to hide:
+    /// in the name of a member, say, or across values.
+    ///
+    /// # Errors
+    /// It cannot be checked whole: too long, or not done in time.
+    pub(in crate::policy::local) fn body(&self, text: &str) -> Result<Option<String>, String> {
+        let masked = match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => self.values(text)?,
+            Err(_) => match self.one(Json::String(text.to_owned()))? {
+                Some(Json::String(masked)) => masked,
+                Some(_) | None => text.to_owned(),
+            },
+        };
+        let left = self.look(&mut seen(&masked))?;
+        let clean = left.blocking.is_empty() && left.replaced.is_empty();
+        Ok(clean.then_some(masked))
+    }
+
+    /// Looks at `value`, leaving masks in it.
+    pub(in crate::policy::local) fn look(&self, value: &mut Json) -> Result<Looked, String> {
+        look(self.guardrails, self.side, self.matter, value, self.until)
+    }
+
+    fn values(&self, text: &str) -> Result<String, String> {
+        let mut out = String::with_capacity(text.len());
+        let mut from = 0;
+        for range in scalars(text) {
+            let raw = text.get(range.clone()).unwrap_or_default();
+            let Ok(value) = serde_json::from_str(raw) else {
+                continue;
+            };
+            if let Some(masked) = self.one(value)? {
+                out.push_str(text.get(from..range.start).unwrap_or_default());
+                out.push_str(&masked.to_string());
+                from = range.end;
+            }
+        }
+        out.push_str(text.get(from..).unwrap_or_default());
+        Ok(out)
+    }
+
+    /// What stands in the place of `value`; `None`: it may stay.
+    fn one(&self, mut value: Json) -> Result<Option<Json>, String> {
+        let looked = self.look(&mut value)?;
+        Ok((!looked.replaced.is_empty()).then_some(value))
+    }
+}
+
+/// A body as guardrails look at it: as text and, where it is JSON, as its values too,
+/// for escapes must not hide anything.
+pub(in crate::policy::local) fn seen(text: &str) -> Json {
+    let mut seen = vec![Json::String(text.to_owned())];
+    seen.extend(serde_json::from_str::<Json>(text).ok());
+    Json::Array(seen)
+}
+
+/// Where the strings and numbers of `json` are that are no names of members. It must
+/// be JSON.
+fn scalars(json: &str) -> Vec<Range<usize>> {
+    let bytes = json.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0_usize;
+    while let Some(byte) = bytes.get(at) {
+        let end = match byte {
+            b'"' => string_end(bytes, at),
+            b'-' | b'0'..=b'9' => number_end(bytes, at),
+            _ => {
+                at = at.saturating_add(1);
+                continue;
+            }
+        };
+        if !is_name(bytes, end) {
+            found.push(at..end);
+        }
+        at = end;
+    }
+    found
+}
+
+/// Behind the quote that ends the string which begins `at`.
+fn string_end(bytes: &[u8], at: usize) -> usize {
+    let mut end = at.saturating_add(1);
+    loop {
+        match bytes.get(end) {
+            Some(b'\\') => end = end.saturating_add(2),
+            Some(b'"') => return end.saturating_add(1),
+            Some(_) => end = end.saturating_add(1),
+            None => return bytes.len(),
+        }
+    }
+}
+
+fn number_end(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let is_part = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    at.saturating_add(rest.iter().take_while(is_part).count())
+}
+
+fn is_name(bytes: &[u8], end: usize) -> bool {
+    let rest = bytes.get(end..).unwrap_or_default();
+    rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strings_and_numbers_of_json_are_found_and_no_names() {
+        let json = r#" {"a" : "b\"c:", "d\\": [-1.5e+3, true, "e" ,{"f":null,"f":"g"}], "h": 12} "#;
+        let found: Vec<_> = scalars(json).into_iter().map(|r| &json[r]).collect();
+        assert_eq!(found, [r#""b\"c:""#, "-1.5e+3", r#""e""#, r#""g""#, "12"]);
+        assert_eq!(scalars("7"), [0..1]);
+        assert_eq!(scalars(r#""x""#), [0..3]);
+    }
+}
