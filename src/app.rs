@@ -340,6 +340,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         mint: mint.clone(),
         workers: workers.clone(),
         agent_token: Some(agent_token.clone()),
+        spill_folder: config.state_dir.clone(),
     });
     let databases = databases(&config.upstream, own);
     let postgres_tls = config.postgres.agent_tls.clone();

@@ -121,10 +121,14 @@ pub enum LimitHit {
     Pipelined,
     /// Requests to cancel, at once or a second.
     Cancels,
+    /// Memory for HTTP bodies that policy is shown.
+    Bodies,
+    /// Room for HTTP bodies in files.
+    Spills,
 }
 
 impl LimitHit {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Holds,
         Self::Reports,
         Self::Connections,
@@ -133,6 +137,8 @@ impl LimitHit {
         Self::Requests,
         Self::Pipelined,
         Self::Cancels,
+        Self::Bodies,
+        Self::Spills,
     ];
 
     fn as_str(self) -> &'static str {
@@ -145,6 +151,31 @@ impl LimitHit {
             Self::Requests => "requests",
             Self::Cancels => "cancels",
             Self::Pipelined => "pipelined",
+            Self::Bodies => "bodies",
+            Self::Spills => "spills",
+        }
+    }
+}
+
+/// What became of an HTTP request body that is larger than policy sees. A metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverCap {
+    /// Policy saw its beginning, and it streamed on.
+    Partial,
+    /// It was refused.
+    Denied,
+    /// It was written to a file first.
+    Spilled,
+}
+
+impl OverCap {
+    const ALL: [Self; 3] = [Self::Partial, Self::Denied, Self::Spilled];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Partial => "partial",
+            Self::Denied => "denied",
+            Self::Spilled => "spilled",
         }
     }
 }
@@ -248,6 +279,9 @@ pub struct Metrics {
     attributions: Vec<IntCounter>,
     passages: Vec<IntCounter>,
     limits: Vec<IntCounter>,
+    over_cap: Vec<IntCounter>,
+    bodies: IntGauge,
+    spilled: IntGauge,
     malformed: Vec<IntCounter>,
     fail_mode: [IntCounter; 2],
     holds_open: IntGauge,
@@ -293,6 +327,12 @@ impl Metrics {
             "openbox_limit_hits_total",
             "Bounds that were hit.",
             &["limit"],
+        )?;
+        let over_cap = counters(
+            &registry,
+            "openbox_http_over_cap_total",
+            "HTTP request bodies larger than policy sees, by what became of them.",
+            &["choice"],
         )?;
         let malformed = counters(
             &registry,
@@ -363,6 +403,20 @@ impl Metrics {
                 .iter()
                 .map(|l| limits.with_label_values(&[l.as_str()]))
                 .collect(),
+            over_cap: OverCap::ALL
+                .iter()
+                .map(|c| over_cap.with_label_values(&[c.as_str()]))
+                .collect(),
+            bodies: gauge(
+                &registry,
+                "openbox_http_bodies_bytes",
+                "Memory for HTTP bodies that policy is shown, looked at each few seconds.",
+            )?,
+            spilled: gauge(
+                &registry,
+                "openbox_http_spilled_bytes",
+                "Bytes of HTTP bodies in files, looked at each few seconds.",
+            )?,
             malformed: Protocol::ALL
                 .iter()
                 .map(|p| malformed.with_label_values(&[p.as_str()]))
@@ -438,6 +492,18 @@ impl Metrics {
     /// A bound was hit.
     pub fn limit_hit(&self, limit: LimitHit) {
         increase(&self.limits, index(&LimitHit::ALL, &limit), 1);
+    }
+
+    /// This became of an HTTP request body that is larger than policy sees.
+    pub fn over_cap(&self, choice: OverCap) {
+        increase(&self.over_cap, index(&OverCap::ALL, &choice), 1);
+    }
+
+    /// So many bytes of HTTP bodies are in memory and in files now.
+    pub fn bodies(&self, memory: usize, files: usize) {
+        let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.bodies.set(bytes(memory));
+        self.spilled.set(bytes(files));
     }
 
     /// A connection to the relay for `protocol` became no session.

@@ -60,6 +60,7 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
     let over_cap = match seen.treatment.over_cap {
         OverCap::Partial => "partial",
         OverCap::Deny => "deny",
+        OverCap::Spill => "spill",
     };
     let completed = match seen.treatment.completed {
         Completed::Enforce => "enforce",

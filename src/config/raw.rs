@@ -408,8 +408,8 @@ pub(super) struct Http {
     /// Longest wait for a body that policy is to see, before it streams on as `partial`.
     #[schemars(extend("examples" = ["2s"]))]
     pub(super) capture_within: Option<String>,
-    /// A text request body larger than policy sees: `partial` shows its beginning, `deny` refuses it.
-    #[schemars(extend("enum" = ["partial", "deny"]))]
+    /// A text request body larger than policy sees: `partial` shows its beginning, `deny` refuses it, `spill` has all of it here first, in a file, and shows its beginning.
+    #[schemars(extend("enum" = ["partial", "deny", "spill"]))]
     pub(super) over_cap: Option<String>,
     /// Answers: `enforce` withholds text until policy has judged it, `observe` does not.
     #[schemars(extend("enum" = ["enforce", "observe"]))]
@@ -449,6 +449,15 @@ pub(super) struct Http {
     pub(super) connections_max: Option<u64>,
     /// Most idle connections kept to one origin.
     pub(super) idle_upstreams_max: Option<u64>,
+    /// Memory for the bodies that policy is shown, all together, bytes, about; where there is none, a request is answered 503 before it is read.
+    #[schemars(range(min = 65536))]
+    pub(super) bodies_bytes_max: Option<u64>,
+    /// Most bytes of all bodies in files (`over_cap: spill`); beyond it 503.
+    #[schemars(range(min = 65536))]
+    pub(super) spill_bytes_max: Option<u64>,
+    /// Longest time that a body may take which is to be here whole; then 408.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) spill_within: Option<String>,
 }
 
 /// How connections to the outside are made.

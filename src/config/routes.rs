@@ -77,7 +77,11 @@ fn set(treatment: &mut Treatment, word: &str, capture_bytes_max: usize) -> Resul
             treatment.completed = one_of(value, words)?;
         }
         "over_cap" => {
-            let words = [("partial", OverCap::Partial), ("deny", OverCap::Deny)];
+            let words = [
+                ("partial", OverCap::Partial),
+                ("deny", OverCap::Deny),
+                ("spill", OverCap::Spill),
+            ];
             treatment.over_cap = one_of(value, words)?;
         }
         "fail_mode" => {
@@ -97,12 +101,12 @@ fn set(treatment: &mut Treatment, word: &str, capture_bytes_max: usize) -> Resul
     Ok(())
 }
 
-fn one_of<T: Copy>(text: &str, words: [(&str, T); 2]) -> Result<T, Wrong> {
-    let [first, second] = words;
+fn one_of<T: Copy, const N: usize>(text: &str, words: [(&str, T); N]) -> Result<T, Wrong> {
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
-        let expected = format!("{} or {}", first.0, second.0);
-        Wrong::is_not(text, "one of them", &expected, first.0)
+        let expected = words.map(|(word, _)| word).join(" or ");
+        let example = words.first().map_or("", |(word, _)| word);
+        Wrong::is_not(text, "one of them", &expected, example)
     })
 }
 

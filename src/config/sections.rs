@@ -116,10 +116,11 @@ impl Resolver<'_> {
         let treatment = Treatment {
             hold_within: self.duration("http.hold_within", raw.hold_within),
             capture_bytes_max: if capture { capture_bytes_max } else { 0 },
-            over_cap: self.choice(
+            over_cap: self.one_of(
                 "http.over_cap",
                 raw.over_cap,
-                [("partial", OverCap::Partial), ("deny", OverCap::Deny)],
+                ("partial", OverCap::Partial),
+                [("deny", OverCap::Deny), ("spill", OverCap::Spill)],
                 "",
             ),
             completed: self.choice(
@@ -150,6 +151,9 @@ impl Resolver<'_> {
             idle_within: self.duration("http.idle_within", raw.idle_within),
             connections_max: self.count("http.connections_max", raw.connections_max, 1),
             idle_upstreams_max: self.count("http.idle_upstreams_max", raw.idle_upstreams_max, 0),
+            bodies_bytes_max: self.count("http.bodies_bytes_max", raw.bodies_bytes_max, 65_536),
+            spill_bytes_max: self.count("http.spill_bytes_max", raw.spill_bytes_max, 65_536),
+            spill_within: self.duration("http.spill_within", raw.spill_within),
         }
     }
 

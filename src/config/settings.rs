@@ -298,6 +298,9 @@ pub static SETTINGS: &[Setting] = &[
     key("http.idle_within", "5m"),
     key("http.connections_max", "20000"),
     key("http.idle_upstreams_max", "256"),
+    key("http.bodies_bytes_max", "67108864"),
+    key("http.spill_bytes_max", "1073741824"),
+    key("http.spill_within", "5m"),
     set("postgres.servers", "--pg", &["OPENBOX_PG"], Empty),
     key("postgres.sslmode", "prefer"),
     set(

@@ -8,7 +8,7 @@ pub struct Capture {
     pub text: Option<String>,
     /// Bytes of the body seen so far, captured or not.
     pub bytes: u64,
-    /// SHA-256 of the whole body; only for [`Captured::Whole`].
+    /// SHA-256 of the whole body, where all of it is here and the text is not all of it.
     pub digest: Option<[u8; 32]>,
     /// How much of the body `text` is.
     pub state: Captured,

@@ -180,7 +180,8 @@ pub(super) fn of_event(event: &Event) -> Fingerprint {
 }
 
 fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
-    if !call.body.state.is_whole() {
+    // A body in a file is shown in part, and its digest is that of all of it.
+    if !call.body.state.is_whole() && call.body.digest.is_none() {
         return None;
     }
     part(hash, b"http");

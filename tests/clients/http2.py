@@ -156,7 +156,8 @@ def httpx_client():
             many = [client.get(f"{url}/many/{n}") for n in range(150)]
             answers = await asyncio.gather(*many)
             right = [a.text == f"hello from /many/{n}" and a.status_code == 200 for n, a in enumerate(answers)]
-            print("many", len(right), all(right))
+            wrong = [(a.status_code, a.text[:300]) for a, is_right in zip(answers, right) if not is_right]
+            print("many", len(right), wrong[:2] or True)
 
     asyncio.run(main())
 

@@ -15,6 +15,7 @@ mod compat;
 
 mod approvals;
 mod bad_input;
+mod bodies;
 mod chaining;
 mod clients;
 mod core_approvals;
@@ -22,6 +23,7 @@ mod core_mode;
 mod crashes;
 mod disks;
 mod egress;
+mod encodings;
 mod grpc;
 mod health;
 mod http2;

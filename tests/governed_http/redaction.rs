@@ -100,13 +100,16 @@ fn chunks_with_trailers_stay_chunks_and_their_digest_goes() {
     assert_eq!(heard.get("content-length"), None);
 }
 
+/// What it is, fields, body, and the code of the refusal; empty where it is none.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+
 #[test]
 fn what_cannot_be_replaced_is_refused_and_never_sent() {
     let (site, sidecar) = world("http:\n  capture_bytes_max: 100\n");
     let long = format!("to ann@example.com {}", "x".repeat(100));
     let binary = [("content-type", "application/octet-stream")];
     #[rustfmt::skip]
-    let rows: [(&str, &[(&str, &str)], &str, &str); 4] = [
+    let rows: [Row<'_>; 4] = [
         ("the name of a member", &[JSON],  r#"{"ann@example.com": 1}"#, "blocked"),
         ("across values",        &[JSON],  r#"[4111,1111,1111,1111, "4111 1111 1111 1111"]"#, ""),
         ("over the cap",         &[("content-type", "text/plain")], &long, "not_judgeable"),

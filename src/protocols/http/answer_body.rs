@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::net::http1::DrivenBody;
 use crate::net::http2::LeasedBody;
 
-use super::body::RequestBody;
+use super::request_body::RequestBody;
 
 /// The body of an answer; dropped early, the origin need not send the rest.
 #[derive(Debug)]

@@ -1,24 +1,20 @@
 //! Bodies on their way through: looked at up to a cap or a deadline, then
 //! streamed on, byte for byte.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Body, SizeHint};
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Capture, Captured};
-use crate::metrics::{Metrics, Passage};
 
-use super::replace;
+use super::decode::{self, Coding, Decoded};
+use super::fields::Reading;
 
 /// What can go wrong with a body.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -139,6 +135,34 @@ impl Pieces {
     }
 }
 
+/// What policy is shown of a gathered body that is text, once decoded.
+pub(super) fn capture(gathered: &Gathered, reading: &Reading, bytes_max: usize) -> Capture {
+    let whole = gathered.end == End::Finished;
+    if whole && gathered.data.is_empty() {
+        return Capture::default();
+    }
+    match reading {
+        Reading::Text => text_capture(gathered, bytes_max),
+        Reading::Encoded(codings) => decoded(&gathered.data, codings, whole, bytes_max)
+            .unwrap_or_else(|| binary_capture(gathered)),
+        Reading::Not => binary_capture(gathered),
+    }
+}
+
+/// What policy is shown of compressed text; `None` where nobody can read it.
+fn decoded(data: &[u8], codings: &[Coding], whole: bool, bytes_max: usize) -> Option<Capture> {
+    let (shown, whole) = match decode::decoded(data, codings, whole, bytes_max) {
+        Decoded::Whole(text) => (text, true),
+        Decoded::Beginning(text) => (text, false),
+        Decoded::Not => return None,
+    };
+    let capture = text(&shown, data, whole);
+    Some(Capture {
+        bytes: length(data),
+        ..capture
+    })
+}
+
 /// What policy is shown of a gathered text body.
 pub(super) fn text_capture(gathered: &Gathered, bytes_max: usize) -> Capture {
     let whole = gathered.end == End::Finished;
@@ -206,168 +230,30 @@ pub(super) fn longer(streamed: &SizeHint, first: u64) -> SizeHint {
     hint
 }
 
-/// A request body on its way to the origin.
-#[derive(Debug)]
-pub(super) struct RequestBody {
-    /// What was gathered, before what streams.
-    first: VecDeque<Frame<Bytes>>,
-    first_bytes: u64,
-    rest: Option<Rest>,
-}
-
-#[derive(Debug)]
-struct Rest {
-    body: Incoming,
-    /// Bytes that were gathered and policy was not shown: the last piece may
-    /// have brought more than the cap.
-    unshown: u64,
-    metrics: Arc<Metrics>,
-    /// Bytes streamed so far.
-    progress: Arc<AtomicU64>,
-}
-
-impl RequestBody {
-    /// What was gathered, then the rest of `body` where there is one.
-    /// Of what was gathered, policy was shown at most `shown_max` bytes.
-    pub(super) fn new(
-        gathered: Gathered,
-        shown_max: usize,
-        body: Incoming,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let first_bytes = length(&gathered.data);
-        let unshown = length(gathered.data.get(shown_max..).unwrap_or_default());
-        let mut first = VecDeque::new();
-        if !gathered.data.is_empty() {
-            first.push_back(Frame::data(gathered.data));
-        }
-        if let Some(trailers) = gathered.trailers {
-            first.push_back(Frame::trailers(trailers));
-        }
-        let rest = (gathered.end != End::Finished).then(|| Rest {
-            body,
-            unshown,
-            metrics: metrics.clone(),
-            progress: Arc::default(),
-        });
-        Self {
-            first,
-            first_bytes,
-            rest,
-        }
-    }
-}
-
-impl RequestBody {
-    /// Puts `data` in the place of a body that is here whole; says whether it has
-    /// trailers.
-    pub(super) fn replace(&mut self, data: Bytes) -> bool {
-        let trailers = self.first.pop_back().and_then(|f| f.into_trailers().ok());
-        self.first.clear();
-        self.first_bytes = length(&data);
-        if !data.is_empty() {
-            self.first.push_back(Frame::data(data));
-        }
-        let has_trailers = trailers.is_some();
-        if let Some(mut trailers) = trailers {
-            replace::remove_digests(&mut trailers);
-            self.first.push_back(Frame::trailers(trailers));
-        }
-        has_trailers
-    }
-
-    /// The same once more, if all of it is here.
-    pub(super) fn again(&self) -> Option<Self> {
-        let copy = |frame: &Frame<Bytes>| match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => Some(Frame::data(data.clone())),
-            (None, trailers) => trailers.cloned().map(Frame::trailers),
-        };
-        self.rest.is_none().then(|| Self {
-            first: self.first.iter().filter_map(copy).collect(),
-            first_bytes: self.first_bytes,
-            rest: None,
-        })
-    }
-
-    /// Counts what is streamed; `None` where all of it is here already.
-    pub(super) fn progress(&self) -> Option<Arc<AtomicU64>> {
-        self.rest.as_ref().map(|rest| rest.progress.clone())
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if let Some(frame) = this.first.pop_front() {
-            if let Some(data) = frame.data_ref() {
-                this.first_bytes = this.first_bytes.saturating_sub(length(data));
-            }
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        let Some(rest) = &mut this.rest else {
-            return Poll::Ready(None);
-        };
-        let polled = Pin::new(&mut rest.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            let unshown = std::mem::take(&mut rest.unshown);
-            let tail = length(data).saturating_add(unshown);
-            rest.metrics.passed(Passage::RequestTail, tail);
-            rest.progress.fetch_add(length(data), Ordering::Relaxed);
-        }
-        polled.map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_empty()
-            && self
-                .rest
-                .as_ref()
-                .is_none_or(|rest| rest.body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let trailers = self.first.iter().any(Frame::is_trailers);
-        match &self.rest {
-            None if !trailers => SizeHint::with_exact(self.first_bytes),
-            // Without an exact size the body is sent in chunks, which trailers need.
-            None => SizeHint::new(),
-            Some(rest) => longer(&rest.body.size_hint(), self.first_bytes),
-        }
-    }
-}
-
 /// Text at the beginning of a body that streams by.
 #[derive(Debug)]
 pub(super) struct Tee {
     shown: Vec<u8>,
     bytes_max: usize,
     bytes: u64,
-    /// Whether the body is text that policy may read.
-    text: bool,
+    /// How policy may read it.
+    reading: Reading,
 }
 
 impl Tee {
-    pub(super) fn new(text: bool, bytes_max: usize) -> Self {
+    pub(super) fn new(reading: Reading, bytes_max: usize) -> Self {
         Self {
             shown: Vec::new(),
             bytes_max,
             bytes: 0,
-            text,
+            reading,
         }
     }
 
     /// Sees `data`; returns how many bytes of it were not captured.
     pub(super) fn see(&mut self, data: &[u8]) -> u64 {
         self.bytes = self.bytes.saturating_add(length(data));
-        if !self.text {
+        if !self.reading.is_text() {
             return length(data);
         }
         let room = self.bytes_max.saturating_sub(self.shown.len());
@@ -381,18 +267,18 @@ impl Tee {
         if self.bytes == 0 && ended {
             return Capture::default();
         }
-        if !self.text {
-            return Capture {
-                text: None,
-                bytes: self.bytes,
-                digest: None,
-                state: Captured::Skipped,
-            };
-        }
         let whole = ended && self.bytes == length(&self.shown);
+        let seen = match &self.reading {
+            Reading::Text => Some(text(&self.shown, &self.shown, whole)),
+            Reading::Encoded(codings) => decoded(&self.shown, codings, whole, self.bytes_max),
+            Reading::Not => None,
+        };
         Capture {
             bytes: self.bytes,
-            ..text(&self.shown, &self.shown, whole)
+            ..seen.unwrap_or(Capture {
+                state: Captured::Skipped,
+                ..Capture::default()
+            })
         }
     }
 }
@@ -482,13 +368,19 @@ mod tests {
 
     #[test]
     fn a_tee_shows_the_beginning_and_counts_the_rest() {
-        let mut tee = Tee::new(true, 3);
+        let mut tee = Tee::new(Reading::Text, 3);
         assert_eq!(tee.see(b"ab"), 0);
         assert_eq!(tee.see(b"cd"), 1);
         let capture = tee.capture(true);
         assert_eq!((capture.text.as_deref(), capture.bytes), (Some("abc"), 4));
         assert_eq!(capture.state, Captured::Partial);
-        assert_eq!(Tee::new(true, 3).capture(true).state, Captured::Empty);
-        assert_eq!(Tee::new(true, 3).capture(false).state, Captured::Partial);
+        assert_eq!(
+            Tee::new(Reading::Text, 3).capture(true).state,
+            Captured::Empty
+        );
+        assert_eq!(
+            Tee::new(Reading::Text, 3).capture(false).state,
+            Captured::Partial
+        );
     }
 }

@@ -13,8 +13,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::domain::{
-    Action, Answer, Capture, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal,
-    Timestamp,
+    Action, Answer, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal, Timestamp,
 };
 use crate::gate::{After, Decision, Held, Permit, Refused, Terms};
 use crate::metrics::LimitHit;
@@ -23,22 +22,26 @@ use crate::session::Session;
 
 use super::answer_body::AnswerBody;
 use super::authority::Target;
-use super::body::{self, End, Gathered, RequestBody, Tee};
+use super::body::{self, End, Gathered, Tee};
+use super::budget::Share;
 use super::events::Events;
+use super::fields::Reading;
 use super::line::Line;
 use super::outgoing::{Observed, Outgoing, Watched};
 use super::refuse::{self, CONSTRAINTS};
+use super::request_body::RequestBody;
 use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
-use super::settings::{Completed, OverCap};
+use super::settings::Completed;
 use super::upstream::{UpstreamError, Way};
-use super::{captured, connect, describe, fields, replace, upgrade};
+use super::{captured, connect, describe, fields, replace, seen, upgrade};
 
-/// An answer that a person has not decided about yet.
+/// An answer that is here whole: it goes out, or waits for a person.
 struct Parked {
     parts: http::response::Parts,
     data: Bytes,
     trailers: Option<HeaderMap>,
+    share: Share,
 }
 
 /// Answers one request. Never fails: whatever goes wrong is an answer.
@@ -194,10 +197,7 @@ async fn describe(
         &target.host,
         request.uri().path(),
     );
-    let GatheredRequest {
-        body: gathered,
-        capture,
-    } = gather_request(line, &mut request, &treatment).await?;
+    let (seen, capture) = seen::of_request(line, &mut request, &treatment).await?;
     let (mut parts, body) = request.into_parts();
     let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
     let client = match way {
@@ -215,7 +215,7 @@ async fn describe(
     }
     let method = parts.method.clone();
     let cap = treatment.capture_bytes_max;
-    let body = RequestBody::new(gathered, cap, body, line.proxy.gate.metrics());
+    let body = seen.goes_on(body, cap, line.proxy.gate.metrics());
     let waiting = Waiting {
         id: operation.id,
         // From here on nothing but a permit for this operation gets it out.
@@ -278,7 +278,7 @@ async fn admit(
         Decision::Proceed(permit) => Ok(permit),
         Decision::Refuse(refused) => Err(Box::new(refuse::refusal(&refused))),
         Decision::Replay(replay) => Err(Box::new(match replay.parked.downcast::<Parked>() {
-            Ok(parked) => whole(parked.parts, parked.data, parked.trailers),
+            Ok(parked) => whole(*parked),
             Err(_) => refuse::problem(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "lost_answer",
@@ -311,83 +311,6 @@ fn unattributed(line: &Line, at: Timestamp) -> Response<Outgoing> {
         policy: None,
         ruling: None,
     })
-}
-
-struct GatheredRequest {
-    body: Gathered,
-    capture: Capture,
-}
-
-/// Reads as much of the request body as policy is to see. Whoever waits for
-/// `100 Continue` gets it here, from us.
-async fn gather_request(
-    line: &Line,
-    request: &mut Request<Incoming>,
-    treatment: &Treatment,
-) -> Result<GatheredRequest, Box<Response<Outgoing>>> {
-    if request.body().is_end_stream() {
-        return Ok(GatheredRequest {
-            body: Gathered::default(),
-            capture: Capture::default(),
-        });
-    }
-    let text = fields::is_text(request.headers());
-    let body = request.body_mut();
-    let within = line.proxy.settings.capture_within;
-    let cap = treatment.capture_bytes_max;
-    let known = body.size_hint().exact();
-    let fits = known.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l <= cap));
-    let text = text && cap > 0;
-    let whole = treatment.over_cap == OverCap::Deny;
-    if whole && known.is_some() && !fits {
-        return Err(Box::new(too_large(line)));
-    }
-    if !text && !fits && !whole {
-        // Not text and not small: nothing of it is waited for.
-        return Ok(GatheredRequest {
-            body: Gathered {
-                end: End::Cap,
-                ..Gathered::default()
-            },
-            capture: Tee::new(false, 0).capture(false),
-        });
-    }
-    // Boxed: a held request must not carry what it needed to get there.
-    let gathered = Box::pin(body::gather(body, cap, within)).await;
-    let gathered = gathered.map_err(|error| Box::new(broken_request(line, &error)))?;
-    if whole && gathered.end != End::Finished {
-        return Err(Box::new(too_large(line)));
-    }
-    let capture = if text {
-        body::text_capture(&gathered, cap)
-    } else {
-        body::binary_capture(&gathered)
-    };
-    Ok(GatheredRequest {
-        body: gathered,
-        capture,
-    })
-}
-
-fn too_large(line: &Line) -> Response<Outgoing> {
-    line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
-    refuse::last_problem(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large_to_judge",
-        "the body is larger than http.capture_bytes_max (or came too slowly), and http.over_cap is deny: policy must see all of it",
-    )
-}
-
-fn broken_request(line: &Line, error: &hyper::Error) -> Response<Outgoing> {
-    match line.shared.malformed() {
-        Some(malformed) => {
-            refuse::last_problem(StatusCode::BAD_REQUEST, malformed.code, malformed.detail)
-        }
-        None => {
-            let detail = format!("the request body broke off: {error}");
-            refuse::last_problem(StatusCode::BAD_REQUEST, "broken_body", &detail)
-        }
-    }
 }
 
 /// The request as the origin gets it, but for what its version of HTTP asks for.
@@ -435,7 +358,11 @@ async fn finish(
     show_constraints(&permit, &mut parts.headers);
     let settings = &line.proxy.settings;
     let cap = treatment.capture_bytes_max;
-    let text = fields::is_text(&parts.headers) && cap > 0;
+    let reading = match cap {
+        0 => Reading::Not,
+        _ => fields::reading(&parts.headers),
+    };
+    let text = reading.is_text();
     let stream = fields::event_stream(&parts.headers);
     let judged = stream.is_some() && by_event(line, &permit);
     let over = body.is_end_stream() || *method == Method::HEAD;
@@ -445,13 +372,20 @@ async fn finish(
         .is_none_or(|length| usize::try_from(length).is_ok_and(|length| length <= cap));
     let withhold =
         treatment.completed == Completed::Enforce && (over || (text && fits && stream.is_none()));
-    if judged && !text && cap > 0 {
+    if judged && reading != Reading::Text && cap > 0 {
         // Nobody had asked for an encoding.
         let error = UpstreamError::Broke("an event stream in an encoding".to_owned());
         return upstream_failed(permit, id, &error);
     }
     let mut first = Bytes::new();
+    let mut share = Share::default();
     if withhold {
+        if !over {
+            share = match seen::room(line, body.size_hint().exact(), cap).await {
+                Some(share) => share,
+                None => return no_room(permit, id),
+            };
+        }
         match body::gather(&mut body, cap, settings.capture_within).await {
             Err(error) => {
                 let error = UpstreamError::Broke(error.to_string());
@@ -461,9 +395,10 @@ async fn finish(
                 let answer = HttpAnswer {
                     status: parts.status.as_u16(),
                     headers,
-                    body: body::text_capture(&gathered, cap),
+                    body: body::capture(&gathered, &reading, cap),
                 };
-                return complete(permit, answer, parts, gathered, treatment).await;
+                share.shrink(gathered.data.len());
+                return complete(permit, answer, parts, (gathered, share), treatment).await;
             }
             Ok(gathered) => first = gathered.data,
         }
@@ -472,7 +407,7 @@ async fn finish(
         permit,
         status: parts.status.as_u16(),
         headers,
-        tee: Tee::new(text, cap),
+        tee: Tee::new(reading, cap),
     };
     if let Some(ends) = stream.filter(|_| judged && text) {
         let events = Events::new(line.clone(), *treatment, body, watched, ends);
@@ -480,6 +415,7 @@ async fn finish(
     }
     let metrics = line.proxy.gate.metrics().clone();
     let idle = settings.idle_within;
+    let first = (first, share);
     let observed = Observed::new(first, body, watched, idle, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
 }
@@ -512,7 +448,7 @@ async fn complete(
     permit: Permit,
     answer: HttpAnswer,
     mut parts: http::response::Parts,
-    mut gathered: Gathered,
+    (mut gathered, share): (Gathered, Share),
     treatment: &Treatment,
 ) -> Response<Outgoing> {
     let mut terms = treatment.terms(&Method::GET);
@@ -537,27 +473,39 @@ async fn complete(
         gathered = Gathered::default();
     }
     let Gathered { data, trailers, .. } = gathered;
+    let parked = Parked {
+        parts,
+        data,
+        trailers,
+        share,
+    };
     match after {
-        After::Release(_) => whole(parts, data, trailers),
+        After::Release(_) => whole(parked),
         After::Withhold(refused, parking) => {
             if let Some(parking) = parking {
-                parking.park(Box::new(Parked {
-                    parts,
-                    data,
-                    trailers,
-                }));
+                parking.park(Box::new(parked));
             }
             refuse::refusal(&refused)
         }
     }
 }
 
-fn whole(
-    parts: http::response::Parts,
-    data: Bytes,
-    trailers: Option<HeaderMap>,
-) -> Response<Outgoing> {
-    Response::from_parts(parts, Outgoing::whole(data, trailers))
+fn whole(answer: Parked) -> Response<Outgoing> {
+    let mut body = Outgoing::whole(answer.data, answer.trailers);
+    body.in_room(answer.share);
+    Response::from_parts(answer.parts, body)
+}
+
+/// There is no room to have the answer judged, and it must not go out unjudged.
+fn no_room(permit: Permit, id: OperationId) -> Response<Outgoing> {
+    const DETAIL: &str = "the request was carried out, and too many bodies wait here for its answer to be read (http.bodies_bytes_max)";
+    report_failed(permit, &UpstreamError::Broke(DETAIL.to_owned()));
+    refuse::problem(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "answer_not_read",
+        DETAIL,
+        Some(id),
+    )
 }
 
 impl Treatment {

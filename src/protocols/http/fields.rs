@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::domain::Headers;
 use crate::redact;
 
+use super::decode::{self, Coding};
 use super::events::Ends;
 use super::grpc;
 
@@ -124,12 +125,30 @@ pub(super) fn captured(headers: &HeaderMap) -> Headers {
     captured
 }
 
-/// Whether a body with these fields is text that policy may read: the SDKs'
-/// markers, or no type at all. What is compressed is not.
-pub(super) fn is_text(headers: &HeaderMap) -> bool {
-    let plain = headers
-        .get(header::CONTENT_ENCODING)
-        .is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+/// How policy may read a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As it comes.
+    Text,
+    /// Decoded by these, outermost last.
+    Encoded(Box<[Coding]>),
+    /// Not at all.
+    Not,
+}
+
+impl Reading {
+    /// Whether it is text, once decoded.
+    pub(super) fn is_text(&self) -> bool {
+        match self {
+            Self::Text | Self::Encoded(_) => true,
+            Self::Not => false,
+        }
+    }
+}
+
+/// How policy may read a body with these fields: text by the SDKs' markers, or without a
+/// type at all.
+pub(super) fn reading(headers: &HeaderMap) -> Reading {
     const MARKERS: [&str; 7] = [
         "json",
         "text",
@@ -140,9 +159,14 @@ pub(super) fn is_text(headers: &HeaderMap) -> bool {
         "graphql",
     ];
     // Messages of gRPC are framed, whatever stands in them, and the other side may wait for each.
-    plain
-        && !grpc::is_call(headers)
-        && media_type(headers).is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)))
+    let text = !grpc::is_call(headers)
+        && media_type(headers)
+            .is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)));
+    match decode::codings(headers).filter(|_| text) {
+        Some(codings) if codings.is_empty() => Reading::Text,
+        Some(codings) => Reading::Encoded(codings.into()),
+        None => Reading::Not,
+    }
 }
 
 /// What ends the events of a body with these fields, if it comes in events that must
@@ -235,22 +259,28 @@ mod tests {
     }
 
     #[test]
-    fn text_is_what_the_sdks_take_for_text() {
+    fn text_is_what_the_sdks_take_for_text_also_where_it_is_compressed() {
+        let encoded = |codings: &[Coding]| Reading::Encoded(codings.into());
+        use Coding::{Brotli, Gzip};
+        use Reading::{Not, Text};
         #[rustfmt::skip]
-        let table: [(&[(&str, &str)], bool); 10] = [
-            (&[],                                                                true),
-            (&[("content-type", "application/json; charset=utf-8")],            true),
-            (&[("content-type", "text/plain")],                                  true),
-            (&[("content-type", "application/vnd.x+XML")],                       true),
-            (&[("content-type", "application/x-www-form-urlencoded")],           true),
-            (&[("content-type", "application/grpc+json")],                       false),
-            (&[("content-type", "application/octet-stream")],                    false),
-            (&[("content-type", "multipart/form-data; boundary=x")],             false),
-            (&[("content-type", "text/plain"), ("content-encoding", "gzip")],    false),
-            (&[("content-type", "text/plain"), ("content-encoding", "identity")], true),
+        let table: [(&[(&str, &str)], Reading); 13] = [
+            (&[],                                                                 Text),
+            (&[("content-type", "application/json; charset=utf-8")],             Text),
+            (&[("content-type", "text/plain")],                                   Text),
+            (&[("content-type", "application/vnd.x+XML")],                        Text),
+            (&[("content-type", "application/x-www-form-urlencoded")],            Text),
+            (&[("content-type", "application/grpc+json")],                        Not),
+            (&[("content-type", "application/octet-stream")],                     Not),
+            (&[("content-type", "multipart/form-data; boundary=x")],              Not),
+            (&[("content-type", "text/plain"), ("content-encoding", "identity")], Text),
+            (&[("content-type", "text/plain"), ("content-encoding", "gzip")],     encoded(&[Gzip])),
+            (&[("content-encoding", "br"), ("content-encoding", "X-GZIP")],       encoded(&[Brotli, Gzip])),
+            (&[("content-encoding", "aes128gcm")],                                Not),
+            (&[("content-type", "image/png"), ("content-encoding", "gzip")],      Not),
         ];
         for (fields, expected) in table {
-            assert_eq!(is_text(&map(fields)), expected, "{fields:?}");
+            assert_eq!(reading(&map(fields)), expected, "{fields:?}");
         }
     }
 }

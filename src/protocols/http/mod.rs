@@ -10,9 +10,11 @@
 mod answer_body;
 mod authority;
 mod body;
+mod budget;
 mod captured;
 mod chunks;
 mod connect;
+mod decode;
 mod describe;
 mod events;
 mod exchange;
@@ -28,14 +30,17 @@ mod preview;
 mod raw;
 mod refuse;
 mod replace;
+mod request_body;
 mod rewind;
 mod rewrite;
 mod routes;
+mod seen;
 mod sentinel;
 mod serve;
 pub mod settings;
 mod silence;
 mod socks;
+mod spill;
 mod upgrade;
 mod upstream;
 mod websocket;
@@ -43,9 +48,11 @@ mod websocket;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::gate::Gate;
+use crate::metrics::LimitHit;
 use crate::net::dial::Dialer;
 use crate::net::listen::Bound;
 use crate::net::mint::Mint;
@@ -53,6 +60,8 @@ use crate::net::tls::Upstreams;
 use crate::process::Workers;
 use crate::protocols::captured::Databases;
 use crate::redact::Secret;
+
+use budget::Budget;
 
 pub use places::Place;
 pub use preview::{Leads, Preview, preview};
@@ -76,6 +85,8 @@ pub struct Parts {
     pub workers: Arc<Workers>,
     /// The token that proxy credentials must carry, where there are any.
     pub agent_token: Option<Secret>,
+    /// Where bodies are spilled, to files without names.
+    pub spill_folder: PathBuf,
 }
 
 /// The HTTP proxy, ready to run.
@@ -110,6 +121,9 @@ struct Proxy {
     upstream: upstream::Upstream,
     mint: Arc<Mint>,
     agent_token: Option<Secret>,
+    bodies: Budget,
+    spills: Budget,
+    spill_folder: PathBuf,
 }
 
 impl HttpProxy {
@@ -123,7 +137,11 @@ impl HttpProxy {
             settings.idle_upstreams_max,
             parts.workers.count(),
         );
+        let budget = |bytes_max, limit| Budget::new(bytes_max, limit, parts.gate.metrics().clone());
         let proxy = Proxy {
+            bodies: budget(settings.bodies_bytes_max, LimitHit::Bodies),
+            spills: budget(settings.spill_bytes_max, LimitHit::Spills),
+            spill_folder: parts.spill_folder,
             upstream,
             settings,
             gate: parts.gate,

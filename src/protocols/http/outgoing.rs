@@ -18,6 +18,7 @@ use crate::process::clock;
 
 use super::answer_body::AnswerBody;
 use super::body::{BodyError, Tee, length, longer};
+use super::budget::Share;
 use super::events::Events;
 use super::sentinel::Busy;
 use super::silence::Silence;
@@ -28,6 +29,8 @@ pub(super) struct Outgoing {
     kind: Kind,
     /// The exchange is under way until its body has gone out.
     busy: Option<Busy>,
+    /// The room that a body has which is all here.
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -54,6 +57,7 @@ impl Outgoing {
                 trailers: trailers.map(Box::new),
             },
             busy: None,
+            share: Share::default(),
         }
     }
 
@@ -62,6 +66,7 @@ impl Outgoing {
         Self {
             kind: Kind::Observed(Box::new(observed)),
             busy: None,
+            share: Share::default(),
         }
     }
 
@@ -82,7 +87,13 @@ impl Outgoing {
         Self {
             kind: Kind::Events(Box::new(events)),
             busy: None,
+            share: Share::default(),
         }
+    }
+
+    /// Keeps the room that it has until it has gone out.
+    pub(super) fn in_room(&mut self, share: Share) {
+        self.share = share;
     }
 
     /// Keeps `busy` until the body has gone out.
@@ -136,8 +147,8 @@ impl Body for Outgoing {
 /// when it ends, fails, or is dropped, whichever comes first.
 #[derive(Debug)]
 pub(super) struct Observed {
-    /// Gathered before it was clear that it streams.
-    first: Option<Bytes>,
+    /// Gathered before it was clear that it streams, and its room.
+    first: Option<(Bytes, Share)>,
     body: AnswerBody,
     watched: Option<Watched>,
     /// Longest time the origin may send nothing.
@@ -198,7 +209,7 @@ impl Watched {
 
 impl Observed {
     pub(super) fn new(
-        first: Bytes,
+        (first, share): (Bytes, Share),
         body: AnswerBody,
         watched: Watched,
         idle_within: Duration,
@@ -206,7 +217,7 @@ impl Observed {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            first: (!first.is_empty()).then_some(first),
+            first: (!first.is_empty()).then_some((first, share)),
             body,
             watched: Some(watched),
             idle_within,
@@ -223,7 +234,7 @@ impl Observed {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(first) = self.first.take() {
+        if let Some((first, _share)) = self.first.take() {
             self.see(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
@@ -290,7 +301,7 @@ impl Observed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().map_or(0, |first| length(first));
+        let first = self.first.as_ref().map_or(0, |(first, _)| length(first));
         longer(&self.body.size_hint(), first)
     }
 }

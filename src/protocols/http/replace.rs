@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::domain::{Capture, Captured, JsonText};
 use crate::policy::{Side, redaction};
 
-use super::body::{Gathered, RequestBody};
+use super::body::Gathered;
+use super::request_body::RequestBody;
 
 /// Digests of RFC 9530, of its predecessor, and one whose algorithm nobody should rely on.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");

@@ -38,6 +38,12 @@ pub struct Settings {
     pub connections_max: usize,
     /// Most idle connections kept to one origin.
     pub idle_upstreams_max: usize,
+    /// Memory for bodies that policy is shown, all together, bytes, about.
+    pub bodies_bytes_max: usize,
+    /// Most bytes of all bodies in files.
+    pub spill_bytes_max: usize,
+    /// Longest time that a body may take which is to be here whole.
+    pub spill_within: Duration,
 }
 
 /// What becomes of a request body larger than [`Treatment::capture_bytes_max`].
@@ -47,6 +53,9 @@ pub enum OverCap {
     Partial,
     /// It is refused with 413.
     Deny,
+    /// Policy sees its beginning, and its length and digest, once all of it is here: in
+    /// a file.
+    Spill,
 }
 
 /// What is done with the answer while policy judges it.
@@ -75,6 +84,9 @@ impl Default for Settings {
             idle_within: Duration::from_secs(300),
             connections_max: 20_000,
             idle_upstreams_max: 256,
+            bodies_bytes_max: 64 << 20,
+            spill_bytes_max: 1 << 30,
+            spill_within: Duration::from_secs(300),
         }
     }
 }

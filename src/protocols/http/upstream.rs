@@ -23,7 +23,7 @@ use crate::process::{spawn_named, workers};
 
 use super::answer_body::AnswerBody;
 use super::authority::Target;
-use super::body::RequestBody;
+use super::request_body::RequestBody;
 use super::rewrite;
 use super::silence::Silence;
 

@@ -109,6 +109,7 @@ impl World {
             mint: Arc::new(mint.unwrap()),
             workers: Arc::new(Workers::here()),
             agent_token: None,
+            spill_folder: std::env::temp_dir(),
         });
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address();

@@ -1,0 +1,180 @@
+//! Room for bodies that policy is shown: asked for before a byte is read, one for all
+//! connections together, so that no number of them takes more memory than was set.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::metrics::{LimitHit, Metrics};
+
+/// What room is counted in, bytes.
+const UNIT: usize = 1_024;
+/// Most bodies that wait for room at once.
+const WAITERS_MAX: usize = 1_024;
+
+/// Room that bodies share.
+#[derive(Debug)]
+pub(super) struct Budget {
+    units: Arc<Semaphore>,
+    all: u32,
+    waiters: Semaphore,
+    limit: LimitHit,
+    metrics: Arc<Metrics>,
+}
+
+/// Room that one body has, until it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Share(Option<OwnedSemaphorePermit>);
+
+impl Budget {
+    /// Room for `bytes_max`; `limit` is counted where there is none.
+    pub(super) fn new(bytes_max: usize, limit: LimitHit, metrics: Arc<Metrics>) -> Self {
+        let all = units(bytes_max).max(1);
+        Self {
+            units: Arc::new(Semaphore::new(
+                usize::try_from(all).unwrap_or(usize::MAX >> 3),
+            )),
+            all,
+            waiters: Semaphore::new(WAITERS_MAX),
+            limit,
+            metrics,
+        }
+    }
+
+    /// Room for `bytes`, or for as many as there is at all, waiting at most `within` for
+    /// it. Cancel-safe.
+    pub(super) async fn share(&self, bytes: usize, within: Duration) -> Option<Share> {
+        let units = units(bytes).min(self.all);
+        if let Ok(permit) = self.units.clone().try_acquire_many_owned(units) {
+            return Some(Share(Some(permit)));
+        }
+        let turn = self.waiters.try_acquire().ok();
+        let permit = match turn {
+            Some(_) => {
+                let waiting = self.units.clone().acquire_many_owned(units);
+                tokio::time::timeout(within, waiting).await.ok()
+            }
+            None => None,
+        };
+        let permit = permit.and_then(Result::ok);
+        if permit.is_none() {
+            self.metrics.limit_hit(self.limit);
+        }
+        permit.map(|permit| Share(Some(permit)))
+    }
+
+    /// Makes `share` one of `bytes` at once; says whether there was room.
+    pub(super) fn grow(&self, share: &mut Share, bytes: u64) -> bool {
+        let wanted = units(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let more = wanted.saturating_sub(share.units());
+        if more == 0 {
+            return true;
+        }
+        let Ok(permit) = self.units.clone().try_acquire_many_owned(more) else {
+            self.metrics.limit_hit(self.limit);
+            return false;
+        };
+        match &mut share.0 {
+            Some(share) => share.merge(permit),
+            none => *none = Some(permit),
+        }
+        true
+    }
+
+    /// Bytes that are taken, about.
+    pub(super) fn taken(&self) -> usize {
+        let all = usize::try_from(self.all).unwrap_or(usize::MAX);
+        let taken = all.saturating_sub(self.units.available_permits());
+        taken.saturating_mul(UNIT)
+    }
+}
+
+impl Share {
+    /// Gives back what is more than `bytes`.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let excess = self.units().saturating_sub(units(bytes));
+        if let (Some(permit), Ok(excess)) = (&mut self.0, usize::try_from(excess)) {
+            drop(permit.split(excess));
+        }
+    }
+
+    fn units(&self) -> u32 {
+        let units = self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(bytes: usize) -> Arc<Budget> {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        Arc::new(Budget::new(bytes, LimitHit::Bodies, metrics))
+    }
+
+    const WITHIN: Duration = Duration::from_secs(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn room_is_waited_for_so_long_and_comes_back_with_what_has_it() {
+        let budget = budget(64 * UNIT);
+        let first = budget.share(40 * UNIT, WITHIN).await.unwrap();
+        let began = tokio::time::Instant::now();
+        assert!(budget.share(40 * UNIT, WITHIN).await.is_none());
+        assert_eq!(began.elapsed(), WITHIN);
+        assert_eq!(budget.taken(), 40 * UNIT);
+        drop(first);
+        // One that wants more than all there is gets all there is.
+        let all = budget.share(1 << 30, WITHIN).await.unwrap();
+        assert_eq!(budget.taken(), 64 * UNIT);
+        let text = budget.metrics.render();
+        assert!(
+            text.contains(r#"openbox_limit_hits_total{limit="bodies"} 1"#),
+            "{text}"
+        );
+        drop(all);
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_shrinks_to_what_came_and_grows_where_there_is_room() {
+        let budget = budget(64 * UNIT);
+        let mut share = budget.share(60 * UNIT, WITHIN).await.unwrap();
+        share.shrink(UNIT + 1);
+        assert_eq!(budget.taken(), 2 * UNIT);
+        assert!(budget.grow(&mut share, 64 * 1024));
+        assert!(!budget.grow(&mut share, 64 * 1024 + 1));
+        let mut none = Share::default();
+        assert!(!budget.grow(&mut none, 1));
+        drop(share);
+        assert!(budget.grow(&mut none, 1));
+        assert_eq!(budget.taken(), UNIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_wait() {
+        let budget = budget(UNIT);
+        let all = budget.share(UNIT, WITHIN).await.unwrap();
+        let waiting: Vec<_> = (0..WAITERS_MAX)
+            .map(|_| {
+                let budget = budget.clone();
+                crate::process::spawn_named("waits", async move {
+                    budget.share(1, Duration::from_secs(60)).await.is_some()
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = tokio::time::Instant::now();
+        assert!(budget.share(1, WITHIN).await.is_none());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        drop(all);
+        for one in waiting {
+            assert!(one.await.unwrap());
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A request body on its way to the origin: what was gathered of it, then what streams.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::metrics::{Metrics, Passage};
+
+use super::body::{BodyError, End, Gathered, length, longer};
+use super::budget::Share;
+use super::replace;
+use super::spill::FromFile;
+
+/// A request body on its way to the origin.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    /// What was gathered, before what streams.
+    first: VecDeque<Frame<Bytes>>,
+    first_bytes: u64,
+    /// The room that it has.
+    share: Arc<Share>,
+    rest: Option<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    from: Source,
+    /// Bytes that come and policy was shown.
+    shown: u64,
+    /// Bytes that were gathered and policy was not shown: the last piece may
+    /// have brought more than the cap.
+    unshown: u64,
+    metrics: Arc<Metrics>,
+    /// Bytes streamed so far.
+    progress: Arc<AtomicU64>,
+}
+
+/// Where the rest of a body comes from.
+#[derive(Debug)]
+enum Source {
+    Client(Incoming),
+    File(Box<FromFile>),
+}
+
+impl Source {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::File(file) => file.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Client(body) => body.is_end_stream(),
+            Self::File(file) => file.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Client(body) => body.size_hint(),
+            Self::File(file) => file
+                .exact_left()
+                .map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}
+
+impl RequestBody {
+    /// What was gathered, then the rest of `body` where there is one.
+    /// Of what was gathered, policy was shown at most `shown_max` bytes.
+    pub(super) fn new(
+        gathered: Gathered,
+        share: Share,
+        shown_max: usize,
+        body: Incoming,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let first_bytes = length(&gathered.data);
+        let unshown = length(gathered.data.get(shown_max..).unwrap_or_default());
+        let mut first = VecDeque::new();
+        if !gathered.data.is_empty() {
+            first.push_back(Frame::data(gathered.data));
+        }
+        if let Some(trailers) = gathered.trailers {
+            first.push_back(Frame::trailers(trailers));
+        }
+        let rest = (gathered.end != End::Finished).then(|| Rest {
+            from: Source::Client(body),
+            shown: 0,
+            unshown,
+            metrics: metrics.clone(),
+            progress: Arc::default(),
+        });
+        Self {
+            first,
+            first_bytes,
+            share: Arc::new(share),
+            rest,
+        }
+    }
+
+    /// All of it from a file, of which policy was shown the beginning.
+    pub(super) fn of_file(file: FromFile, shown: u64, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            first: VecDeque::new(),
+            first_bytes: 0,
+            share: Arc::default(),
+            rest: Some(Rest {
+                from: Source::File(Box::new(file)),
+                shown,
+                unshown: 0,
+                metrics: metrics.clone(),
+                progress: Arc::default(),
+            }),
+        }
+    }
+}
+
+impl RequestBody {
+    /// Puts `data` in the place of a body that is here whole; says whether it has
+    /// trailers.
+    pub(super) fn replace(&mut self, data: Bytes) -> bool {
+        let trailers = self.first.pop_back().and_then(|f| f.into_trailers().ok());
+        self.first.clear();
+        self.first_bytes = length(&data);
+        if !data.is_empty() {
+            self.first.push_back(Frame::data(data));
+        }
+        let has_trailers = trailers.is_some();
+        if let Some(mut trailers) = trailers {
+            replace::remove_digests(&mut trailers);
+            self.first.push_back(Frame::trailers(trailers));
+        }
+        has_trailers
+    }
+
+    /// The same once more, if all of it is here.
+    pub(super) fn again(&self) -> Option<Self> {
+        let copy = |frame: &Frame<Bytes>| match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Some(Frame::data(data.clone())),
+            (None, trailers) => trailers.cloned().map(Frame::trailers),
+        };
+        self.rest.is_none().then(|| Self {
+            first: self.first.iter().filter_map(copy).collect(),
+            first_bytes: self.first_bytes,
+            share: self.share.clone(),
+            rest: None,
+        })
+    }
+
+    /// Counts what is streamed; `None` where all of it is here already.
+    pub(super) fn progress(&self) -> Option<Arc<AtomicU64>> {
+        self.rest.as_ref().map(|rest| rest.progress.clone())
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Some(frame) = this.first.pop_front() {
+            if let Some(data) = frame.data_ref() {
+                this.first_bytes = this.first_bytes.saturating_sub(length(data));
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Some(rest) = &mut this.rest else {
+            return Poll::Ready(None);
+        };
+        let polled = rest.from.poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let came = length(data).saturating_add(std::mem::take(&mut rest.unshown));
+            let shown = came.min(rest.shown);
+            rest.shown = rest.shown.saturating_sub(shown);
+            let tail = came.saturating_sub(shown);
+            rest.metrics.passed(Passage::RequestTail, tail);
+            rest.progress.fetch_add(length(data), Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty()
+            && self
+                .rest
+                .as_ref()
+                .is_none_or(|rest| rest.from.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let trailers = self.first.iter().any(Frame::is_trailers);
+        match &self.rest {
+            None if !trailers => SizeHint::with_exact(self.first_bytes),
+            // Without an exact size the body is sent in chunks, which trailers need.
+            None => SizeHint::new(),
+            Some(rest) => longer(&rest.from.size_hint(), self.first_bytes),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What is read of a request's body before policy is asked: within the room there is for
+//! bodies, up to the cap or a deadline; or all of it, into a file, where the route says so.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::domain::{Capture, Captured};
+use crate::metrics::{LimitHit, Metrics, OverCap as Met};
+
+use super::body::{self, End, Gathered, Tee, length};
+use super::budget::Share;
+use super::fields::{self, Reading};
+use super::line::Line;
+use super::outgoing::Outgoing;
+use super::refuse;
+use super::request_body::RequestBody;
+use super::routes::Treatment;
+use super::settings::OverCap;
+use super::spill::{self, Bounds, Collected, FromFile, Uncollected};
+
+/// What was read of a body, to go on.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// What is in memory, before what the client still sends.
+    Memory(Gathered, Share),
+    /// All of it is in a file; so many bytes were shown to policy.
+    File(FromFile, u64),
+}
+
+impl Seen {
+    /// The body on its way, with what is left of the client's.
+    pub(super) fn goes_on(
+        self,
+        client: Incoming,
+        shown_max: usize,
+        metrics: &Arc<Metrics>,
+    ) -> RequestBody {
+        match self {
+            Self::Memory(gathered, share) => {
+                RequestBody::new(gathered, share, shown_max, client, metrics)
+            }
+            Self::File(file, shown) => RequestBody::of_file(file, shown, metrics),
+        }
+    }
+}
+
+type Refused = Box<Response<Outgoing>>;
+
+/// Reads as much of the request body as policy is to see. Whoever waits for
+/// `100 Continue` gets it here, from us.
+pub(super) async fn of_request(
+    line: &Line,
+    request: &mut Request<Incoming>,
+    treatment: &Treatment,
+) -> Result<(Seen, Capture), Refused> {
+    if request.body().is_end_stream() {
+        let nothing = Seen::Memory(Gathered::default(), Share::default());
+        return Ok((nothing, Capture::default()));
+    }
+    let reading = fields::reading(request.headers());
+    let body = request.body_mut();
+    let cap = treatment.capture_bytes_max;
+    let known = body.size_hint().exact();
+    let fits = known.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l <= cap));
+    let text = reading.is_text() && cap > 0;
+    let whole = treatment.over_cap == OverCap::Deny;
+    if whole && known.is_some() && !fits {
+        return Err(Box::new(too_large(line)));
+    }
+    if !text && !fits && !whole {
+        // Not text and not small: nothing of it is waited for.
+        let nothing = Gathered {
+            end: End::Cap,
+            ..Gathered::default()
+        };
+        let capture = Tee::new(Reading::Not, 0).capture(false);
+        return Ok((Seen::Memory(nothing, Share::default()), capture));
+    }
+    let share = room(line, known, cap).await;
+    let share = share.ok_or_else(|| Box::new(busy(BODIES_FULL)))?;
+    if text && treatment.over_cap == OverCap::Spill {
+        return Box::pin(spilled(line, body, &reading, (cap, share))).await;
+    }
+    gathered(line, body, text.then_some(&reading), (treatment, share)).await
+}
+
+/// Room for a body of this length, as far as policy sees it.
+pub(super) async fn room(line: &Line, known: Option<u64>, cap: usize) -> Option<Share> {
+    let known = known.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let bytes = known.unwrap_or(usize::MAX).min(cap);
+    let within = line.proxy.settings.capture_within;
+    line.proxy.bodies.share(bytes, within).await
+}
+
+async fn gathered(
+    line: &Line,
+    body: &mut Incoming,
+    reading: Option<&Reading>,
+    (treatment, mut share): (&Treatment, Share),
+) -> Result<(Seen, Capture), Refused> {
+    let within = line.proxy.settings.capture_within;
+    let cap = treatment.capture_bytes_max;
+    let whole = treatment.over_cap == OverCap::Deny;
+    // Boxed: a held request must not carry what it needed to get there.
+    let gathered = Box::pin(body::gather(body, cap, within)).await;
+    let gathered = gathered.map_err(|error| Box::new(broken(line, &error)))?;
+    if whole && gathered.end != End::Finished {
+        return Err(Box::new(too_large(line)));
+    }
+    let capture = match reading {
+        Some(reading) => body::capture(&gathered, reading, cap),
+        None => body::binary_capture(&gathered),
+    };
+    let partial = capture.state == Captured::Partial;
+    if whole && partial {
+        // It swells to more than that.
+        return Err(Box::new(too_large(line)));
+    }
+    if partial {
+        line.proxy.gate.metrics().over_cap(Met::Partial);
+    }
+    share.shrink(gathered.data.len());
+    Ok((Seen::Memory(gathered, share), capture))
+}
+
+async fn spilled(
+    line: &Line,
+    body: &mut Incoming,
+    reading: &Reading,
+    (cap, mut share): (usize, Share),
+) -> Result<(Seen, Capture), Refused> {
+    let settings = &line.proxy.settings;
+    let bounds = Bounds {
+        memory_max: cap,
+        room: &line.proxy.spills,
+        folder: &line.proxy.spill_folder,
+        idle: settings.idle_within,
+        total: settings.spill_within,
+    };
+    let collected = spill::collect(body, bounds).await;
+    match collected.map_err(|why| Box::new(uncollected(line, why)))? {
+        Collected::Memory(gathered) => {
+            let capture = body::capture(&gathered, reading, cap);
+            share.shrink(gathered.data.len());
+            Ok((Seen::Memory(gathered, share), capture))
+        }
+        Collected::File(spilled) => {
+            line.proxy.gate.metrics().over_cap(Met::Spilled);
+            let shown = length(&spilled.first);
+            let beginning = Gathered {
+                data: spilled.first,
+                trailers: None,
+                end: End::Cap,
+            };
+            // Not all of it is shown, and all of it is known.
+            let capture = Capture {
+                bytes: spilled.bytes,
+                digest: Some(spilled.digest),
+                ..body::capture(&beginning, reading, cap)
+            };
+            Ok((Seen::File(spilled.file, shown), capture))
+        }
+    }
+}
+
+fn uncollected(line: &Line, why: Uncollected<hyper::Error>) -> Response<Outgoing> {
+    match why {
+        Uncollected::Broken(error) => broken(line, &error),
+        Uncollected::Slow => refuse::last_problem(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "the body came too slowly (http.spill_within, http.idle_within), and http.over_cap is spill: all of it must be here before it goes on",
+        ),
+        Uncollected::Full => busy(
+            "there is no room for another body that is to be here whole (http.spill_bytes_max)",
+        ),
+        Uncollected::Disk(error) => {
+            tracing::error!(%error, "a body could not be spilled to a file: the request is refused");
+            busy("the body could not be written to a file, and http.over_cap is spill")
+        }
+    }
+}
+
+fn too_large(line: &Line) -> Response<Outgoing> {
+    let metrics = line.proxy.gate.metrics();
+    metrics.limit_hit(LimitHit::TooLarge);
+    metrics.over_cap(Met::Denied);
+    refuse::last_problem(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large_to_judge",
+        "the body is larger than http.capture_bytes_max (or came too slowly), and http.over_cap is deny: policy must see all of it",
+    )
+}
+
+const BODIES_FULL: &str =
+    "too many bodies wait here for their requests to be judged (http.bodies_bytes_max)";
+
+/// Nothing was read or asked; later there may be room.
+fn busy(detail: &str) -> Response<Outgoing> {
+    let mut response = refuse::last_problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail);
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+fn broken(line: &Line, error: &hyper::Error) -> Response<Outgoing> {
+    match line.shared.malformed() {
+        Some(malformed) => {
+            refuse::last_problem(StatusCode::BAD_REQUEST, malformed.code, malformed.detail)
+        }
+        None => {
+            let detail = format!("the request body broke off: {error}");
+            refuse::last_problem(StatusCode::BAD_REQUEST, "broken_body", &detail)
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Bodies in memory and in files: bounded for all connections together, and one that is
+//! to be here whole goes on only then.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::clients::curl;
+use crate::support::origin::{Origin, pattern, sha256};
+use crate::support::policies::AS_THE_PATH_SAYS;
+use crate::support::sidecar::{Setup, Sidecar, request};
+use crate::support::until;
+
+const TEXT: (&str, &str) = ("content-type", "text/plain");
+
+fn world(http: &str) -> (Origin, Sidecar) {
+    let site = Origin::site();
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    let sidecar = setup.config(&format!("http:\n{http}")).start();
+    (site, sidecar)
+}
+
+#[test]
+fn bodies_wait_for_room_and_are_answered_503_before_there_is_none() {
+    let (site, sidecar) = world("  bodies_bytes_max: 65536\n  capture_within: 300ms\n");
+    let body = "x".repeat(65_536);
+    let mut held = sidecar.wire();
+    held.say(request(
+        "POST",
+        &site.url("/started/require_approval"),
+        &[TEXT],
+        &body,
+    ));
+    let approval = sidecar.pending_approval();
+    let refused = sidecar.send("POST", &site.url("/x"), &[TEXT], "y");
+    assert_eq!(
+        (
+            refused.status(),
+            refused.code(),
+            refused.get("retry-after"),
+            refused.get("connection")
+        ),
+        (503, "overloaded".to_owned(), Some("1"), Some("close"))
+    );
+    // The request had no body; its answer is one that policy is to see.
+    let unread = sidecar.get(&site.url("/hello"));
+    assert_eq!(
+        (unread.status(), unread.code()),
+        (503, "answer_not_read".to_owned())
+    );
+    assert_eq!(
+        sidecar.record_of("/hello", "completed")["outcome"],
+        "failed"
+    );
+    assert_eq!((site.times("/x"), site.times("/hello")), (0, 1));
+    assert!(sidecar.metric("openbox_limit_hits_total{limit=\"bodies\"}") >= 2);
+    until("the gauge", || {
+        (sidecar.metric("openbox_http_bodies_bytes") == 65_536).then_some(())
+    });
+    // What is not shown to policy needs no room.
+    let binary = [("content-type", "image/png"), ("x-framing", "length")];
+    let long = "y".repeat(70_000);
+    assert_eq!(
+        sidecar
+            .send("POST", &site.url("/bytes/9"), &binary, &long)
+            .status(),
+        200
+    );
+    sidecar.approve(&approval);
+    assert_eq!(held.answer().status(), 200);
+    assert_eq!(
+        sidecar
+            .send("POST", &site.url("/x"), &[TEXT], &body)
+            .status(),
+        200
+    );
+}
+
+const SPILL: &str = "  over_cap: spill\n  capture_bytes_max: 1000\n";
+
+/// Descriptors of the sidecar that are files without a name.
+fn nameless(sidecar: &Sidecar) -> Vec<std::path::PathBuf> {
+    let folder = format!("/proc/{}/fd", sidecar.running.child.id());
+    let links = std::fs::read_dir(folder).unwrap().flatten();
+    let state = sidecar.state.display().to_string();
+    links
+        .map(|link| link.path())
+        .filter(|path| {
+            let target = std::fs::read_link(path).unwrap_or_default();
+            let target = target.display().to_string();
+            target.starts_with(&state) && target.ends_with("(deleted)")
+        })
+        .collect()
+}
+
+#[test]
+fn a_spilled_body_is_here_whole_before_anything_of_it_leaves() {
+    let (site, sidecar) = world(&format!("{SPILL}  hold_within: 400ms\n"));
+    let data = pattern(1 << 20);
+    let file = sidecar.setup.folder().join("upload");
+    std::fs::write(&file, &data).unwrap();
+    let upload = format!("@{}", file.display());
+    let proxy = format!("http://{}", sidecar.http);
+    for framing in ["x-framing: length", "transfer-encoding: chunked"] {
+        let url = site.url("/echo");
+        let sent = curl(&[
+            "--proxy",
+            &proxy,
+            "-H",
+            "content-type: text/plain",
+            "-H",
+            framing,
+            "--data-binary",
+            &upload,
+            &url,
+        ]);
+        let echoed: serde_json::Value = serde_json::from_str(&sent.out).unwrap();
+        assert_eq!(echoed["sha256"], sha256(&data), "{framing}: {echoed}");
+        let length = serde_json::json!(["content-length", "1048576"]);
+        assert!(
+            echoed["fields"].as_array().unwrap().contains(&length),
+            "{framing}: its length is known: {echoed}"
+        );
+    }
+    let decided = sidecar.record_of("/echo", "started");
+    assert_eq!(
+        (
+            &decided["request_body"],
+            &decided["request_bytes"],
+            &decided["request_sha256"]
+        ),
+        (&"partial".into(), &(1 << 20).into(), &sha256(&data).into())
+    );
+    assert_eq!(
+        sidecar.metric("openbox_http_over_cap_total{choice=\"spilled\"}"),
+        2
+    );
+    // Held, it is in a file that nobody else can open; and since all of it is known, a
+    // retry is known too.
+    let path = "/started/require_approval";
+    let text = "z".repeat(200_000);
+    let mut held = sidecar.wire();
+    held.say(request("POST", &site.url(path), &[TEXT], &text));
+    let approval = sidecar.pending_approval();
+    let files = nameless(&sidecar);
+    assert_eq!(files.len(), 1);
+    let mode = std::fs::metadata(&files[0]).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(held.answer().code(), "approval_pending");
+    until("the file to be gone", || {
+        nameless(&sidecar).is_empty().then_some(())
+    });
+    sidecar.approve(&approval);
+    let other = format!("{}y", &text[1..]);
+    let again = |text: &str| sidecar.send("POST", &site.url(path), &[TEXT], text);
+    assert_eq!(again(&other).code(), "approval_pending");
+    assert_eq!(again(&text).status(), 200);
+    assert_eq!(site.heard().last().unwrap().body, text.as_bytes());
+    assert_eq!(site.times(path), 1);
+}
+
+#[test]
+fn what_cannot_be_spilled_is_refused_and_leaves_nothing() {
+    let (site, sidecar) = world(&format!(
+        "{SPILL}  spill_bytes_max: 65536\n  spill_within: 300ms\n"
+    ));
+    let full = sidecar.send("POST", &site.url("/x"), &[TEXT], &"x".repeat(70_000));
+    assert_eq!(
+        (full.status(), full.code(), full.get("retry-after")),
+        (503, "overloaded".to_owned(), Some("1"))
+    );
+    assert!(sidecar.metric("openbox_limit_hits_total{limit=\"spills\"}") >= 1);
+    let mut slow = sidecar.wire();
+    let whole = request("POST", &site.url("/x"), &[TEXT], &"x".repeat(5_000));
+    slow.say(&whole[..whole.len() - 1]);
+    let answer = slow.answer();
+    assert_eq!(
+        (answer.status(), answer.code()),
+        (408, "body_too_slow".to_owned())
+    );
+    let mut left = sidecar.wire();
+    left.say(&whole[..whole.len() - 1]);
+    drop(left);
+    until("the files to be gone", || {
+        nameless(&sidecar).is_empty().then_some(())
+    });
+    let small = sidecar.send("POST", &site.url("/echo"), &[TEXT], "small");
+    assert_eq!(small.json()["text"], "small");
+    let fits = sidecar.send("POST", &site.url("/echo"), &[TEXT], &"x".repeat(60_000));
+    assert_eq!(fits.json()["bytes"], 60_000);
+    assert_eq!(site.heard().len(), 2);
+    assert_eq!(sidecar.journal().len() % 2, 0, "nothing was decided twice");
+}
