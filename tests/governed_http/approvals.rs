@@ -176,6 +176,57 @@ fn after_the_hold_the_agent_is_told_to_come_back_and_joins_the_same_approval() {
 }
 
 #[test]
+fn a_hundred_and_seventeen_retries_join_one_approval_and_one_of_them_is_served() {
+    const RETRIES: usize = 117;
+    let (site, sidecar) = world("http:\n  hold_within: 20s\n");
+    let body = "the same";
+    let text = request(
+        "POST",
+        &site.url(PATH),
+        &[("content-type", "text/plain")],
+        body,
+    );
+    // All at once, each on a connection of its own, over HTTP/1.1.
+    let mut waiting: Vec<_> = (0..RETRIES)
+        .map(|_| {
+            let mut wire = sidecar.wire();
+            wire.say(&text);
+            wire
+        })
+        .collect();
+    until("all to be connected", || {
+        (sidecar.metric("openbox_connections_open") == u64::try_from(RETRIES).unwrap())
+            .then_some(())
+    });
+    let approval = sidecar.pending_approval();
+    // Half of them give up, which is no rejection.
+    waiting.truncate(RETRIES / 2);
+    until("those to be gone", || {
+        (sidecar.metric("openbox_connections_open") == u64::try_from(RETRIES / 2).unwrap())
+            .then_some(())
+    });
+    assert_eq!(pending(&sidecar), 1);
+    sidecar.approve(&approval);
+    // A grant is used once: the others wait for one of their own, and share it.
+    let next = until("the approval of the others", || {
+        let next = sidecar.pending_approval();
+        (next["approval_id"] != approval["approval_id"]).then_some(next)
+    });
+    assert_eq!(pending(&sidecar), 1);
+    assert_eq!(site.times(PATH), 1);
+    sidecar.reject(&next, "once is enough");
+    let answers: Vec<_> = waiting.iter_mut().map(|wire| wire.answer()).collect();
+    let of = |status: u16| answers.iter().filter(|a| a.status() == status).count();
+    assert_eq!((of(200), of(403)), (1, RETRIES / 2 - 1));
+    assert_eq!(site.times(PATH), 1);
+}
+
+fn pending(sidecar: &Sidecar) -> usize {
+    let (_, all) = sidecar.operator("GET", "/v1/approvals?status=pending", "");
+    all["approvals"].as_array().unwrap().len()
+}
+
+#[test]
 fn a_retry_with_another_body_is_another_operation() {
     let (site, sidecar) = world("http:\n  hold_within: 100ms\n");
     let fields = [("content-type", "text/plain")];
