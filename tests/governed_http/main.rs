@@ -36,6 +36,7 @@ mod routes;
 mod rules;
 mod socks;
 mod streams;
+mod trust;
 mod upgrades;
 mod verdicts;
 mod websockets;
