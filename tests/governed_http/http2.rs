@@ -11,9 +11,9 @@ use crate::support::until;
 
 /// An origin of `tests/clients/http2_origin.mjs`, and a sidecar before it.
 pub(crate) struct World {
-    sidecar: Sidecar,
+    pub(crate) sidecar: Sidecar,
     site: Running,
-    url: String,
+    pub(crate) url: String,
 }
 
 fn node(arguments: &[&str]) -> Running {
@@ -43,6 +43,11 @@ impl World {
         let key = setup.write("origin.key", &key);
         let setup = setup.trust(&authority);
         Self::before(setup, node(&[&certificate, &key]), "https")
+    }
+
+    /// Without TLS.
+    pub(crate) fn plain_with(setup: Setup) -> Self {
+        Self::before(setup, node(&["plain"]), "http")
     }
 
     fn before(setup: Setup, site: Running, scheme: &str) -> Self {
@@ -300,7 +305,7 @@ fn a_halt_ends_the_connection_after_saying_so() {
 #[test]
 fn http_2_without_tls_is_spoken_by_who_knows_it_in_advance() {
     let setup = Setup::new().policy(AS_THE_PATH_SAYS);
-    let world = World::before(setup, node(&["plain"]), "http");
+    let world = World::plain_with(setup);
     assert_eq!(
         world.found("plain"),
         [

@@ -39,6 +39,7 @@ mod streams;
 mod trust;
 mod upgrades;
 mod verdicts;
+mod violations;
 mod websockets;
 
 /// A field of proxy credentials.
