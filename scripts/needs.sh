@@ -44,6 +44,8 @@ need redis-server redis-server
 need redis-cli redis-tools
 need tinyproxy tinyproxy-bin
 need microsocks microsocks
+# An origin; in a folder of the superuser's PATH.
+[[ -x /usr/sbin/nginx ]] || missing+=(nginx-light)
 # twemproxy; in a folder of the superuser's PATH.
 [[ -x /usr/sbin/nutcracker ]] || missing+=(nutcracker)
 [[ -e /usr/include/hiredis/hiredis.h ]] || missing+=(libhiredis-dev)

@@ -34,6 +34,7 @@ mod origins;
 mod redaction;
 mod routes;
 mod rules;
+mod smuggling;
 mod socks;
 mod streams;
 mod trust;
