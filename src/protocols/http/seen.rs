@@ -61,6 +61,15 @@ pub(super) async fn of_request(
         let nothing = Seen::Memory(Gathered::default(), Share::default());
         return Ok((nothing, Capture::default()));
     }
+    // Boxed: a held request must not carry what it needed to get there.
+    Box::pin(of_body(line, request, treatment)).await
+}
+
+async fn of_body(
+    line: &Line,
+    request: &mut Request<Incoming>,
+    treatment: &Treatment,
+) -> Result<(Seen, Capture), Refused> {
     let reading = fields::reading(request.headers());
     let body = request.body_mut();
     let cap = treatment.capture_bytes_max;
@@ -105,8 +114,7 @@ async fn gathered(
     let within = line.proxy.settings.capture_within;
     let cap = treatment.capture_bytes_max;
     let whole = treatment.over_cap == OverCap::Deny;
-    // Boxed: a held request must not carry what it needed to get there.
-    let gathered = Box::pin(body::gather(body, cap, within)).await;
+    let gathered = body::gather(body, cap, within).await;
     let gathered = gathered.map_err(|error| Box::new(broken(line, &error)))?;
     if whole && gathered.end != End::Finished {
         return Err(Box::new(too_large(line)));
