@@ -40,6 +40,7 @@ REFUSED = [
     ({"containers": [APP], "securityContext": {"supplementalGroups": [7, 1580]}}, {}, "1580 among securityContext.supplementalGroups"),
     ({"containers": [APP | {"securityContext": {"runAsGroup": 1580}}]}, {}, "spec.containers has securityContext.runAsGroup"),
     ({"containers": [APP], "terminationGracePeriodSeconds": 21}, {"drain-within": "20s"}, "drain-within is longer than spec.terminationGracePeriodSeconds"),
+    ({"containers": [APP], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "j"}}]}, {"journal-claim": "j"}, "is the claim of annotation openbox.ai/journal-claim"),
     ({"containers": [APP]}, {"drain-within": "soon"}, "drain-within is no duration"),
     ({"containers": [APP | {"securityContext": {"runAsUser": 1580}}]}, {}, "spec.containers has securityContext.runAsUser"),
     ({"containers": [APP | {"env": [{"name": "OPENBOX_API_KEY", "value": "k"}]}]}, {}, "spec.containers has OPENBOX_API_KEY"),

@@ -149,6 +149,8 @@ variables.drain
 - expression: '!variables.drain_within.matches("^[0-9]+(ms|s|m|h)?$") || duration(variables.drain_within + (variables.drain_within.matches("^[0-9]+$") ? "s" : "")) + duration("2s") <= duration(string(variables.grace) + "s")'
   message: 'annotation openbox.ai/drain-within is longer than spec.terminationGracePeriodSeconds less 2 s: the sidecar would be killed while it drains'
 {{ include "openbox.identities" (list "spec" "[object.spec]") }}
+- expression: 'variables.journal_claim == "" || !has(object.spec.volumes) || !object.spec.volumes.exists(v, v.name != "openbox-state" && has(v.persistentVolumeClaim) && v.persistentVolumeClaim.claimName == variables.journal_claim)'
+  message: a volume of spec.volumes is the claim of annotation openbox.ai/journal-claim, whose journal and state are for the sidecar alone
 - expression: '!object.spec.containers.exists(c, c.name == "openbox-sidecar")'
   message: "there is a container openbox-sidecar already, in spec.containers; take it out, or set the label openbox.ai/inject: disabled"
 # The mutation leaves a pod alone that has a container of this name: it must be the mutation's own, whatever the pod says of it.

@@ -5,12 +5,68 @@
 
 use serde_json::Value;
 
-use super::pod::name_of;
+use super::annotations::{PREFIX, Wanted};
+use super::pod::{containers, name_of};
 use super::sidecar::{self, USER};
 
 /// What is wrong with the users and groups that `spec` says for all its containers.
 pub(super) fn of_pod(spec: &Value) -> Vec<String> {
     identities("spec.", spec.get("securityContext"))
+}
+
+/// What is wrong with the volumes of `spec` that are not the sidecar's: what the sidecar alone mounts has one name.
+pub(super) fn of_volumes(spec: &Value, wanted: &Wanted) -> Vec<String> {
+    let claimed = |volume: &&Value| {
+        let claim = volume.pointer("/persistentVolumeClaim/claimName");
+        let claim = claim.and_then(Value::as_str);
+        claim.is_some() && claim == wanted.journal_claim.as_deref()
+    };
+    let theirs = theirs(spec).filter(claimed).map(name_of);
+    theirs
+        .map(|name| {
+            format!("volume {name} is the claim of annotation {PREFIX}journal-claim, whose journal and state are for the sidecar alone")
+        })
+        .collect()
+}
+
+/// Where the app of `spec` is given Core's key, which the sidecar has for it.
+pub(super) fn keys(spec: &Value, wanted: &Wanted) -> Vec<String> {
+    let Some((secret, key)) = &wanted.api_key else {
+        return Vec::new();
+    };
+    let told = |of: String| {
+        format!(
+            "{of} is of the Secret of annotation {PREFIX}api-key-secret: whoever has the key can ask OpenBox Core as the sidecar does"
+        )
+    };
+    let mut all = Vec::new();
+    for volume in theirs(spec) {
+        if volume.pointer("/secret/secretName").and_then(Value::as_str) == Some(secret) {
+            all.push(told(format!("volume {}", name_of(volume))));
+        }
+    }
+    for (_, container) in containers(spec) {
+        let variables = container.get("env").and_then(Value::as_array);
+        let from = |entry: &Value, field: &str| {
+            let field = entry.pointer(&format!("/valueFrom/secretKeyRef/{field}"));
+            field.and_then(Value::as_str).map(str::to_owned)
+        };
+        let given = variables.into_iter().flatten().filter(|entry| {
+            // That one is taken out.
+            name_of(entry) != "OPENBOX_API_KEY"
+                && from(entry, "name").as_ref() == Some(secret)
+                && from(entry, "key").as_ref() == Some(key)
+        });
+        let name = name_of(container);
+        all.extend(given.map(|entry| told(format!("container {name}: {}", name_of(entry)))));
+    }
+    all
+}
+
+fn theirs(spec: &Value) -> impl Iterator<Item = &Value> {
+    let all = spec.get("volumes").and_then(Value::as_array);
+    let all = all.into_iter().flatten();
+    all.filter(|volume| !sidecar::is_ours(name_of(volume)))
 }
 
 /// What is wrong with `container`, which is no sidecar.

@@ -100,6 +100,7 @@ pub(super) fn inject(
     };
     refuse(spec, &wanted, injected)?;
     let mut warnings = warnings(spec);
+    warnings.extend(apart::keys(spec, &wanted));
     warnings.extend(grace::fit(spec, &mut wanted)?);
     warnings.extend(apps(spec, &wanted));
     place(spec, &wanted, injection);
@@ -160,6 +161,7 @@ fn refuse(spec: &Value, wanted: &Wanted, injected: bool) -> Result<(), Refused> 
         told.push("spec.hostNetwork is true: the sidecar's listeners, and everybody on the node who reaches them, would not be the pod's own".to_owned());
     }
     told.extend(apart::of_pod(spec));
+    told.extend(apart::of_volumes(spec, wanted));
     let mut names = Vec::new();
     for (of, container) in containers(spec) {
         let name = name_of(container);
@@ -287,7 +289,7 @@ fn place(spec: &mut Value, wanted: &Wanted, injection: &Injection) {
 }
 
 /// All containers, with the lists that they are in.
-fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+pub(super) fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
     let of = [FIRST, "containers", "ephemeralContainers"];
     let all = of
         .into_iter()

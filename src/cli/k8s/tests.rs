@@ -393,6 +393,42 @@ fn what_is_the_sidecars_alone_is_mounted_by_no_app() {
 }
 
 #[test]
+fn what_the_sidecar_keeps_does_not_come_to_the_app_by_another_name() {
+    let claim = |claim: &str| json!({"containers": [{"name": "app"}], "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]});
+    let journal = json!({"openbox.ai/journal-claim": "journal"});
+    for told in refused_everywhere(&claim("journal"), &journal) {
+        assert!(
+            told.contains("volume data is the claim of annotation openbox.ai/journal-claim"),
+            "{told}"
+        );
+    }
+    let (taken, warnings) = injected(pod(claim("data"), journal));
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(injected(taken.clone()).0, taken);
+
+    let from = |secret: &str, key: &str| json!({"secretKeyRef": {"name": secret, "key": key}});
+    let spec = json!({
+        "containers": [{"name": "app", "env": [
+            {"name": "OPENBOX_API_KEY", "valueFrom": from("core", "key")},
+            {"name": "THEIRS", "valueFrom": from("core", "other")},
+            {"name": "ELSEWHERE", "valueFrom": from("others", "key")},
+            {"name": "CORE_KEY", "valueFrom": from("core", "key")},
+        ]}],
+        "volumes": [
+            {"name": "keys", "secret": {"secretName": "core"}},
+            {"name": "more", "secret": {"secretName": "others"}},
+        ],
+    });
+    let core = json!({"openbox.ai/core-url": "https://core.test", "openbox.ai/api-key-secret": "core/key"});
+    let (_, warnings) = injected(pod(spec, core));
+    let told: Vec<_> = warnings
+        .iter()
+        .map(|one| one.split(" is of ").next().unwrap())
+        .collect();
+    assert_eq!(told, ["volume keys", "container app: CORE_KEY"]);
+}
+
+#[test]
 fn a_pod_that_says_that_it_has_a_sidecar_is_checked_all_the_same() {
     let security = json!({"runAsUser": 1580});
     for name in ["openbox-sidecar", "openbox-init-net"] {
