@@ -95,15 +95,18 @@ fn logs_in(mut choices: Choices<'_>) {
     };
     let (server, client) = (flags(0x0008_8200), flags(0x200) & !0x0400_0020);
     let offered = Capabilities::from_halves(server, 0).offered(LocalFiles::Judge);
+    let added = choices.byte();
+    let asked = Capabilities::from_halves(client, if client & 1 == 1 { 0 } else { added.into() });
+    let agreed = asked.agreed(offered);
     let mut body = client.to_le_bytes().to_vec();
     body.extend_from_slice(&[0; 24]);
-    body.extend_from_slice(&[choices.byte(), 0, 0, 0]);
+    body.extend_from_slice(&[added, 0, 0, 0]);
     body.extend_from_slice(b"bob\0");
     body.extend_from_slice(&fields(choices));
     let Ok(First::Login(read)) = First::of(&body, offered) else {
         return;
     };
-    let agreed = read.capabilities;
+    assert_eq!(read.capabilities, agreed);
     let sent = greeting::agreeing(&body, agreed);
     assert_eq!(sent.len(), body.len());
     let everything = Capabilities(u64::MAX);

@@ -231,7 +231,12 @@ impl<'a> Between<'a> {
                 Step::Own(bytes) => self.to_server.extend_from_slice(&bytes),
                 Step::Say(bytes) => self.to_client.extend_from_slice(&bytes),
                 Step::Drop => {}
-                other => panic!("{other:?} is no refusal"),
+                other @ (Step::More
+                | Step::Pass(_, _)
+                | Step::Password(_)
+                | Step::Goodbye(_)
+                | Step::Ask(_)
+                | Step::Enter) => panic!("{other:?} is no refusal"),
             },
             Decision::Replay(_) => panic!("nothing is set aside"),
         }

@@ -103,7 +103,7 @@ fn query(text: &str, speaks: Capabilities, choices: &mut Choices<'_>) -> Bytes {
 
 fn said_next(speaks: Capabilities, choices: &mut Choices<'_>) -> Vec<u8> {
     let number = |choices: &mut Choices<'_>| choices.pick(NUMBERS).to_le_bytes();
-    match choices.below(16) {
+    match choices.below(18) {
         0..=2 => query(choices.pick(TEXTS), speaks, choices),
         3 | 4 => query(choices.pick(READ), speaks, choices),
         5 | 6 => command(Code::STMT_PREPARE, choices.pick(PREPARED).as_bytes()),
@@ -151,7 +151,8 @@ fn said_next(speaks: Capabilities, choices: &mut Choices<'_>) -> Vec<u8> {
             command(code, b"\0\0")
         }
         14 => return changes_user(choices),
-        _ => return sends_file(speaks, choices),
+        15 => return sends_file(speaks, choices),
+        _ => return runs(choices),
     }
     .to_vec()
 }
@@ -166,6 +167,26 @@ fn changes_user(choices: &mut Choices<'_>) -> Vec<u8> {
         b'b' => [change, packet(2, b"proof")].concat(),
         _ => change.to_vec(),
     }
+}
+
+/// As drivers do: something is prepared, executed with a cursor or without, and fetched.
+fn runs(choices: &mut Choices<'_>) -> Vec<u8> {
+    let last = &u32::MAX.to_le_bytes()[..];
+    let text = choices.pick(PREPARED);
+    let cursor = choices.pick(&[1, 0]);
+    let mut said = command(Code::STMT_PREPARE, text.as_bytes()).to_vec();
+    said.extend_from_slice(&command(
+        Code::STMT_EXECUTE,
+        &[last, &[cursor, 1, 0, 0, 0]].concat(),
+    ));
+    for _ in 0..choices.below(4) {
+        let rows = choices.pick(&[2, 1, 9]);
+        said.extend_from_slice(&command(
+            Code::STMT_FETCH,
+            &[last, &[rows, 0, 0, 0]].concat(),
+        ));
+    }
+    said
 }
 
 /// The contents of a file are said where the server asks for that file.
