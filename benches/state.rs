@@ -46,6 +46,7 @@ const TERMS: Terms = Terms {
     unanswered: Unanswered::AsSet,
     applies: |_| false,
     contradicts: |_| false,
+    replaces: |_| false,
 };
 
 #[tokio::main]
