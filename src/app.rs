@@ -43,7 +43,7 @@ use crate::net::trust::Roots;
 use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
-use crate::process::{Drain, Workers, clock, drain, spawn_named};
+use crate::process::{Drain, Workers, clock, drain, end_file, spawn_named};
 use crate::protocols::captured;
 use crate::protocols::http::{self, HttpProxy};
 use crate::protocols::mysql::{self, MysqlRelay};
@@ -195,6 +195,7 @@ pub struct Bound {
     readiness: Readiness,
     starting: Pending,
     drain_within: Duration,
+    end_file: Option<PathBuf>,
     shutdown: Shutdown,
     /// Removes what names a running sidecar when it ends.
     _state: StateFiles,
@@ -255,6 +256,12 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     state::create_folder(&config.state_dir)?;
     // First of all: its lock says that the folder is ours.
     let journal = Journal::open(&config.journal).map_err(StartError::Journal)?;
+    if let Some(path) = &config.end_file {
+        end_file::clear(path).map_err(|source| StartError::EndFile {
+            path: path.clone(),
+            source,
+        })?;
+    }
     let (roots, tls) = trust::upstreams(&config.upstream)?;
     let (sockets, addresses) = listen(&config, &roots)?;
     judge::is_another(&config.policy, &addresses.own())?;
@@ -450,6 +457,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         readiness,
         starting,
         drain_within: config.drain_within,
+        end_file: config.end_file,
         shutdown,
         _state: state,
         _journal: journal,
@@ -647,8 +655,8 @@ impl Bound {
         self.readiness.clone()
     }
 
-    /// Serves until `drain` begins, or the operator ends it. Then, in this order: nothing new is
-    /// accepted, holds are answered as shutting down, what runs may finish
+    /// Serves until `drain` begins, the operator ends it, or the end file is there. Then, in this
+    /// order: nothing new is accepted, holds are answered as shutting down, what runs may finish
     /// within the grace time, and what is left is dropped.
     pub async fn run(self, mut drain: Drain) {
         let gate = self.view.gate.clone();
@@ -664,6 +672,9 @@ impl Bound {
         tokio::select! {
             () = drain.begun() => {}
             () = self.shutdown.begun() => {}
+            () = end_file::appears(self.end_file.as_deref()) => {
+                tracing::info!("told to end by the end file");
+            }
         }
         self.draining.begin();
         let grace_ends = Instant::now().checked_add(self.drain_within);

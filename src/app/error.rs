@@ -22,6 +22,13 @@ pub enum StartError {
     Journal(OpenError),
     /// What an earlier process left cannot be used; it says why.
     Kept(state::OpenError),
+    /// What an earlier command left at the end file's path cannot be removed.
+    EndFile {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A listener cannot be had.
     Listen {
         /// The flag that moves it.
@@ -57,6 +64,11 @@ impl fmt::Display for StartError {
             Self::State { path, source } => write!(
                 f,
                 "{} cannot be written: {source}; name a folder of your own with --state-dir",
+                path.display()
+            ),
+            Self::EndFile { path, source } => write!(
+                f,
+                "{} is there already, and cannot be removed: {source}; it would end the sidecar (end_file)",
                 path.display()
             ),
             Self::Journal(error) => write!(f, "{error}"),

@@ -1,16 +1,21 @@
-//! `await`: a command that begins once the sidecar is ready, for pods whose Kubernetes does not order their containers.
+//! `await`: a command that begins once the sidecar is ready, for pods whose Kubernetes does not order their containers,
+//! and that may end the sidecar by ending.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Source;
+use crate::process::end_file;
 
-use super::{Streams, exit, health};
+use super::child::{self, Signals};
+use super::{Streams, exit, health, runtime};
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -24,9 +29,12 @@ pub(super) struct Args {
     /// Longest wait, seconds; then the command does not begin
     #[arg(long, value_name = "SECONDS", default_value = "120")]
     within: u32,
-    /// What begins then, in the place of this process, with the environment it was given
+    /// File to leave once the command has ended, however it did: it ends a sidecar whose `end_file` it is
+    #[arg(long, value_name = "PATH")]
+    end_file: Option<PathBuf>,
+    /// What begins then, in the place of this process unless it leaves a file, with the environment it was given
     #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<std::ffi::OsString>,
+    command: Vec<OsString>,
 }
 
 pub(super) fn awaited(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
@@ -45,8 +53,24 @@ pub(super) fn awaited(args: &Args, env: &Source, streams: &mut Streams<'_>) -> i
     let Some((program, arguments)) = args.command.split_first() else {
         return Ok(exit::FAILED);
     };
-    // Comes back only where it cannot be done.
-    let error = Command::new(program).args(arguments).exec();
+    let error = match &args.end_file {
+        // Comes back only where it cannot be done.
+        None => Command::new(program).args(arguments).exec(),
+        Some(path) => {
+            let ended = runtime::block_on(ended(&args.command))?;
+            if let Err(error) = end_file::leave(path) {
+                let path = path.display();
+                writeln!(
+                    streams.err,
+                    "openbox-sidecar: {path} cannot be left: {error}"
+                )?;
+            }
+            match ended {
+                Ok(code) => return Ok(code),
+                Err(error) => error,
+            }
+        }
+    };
     writeln!(
         streams.err,
         "openbox-sidecar: cannot begin {}: {error}",
@@ -56,6 +80,14 @@ pub(super) fn awaited(args: &Args, env: &Source, streams: &mut Streams<'_>) -> i
         return Ok(exit::NOT_FOUND);
     }
     Ok(exit::NOT_EXECUTABLE)
+}
+
+/// Runs the command to its end, passing signals on.
+async fn ended(command: &[OsString]) -> io::Result<u8> {
+    let mut signals = Signals::install()?;
+    let mut child = child::spawn(command, Vec::new())?;
+    let status = child::supervise(&mut child, &mut signals, std::future::pending()).await?;
+    Ok(child::code_of(status))
 }
 
 /// Waits until the sidecar says that it is ready.

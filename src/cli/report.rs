@@ -46,6 +46,7 @@ pub(super) fn start_error(error: &StartError, streams: &mut Streams<'_>) -> io::
     Ok(match error {
         StartError::Policy(_) => exit::CONFIG,
         StartError::State { .. }
+        | StartError::EndFile { .. }
         | StartError::Journal(_)
         | StartError::Kept(_)
         | StartError::Listen { .. }

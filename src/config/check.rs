@@ -142,6 +142,7 @@ impl Resolver<'_> {
             share_dir,
             log: self.log(raw.log, purpose),
             drain_within: self.duration("drain_within", raw.drain_within),
+            end_file: raw.end_file.map(PathBuf::from),
             workers: self.workers(raw.workers),
             warnings: Vec::new(),
             resolved: Vec::new(),

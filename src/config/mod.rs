@@ -94,6 +94,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How long open connections may finish when told to stop.
     pub drain_within: Duration,
+    /// Once this file is there, it ends as if it were told to.
+    pub end_file: Option<PathBuf>,
     /// Worker threads.
     pub workers: NonZeroUsize,
     /// Every setting with its value, as it was said, and who said it; passwords

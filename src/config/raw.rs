@@ -67,6 +67,9 @@ pub(super) struct Raw {
     /// How long open connections may finish when the sidecar is told to stop.
     #[schemars(extend("examples" = ["10s"]))]
     pub(super) drain_within: Option<String>,
+    /// File that ends the sidecar in good order once it is there, where Kubernetes does not end sidecars: what
+    /// `await --end-file` leaves in a folder that both containers see.
+    pub(super) end_file: Option<String>,
     /// Worker threads.
     #[schemars(range(min = 1))]
     pub(super) workers: Option<u64>,

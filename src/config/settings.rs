@@ -436,6 +436,7 @@ pub static SETTINGS: &[Setting] = &[
         &["OPENBOX_DRAIN_WITHIN"],
         Is("10s"),
     ),
+    set("end_file", "", &["OPENBOX_END_FILE"], Of("none")),
     set(
         "workers",
         "--workers",

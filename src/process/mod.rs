@@ -1,8 +1,9 @@
 //! What makes this a process: tasks with names, time, drain, readiness, signals,
-//! and what it remembers for a while.
+//! how it is told of another's end, and what it remembers for a while.
 
 pub mod clock;
 pub mod drain;
+pub mod end_file;
 pub mod kept;
 pub mod readiness;
 pub mod signals;

@@ -1,6 +1,7 @@
 //! Into the pod: manifests patched by the real binary, and its admission webhook asked over TLS.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::support::authority::{Authority, Dates};
 use crate::support::free_port;
 use crate::support::process::{self, Ended, Running};
 use crate::support::sidecar::{BINARY, Setup};
+use crate::support::until;
 
 const DEPLOYMENT: &str = "
 apiVersion: apps/v1
@@ -304,4 +306,46 @@ fn a_command_that_awaits_the_sidecar_begins_once_it_is_ready() {
     assert_eq!(missing.status.code(), Some(127), "{}", missing.err);
     assert!(missing.err.contains("/no/such/program"), "{}", missing.err);
     sidecar.signal("TERM");
+}
+
+#[test]
+fn a_job_whose_sidecar_is_an_ordinary_container_finishes() {
+    let health = format!("127.0.0.1:{}", free_port());
+    let setup = Setup::new();
+    // Of an earlier command: it ends nobody.
+    let done = setup.write("done", "");
+    let start = || {
+        let mut serve = setup.command("serve");
+        for name in ["http", "agent", "operator"] {
+            serve.args([format!("--{name}-listen"), "127.0.0.1:0".to_owned()]);
+        }
+        serve.args(["--health-listen", &health]);
+        Running::start(serve.env("OPENBOX_END_FILE", &done))
+    };
+    let mut sidecar = start();
+    let app = "trap 'exit 5' TERM; echo begun; sleep 60 & wait";
+    let job = ["--end-file", &done, "--", "sh", "-c", app];
+    let job = Running::start(&mut awaiting(&health, &job));
+    until("the job has begun", || {
+        job.out().contains("begun").then_some(())
+    });
+    assert!(sidecar.has_ended().is_none() && !Path::new(&done).exists());
+    job.signal("TERM");
+    assert_eq!(job.ended().status.code(), Some(5));
+    let ended = sidecar.ended();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
+
+    // What cannot begin has ended as well.
+    let sidecar = start();
+    let missing = ["--end-file", &done, "--", "/no/such/program"];
+    let missing = process::run(&mut awaiting(&health, &missing));
+    assert_eq!(missing.status.code(), Some(127), "{}", missing.err);
+    assert_eq!(sidecar.ended().status.code(), Some(0));
+
+    // A folder there is nobody's word.
+    std::fs::remove_file(&done).unwrap();
+    std::fs::create_dir(&done).unwrap();
+    let refused = start().ended();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.err);
+    assert!(refused.err.contains("(end_file)"), "{}", refused.err);
 }
