@@ -321,7 +321,7 @@ fn my_5_a_client_in_clear_hides_its_password_under_the_sidecars_key_where_that_i
         "CREATE USER old@'%' IDENTIFIED WITH sha256_password BY 'secret'; GRANT ALL ON *.* TO old@'%'",
     );
     for (by, words, expected) in [
-        (By::Tls, &asks[..], GOVERNED),
+        (By::Tls, asks, GOVERNED),
         (
             By::Tls,
             &["--ssl-mode=DISABLED", "--get-server-public-key", "-pwrong"],
