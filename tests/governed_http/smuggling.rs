@@ -91,7 +91,7 @@ fn nginx(setup: &Setup) -> Site {
         .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
         .collect();
     let config = format!(
-        "daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\n\
+        "daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\n\
          events {{ worker_connections 64; }}\n\
          http {{\n{temporary}log_format read '$request_method $request_uri';\n\
          access_log {log} read;\n\
