@@ -142,7 +142,7 @@ impl Resolver<'_> {
             share_dir,
             log: self.log(raw.log, purpose),
             drain_within: self.duration("drain_within", raw.drain_within),
-            end_file: raw.end_file.map(PathBuf::from),
+            end_file: self.end_file(raw.end_file),
             workers: self.workers(raw.workers),
             warnings: Vec::new(),
             resolved: Vec::new(),

@@ -412,6 +412,18 @@ impl Resolver<'_> {
         Some(folder)
     }
 
+    /// Removed at the start, so it is said in full.
+    pub(super) fn end_file(&mut self, said: Option<String>) -> Option<PathBuf> {
+        let given = self.given("end_file", said)?;
+        let path = PathBuf::from(&given.text);
+        if path.is_absolute() {
+            return Some(path);
+        }
+        let wrong = Wrong::new(given.text, "an absolute path", "/run/done/app");
+        self.tell(&given.at, wrong);
+        None
+    }
+
     pub(super) fn log(&mut self, raw: raw::Log, purpose: For) -> LogConfig {
         let format = self.choice(
             "log.format",

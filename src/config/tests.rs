@@ -649,6 +649,17 @@ fn what_agents_see_is_apart_from_the_state_folder() {
 }
 
 #[test]
+fn the_end_file_is_said_in_full() {
+    let said = |path| serve([], &[("OPENBOX_END_FILE", path)]);
+    assert_eq!(
+        said("/done").unwrap().end_file,
+        Some(PathBuf::from("/done"))
+    );
+    assert_eq!(serve([], &[]).unwrap().end_file, None);
+    assert_eq!(places(said("done")), ["OPENBOX_END_FILE"]);
+}
+
+#[test]
 fn two_listeners_do_not_share_an_address() {
     let told = places(serve([("--agent-listen", "127.0.0.1:15801")], &[]));
     assert_eq!(told, ["listen.agent"]);

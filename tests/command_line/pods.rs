@@ -323,7 +323,7 @@ fn a_job_whose_sidecar_is_an_ordinary_container_finishes() {
         Running::start(serve.env("OPENBOX_END_FILE", &done))
     };
     let mut sidecar = start();
-    let app = "trap 'exit 5' TERM; echo begun; sleep 60 & wait";
+    let app = "trap 'exit 5' TERM; echo begun; while :; do sleep 0.1; done";
     let job = ["--end-file", &done, "--", "sh", "-c", app];
     let job = Running::start(&mut awaiting(&health, &job));
     until("the job has begun", || {
