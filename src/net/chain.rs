@@ -337,9 +337,9 @@ mod tests {
         };
         let reaches = async {
             let mut stream = chain.reach("a.test", 22).await.unwrap();
-            let mut said = String::new();
-            stream.read_to_string(&mut said).await.unwrap();
-            assert_eq!(said, "SSH-2.0-x\r\n");
+            let mut said = [0; 11];
+            stream.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"SSH-2.0-x\r\n");
         };
         tokio::join!(serves, reaches);
     }
