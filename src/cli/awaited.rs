@@ -38,6 +38,21 @@ pub(super) struct Args {
 }
 
 pub(super) fn awaited(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
+    let ended = begun(args, env, streams);
+    // Whatever became of the command: who waits for its end waits for this.
+    if let Some(path) = &args.end_file
+        && let Err(error) = end_file::leave(path)
+    {
+        let path = path.display();
+        writeln!(
+            streams.err,
+            "openbox-sidecar: {path} cannot be left: {error}"
+        )?;
+    }
+    ended
+}
+
+fn begun(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
     let address = match health::listener(&args.sidecar, env, streams)? {
         Ok(address) => address,
         Err(code) => return Ok(code),
@@ -56,20 +71,10 @@ pub(super) fn awaited(args: &Args, env: &Source, streams: &mut Streams<'_>) -> i
     let error = match &args.end_file {
         // Comes back only where it cannot be done.
         None => Command::new(program).args(arguments).exec(),
-        Some(path) => {
-            let ended = runtime::block_on(ended(&args.command))?;
-            if let Err(error) = end_file::leave(path) {
-                let path = path.display();
-                writeln!(
-                    streams.err,
-                    "openbox-sidecar: {path} cannot be left: {error}"
-                )?;
-            }
-            match ended {
-                Ok(code) => return Ok(code),
-                Err(error) => error,
-            }
-        }
+        Some(_) => match runtime::block_on(ended(&args.command))? {
+            Ok(code) => return Ok(code),
+            Err(error) => error,
+        },
     };
     writeln!(
         streams.err,

@@ -196,8 +196,15 @@ fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
         part(hash, value.as_bytes());
     }
     match (call.body.state, call.body.digest, &call.body.text) {
-        (_, Some(digest), _) => part(hash, &digest),
-        (_, None, Some(text)) => part(hash, text.as_bytes()),
+        // Told apart: a text could be the digest of another body.
+        (_, Some(digest), _) => {
+            part(hash, b"digest");
+            part(hash, &digest);
+        }
+        (_, None, Some(text)) => {
+            part(hash, b"text");
+            part(hash, text.as_bytes());
+        }
         (Captured::Empty, None, None) => part(hash, b""),
         // Whole, but what it was is not known any more.
         (_, None, None) => return None,

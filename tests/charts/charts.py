@@ -247,7 +247,7 @@ def the_chart(checks, charts):
 
 def what_is_rendered(checks, charts):
     manifest = charts.render({"injection": {"defaults": {"pg": "postgres://db", "workers": 2}}, "image": {"tag": "9"}})
-    (webhook,) = of_kind(manifest, "MutatingWebhookConfiguration")[0]["webhooks"]
+    (webhook, running) = of_kind(manifest, "MutatingWebhookConfiguration")[0]["webhooks"]
     (secret,) = of_kind(manifest, "Secret")
     checks.that("the webhook trusts the certificate that is made", webhook["clientConfig"]["caBundle"] == secret["data"]["ca.crt"])
     pem = base64.b64decode(secret["data"]["tls.crt"])
@@ -269,8 +269,9 @@ def what_is_rendered(checks, charts):
     }
     checks.that("the injector is told what to inject", expected.items() <= injection.items(), injection)
     checks.that("defaults are words, as annotations are", injection["defaults"] == {"pg": "postgres://db", "workers": "2"}, injection)
-    (mutating, running) = webhook["rules"]
-    asked = [(rule["operations"], rule["resources"]) for rule in (mutating, running)]
+    asked = [(rule["operations"], rule["resources"]) for one in (webhook, running) for rule in one["rules"]]
+    unlabelled = "objectSelector" not in running and "openbox-sidecar" in running["matchConditions"][0]["expression"]
+    checks.that("a running pod with a sidecar is known without its label", unlabelled, running)
     checks.that("it is asked about pods, and about containers that come into running ones", asked == [(["CREATE"], ["pods"]), (["UPDATE"], ["pods/ephemeralcontainers"])], asked)
     manifest = charts.render({"metrics": {"serviceMonitor": {"enabled": True, "namespaces": ["shop", "till"]}}})
     services = [one for one in of_kind(manifest, "Service") if one["spec"].get("clusterIP") == "None"]

@@ -342,6 +342,12 @@ fn a_job_whose_sidecar_is_an_ordinary_container_finishes() {
     assert_eq!(missing.status.code(), Some(127), "{}", missing.err);
     assert_eq!(sidecar.ended().status.code(), Some(0));
 
+    // And what was not begun, as nobody is ready.
+    std::fs::remove_file(&done).unwrap();
+    let nobody = ["--within", "0", "--end-file", &done, "--", "true"];
+    let nobody = process::run(&mut awaiting(&health, &nobody));
+    assert_eq!(nobody.status.code(), Some(1), "{}", nobody.err);
+
     // A folder there is nobody's word.
     std::fs::remove_file(&done).unwrap();
     std::fs::create_dir(&done).unwrap();

@@ -29,10 +29,26 @@ fn limited(world: &World, time: &str, expected: &str) {
     let mut client = world.client();
     for _ in 0..2 {
         assert_eq!(client.rows("SELECT id FROM t ORDER BY id"), ["1", "2"]);
+        // The server has a LIMIT go before what is set.
+        assert_eq!(client.rows("SELECT id FROM t ORDER BY id LIMIT 3").len(), 2);
         assert_eq!(client.rows(&format!("SELECT @@{time}")), [expected]);
         let (code, text) = client.query("INSERT INTO t VALUES (9, 'z')")[0].error();
         assert_eq!(code, 1792, "{text}");
         assert_eq!(client.command(b"\x1f")[0].body[0], 0);
+    }
+    // MariaDB goes on as whoever was there before; MySQL ends the connection.
+    client.send(0, b"\x11nobody\0\x01xshop\0\x2d\0mysql_native_password\0");
+    let mut denied = client.next();
+    while denied.as_ref().is_some_and(|packet| packet.body[0] == 0xfe) {
+        client.send(denied.unwrap().number + 1, b"x");
+        denied = client.next();
+    }
+    assert!(denied.unwrap().is_error());
+    if time == "max_statement_time" {
+        assert_eq!(client.rows("SELECT @@sql_select_limit"), ["2"]);
+        assert_eq!(client.rows(&format!("SELECT @@{time}")), [expected]);
+    } else {
+        client = world.client();
     }
     // Another user, another session; the same policy.
     client.send(0, b"\x11bob\0\0shop\0\x2d\0mysql_native_password\0");
@@ -97,6 +113,22 @@ fn c_3_c_9_a_session_waits_for_a_person_or_does_not_begin() {
     let (code, text) = client.next().unwrap().error();
     assert!(code == 1227 && text.contains("not today"), "{text}");
     assert_eq!(client.next(), None);
+}
+
+#[test]
+fn my_16_a_change_of_user_may_come_at_any_time() {
+    let world = World::before(Server::start(&[]), "", |setup| {
+        setup.config("mysql:\n  login_within: 1s\n")
+    });
+    let mut client = world.client();
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    client.send(0, b"\x11bob\0\0shop\0\x2d\0mysql_native_password\0");
+    let mut answer = client.next().unwrap();
+    if answer.body[0] == 0xfe {
+        client.send(2, b"");
+        answer = client.next().unwrap();
+    }
+    assert_eq!(answer.body[0], 0, "{answer:?}");
 }
 
 #[test]

@@ -26,11 +26,15 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{/* Which pods ask for a sidecar, for whoever is asked about them. */}}
-{{- define "openbox.selected" -}}
+{{- define "openbox.namespaces" -}}
 namespaceSelector:
   matchLabels: {openbox.ai/injection: enabled}
   matchExpressions:
     - {key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system, {{ .Release.Namespace }}]}
+{{- end }}
+
+{{- define "openbox.selected" -}}
+{{ include "openbox.namespaces" . }}
 objectSelector:
   matchLabels: {openbox.ai/inject: enabled}
 {{- end }}
@@ -38,6 +42,12 @@ objectSelector:
 {{/* The rule of an admission policy, too, for which `rules` are called otherwise. */}}
 {{- define "openbox.pods" -}}
 - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced}
+{{- end }}
+
+{{/* Which running pods: those with a sidecar, as a label can be taken off. */}}
+{{- define "openbox.governed" -}}
+- name: governed
+  expression: 'has(object.spec.initContainers) && object.spec.initContainers.exists(c, c.name == "openbox-sidecar")'
 {{- end }}
 
 {{/* Containers that are put into a running pod. */}}

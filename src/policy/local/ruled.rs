@@ -335,7 +335,8 @@ fn parsed(json: &JsonText) -> Result<Value, String> {
 fn text_of(body: &Capture) -> Result<Option<&str>, String> {
     match (body.state, &body.text) {
         (Captured::Empty, _) => Ok(None),
-        (Captured::Whole, Some(text)) => Ok(Some(text)),
+        // What is UTF-16 reads as text as well.
+        (Captured::Whole, Some(text)) if !text.contains('\0') => Ok(Some(text)),
         (Captured::Whole | Captured::WholeBinary, _) => {
             Err("it is not text, and guardrails cannot check it".to_owned())
         }

@@ -392,12 +392,18 @@ async fn finish(
                 return upstream_failed(permit, id, &error);
             }
             Ok(gathered) if gathered.end == End::Finished => {
+                let body = body::capture(&gathered, &reading, cap);
+                let needs = seen::needs(&gathered, &body);
+                share.shrink(needs);
+                let bytes = u64::try_from(needs).unwrap_or(u64::MAX);
+                if !line.proxy.bodies.grow(&mut share, bytes) {
+                    return no_room(permit, id);
+                }
                 let answer = HttpAnswer {
                     status: parts.status.as_u16(),
                     headers,
-                    body: body::capture(&gathered, &reading, cap),
+                    body,
                 };
-                share.shrink(gathered.data.len());
                 return complete(permit, answer, parts, (gathered, share), treatment).await;
             }
             Ok(gathered) => first = gathered.data,

@@ -111,11 +111,16 @@ impl RequestBody {
     }
 
     /// All of it from a file, of which policy was shown the beginning.
-    pub(super) fn of_file(file: FromFile, shown: u64, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn of_file(
+        file: FromFile,
+        shown: u64,
+        share: Share,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         Self {
             first: VecDeque::new(),
             first_bytes: 0,
-            share: Arc::default(),
+            share: Arc::new(share),
             rest: Some(Rest {
                 from: Source::File(Box::new(file)),
                 shown,
@@ -128,9 +133,9 @@ impl RequestBody {
 }
 
 impl RequestBody {
-    /// Puts `data` in the place of a body that is here whole; says whether it has
-    /// trailers.
+    /// Puts `data` in the place of all of it; says whether it has trailers.
     pub(super) fn replace(&mut self, data: Bytes) -> bool {
+        self.rest = None;
         let trailers = self.first.pop_back().and_then(|f| f.into_trailers().ok());
         self.first.clear();
         self.first_bytes = length(&data);
@@ -177,6 +182,10 @@ impl Body for RequestBody {
         if let Some(frame) = this.first.pop_front() {
             if let Some(data) = frame.data_ref() {
                 this.first_bytes = this.first_bytes.saturating_sub(length(data));
+            }
+            // What streams behind it needs no room.
+            if this.first.is_empty() && this.rest.is_some() {
+                this.share = Arc::default();
             }
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -28,7 +28,7 @@ pub(super) enum Seen {
     /// What is in memory, before what the client still sends.
     Memory(Gathered, Share),
     /// All of it is in a file; so many bytes were shown to policy.
-    File(FromFile, u64),
+    File(FromFile, u64, Share),
 }
 
 impl Seen {
@@ -43,7 +43,7 @@ impl Seen {
             Self::Memory(gathered, share) => {
                 RequestBody::new(gathered, share, shown_max, client, metrics)
             }
-            Self::File(file, shown) => RequestBody::of_file(file, shown, metrics),
+            Self::File(file, shown, share) => RequestBody::of_file(file, shown, share, metrics),
         }
     }
 }
@@ -131,8 +131,30 @@ async fn gathered(
     if partial {
         line.proxy.gate.metrics().over_cap(Met::Partial);
     }
-    share.shrink(gathered.data.len());
+    keeps(line, &mut share, &gathered, &capture)?;
     Ok((Seen::Memory(gathered, share), capture))
+}
+
+/// Has `share` be what a body or, where it was compressed, its text needs, whichever is more.
+fn keeps(
+    line: &Line,
+    share: &mut Share,
+    gathered: &Gathered,
+    capture: &Capture,
+) -> Result<(), Refused> {
+    let needs = needs(gathered, capture);
+    share.shrink(needs);
+    let bytes = u64::try_from(needs).unwrap_or(u64::MAX);
+    match line.proxy.bodies.grow(share, bytes) {
+        true => Ok(()),
+        false => Err(Box::new(busy(BODIES_FULL))),
+    }
+}
+
+/// Bytes that a body takes while it is held: its own, or those of its text.
+pub(super) fn needs(gathered: &Gathered, capture: &Capture) -> usize {
+    let text = capture.text.as_ref().map_or(0, String::len);
+    gathered.data.len().max(text)
 }
 
 async fn spilled(
@@ -153,7 +175,7 @@ async fn spilled(
     match collected.map_err(|why| Box::new(uncollected(line, why)))? {
         Collected::Memory(gathered) => {
             let capture = body::capture(&gathered, reading, cap);
-            share.shrink(gathered.data.len());
+            keeps(line, &mut share, &gathered, &capture)?;
             Ok((Seen::Memory(gathered, share), capture))
         }
         Collected::File(spilled) => {
@@ -170,7 +192,8 @@ async fn spilled(
                 digest: Some(spilled.digest),
                 ..body::capture(&beginning, reading, cap)
             };
-            Ok((Seen::File(spilled.file, shown), capture))
+            keeps(line, &mut share, &Gathered::default(), &capture)?;
+            Ok((Seen::File(spilled.file, shown, share), capture))
         }
     }
 }

@@ -304,6 +304,8 @@ pub(super) struct Conversation {
     enters: Enters,
     /// What policy asked of the session.
     imposed: Option<Box<str>>,
+    /// Most rows of a result, whatever the session sets or a statement says.
+    most_rows: Option<u64>,
     /// Values were sent ahead for a statement: what is executed is not all in
     /// its packet.
     values_ahead: bool,
@@ -350,6 +352,7 @@ impl Conversation {
             who: login.who,
             enters,
             imposed: None,
+            most_rows: None,
             values_ahead: false,
             killed: None,
             farewell: false,
@@ -416,7 +419,7 @@ impl Conversation {
 
     /// What was asked about may go.
     pub(super) fn granted(&mut self, kind: Kind, text: Text, permit: Permit) {
-        let limit = limits::row_limit(&permit, &text);
+        let limit = limits::row_limit(&permit, self.most_rows, &text);
         if self.tail.is_open() {
             self.tail.what = Rest::Pass(Passage::RequestTail);
         }

@@ -61,9 +61,9 @@ pub(super) fn operation(
 
 /// The operation of beginning a session with this `database`.
 pub(super) fn beginning(
-    upstream: &Upstream,
-    database: Option<&str>,
+    (upstream, database): (&Upstream, Option<&str>),
     session: &Session,
+    trace: Option<TraceId>,
     started_at: Timestamp,
 ) -> Box<Operation> {
     const VERB: &str = "CONNECT";
@@ -82,7 +82,7 @@ pub(super) fn beginning(
         reading: Some(reading.json()),
         told: crate::domain::Told::AsItIs,
     };
-    envelope(call, session, None, started_at)
+    envelope(call, session, trace, started_at)
 }
 
 fn envelope(

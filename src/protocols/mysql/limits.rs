@@ -5,10 +5,11 @@
 //! - `read_only`: holds for a text that only reads and calls no function; it is
 //!   contradicted by one that changes something or is not understood.
 //!
-//! Of a session that begins (`mysql.sessions: judge`) they hold for all of it, until it sets
-//! something else: the server itself returns no more rows of a `SELECT`, and its transactions
-//! only read. There `max_execution_time:MS` applies, too: of a `SELECT` with MySQL, of any
-//! statement with MariaDB.
+//! Of a session that begins (`mysql.sessions: judge`) they hold for all of it: no more rows of
+//! a `SELECT` come, whatever `LIMIT` it has, and its transactions only read until it sets
+//! something else. There `max_execution_time:MS` applies, too: of a `SELECT` with MySQL, of any
+//! statement with MariaDB, until the session sets another or a statement's hint names one,
+//! which policy is told.
 //!
 //! Everything else is recorded, or refused where constraints are enforced.
 
@@ -65,7 +66,7 @@ pub(super) fn of_session(constraints: &[Box<str>], server: Flavour) -> Option<St
             Flavour::Mysql => "transaction_read_only = 1".to_owned(),
         });
     }
-    if let Some(rows) = constraints.iter().filter_map(|name| rows(name)).min() {
+    if let Some(rows) = rows_of_session(constraints) {
         all.push(format!("sql_select_limit = {rows}"));
     }
     let times = constraints.iter().filter_map(|name| milliseconds(name));
@@ -112,10 +113,16 @@ fn rows(name: &str) -> Option<u64> {
     (rows > 0).then_some(rows)
 }
 
-/// The rows of a result that `permit` leaves to an execution of `text`.
-pub(super) fn row_limit(permit: &Permit, text: &Text) -> Option<u64> {
+/// The rows of a result that `constraints` leave to a session.
+pub(super) fn rows_of_session(constraints: &[Box<str>]) -> Option<u64> {
+    constraints.iter().filter_map(|name| rows(name)).min()
+}
+
+/// The rows of a result that `permit`, and a session which `most` are left to, leave to an
+/// execution of `text`.
+pub(super) fn row_limit(permit: &Permit, most: Option<u64>, text: &Text) -> Option<u64> {
     let asked = permit.constraints().iter().filter_map(|name| rows(name));
-    asked.min().filter(|_| selects(text))
+    asked.chain(most).min().filter(|_| selects(text))
 }
 
 #[cfg(test)]

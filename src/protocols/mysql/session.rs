@@ -190,6 +190,7 @@ impl<'a> Relay<'a> {
 
     async fn relay(&mut self, login_until: Instant, mut drain: Drain) -> Ended {
         let mut halts = self.shared.gate.registry().halt_changes();
+        let mut ready = false;
         loop {
             let more = match self.advance() {
                 Ok(more) => more,
@@ -205,6 +206,8 @@ impl<'a> Relay<'a> {
                 return Ended::Gone("the client left");
             }
             let idle = !asks && self.talk.is_idle();
+            // Of the first login: a change of user comes at any time.
+            ready |= self.talk.is_ready();
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
             let turn = tokio::select! {
                 biased;
@@ -253,7 +256,7 @@ impl<'a> Relay<'a> {
                 () = tokio::time::sleep_until(leaves_at), if leaves => {
                     Err(Ended::Gone("the client left"))
                 }
-                () = tokio::time::sleep_until(login_until), if !self.talk.is_ready() => {
+                () = tokio::time::sleep_until(login_until), if !ready => {
                     Err(Ended::Gone("nobody logged in in time"))
                 }
                 () = drain.begun(), if idle => {
@@ -350,8 +353,9 @@ impl<'a> Relay<'a> {
             return Ok(());
         };
         self.session = Some(session.clone());
+        let trace = claim.trace;
         let database = self.talk.database();
-        let operation = describe::beginning(self.upstream, database, &session, now);
+        let operation = describe::beginning((self.upstream, database), &session, trace, now);
         let terms = limits::terms_of_session(self.shared.settings.hold_within);
         let asked = Asked {
             held: Held::new(operation.id, Bytes::new()),

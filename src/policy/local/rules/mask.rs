@@ -68,12 +68,53 @@ impl Masks<'_> {
     }
 }
 
-/// A body as guardrails look at it: as text and, where it is JSON, as its values too,
-/// for escapes must not hide anything.
+/// A body as guardrails look at it: as text, without its escapes and, where it is JSON, as its
+/// values too, for escapes must not hide anything. Whoever gets it may read what this parser
+/// does not: numbers beyond a double, half a surrogate pair, the first of two members of one
+/// name, lines of JSON.
 pub(in crate::policy::local) fn seen(text: &str) -> Json {
     let mut seen = vec![Json::String(text.to_owned())];
+    seen.extend(unescaped(text).map(Json::String));
     seen.extend(serde_json::from_str::<Json>(text).ok());
     Json::Array(seen)
+}
+
+/// With what the escapes of JSON (RFC 8259 §7) stand for, wherever they are; `None` where there
+/// are none.
+fn unescaped(text: &str) -> Option<String> {
+    let mut pieces = text.split('\\');
+    let mut units: Vec<u16> = pieces.next()?.encode_utf16().collect();
+    let mut any = false;
+    while let Some(piece) = pieces.next() {
+        any = true;
+        let hex = piece.strip_prefix('u').and_then(|rest| rest.get(..4));
+        let unit = hex.and_then(|hex| u16::from_str_radix(hex, 16).ok());
+        let rest = match (unit, piece.chars().next()) {
+            (Some(unit), _) => {
+                units.push(unit);
+                piece.get(5..).unwrap_or_default()
+            }
+            // A backslash itself.
+            (None, None) => {
+                units.push(u16::from(b'\\'));
+                pieces.next().unwrap_or_default()
+            }
+            (None, Some(named)) => {
+                let stands_for = match named {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' => '\r',
+                    'b' => '\u{8}',
+                    'f' => '\u{c}',
+                    other => other,
+                };
+                units.extend_from_slice(stands_for.encode_utf16(&mut [0; 2]));
+                piece.get(named.len_utf8()..).unwrap_or_default()
+            }
+        };
+        units.extend(rest.encode_utf16());
+    }
+    any.then(|| String::from_utf16_lossy(&units))
 }
 
 /// Where the strings and numbers of `json` are that are no names of members. It must
@@ -126,6 +167,23 @@ fn is_name(bytes: &[u8], end: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escapes_hide_nothing_wherever_they_are() {
+        let rows = [
+            (
+                r"a\u0040b \ud83d\ude00 \ud800 x",
+                Some("a@b \u{1f600} \u{fffd} x"),
+            ),
+            (r#"\"\\\/\n\u00zz\"#, Some("\"\\/\nu00zz\\")),
+            ("\\\\u0040", Some("\\u0040")),
+            ("\\", Some("\\")),
+            ("no escape", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(unescaped(text).as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_strings_and_numbers_of_json_are_found_and_no_names() {

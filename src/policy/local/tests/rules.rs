@@ -368,6 +368,13 @@ fn a_body_is_redacted_value_by_value_or_not_at_all() {
         (r#"{"x":"a@b.com","x":"c@d.com"}"#,         Some(r#"{"x":"<EMAIL_ADDRESS>","x":"<EMAIL_ADDRESS>"}"#)),
         (r#""a@b.com""#,                             Some(r#""<EMAIL_ADDRESS>""#)),
         (r#"{"a@b.com":"c@d.com"}"#,                 None),
+        (r#"{"x":"a\u0040b.com","x":"y"}"#,          Some(r#"{"x":"<EMAIL_ADDRESS>","x":"y"}"#)),
+        (r#"{"n":1e999,"x":"a\u0040b.com"}"#,        Some(r#"{"n":1e999,"x":"<EMAIL_ADDRESS>"}"#)),
+        // No JSON to this parser, and to others it may be.
+        ("{\"x\":\"a\\u0040b.com\"}\n{}",            None),
+        ("\u{feff}{\"x\":\"a\\u0040b.com\"}",       None),
+        (r#"{"y":"\ud800","x":"a\u0040b.com"}"#,    None),
+        ("{\0\"\0x\0\"\0:\0\"\0a\0@\0",            None),
     ];
     for (body, expected) in table {
         let mut post = operation("POST", "example.com", "/");

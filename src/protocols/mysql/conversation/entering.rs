@@ -57,6 +57,7 @@ impl Conversation {
     /// The session may begin, as `permit` says.
     pub(in super::super) fn entered(&mut self, permit: Permit) -> Step {
         let imposed = limits::of_session(permit.constraints(), self.enters.server);
+        self.most_rows = limits::rows_of_session(permit.constraints());
         let running = Running::new(permit);
         let Phase::Entering(entering) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return Step::Drop;

@@ -187,8 +187,15 @@ impl Conversation {
                 return Ok(Fate::Drop);
             }
             [0xff, ..] if turn.first => (self.farewell, self.ended) = (true, true),
-            // MariaDB goes on with whoever was there before.
-            [0xff, ..] => self.phase = Phase::Idle,
+            // MariaDB goes on with whoever was there before, and what was set on the session is
+            // gone.
+            [0xff, ..] => {
+                self.phase = Phase::Idle;
+                self.reading.stale();
+                if let Some(imposes) = self.imposes_again() {
+                    sides.to_server.push(imposes);
+                }
+            }
             [0xfe] => {
                 return self.no_login("the server asks for a password of MySQL 4.0", number, sides);
             }

@@ -178,7 +178,8 @@ impl<'a> Between<'a> {
 
     fn enters(&mut self) {
         let (session, now) = (self.world.session(), clock::now());
-        let operation = describe::beginning(&upstream(), self.talk.database(), &session, now);
+        let operation =
+            describe::beginning((&upstream(), self.talk.database()), &session, None, now);
         let terms = limits::terms_of_session(Duration::from_secs(1));
         self.asked = Some(Asked {
             held: Held::new(operation.id, Bytes::new()),
