@@ -33,7 +33,6 @@ pub(super) async fn connect(
         asked.extend_from_slice(b"\r\n");
     }
     asked.extend_from_slice(b"\r\n");
-    let lost = |error: io::Error| format!("the connection to it was lost: {error}");
     stream.write_all(&asked).await.map_err(lost)?;
     for _ in 0..INTERIM_MAX {
         let answer = Answer::read(stream).await?;
@@ -57,6 +56,10 @@ pub(super) async fn connect(
     Err("it answers with nothing but 1xx".to_owned())
 }
 
+fn lost(error: io::Error) -> String {
+    format!("the connection to it was lost: {error}")
+}
+
 /// What a proxy answers.
 struct Answer {
     status: u16,
@@ -75,7 +78,6 @@ impl std::fmt::Display for Answer {
 
 impl Answer {
     async fn read(stream: &mut TcpStream) -> Result<Self, String> {
-        let lost = |error: io::Error| format!("the connection to it was lost: {error}");
         let mut head = Vec::new();
         loop {
             // Looked at first, and taken up to the end of the head.

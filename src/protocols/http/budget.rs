@@ -82,6 +82,12 @@ impl Budget {
         true
     }
 
+    /// Makes `share` one of `bytes` at once, giving back what is more; says whether there was room.
+    pub(super) fn fit(&self, share: &mut Share, bytes: usize) -> bool {
+        share.shrink(bytes);
+        self.grow(share, u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// Bytes that are taken, about.
     pub(super) fn taken(&self) -> usize {
         let all = usize::try_from(self.all).unwrap_or(usize::MAX);
@@ -92,7 +98,7 @@ impl Budget {
 
 impl Share {
     /// Gives back what is more than `bytes`.
-    pub(super) fn shrink(&mut self, bytes: usize) {
+    fn shrink(&mut self, bytes: usize) {
         let excess = self.units().saturating_sub(units(bytes));
         if let (Some(permit), Ok(excess)) = (&mut self.0, usize::try_from(excess)) {
             drop(permit.split(excess));

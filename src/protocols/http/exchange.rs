@@ -393,10 +393,7 @@ async fn finish(
             }
             Ok(gathered) if gathered.end == End::Finished => {
                 let body = body::capture(&gathered, &reading, cap);
-                let needs = seen::needs(&gathered, &body);
-                share.shrink(needs);
-                let bytes = u64::try_from(needs).unwrap_or(u64::MAX);
-                if !line.proxy.bodies.grow(&mut share, bytes) {
+                if !seen::keeps(line, &mut share, &gathered.data, &body) {
                     return no_room(permit, id);
                 }
                 let answer = HttpAnswer {

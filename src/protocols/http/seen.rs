@@ -131,30 +131,23 @@ async fn gathered(
     if partial {
         line.proxy.gate.metrics().over_cap(Met::Partial);
     }
-    keeps(line, &mut share, &gathered, &capture)?;
+    kept(line, &mut share, &gathered.data, &capture)?;
     Ok((Seen::Memory(gathered, share), capture))
 }
 
-/// Has `share` be what a body or, where it was compressed, its text needs, whichever is more.
-fn keeps(
-    line: &Line,
-    share: &mut Share,
-    gathered: &Gathered,
-    capture: &Capture,
-) -> Result<(), Refused> {
-    let needs = needs(gathered, capture);
-    share.shrink(needs);
-    let bytes = u64::try_from(needs).unwrap_or(u64::MAX);
-    match line.proxy.bodies.grow(share, bytes) {
+/// Has `share` be what is held of a body: its bytes or, where it was compressed, its text, whichever is more. Says
+/// whether there was room for it.
+pub(super) fn keeps(line: &Line, share: &mut Share, data: &[u8], capture: &Capture) -> bool {
+    let text = capture.text.as_ref().map_or(0, String::len);
+    line.proxy.bodies.fit(share, data.len().max(text))
+}
+
+/// As [`keeps`], of a request, which is refused where there is no room.
+fn kept(line: &Line, share: &mut Share, data: &[u8], capture: &Capture) -> Result<(), Refused> {
+    match keeps(line, share, data, capture) {
         true => Ok(()),
         false => Err(Box::new(busy(BODIES_FULL))),
     }
-}
-
-/// Bytes that a body takes while it is held: its own, or those of its text.
-pub(super) fn needs(gathered: &Gathered, capture: &Capture) -> usize {
-    let text = capture.text.as_ref().map_or(0, String::len);
-    gathered.data.len().max(text)
 }
 
 async fn spilled(
@@ -175,7 +168,7 @@ async fn spilled(
     match collected.map_err(|why| Box::new(uncollected(line, why)))? {
         Collected::Memory(gathered) => {
             let capture = body::capture(&gathered, reading, cap);
-            keeps(line, &mut share, &gathered, &capture)?;
+            kept(line, &mut share, &gathered.data, &capture)?;
             Ok((Seen::Memory(gathered, share), capture))
         }
         Collected::File(spilled) => {
@@ -192,7 +185,7 @@ async fn spilled(
                 digest: Some(spilled.digest),
                 ..body::capture(&beginning, reading, cap)
             };
-            keeps(line, &mut share, &Gathered::default(), &capture)?;
+            kept(line, &mut share, &[], &capture)?;
             Ok((Seen::File(spilled.file, shown, share), capture))
         }
     }
