@@ -1,6 +1,7 @@
 //! Bodies in memory and in files: bounded for all connections together, and one that is
 //! to be here whole goes on only then.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::clients::curl;
@@ -72,6 +73,37 @@ fn bodies_wait_for_room_and_are_answered_503_before_there_is_none() {
             .status(),
         200
     );
+}
+
+#[test]
+fn a_compressed_body_takes_the_room_of_its_text_while_it_is_held() {
+    let (site, sidecar) = world("  bodies_bytes_max: 65536\n  capture_within: 300ms\n");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    // Hard enough to press that it is shown whole: no more than 200 times its bytes.
+    let text: String = (0..8_000).map(|at| format!("{at:04} ")).collect();
+    gzip.write_all(text.as_bytes()).unwrap();
+    let body = gzip.finish().unwrap();
+    let length = body.len().to_string();
+    let fields = [
+        TEXT,
+        ("content-encoding", "gzip"),
+        ("content-length", &*length),
+    ];
+    let head = request("POST", &site.url("/started/require_approval"), &fields, "");
+    let mut held = sidecar.wire();
+    held.say([head.as_bytes(), &body].concat());
+    let approval = sidecar.pending_approval();
+    // 40,000 of 65,536 bytes are its text's.
+    let post = |bytes| {
+        let body = "y".repeat(bytes);
+        sidecar
+            .send("POST", &site.url("/x"), &[TEXT], &body)
+            .status()
+    };
+    assert_eq!((post(30_000), post(20_000)), (503, 200));
+    sidecar.approve(&approval);
+    assert_eq!(held.answer().status(), 200);
+    assert_eq!(post(65_536), 200);
 }
 
 const SPILL: &str = "  over_cap: spill\n  capture_bytes_max: 1000\n";
