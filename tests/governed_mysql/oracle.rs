@@ -32,6 +32,8 @@ fn my_9_my_10_my_13_my_18_c_3_oracle_mysql_is_governed_as_mariadb_is() {
         "/*!50000 DELETE FROM forbidden */",
         "/*!90700 DELETE FROM forbidden */",
         "PREPARE s FROM 'DELETE FROM t'",
+        "/*!99999 -- */ /*!50000 DELETE FROM forbidden */",
+        "/*M! # /* */ DELETE FROM forbidden # */",
     ] {
         client.refusal(hidden);
     }

@@ -1,6 +1,7 @@
 //! `COM_QUERY` and the commands of one packet.
 
 use crate::World;
+use crate::support::mysql::{Client, execute};
 
 #[test]
 fn my_9_a_refusal_is_an_answer_and_ends_no_transaction() {
@@ -146,6 +147,43 @@ fn my_27_my_28_what_hides_in_comments_and_texts_is_seen_or_refused() {
         client.refusal(text);
     }
     client.rows("/*!40101 SET @saved = 1 */");
+    // What the server makes of it, which has skipped the first comment.
+    let hidden = "/*!99999 -- */ /*!50000 DELETE FROM t */";
+    world.server.ask("INSERT INTO shop.t VALUES (7, 'a')");
+    Client::connect(world.server.port).query(hidden);
+    assert_eq!(world.ids(), "");
+    let before = world.told("started").len();
+    client.query(hidden);
+    assert_eq!(world.told("started")[before]["db_operation"], "DELETE");
+    client.refusal("/*!99999 -- */ /*!50000 DELETE FROM forbidden */");
+}
+
+#[test]
+fn my_26_my_13_what_the_server_reads_in_another_way_is_refused() {
+    let world = World::new();
+    let mut client = world.client();
+    let text = r"SELECT 'a\' AS `id` -- '";
+    let prepared = client.prepare(text);
+    assert_eq!(client.command(&execute(prepared))[0].body[0], 1);
+    client.rows("SET sql_mode = 'NO_BACKSLASH_ESCAPES'");
+    let (_, why) = client.command(&execute(prepared))[0].error();
+    assert!(why.contains("changed since it was prepared"), "{why}");
+    client.rows("SET sql_mode = 'MSSQL'");
+    let names = "SELECT 1 AS [ ' ], 2 AS [ ' ]";
+    let both = format!("SET sql_mode = 'MSSQL'; {names}");
+    assert!(
+        world.server.ask(&both).contains('2'),
+        "MariaDB has two columns"
+    );
+    assert!(client.refusal(names).contains("brackets"));
+    client.rows("SET sql_mode = ''");
+    client.rows("SET character_set_results = utf16");
+    client.query("SET sql_mode = 'ANSI_QUOTES'");
+    let (_, why) = client.query(r#"SELECT 1 AS "a""#)[0].error();
+    assert!(
+        why.replace('\0', "").contains("not known for certain"),
+        "{why}"
+    );
 }
 
 #[test]

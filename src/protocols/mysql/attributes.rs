@@ -45,14 +45,15 @@ pub(super) fn text_behind<'a>(
 /// Takes a value of the type `kind`; `Some(Some(…))` for a text.
 fn value<'a>(at: &mut Cursor<'a>, kind: u16) -> Option<Option<&'a [u8]>> {
     const UNSIGNED: u16 = 1 << 15;
+    // Of the types that the protocol does not send (NULL, MEDIUMINT, YEAR), servers and
+    // their documents say different lengths.
     let fixed = match kind & !UNSIGNED {
         0x01 => 1,
-        0x02 | 0x0d => 2,
-        0x03 | 0x09 | 0x04 => 4,
+        0x02 => 2,
+        0x03 | 0x04 => 4,
         0x05 | 0x08 => 8,
-        0x06 => 0,
-        // Times, behind their length.
-        0x07 | 0x0a | 0x0b | 0x0c => usize::from(at.u8()?),
+        // Times, behind their length: a longer one would be the first byte of a length.
+        0x07 | 0x0a | 0x0b | 0x0c => usize::from(at.u8().filter(|length| *length <= 12)?),
         0x00 | 0x0f | 0x10 | 0xf2 | 0xf5..=0xff => return at.counted().map(Some),
         _ => return None,
     };
@@ -76,6 +77,13 @@ mod tests {
             (b"\x01\x02\x00\x01\xfe\x00\x00\x00SELECT 4", None),
             (b"\x01\x01\x00\x01\x77\x00\x01a\x00SELECT 5", None),
             (b"\x01\x01\x00\x01\xfe\x00\x01a\x7fSELECT 6", None),
+            (b"\x01\x01\x00\x01\x0d\x00\x01a\x01\x02SELECT 7", None),
+            (
+                b"\x01\x01\x00\x01\x09\x00\x01a\x01\x02\x03\x04SELECT 8",
+                None,
+            ),
+            (b"\x01\x01\x00\x01\x06\x00\x01aSELECT 9", None),
+            (b"\x01\x01\x00\x01\x0c\x00\x01a\xfc\x00\x00SELECT 10", None),
             (b"\xfe", None),
             (b"", None),
         ] {

@@ -102,13 +102,27 @@ pub(super) fn as_statement(code: Code, body: &[u8]) -> Option<String> {
         Code::CREATE_DB => format!("CREATE DATABASE {}", name(body)?),
         Code::DROP_DB => format!("DROP DATABASE {}", name(body)?),
         Code::FIELD_LIST => format!("SHOW COLUMNS FROM {}", name(body)?),
-        Code::REFRESH => "FLUSH TABLES".to_owned(),
+        Code::REFRESH => refreshes(*body.first()?)?.to_owned(),
         Code::SHUTDOWN => "SHUTDOWN".to_owned(),
         Code::STATISTICS => "SHOW STATUS".to_owned(),
         Code::PROCESS_INFO => "SHOW PROCESSLIST".to_owned(),
         Code::PROCESS_KILL => format!("KILL {}", number()?),
         Code::DEBUG => "FLUSH LOGS".to_owned(),
         Code(_) => return None,
+    })
+}
+
+/// What a refresh of this one kind says; `None` for several at once.
+fn refreshes(kinds: u8) -> Option<&'static str> {
+    Some(match kinds {
+        0x01 => "FLUSH PRIVILEGES",
+        0x02 => "FLUSH LOGS",
+        0x04 => "FLUSH TABLES",
+        0x08 => "FLUSH HOSTS",
+        0x10 => "FLUSH STATUS",
+        0x40 => "RESET SLAVE",
+        0x80 => "RESET MASTER",
+        _ => return None,
     })
 }
 
@@ -140,6 +154,8 @@ mod tests {
             (Code::FIELD_LIST, b"t\0%", Some("SHOW COLUMNS FROM `t`")),
             (Code::PROCESS_KILL, &[7, 0, 0, 0], Some("KILL 7")),
             (Code::PROCESS_KILL, &[7], None),
+            (Code::REFRESH, &[0x80], Some("RESET MASTER")),
+            (Code::REFRESH, &[0x05], None),
             (Code::INIT_DB, b"\xff", None),
             (Code::PING, b"", None),
         ] {

@@ -37,7 +37,7 @@ use super::limits;
 use super::refuse::{self, Answered, Then};
 use super::statement::{PROBE, Reading, Statements, Text};
 use super::whole_password::Key;
-use super::wire::packet;
+use super::wire::{HEADER_BYTES, packet};
 
 use entering::Entering;
 pub(super) use entering::Enters;
@@ -239,6 +239,18 @@ enum Purpose {
     Imposes,
 }
 
+impl Purpose {
+    /// The number of what is said to the client behind it.
+    fn owed(&self) -> Option<u8> {
+        match self {
+            Self::Probe(behind) => behind.get(HEADER_BYTES.saturating_sub(1)).copied(),
+            Self::Reset(number, _) => Some(*number),
+            Self::Begins(entering, _) => Some(entering.number),
+            Self::Imposes => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     Login(Box<Turn>),
@@ -412,7 +424,8 @@ impl Conversation {
         let number = match &self.phase {
             Phase::Answering(answering) => answering.next,
             Phase::Entering(entering) => entering.number,
-            Phase::Login(_) | Phase::Idle | Phase::Own(_) => self.tail.next,
+            Phase::Own(own) => own.purpose.owed().unwrap_or(self.tail.next),
+            Phase::Login(_) | Phase::Idle => self.tail.next,
         };
         can.then_some(number)
     }
@@ -543,6 +556,8 @@ fn no_login(why: &str, number: u8) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Sessions;
+    use super::super::capability::Flavour;
     use super::*;
 
     #[test]
@@ -588,6 +603,65 @@ mod tests {
             assert_eq!(stops(b"dialog"), clear, "{legs:?}");
             assert_eq!(stops(b"sha256_password"), sha256, "{legs:?}");
             assert!(!stops(b"caching_sha2_password") && !stops(b""), "{legs:?}");
+        }
+    }
+
+    /// One whose login the server has just taken, under a number that is `shift` higher
+    /// than what the client is told it under: 2.
+    fn let_in(sessions: Sessions, shift: u8) -> (Conversation, Outbox, Outbox) {
+        let login = Login {
+            capabilities: Capabilities::PROTOCOL_41,
+            plugin: None,
+            who: Who::default(),
+        };
+        let legs = Legs {
+            client_is_secret: false,
+            client_tls: false,
+            server_tls: false,
+            server_is_near: true,
+            server_is_proven: false,
+        };
+        let received = Received {
+            key: None,
+            nonce: Vec::new(),
+        };
+        let enters = Enters {
+            sessions,
+            server: Flavour::Mariadb,
+        };
+        let known = Arc::new(Analyses::new(1 << 20));
+        let talk = Conversation::new(known, login, legs, received, enters, shift);
+        let mut all = (talk, Outbox::default(), Outbox::default());
+        hears(&mut all, &packet(2_u8.wrapping_add(shift), &[0; 7]));
+        all
+    }
+
+    fn hears((talk, to_client, to_server): &mut (Conversation, Outbox, Outbox), said: &[u8]) {
+        let mut sides = Sides {
+            to_client,
+            to_server,
+        };
+        talk.server(&mut BytesMut::from(said), &mut sides).unwrap();
+    }
+
+    #[test]
+    fn a_last_word_amid_a_login_has_the_number_of_what_the_client_waits_for() {
+        for shift in [0, 1, 0xff] {
+            for sessions in [Sessions::Pass, Sessions::Judge] {
+                let (talk, _, _) = let_in(sessions, shift);
+                assert_eq!(talk.last_word(), Some(2), "{sessions:?}, {shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_as_it_ends_a_session_before_it_begins_has_the_clients_number() {
+        for shift in [0, 1, 0xff] {
+            let mut all = let_in(Sessions::Judge, shift);
+            hears(&mut all, &packet(0, b"\xff\x86\x07#70100killed"));
+            let (talk, to_client, _) = &all;
+            assert_eq!(to_client.concat()[3], 2, "{shift}");
+            assert_eq!(talk.last_word(), None);
         }
     }
 }

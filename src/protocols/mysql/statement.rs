@@ -47,6 +47,12 @@ impl Text {
         }
     }
 
+    /// As it was sent, where how a server reads it matters.
+    pub(super) fn ambiguous(&self) -> Option<&[u8]> {
+        let text = self.text.as_deref()?.as_bytes();
+        (!is_plain(text)).then_some(text)
+    }
+
     fn read(&self) -> Option<Read<'_>> {
         Some(Read(self.text.as_ref()?, self.analysis.as_ref()?))
     }
@@ -98,32 +104,64 @@ impl Text {
             })
     }
 
-    /// The database that the first `executed` of its statements make current.
-    pub(super) fn used_database(&self, executed: usize) -> Option<Box<str>> {
-        if !self.has_verb("USE") {
-            return None;
+    /// What the first `executed` of its statements make of the current database, which is
+    /// `current`, as far as the text tells.
+    pub(super) fn used_database(&self, executed: usize, current: Option<&str>) -> Uses {
+        let text = self.text.as_deref().unwrap_or_default();
+        let has = |word: &str| {
+            let mut parts = text.as_bytes().windows(word.len().max(1));
+            parts.any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        if self.is_opaque() {
+            let may = self.text.is_none() || has("use") || self.has_verb("EXECUTE");
+            return if may { Uses::Unknown } else { Uses::None };
         }
-        let text = self.text.as_deref()?;
+        if self.has_verb("DROP") && current.is_some_and(has) && (has("database") || has("schema")) {
+            return Uses::Unknown;
+        }
+        match self.has_verb("USE") {
+            true => self.uses(text, executed),
+            false => Uses::None,
+        }
+    }
+
+    fn uses(&self, text: &str, executed: usize) -> Uses {
         let tokens = Lexer::new(text, Dialect::MYSQL).filter(|token| !token.kind.is_blank());
         let all: Vec<_> = tokens.collect();
+        // Not every server executes what is in it.
+        if all.iter().any(|token| token.kind == Kind::Executable) {
+            return Uses::Unknown;
+        }
         let statements = all.split(|token| token.kind == Kind::Mark(b';'));
         let begun = statements.filter(|tokens| !tokens.is_empty());
         let used = begun.take(executed).filter_map(|tokens| match tokens {
             [verb, name, ..] if verb.of(text).eq_ignore_ascii_case("USE") => Some(*name),
             _ => None,
         });
-        let word = used.last()?.of(text);
+        let Some(name) = used.last() else {
+            return Uses::None;
+        };
+        let word = name.of(text);
         let bare = word
             .strip_prefix('`')
             .and_then(|word| word.strip_suffix('`'));
-        Some(bare.map_or_else(|| word.into(), |name| name.replace("``", "`").into()))
+        Uses::Database(bare.map_or_else(|| word.into(), |name| name.replace("``", "`").into()))
     }
 
     /// The connection that it ends, or ends the statement of.
     pub(super) fn killed(&self) -> Option<u32> {
         let text = self.one("KILL")?;
-        let words = text.trim_end_matches(|one: char| one == ';' || one.is_whitespace());
-        words.split_whitespace().last()?.parse().ok()
+        let tokens = Lexer::new(text, Dialect::MYSQL)
+            .filter(|token| !token.kind.is_blank() && token.kind != Kind::Mark(b';'));
+        let words: Vec<_> = tokens.map(|token| token.of(text)).collect();
+        let (number, before) = words.split_last()?;
+        let of_connection = ["KILL", "HARD", "SOFT", "CONNECTION", "QUERY"];
+        // `KILL QUERY ID 5` is about a query of that number, on whichever connection.
+        let all = before.iter().all(|word| {
+            let mut known = of_connection.iter();
+            known.any(|known| word.eq_ignore_ascii_case(known))
+        });
+        number.parse().ok().filter(|_| all)
     }
 
     /// The file that `LOAD DATA LOCAL` names; `None` where that is not one plain
@@ -140,6 +178,17 @@ impl Text {
         // With an escape in it, it is not what it looks like.
         (!inner.contains(['\\', '\'', '"'])).then_some(inner)
     }
+}
+
+/// What a text makes of the current database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Uses {
+    /// Nothing.
+    None,
+    /// It is this one.
+    Database(Box<str>),
+    /// Nobody can tell.
+    Unknown,
 }
 
 /// A charset of a client, by how its bytes are told apart.
@@ -180,6 +229,8 @@ enum Rules {
         charset: Charset,
         ansi_quotes: bool,
         no_backslash_escapes: bool,
+        /// MariaDB's `MSSQL`: `[…]` is a name.
+        brackets: bool,
     },
 }
 
@@ -188,11 +239,13 @@ enum Rules {
 pub(super) struct Reading {
     known: Arc<Analyses>,
     rules: Rules,
+    /// What they were when somebody asked.
+    before: Option<Rules>,
 }
 
 /// Whether a text means the same whatever the rules are.
 fn is_plain(text: &[u8]) -> bool {
-    text.is_ascii() && memchr::memchr2(b'"', b'\\', text).is_none()
+    text.is_ascii() && memchr::memchr3(b'"', b'\\', b'[', text).is_none()
 }
 
 impl Reading {
@@ -200,6 +253,7 @@ impl Reading {
         Self {
             known,
             rules: Rules::Stale,
+            before: None,
         }
     }
 
@@ -210,17 +264,26 @@ impl Reading {
 
     /// What the server said to [`PROBE`]; nothing where it said something else.
     pub(super) fn said(&mut self, values: Option<&[&[u8]]>) {
+        // In another encoding (`character_set_results`) they would not be recognised.
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b',');
+        let values = values.filter(|values| values.iter().all(|one| one.iter().all(is_name)));
         let Some([charset, modes]) = values else {
             self.rules = Rules::Unknown;
             return;
         };
-        let mut modes = modes.split(|byte| *byte == b',');
-        let mut all = modes.clone();
+        let has = |wanted: &[u8]| modes.split(|byte| *byte == b',').any(|mode| mode == wanted);
         self.rules = Rules::Known {
             charset: Charset::of(charset),
-            ansi_quotes: modes.any(|mode| mode == b"ANSI_QUOTES"),
-            no_backslash_escapes: all.any(|mode| mode == b"NO_BACKSLASH_ESCAPES"),
+            ansi_quotes: has(b"ANSI_QUOTES"),
+            no_backslash_escapes: has(b"NO_BACKSLASH_ESCAPES"),
+            brackets: has(b"MSSQL"),
         };
+    }
+
+    /// Whether the rules are others than when this was asked before.
+    pub(super) fn have_changed(&mut self) -> bool {
+        let before = self.before.replace(self.rules);
+        before.is_some_and(|before| before != self.rules)
     }
 
     /// Whether the server must be asked before `text` can be read.
@@ -242,10 +305,14 @@ impl Reading {
             charset,
             ansi_quotes,
             no_backslash_escapes: said,
+            brackets,
         } = self.rules
         else {
             return Text::opaque(text, "how the server reads it is not known for certain");
         };
+        if brackets && memchr::memchr(b'[', text).is_some() {
+            return Text::opaque(text, "its brackets are quotes in this sql_mode (MSSQL)");
+        }
         if said != no_backslash_escapes {
             return Text::opaque(
                 text,
@@ -374,11 +441,23 @@ impl Statements {
     }
 
     pub(super) fn close(&mut self, number: u32) {
+        let Some(number) = self.number(number) else {
+            return;
+        };
         self.limits.remove(&number);
         if let Some(text) = self.known.remove(&number) {
             self.bytes = self.bytes.saturating_sub(weight(&text));
         }
         self.last = self.last.filter(|last| *last != number);
+    }
+
+    /// How the server reads texts has changed: one that it prepares anew means another.
+    pub(super) fn doubt(&mut self) {
+        for text in self.known.values_mut() {
+            if text.ambiguous().is_some() {
+                text.why = Some("how the server reads it has changed since it was prepared");
+            }
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -457,6 +536,14 @@ mod tests {
                 b"SET autocommit = 0; SELECT \"a\"",
                 Class::Read,
             ),
+            (
+                "utf8mb4",
+                "ANSI_QUOTES,MSSQL",
+                b"SELECT 1 AS [ ' ], load_file('/a') AS [ ' ]",
+                Class::Opaque,
+            ),
+            ("utf8mb4", none, b"SELECT '[1]'", Class::Read),
+            ("utf8mb4", "A\0N\0S\0I", b"SELECT \"a\"", Class::Opaque),
         ] {
             let reads = modes.contains("NO_BACKSLASH_ESCAPES");
             let read = reading(charset, modes).read(text, reads);
@@ -490,14 +577,37 @@ mod tests {
         ] {
             assert_eq!(read(text).changes_reading(), expected, "{text}");
         }
-        assert_eq!(read("use `a``b`;").used_database(1).as_deref(), Some("a`b"));
-        assert_eq!(read("SELECT 1").used_database(1), None);
-        let several = read("SELECT 1; USE `a b` -- c\n; USE d /* e */; SELECT f FROM g");
-        for (executed, expected) in [(1, None), (2, Some("a b")), (3, Some("d")), (4, Some("d"))] {
-            assert_eq!(several.used_database(executed).as_deref(), expected);
+        let several = "SELECT 1; USE `a b` -- c\n; USE d /* e */; SELECT f FROM g";
+        let is = |name: &str| Uses::Database(name.into());
+        for (text, executed, expected) in [
+            ("use `a``b`;", 1, is("a`b")),
+            ("SELECT 1", 1, Uses::None),
+            (several, 1, Uses::None),
+            (several, 2, is("a b")),
+            (several, 3, is("d")),
+            (several, 4, is("d")),
+            ("/*! USE secret */", 1, Uses::Unknown),
+            ("EXECUTE s", 1, Uses::Unknown),
+            ("EXECUTE IMMEDIATE 'USE secret'", 1, Uses::Unknown),
+            ("CALL p()", 1, Uses::None),
+            ("DROP SCHEMA shop", 1, Uses::Unknown),
+            ("DROP DATABASE other", 1, Uses::None),
+        ] {
+            assert_eq!(
+                read(text).used_database(executed, Some("shop")),
+                expected,
+                "{text}"
+            );
         }
-        assert_eq!(read("KILL QUERY 7 ;").killed(), Some(7));
-        assert_eq!(read("KILL USER bob").killed(), None);
+        for (text, expected) in [
+            ("KILL QUERY 7 ;", Some(7)),
+            ("KILL HARD CONNECTION 7 -- now", Some(7)),
+            ("KILL QUERY ID 7", None),
+            ("KILL 2+3", None),
+            ("KILL USER bob", None),
+        ] {
+            assert_eq!(read(text).killed(), expected, "{text}");
+        }
         for (text, file) in [
             ("LOAD DATA LOCAL INFILE '/a b' INTO TABLE t", Some("/a b")),
             (
@@ -528,7 +638,24 @@ mod tests {
         all.prepared(Some(31), Text::unknown());
         all.close(31);
         assert_eq!(all.number(LAST), None);
+        all.prepared(Some(32), Text::unknown());
+        all.close(LAST);
+        assert_eq!((all.number(LAST), all.known.len()), (None, 7));
         all.clear();
         assert_eq!((all.known.len(), all.bytes), (0, 0));
+    }
+
+    #[test]
+    fn my_26_what_was_prepared_under_other_rules_is_opaque_where_they_matter() {
+        let mut reading = reading("utf8mb4", "");
+        assert!(!reading.have_changed(), "nobody had asked before");
+        let mut all = Statements::default();
+        all.prepared(Some(1), reading.read(b"SELECT '\\', \"a\"", false));
+        all.prepared(Some(2), reading.read(b"SELECT 'a'", false));
+        reading.stale();
+        reading.said(Some(&[b"utf8mb4", b"ANSI_QUOTES"]));
+        assert!(reading.have_changed() && !reading.have_changed());
+        all.doubt();
+        assert!(all.get(1).is_opaque() && !all.get(2).is_opaque());
     }
 }

@@ -182,9 +182,14 @@ impl Analysis {
     /// the length of the text, whatever it says.
     pub fn of(text: &str, dialect: Dialect) -> Self {
         let one = Self::of_one(text, dialect);
-        match dialect.other(text) {
-            Some(other) => one.or(Self::of_one(text, other)),
-            None => one,
+        if !dialect.has_conditions(text) || text.len() > TEXT_BYTES_MAX {
+            return one;
+        }
+        match dialect.readings(text) {
+            Some(all) => all
+                .into_iter()
+                .fold(one, |one, other| one.or(Self::of_one(text, other))),
+            None => Self::unreadable(text, "it has comments for too many versions of servers"),
         }
     }
 
@@ -255,8 +260,13 @@ impl Analysis {
 
     /// What is true of it where it may be either: all statements of both.
     fn or(mut self, other: Self) -> Self {
-        if self.statements != other.statements {
-            self.statements.extend(other.statements);
+        let known = self.statements.len();
+        for statement in other.statements {
+            if !self.statements.contains(&statement) {
+                self.statements.push(statement);
+            }
+        }
+        if self.statements.len() > known {
             self.told = told::of(&self, None, Flags::default());
         }
         self.secret |= other.secret;

@@ -375,13 +375,16 @@ fn definition(words: Words<'_>, found: &mut Found, verb: &'static str) {
     }) {
         found.class = found.class.max(Class::Admin);
     }
-    let mysql = !words.dialect.is_postgres();
+    let of_mysql = !words.dialect.is_postgres();
+    if of_mysql {
+        mysql::defined(words, found);
+    }
     // `OR REPLACE ALGORITHM = x DEFINER = 'a'@'b' SQL SECURITY INVOKER VIEW`.
-    let far = if mysql { 16 } else { 8 };
+    let far = if of_mysql { 16 } else { 8 };
     let Some(what) = (1..words.len().min(far)).find(|at| {
         let is_sequence = words.of(*at).eq_ignore_ascii_case("sequence");
         matches!(words.keyword(*at), K::Table | K::View | K::Index)
-            || (mysql && is_sequence && words.kind(*at) == Some(Kind::Word))
+            || (of_mysql && is_sequence && words.kind(*at) == Some(Kind::Word))
     }) else {
         return;
     };
@@ -398,7 +401,7 @@ fn definition(words: Words<'_>, found: &mut Found, verb: &'static str) {
     let mut names = Found::default();
     relations(words, at, Access::Schema, &mut names);
     found.relations.append(&mut names.relations);
-    if mysql {
+    if of_mysql {
         merged(words, at, found);
     }
     if verb == "CREATE" {

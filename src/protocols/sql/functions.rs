@@ -63,6 +63,11 @@ pub(super) fn effect(name: &str) -> Option<Effect> {
             Effect::Class(Class::Admin),
         ),
         ("audit_log_", Effect::Class(Class::Admin)),
+        ("set_firewall_", Effect::Class(Class::Admin)),
+        ("mysql_firewall_", Effect::Class(Class::Admin)),
+        ("firewall_", Effect::Class(Class::Admin)),
+        ("version_tokens_", Effect::Class(Class::Admin)),
+        ("innodb_redo_log_", Effect::ServerFile),
         ("keyring_", Effect::Class(Class::Admin)),
         ("pg_clear_", Effect::Class(Class::Admin)),
     ];
@@ -122,6 +127,8 @@ mod tests {
             ("dblink_exec", Some(Class::Opaque)),
             ("query_to_xml_and_xmlschema", Some(Class::Opaque)),
             ("nextval", Some(Class::Write)),
+            ("innodb_redo_log_archive_start", Some(Class::Admin)),
+            ("version_tokens_set", Some(Class::Admin)),
             ("lower", None),
         ] {
             assert_eq!(effect(name).map(Effect::class), class, "{name}");

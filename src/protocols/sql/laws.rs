@@ -205,7 +205,7 @@ fn what_is_remembered_is_what_is_read(text: &str, dialect: Dialect, analysis: &A
 /// The law of redaction, and of the digest: literals are not part of either.
 fn literals_change_nothing_and_are_not_shown(text: &str, dialect: Dialect, analysis: &Analysis) {
     // Where an executable comment ends for those who do not execute it, literals say.
-    if dialect.other(text).is_some() {
+    if dialect.has_conditions(text) {
         return;
     }
     let Some(other) = with_other_literals(text, dialect) else {

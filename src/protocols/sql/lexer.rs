@@ -2,7 +2,7 @@
 //! allocation. Tokens follow one another without a gap, from first byte to last.
 
 use super::Dialect;
-use super::dialect::Conditional;
+use super::dialect::{Conditional, version};
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,28 +194,42 @@ impl<'a> Lexer<'a> {
     }
 
     fn mysql_comment(&mut self) -> Kind {
-        let opening = match (self.peek(2), self.peek(3)) {
-            (b'!', _) => 3,
-            (b'M', b'!') => 4,
-            (b'+', _) => return self.hint(),
-            _ => return self.flat_comment(),
+        match (self.peek(2), self.peek(3)) {
+            (b'!', _) => self.conditional(false),
+            (b'M', b'!') => self.conditional(true),
+            (b'+', _) => self.hint(),
+            _ => self.flat_comment(),
+        }
+    }
+
+    /// A comment that some servers execute.
+    fn conditional(&mut self, only_mariadb: bool) -> Kind {
+        let Dialect::Mysql { conditional, .. } = self.dialect else {
+            return self.flat_comment();
         };
-        self.skip(opening);
-        let Dialect::Mysql {
-            conditional: Conditional::Executed,
-            ..
-        } = self.dialect
-        else {
-            return self.skipped_comment();
+        let opening = if only_mariadb { 4 } else { 3 };
+        let behind = self.at.saturating_add(opening);
+        let Ok((version, digits)) = version(self.bytes.get(behind..).unwrap_or_default()) else {
+            return self.not_understood();
         };
-        // A version has so many digits; what follows belongs to the text.
-        for _ in 0..6 {
-            if self.peek(0).is_ascii_digit() {
-                self.skip(1);
+        if conditional.executes(only_mariadb, version) {
+            self.skip(opening.saturating_add(digits));
+            self.executing = true;
+            return Kind::Executable;
+        }
+        match conditional {
+            Conditional::By { mariadb: false, .. } if only_mariadb => self.flat_comment(),
+            Conditional::By { .. } | Conditional::Executed => {
+                self.skip(opening.saturating_add(digits));
+                self.skipped_comment()
             }
         }
-        self.executing = true;
-        Kind::Executable
+    }
+
+    /// All that is left, which servers read in ways of their own.
+    fn not_understood(&mut self) -> Kind {
+        self.at = self.bytes.len();
+        Kind::Unterminated
     }
 
     /// A comment that tells the optimizer something. A name in quotes may hide its
@@ -225,10 +239,7 @@ impl<'a> Lexer<'a> {
         let kind = self.flat_comment();
         let hint = self.bytes.get(start..self.at).unwrap_or_default();
         match hint.iter().any(|byte| b"`\"'".contains(byte)) {
-            true => {
-                self.at = self.bytes.len();
-                Kind::Unterminated
-            }
+            true => self.not_understood(),
             false => kind,
         }
     }
@@ -424,7 +435,8 @@ impl<'a> Lexer<'a> {
             if comment || (self.executing && self.rest_has(b"*/")) {
                 break;
             }
-            if !self.dialect.is_postgres() && self.peek(0) == b'#' {
+            // A comment, a name, a parameter.
+            if !self.dialect.is_postgres() && matches!(self.peek(0), b'#' | b'`' | b'?') {
                 break;
             }
             self.skip(1);
@@ -441,7 +453,7 @@ impl<'a> Lexer<'a> {
             b'?' => self.one(Kind::Parameter),
             b'0'..=b'9' => self.mysql_number(),
             // Behind a name the point belongs to the name: `t.1st`.
-            b'.' if self.peek(1).is_ascii_digit() && !self.follows_name() => self.number(),
+            b'.' if self.peek(1).is_ascii_digit() && !self.follows_name() => self.mysql_real(),
             b'x' | b'X' | b'b' | b'B' | b'n' | b'N' if self.peek(1) == b'\'' => {
                 let escapes = backslash && first | 0x20 == b'n';
                 self.quoted(1, b'\'', escapes, Kind::Text)
@@ -463,10 +475,7 @@ impl<'a> Lexer<'a> {
         let quotes = self.peek(0) == b'$';
         self.at = start;
         match quotes {
-            true => {
-                self.at = self.bytes.len();
-                Kind::Unterminated
-            }
+            true => self.not_understood(),
             false => self.word(),
         }
     }
@@ -476,19 +485,62 @@ impl<'a> Lexer<'a> {
         before.is_some_and(|byte| is_word(*byte) || matches!(byte, b'`' | b'"'))
     }
 
-    /// A number, or a name that starts with digits as MySQL allows.
+    /// A number, or a name that starts with digits as MySQL allows: `1st`, `0x1g`, `1_0`.
     fn mysql_number(&mut self) -> Kind {
-        let start = self.at;
-        self.number();
-        if self
-            .bytes
-            .get(start..self.at)
-            .is_some_and(|number| !number.contains(&b'.'))
-            && is_word(self.peek(0))
-        {
-            return self.word();
+        // Of small letters only: `0X1` is a name.
+        let prefixed = match (self.peek(0), self.peek(1)) {
+            (b'0', b'x') => self.prefixed(|byte| byte.is_ascii_hexdigit()),
+            (b'0', b'b') => self.prefixed(|byte| matches!(byte, b'0' | b'1')),
+            _ => false,
+        };
+        if prefixed {
+            return Kind::Number;
         }
+        let start = self.at;
+        self.skip_while(|byte| byte.is_ascii_digit());
+        match self.peek(0) {
+            // With digits behind it, whatever follows those: `1e0FROM`.
+            b'e' | b'E' if self.exponent() => Kind::Number,
+            byte if is_word(byte) => {
+                self.at = start;
+                self.word()
+            }
+            b'.' => self.mysql_real(),
+            _ => Kind::Number,
+        }
+    }
+
+    /// Takes `0x1f`, where digits follow and then no letter.
+    fn prefixed(&mut self, digit: impl Fn(u8) -> bool) -> bool {
+        let start = self.at;
+        self.skip(2);
+        let digits = self.at;
+        self.skip_while(digit);
+        let is_number = self.at > digits && !is_word(self.peek(0));
+        if !is_number {
+            self.at = start;
+        }
+        is_number
+    }
+
+    /// From the point of a number on.
+    fn mysql_real(&mut self) -> Kind {
+        self.skip(1);
+        self.skip_while(|byte| byte.is_ascii_digit());
+        let _taken = self.peek(0) | 0x20 == b'e' && self.exponent();
         Kind::Number
+    }
+
+    /// Takes `e1`, `e+1`; whether there is one.
+    fn exponent(&mut self) -> bool {
+        let signed = usize::from(matches!(self.peek(1), b'+' | b'-'));
+        let digits = signed.saturating_add(1);
+        if !self.peek(digits).is_ascii_digit() {
+            return false;
+        }
+        self.skip(digits);
+        self.skip_while(|byte| byte.is_ascii_digit());
+        true
     }
 }
 
@@ -541,7 +593,10 @@ mod tests {
     const ANSI: Dialect = Dialect::Mysql {
         ansi_quotes: true,
         no_backslash_escapes: true,
-        conditional: Conditional::Skipped,
+        conditional: Conditional::By {
+            mariadb: true,
+            version: 0,
+        },
     };
 
     #[test]
@@ -576,6 +631,24 @@ mod tests {
                 &["Word 1st", "Word t", "Mark(46) .", "Word 2nd"],
             ),
             (pg, "1from", &["Number 1", "Word from"]),
+            (my, "1e0from", &["Number 1e0", "Word from"]),
+            (my, "1E+0from", &["Number 1E+0", "Word from"]),
+            (my, "1.5e0from", &["Number 1.5e0", "Word from"]),
+            (my, "1efrom", &["Word 1efrom"]),
+            (
+                my,
+                "0x1f 0b1 0x1g 0X1 0o1 1_0",
+                &[
+                    "Number 0x1f",
+                    "Number 0b1",
+                    "Word 0x1g",
+                    "Word 0X1",
+                    "Word 0o1",
+                    "Word 1_0",
+                ],
+            ),
+            (my, "1=`a`", &["Number 1", "Operator =", "Name `a`"]),
+            (my, "1=?", &["Number 1", "Operator =", "Parameter ?"]),
             (pg, "'a", &["Unterminated 'a"]),
             (pg, "-- a\rb", &["Word b"]),
             (my, "-- a\rb", &[]),
@@ -600,9 +673,20 @@ mod tests {
                 "/*M! a */",
                 &["Executable /*M!", "Word a", "ExecutableEnd */"],
             ),
+            ("/*!5000012 */", &["Unterminated /*!5000012 */"]),
+            ("/*!100100x */", &["Unterminated /*!100100x */"]),
             (
-                "/*!5000012 */",
-                &["Executable /*!500001", "Number 2", "ExecutableEnd */"],
+                "/*!100100 x */",
+                &["Executable /*!100100", "Word x", "ExecutableEnd */"],
+            ),
+            (
+                "/*!0x'\\'' */",
+                &[
+                    "Executable /*!",
+                    "Word 0x",
+                    "Text '\\''",
+                    "ExecutableEnd */",
+                ],
             ),
             ("/*+ hint */ a", &["Word a"]),
             ("/*+ BKA(`*/`) */ 1", &["Unterminated /*+ BKA(`*/`) */ 1"]),
@@ -613,10 +697,28 @@ mod tests {
         }
         for (text, expected) in [
             ("/*!50000 ' */ x", &["Word x"][..]),
-            ("/*M! a /* b */ c */ x", &["Word x"]),
-            ("/*! a", &["Unterminated /*! a"]),
+            ("/*!50000 a", &["Unterminated /*!50000 a"]),
+            ("/*M!50000 a /* b */ c */ x", &["Word x"]),
         ] {
             assert_eq!(cut(text, ANSI), expected, "{text}");
+        }
+        let mysql = Dialect::Mysql {
+            ansi_quotes: false,
+            no_backslash_escapes: false,
+            conditional: Conditional::By {
+                mariadb: false,
+                version: 80_036,
+            },
+        };
+        for (text, expected) in [
+            (
+                "/*!80036 a*/",
+                &["Executable /*!80036", "Word a", "ExecutableEnd */"][..],
+            ),
+            ("/*!80037 a*/ x", &["Word x"]),
+            ("/*M! # /* */ x", &["Word x"]),
+        ] {
+            assert_eq!(cut(text, mysql), expected, "{text}");
         }
         assert_eq!(cut("/*! a */", Dialect::POSTGRES), [""; 0]);
     }

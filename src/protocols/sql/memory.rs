@@ -94,7 +94,7 @@ impl Analyses {
         if let Some(known) = self.get(By::Text, text, dialect) {
             return known;
         }
-        if dialect.other(text).is_some() {
+        if dialect.has_conditions(text) {
             let analysis = Arc::new(Analysis::of(text, dialect));
             self.put(By::Text, text.into(), dialect, &analysis);
             return analysis;

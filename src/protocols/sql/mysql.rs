@@ -20,6 +20,10 @@ pub(super) fn command(words: Words<'_>, found: &mut Found) -> bool {
         K::Lock => lock(words, found),
         K::Show => show(words, found),
         K::Load => load(words, found),
+        K::Import => {
+            found.verb("IMPORT", Class::Admin);
+            found.flags.server_file = true;
+        }
         K::Do => {
             found.verb("DO", Class::Read);
             walk_expression(words.from(1), found);
@@ -78,6 +82,34 @@ fn other(words: Words<'_>, found: &mut Found) -> bool {
 fn is_one_of(words: Words<'_>, at: usize, names: &[&str]) -> bool {
     let word = words.of(at);
     words.kind(at) == Some(Kind::Word) && names.iter().any(|name| word.eq_ignore_ascii_case(name))
+}
+
+/// What only these servers have in `CREATE`, `ALTER` and `DROP`: schemas that are databases,
+/// functions of a library, tables that are a file somewhere on the server.
+pub(super) fn defined(words: Words<'_>, found: &mut Found) {
+    let what = match words.is(1, K::Or) {
+        true => 3,
+        false => 1,
+    };
+    if is_one_of(words, what, &["SCHEMA"]) {
+        found.class = found.class.max(Class::Admin);
+    }
+    for at in what..words.len() {
+        let behind = |names: &[&str]| {
+            at.checked_sub(1)
+                .is_some_and(|at| is_one_of(words, at, names))
+        };
+        if is_one_of(words, at, &["SONAME"]) {
+            found.class = found.class.max(Class::Admin);
+            found.flags.program = true;
+        }
+        if is_one_of(words, at, &["FILE_NAME"])
+            || (is_one_of(words, at, &["DIRECTORY"]) && behind(&["DATA", "INDEX"]))
+        {
+            found.class = found.class.max(Class::Admin);
+            found.flags.server_file = true;
+        }
+    }
 }
 
 /// `… [NO_WRITE_TO_BINLOG | LOCAL] TABLE[S] a, b [TO c]`.

@@ -226,8 +226,16 @@ impl Conversation {
             Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE => {
                 let number = Cursor::new(body).u32();
                 let number = number.ok_or(WireError::Malformed("an execution"))?;
+                let text = self.statements.get(number);
+                // Prepared again, it is read as all texts are now.
+                if text
+                    .ambiguous()
+                    .is_some_and(|text| self.reading.must_ask(text))
+                {
+                    return Ok(Step::Own(self.probes(Bytes::new())));
+                }
                 statement = self.statements.number(number);
-                self.statements.get(number)
+                text
             }
             _ => match commands::as_statement(code, body) {
                 Some(text) => self.reading.names(&text),

@@ -6,7 +6,7 @@ use super::super::Sessions;
 use super::super::answer::{Answer, Form, Said, ServerError, columns};
 use super::super::capability::Capabilities;
 use super::super::refuse::Answered;
-use super::super::statement::Text;
+use super::super::statement::{Text, Uses};
 use super::super::whole_password::{NONCE_BYTES, SHA256};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::entering::Entering;
@@ -139,14 +139,23 @@ impl Conversation {
             Phase::Login(_) => self.of_login(body, header, sides),
             Phase::Own(_) => self.of_own(body, header, sides),
             Phase::Answering(_) => self.of_answer(body, header, sides),
-            Phase::Idle | Phase::Entering(_) => match body.first() {
-                // It is about to end the connection, and says why.
-                Some(0xff) => {
-                    self.farewell = true;
-                    Ok(Fate::Forward(header.sequence))
-                }
-                Some(_) | None => Err(WireError::Unexpected("a packet")),
-            },
+            Phase::Entering(entering) => {
+                let number = entering.number;
+                self.of_nobodys(body, number)
+            }
+            Phase::Idle => self.of_nobodys(body, header.sequence),
+        }
+    }
+
+    /// What nobody asked for, and has `number` for the client.
+    fn of_nobodys(&mut self, body: &[u8], number: u8) -> Result<Fate, WireError> {
+        match body.first() {
+            // It is about to end the connection, and says why.
+            Some(0xff) => {
+                self.farewell = true;
+                Ok(Fate::Forward(number))
+            }
+            Some(_) | None => Err(WireError::Unexpected("a packet")),
         }
     }
 
@@ -283,6 +292,9 @@ impl Conversation {
                 let row = own.row.as_deref().and_then(columns);
                 let values = row.filter(|_| own.answer.error.is_none());
                 self.reading.said(values.as_deref());
+                if self.reading.have_changed() {
+                    self.statements.doubt();
+                }
                 sides.to_client.push(behind);
             }
             Purpose::Reset(number, answered) => self.says(number, &answered, sides.to_client),
@@ -397,8 +409,14 @@ impl Conversation {
         }
         // Each statement has a result, up to one that fails.
         let executed = answer.results.saturating_add(usize::from(!failed));
-        if let (None, Some(database)) = (&answer.database, text.used_database(executed)) {
-            self.who.database = Some(database);
+        if answer.database.is_none() {
+            match text.used_database(executed, self.who.database.as_deref()) {
+                Uses::None => {}
+                Uses::Database(database) => self.who.database = Some(database),
+                // The server would have said so.
+                Uses::Unknown if self.capabilities.has(Capabilities::SESSION_TRACK) => {}
+                Uses::Unknown => self.who.database = None,
+            }
         }
         if !failed {
             self.killed = text.killed();

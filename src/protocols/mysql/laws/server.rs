@@ -60,6 +60,8 @@ pub(super) struct Server {
     in_transaction: bool,
     pub(super) database: String,
     changed: bool,
+    /// How texts were read when that last mattered: charset and mode.
+    observed: Option<(String, String)>,
     statements: BTreeMap<u32, Prepared>,
     last: Option<u32>,
     next: u32,
@@ -86,6 +88,7 @@ impl Server {
             in_transaction: false,
             database: "shop".to_owned(),
             changed: false,
+            observed: None,
             statements: BTreeMap::new(),
             last: None,
             next: 0,
@@ -262,8 +265,10 @@ impl Server {
                 }
             }
             Code::STMT_CLOSE => {
-                self.statements.remove(&number);
-                self.last = self.last.filter(|last| *last != number);
+                if let Some(number) = self.number_of(number) {
+                    self.statements.remove(&number);
+                    self.last = self.last.filter(|last| *last != number);
+                }
             }
             Code::STMT_RESET => match self.named(number) {
                 Some(prepared) => {
@@ -336,6 +341,7 @@ impl Server {
         if text.is_empty() {
             return self.error(1065);
         }
+        self.observes(text);
         if self.refuses(text, self.is_opaque(text)) {
             return self.error(REFUSED);
         }
@@ -448,6 +454,7 @@ impl Server {
 
     fn prepare(&mut self, text: &str) {
         self.last = None;
+        self.observes(text);
         if text.is_empty() || text.contains(';') || text.starts_with("FROB") {
             return self.error(1064);
         }
@@ -479,7 +486,9 @@ impl Server {
         };
         let data = std::mem::take(&mut prepared.data);
         prepared.cursor = None;
-        let (text, opaque) = (prepared.text.clone(), prepared.opaque);
+        let text = prepared.text.clone();
+        self.observes(&text);
+        let opaque = self.named(number).is_some_and(|prepared| prepared.opaque);
         if self.refuses(&text, opaque) {
             return self.error(REFUSED);
         }
@@ -520,8 +529,23 @@ impl Server {
         self.ends_rows(if left == now { LAST_ROW } else { CURSOR });
     }
 
+    /// Where how `text` is read matters: what was prepared under other rules may mean
+    /// another by now.
+    fn observes(&mut self, text: &str) {
+        if is_plain(text) {
+            return;
+        }
+        let now = (self.charset.clone(), self.mode.clone());
+        let before = self.observed.replace(now.clone());
+        if before.is_some_and(|before| before != now) {
+            for prepared in self.statements.values_mut() {
+                prepared.opaque |= !is_plain(&prepared.text);
+            }
+        }
+    }
+
     fn is_opaque(&self, text: &str) -> bool {
-        let plain = text.is_ascii() && !text.contains(['"', '\\']);
+        let plain = is_plain(text);
         let changes = text.contains("SET") && text.contains(';');
         if !plain && (changes || (self.charset == "gbk" && !text.is_ascii())) {
             return true;
@@ -533,6 +557,10 @@ impl Server {
         };
         Analysis::of(text, dialect).class() == Class::Opaque
     }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.is_ascii() && !text.contains(['"', '\\', '['])
 }
 
 impl Peer for Server {
