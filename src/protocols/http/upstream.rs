@@ -125,10 +125,14 @@ impl Upstream {
         way: Way,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let request = cleared.into_inner();
+        // In boxes what few requests need: a request over an idle connection would
+        // otherwise have room for all of it made, moved and freed.
         match (way, self.worker()) {
-            (Way::Either, Some(worker)) => self.send_either(worker, request, target).await,
+            (Way::Either, Some(worker)) => {
+                Box::pin(self.send_either(worker, request, target)).await
+            }
             (Way::Http1, Some(worker)) => self.send_http1(worker, request, target, None).await,
-            (Way::Upgrade, _) | (_, None) => self.send_alone(request, target, way).await,
+            (Way::Upgrade, _) | (_, None) => Box::pin(self.send_alone(request, target, way)).await,
         }
     }
 
@@ -153,6 +157,16 @@ impl Upstream {
                 }
             }
         }
+        Box::pin(self.send_fresh(worker, request, target, fresh)).await
+    }
+
+    async fn send_fresh(
+        &self,
+        worker: &Worker,
+        request: Request<RequestBody>,
+        target: &Target,
+        fresh: Option<ClientConnection<RequestBody>>,
+    ) -> Result<Response<AnswerBody>, UpstreamError> {
         let fresh = match fresh {
             Some(fresh) => fresh,
             None => self.connect(target).await?,
@@ -275,7 +289,7 @@ impl Upstream {
                 Way::Http1 | Way::Either => connection.send(request).await,
                 Way::Upgrade => {
                     let spawn = |rest| drop(spawn_named("upgrade", rest));
-                    connection.send_upgradable(request, spawn).await
+                    Box::pin(connection.send_upgradable(request, spawn)).await
                 }
             }
         };
