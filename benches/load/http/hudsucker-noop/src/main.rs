@@ -115,7 +115,7 @@ fn connector(options: &Options) -> Result<HttpsConnector<HttpConnector<Resolver>
     Ok(HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
-        .enable_http1()
+        .enable_all_versions()
         .wrap_connector(http))
 }
 
