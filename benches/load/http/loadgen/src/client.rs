@@ -15,7 +15,7 @@ use crate::server::{decimal, lines, value_of};
 
 const READ_BYTES: usize = 8 * 1024;
 /// Largest response accepted, bytes: the body and a generous header section.
-const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+const RESPONSE_BYTES_MAX: usize = 80 * 1024;
 
 /// Whether the connection is good for another request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,32 @@ pub(crate) async fn dial(address: Loopback) -> Result<Connection<TcpStream>, Str
         .set_nodelay(true)
         .map_err(|error| format!("TCP_NODELAY: {error}"))?;
     Ok(Connection::new(stream))
+}
+
+/// Header lines as they stand in a head.
+pub(crate) fn header_lines(headers: &[String]) -> String {
+    headers
+        .iter()
+        .map(|header| format!("{header}\r\n"))
+        .collect()
+}
+
+/// The CONNECT that opens a tunnel to `authority`.
+pub(crate) fn connect_to(authority: &str, headers: &str) -> Vec<u8> {
+    format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{headers}\r\n").into_bytes()
+}
+
+/// Dials a proxy and has it open a tunnel.
+pub(crate) async fn tunnel(
+    proxy: Loopback,
+    connect: &[u8],
+) -> Result<Connection<TcpStream>, String> {
+    let mut connection = dial(proxy).await?;
+    connection
+        .exchange(connect, &Expect::Tunnel)
+        .await
+        .map_err(|error| format!("CONNECT: {error}"))?;
+    Ok(connection)
 }
 
 /// Handshakes as a client of `name`, whose certificate must verify.
@@ -104,6 +130,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(format!("closed after {bytes} bytes of a response"));
             }
         }
+    }
+
+    /// The stream itself, for another protocol.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Ends the connection as a client does that is done with it: for TLS with its close_notify.

@@ -13,6 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
+use crate::client;
 use crate::loopback::Loopback;
 
 /// Connections being opened at a time: below what a listener's backlog takes.
@@ -68,11 +69,7 @@ async fn hold(options: &Options) -> Result<(), String> {
     let opening = Arc::new(Semaphore::new(OPENING_MAX));
     let sent = Arc::new(AtomicUsize::new(0));
     let (answers, mut answered) = mpsc::channel(options.requests.max(1));
-    let headers: String = options
-        .proxy_header
-        .iter()
-        .map(|header| format!("{header}\r\n"))
-        .collect();
+    let headers = client::header_lines(&options.proxy_header);
     for number in 0..options.requests {
         let (opening, sent, answers) = (Arc::clone(&opening), Arc::clone(&sent), answers.clone());
         let authority = &options.authority;

@@ -15,12 +15,12 @@ use crate::loopback::Loopback;
 /// Largest request accepted, header section and body, bytes. Core events carry two captured bodies of 64 KiB.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES: usize = 8 * 1024;
-const BAD_REQUEST: &[u8] =
+pub(crate) const BAD_REQUEST: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Appends the whole response to a request whose first line is given.
+/// Appends the whole response to a request.
 pub(crate) trait Respond: Send + Sync + 'static {
-    fn respond(&self, request_line: &[u8], response: &mut Vec<u8>);
+    fn respond(&self, request: &Request<'_>, response: &mut Vec<u8>);
 }
 
 pub(crate) async fn listen(address: Loopback) -> Result<TcpListener, String> {
@@ -61,7 +61,7 @@ where
         response.clear();
         let taken = match Request::parse(&received) {
             Parsed::Complete(request) => {
-                respond.respond(request.line, &mut response);
+                respond.respond(&request, &mut response);
                 request.bytes
             }
             Parsed::Incomplete => {
@@ -84,8 +84,10 @@ where
     }
 }
 
-struct Request<'a> {
-    line: &'a [u8],
+pub(crate) struct Request<'a> {
+    /// The first line, without its end.
+    pub(crate) line: &'a [u8],
+    pub(crate) body: &'a [u8],
     /// Header section and body together.
     bytes: usize,
 }
@@ -105,7 +107,7 @@ impl Request<'_> {
                 Parsed::Incomplete
             };
         };
-        let (head, _) = received.split_at(head_end);
+        let (head, rest) = received.split_at(head_end);
         let mut lines = lines(head);
         let Some(line) = lines.next() else {
             return Parsed::Malformed;
@@ -124,11 +126,14 @@ impl Request<'_> {
         if body_bytes > REQUEST_BYTES_MAX {
             return Parsed::Malformed;
         }
-        let bytes = head_end + 4 + body_bytes;
-        if received.len() < bytes {
-            Parsed::Incomplete
-        } else {
-            Parsed::Complete(Request { line, bytes })
+        let body = rest.get(4..).unwrap_or_default();
+        match body.get(..body_bytes) {
+            None => Parsed::Incomplete,
+            Some(body) => Parsed::Complete(Request {
+                line,
+                body,
+                bytes: head_end + 4 + body_bytes,
+            }),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::{Args, ValueEnum};
 
 use crate::loopback::Loopback;
-use crate::server::{self, Respond};
+use crate::server::{self, Request, Respond};
 
 #[derive(Args)]
 pub(crate) struct CoreOptions {
@@ -61,7 +61,7 @@ async fn run(address: Loopback, respond: impl Respond) -> Result<(), String> {
 struct Authz;
 
 impl Respond for Authz {
-    fn respond(&self, _request_line: &[u8], response: &mut Vec<u8>) {
+    fn respond(&self, _request: &Request<'_>, response: &mut Vec<u8>) {
         response.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     }
 }
@@ -72,17 +72,23 @@ struct Core {
 }
 
 impl Respond for Core {
-    fn respond(&self, request_line: &[u8], response: &mut Vec<u8>) {
-        if request_line.starts_with(b"POST /api/v1/governance/evaluate ") {
+    fn respond(&self, request: &Request<'_>, response: &mut Vec<u8>) {
+        if request
+            .line
+            .starts_with(b"POST /api/v1/governance/evaluate ")
+        {
             json(response, "200 OK", &self.evaluated());
-        } else if request_line.starts_with(b"POST /api/v1/governance/approval ") {
+        } else if request
+            .line
+            .starts_with(b"POST /api/v1/governance/approval ")
+        {
             // Pending for ever: a hold is what is measured, not its end.
             json(
                 response,
                 "200 OK",
                 r#"{"id":"00000000-0000-4000-9000-000000000000","action":"require_approval"}"#,
             );
-        } else if request_line.starts_with(b"GET /api/v1/auth/validate ") {
+        } else if request.line.starts_with(b"GET /api/v1/auth/validate ") {
             json(
                 response,
                 "200 OK",

@@ -19,6 +19,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use time::{Duration, OffsetDateTime};
 
+pub(crate) const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
+pub(crate) const ALPN_HTTP_2: &[u8] = b"h2";
+/// Names that the origin's certificate is good for.
+const NAMES: [&str; 2] = ["origin.test", "127.0.0.1"];
+
 #[derive(Args)]
 pub(crate) struct CaOptions {
     /// Folder for ca.pem, ca-key.pem and ca-bundle.pem (key, then certificate)
@@ -44,11 +49,11 @@ pub(crate) fn write_ca(options: &CaOptions) -> Result<(), String> {
     write(&options.dir.join("ca-bundle.pem"), &bundle)
 }
 
-/// Makes an authority and a certificate for `names`, and writes the authority's certificate to `ca_file`.
-pub(crate) fn server_config(names: &[&str], ca_file: &Path) -> Result<Arc<ServerConfig>, String> {
+/// Makes an authority and a certificate for the origin's names, and writes the authority's certificate to `ca_file`.
+pub(crate) fn server_config(ca_file: &Path) -> Result<ServerConfig, String> {
     let authority = authority("benchmark origin CA")?;
     let key = KeyPair::generate().map_err(|error| format!("cannot make a key: {error}"))?;
-    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let names: Vec<String> = NAMES.map(str::to_owned).to_vec();
     let mut params =
         CertificateParams::new(names).map_err(|error| format!("unusable name: {error}"))?;
     (params.not_before, params.not_after) = validity();
@@ -72,11 +77,14 @@ pub(crate) fn server_config(names: &[&str], ca_file: &Path) -> Result<Arc<Server
         .map_err(|error| format!("the origin's certificate: {error}"))?;
     // Last, so that whoever waits for the file finds everything else in place.
     write(ca_file, &authority.certificate_pem)?;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
-/// Trusts the authority in `ca_file` and nothing else; never resumes a session.
-pub(crate) fn client_config(ca_file: &Path) -> Result<Arc<ClientConfig>, String> {
+/// Trusts the authority in `ca_file` and nothing else, offers `protocols`, and never resumes a session.
+pub(crate) fn client_config(
+    ca_file: &Path,
+    protocols: &[&[u8]],
+) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca_file)
         .map_err(|error| format!("{}: {error}", ca_file.display()))?;
@@ -92,6 +100,7 @@ pub(crate) fn client_config(ca_file: &Path) -> Result<Arc<ClientConfig>, String>
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
