@@ -53,6 +53,10 @@ LARGE = [
 ]
 LARGE_CPU_MAX = 1.5
 TUNNEL_KIB_MAX = 12.0
+TUNNELS = {
+    "passed_on": "an idle tunnel that has carried 1 KiB",
+    "passed_on_after_64k": "an idle tunnel that has carried 64 KiB",
+}
 CORE_ABOVE_DIRECT_US_MAX = 200.0
 HOLD_KIB_MAX = 16.0
 IDLE_MIB_MAX = 20.0
@@ -112,7 +116,8 @@ def judge(summary: dict, bursts: dict, alone: dict, large: dict) -> list[dict]:
     for what, most, found in upper:
         if found is not None:
             verdicts.append(bar(what, f"at most {most:g}", found, found <= most))
-    tunnel = alone.get("tunnels", {}).get("passed_on", {}).get("kib_each")
-    if tunnel is not None:
-        verdicts.append(bar("an idle tunnel, KiB", f"under {TUNNEL_KIB_MAX:g}", tunnel, tunnel < TUNNEL_KIB_MAX))
+    for kind, what in TUNNELS.items():
+        tunnel = alone.get("tunnels", {}).get(kind, {}).get("kib_each")
+        if tunnel is not None:
+            verdicts.append(bar(f"{what}, KiB", f"under {TUNNEL_KIB_MAX:g}", tunnel, tunnel < TUNNEL_KIB_MAX))
     return verdicts

@@ -153,21 +153,28 @@ def measure_tunnels(bench: HttpBench, options: argparse.Namespace) -> dict:
     config.write_text(f"http: {{passthrough: [{HOST_NAME}]}}\n")
     passes = ["--config", str(config), "--policy", str(policy)]
     return {
-        "passed_on": idle_tunnels(bench, options, "sidecar-passes", passes, bench.origin_ca),
-        "intercepted": idle_tunnels(bench, options, "sidecar-intercepts", [], None),
+        "passed_on": idle_tunnels(bench, options, "sidecar-passes", passes, bench.origin_ca, "small"),
+        "passed_on_after_64k": idle_tunnels(bench, options, "sidecar-passes-64k", passes, bench.origin_ca, "large"),
+        "intercepted": idle_tunnels(bench, options, "sidecar-intercepts", [], None, "small"),
+        "intercepted_after_64k": idle_tunnels(bench, options, "sidecar-intercepts-64k", [], None, "large"),
     }
 
 
 def idle_tunnels(
-    bench: HttpBench, options: argparse.Namespace, name: str, arguments: list[str], ca: Path | None
+    bench: HttpBench,
+    options: argparse.Namespace,
+    name: str,
+    arguments: list[str],
+    ca: Path | None,
+    content: str,
 ) -> dict:
-    """Tunnels with TLS and one request in each, which then rest, and still serve afterwards. The client meets
+    """Tunnels with TLS and one request for `content` in each, which then rest, and still serve afterwards. The client meets
     a certificate of `ca`, or else of the sidecar's own authority."""
     program = sidecar_program(options)
     arguments = [*arguments, *options.sidecar_arg]
     sidecar = start_sidecar(bench, program, name, arguments, {}, bench.dir / f"{name}-state")
     argv = [str(bench.loadgen), "idle", "--proxy", at(sidecar.port), "--ca", str(ca or sidecar.state / "ca.pem")]
-    argv += ["--authority", f"{HOST_NAME}:{bench.https_port}"]
+    argv += ["--authority", f"{HOST_NAME}:{bench.https_port}", "--content", content]
     found: dict = {}
     # Once before: what is made on the first occasion belongs to no tunnel.
     for tunnels in (max(1, options.tunnels // 4), options.tunnels):

@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Authority to trust, PEM
     #[arg(long)]
     ca: PathBuf,
+    /// What is asked for in each
+    #[arg(long, value_enum, default_value = "small")]
+    content: Content,
     /// Tunnels
     #[arg(long, default_value_t = 1_000)]
     tunnels: usize,
@@ -95,8 +98,8 @@ impl Visit {
             format!(" HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: loadgen\r\nAccept: */*\r\n");
         Ok(Self {
             connect: client::connect_to(authority, ""),
-            request: Content::Small.request("", &after),
-            answer: Content::Small.answer(),
+            request: options.content.request("", &after),
+            answer: options.content.answer(),
             config: tls::client_config(&options.ca, &[])?,
             name: ServerName::try_from(host.to_owned())
                 .map_err(|_| "the host is neither a name nor an address".to_owned())?,
