@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -26,6 +27,8 @@ const ENTRY_BYTES: usize = 256;
 pub(super) struct Memory {
     reads: Reads,
     fields: Vec<Field>,
+    /// What is looked for, and in which field.
+    searches: Vec<(Field, Finder<'static>)>,
     verdicts: Cache<Box<[u8]>, Arc<Ruling>, Weight>,
 }
 
@@ -45,6 +48,11 @@ impl Memory {
         let weight = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         Self {
             fields: reads.keyed().into_iter().collect(),
+            searches: reads
+                .searched()
+                .into_iter()
+                .map(|(field, part)| (field, Finder::new(part).into_owned()))
+                .collect(),
             reads,
             verdicts: Cache::with_weighter(entries, weight, Weight),
         }
@@ -76,6 +84,9 @@ impl Memory {
         });
         for field in &self.fields {
             write(*field, &read(*field, subject), key)?;
+        }
+        for (field, part) in &self.searches {
+            search(*field, part, &read(*field, subject), key)?;
         }
         if !self.reads.whole_reading {
             for name in &self.reads.reading {
@@ -126,6 +137,20 @@ fn write(field: Field, value: &Raw<'_>, key: &mut Vec<u8>) -> Option<()> {
         Raw::Json(value) => text(b'j', &value.0, key),
     }
     (key.len() <= KEY_BYTES_MAX).then_some(())
+}
+
+/// Whether `part` stands in a text; what is no text is told whole.
+fn search(field: Field, part: &Finder<'_>, value: &Raw<'_>, key: &mut Vec<u8>) -> Option<()> {
+    let text: &str = match value {
+        Raw::Text(text) => text,
+        Raw::Made(text) => text,
+        Raw::Absent | Raw::Null | Raw::Bool(_) | Raw::Int(_) | Raw::Json(_) => {
+            return write(field, value, key);
+        }
+    };
+    let found = part.find(text.as_bytes()).is_some();
+    key.push(if found { b'y' } else { b'n' });
+    Some(())
 }
 
 fn is_body(field: Field) -> bool {

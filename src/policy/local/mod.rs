@@ -305,10 +305,13 @@ impl Loaded {
     fn reads(&self) -> Result<Vec<String>, String> {
         let reads = self.reads.as_ref().map_err(Clone::clone)?;
         let fields = reads.keyed().into_iter().map(|field| format!("{field:?}"));
+        let searched = reads.searched().into_iter();
+        let searched = searched.map(|(field, part)| format!("{field:?} contains {part:?}"));
         let request = reads.request_headers.iter();
         let response = reads.response_headers.iter();
         let members = reads.reading.iter().filter(|_| !reads.whole_reading);
         Ok(fields
+            .chain(searched)
             .chain(members.map(|name| format!("db_reading.{name}")))
             .chain(request.map(|name| format!("request header {name}")))
             .chain(response.map(|name| format!("response header {name}")))

@@ -16,7 +16,8 @@ use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Rule, RuleH
 use super::check::{Callee, Symbols, locals};
 use super::fields::{FIELDS, Field, Keyed, Place, REQUEST_HEADERS, RESPONSE_HEADERS, Told};
 use super::syntax::{
-    Scope, head_expressions, inner_query, names, parts, position, reference, static_path, variable,
+    Scope, head_expressions, inner_query, literal_key, names, parts, position, reference,
+    static_path, variable,
 };
 
 /// Everything a policy reads of an operation's document.
@@ -24,6 +25,11 @@ use super::syntax::{
 pub(super) struct Reads {
     /// Rows of [`FIELDS`] it depends on.
     pub(super) rows: BTreeSet<usize>,
+    /// Those of them whose whole value matters.
+    whole: BTreeSet<usize>,
+    /// Texts that it looks for in the others, by row: whether they are there is all that
+    /// matters of those, and of a body of any length that is a byte of the key.
+    searched: BTreeSet<(usize, String)>,
     /// Members of `db_reading` it depends on; all else of it does not matter.
     pub(super) reading: BTreeSet<String>,
     /// It depends on `db_reading` as a whole.
@@ -37,13 +43,25 @@ pub(super) struct Reads {
 impl Reads {
     /// The fields whose values tell one operation from another.
     pub(super) fn keyed(&self) -> BTreeSet<Field> {
-        self.rows
+        self.whole
             .iter()
             .filter_map(|row| FIELDS.get(*row))
             .map(|(_, _, field)| *field)
             .filter(|field| field.keyed() == Keyed::Always)
             .filter(|field| *field != READING || self.whole_reading)
             .collect()
+    }
+
+    /// Texts that matter where they stand in a field whose whole value does not.
+    pub(super) fn searched(&self) -> Vec<(Field, &str)> {
+        let keyed = self.keyed();
+        let fields = self.searched.iter().filter_map(|(row, part)| {
+            let (_, _, field) = FIELDS.get(*row)?;
+            Some((*field, part.as_str()))
+        });
+        let fields = fields.filter(|(field, _)| !keyed.contains(field));
+        // Several keys show the same field.
+        fields.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
@@ -298,7 +316,15 @@ impl<'a> Reader<'a, '_> {
                     None => return self.values(parts(expr).into_iter()),
                 }
             }
-            Expr::Call { span, fcn, .. } => self.call(fcn, span)?,
+            Expr::Call {
+                span, fcn, params, ..
+            } => {
+                self.call(fcn, span)?;
+                let params: Vec<_> = params.iter().map(|param| &**param).collect();
+                if self.search(fcn, &params)? {
+                    return Ok(());
+                }
+            }
             Expr::String { .. }
             | Expr::RawString { .. }
             | Expr::Number { .. }
@@ -360,12 +386,35 @@ impl<'a> Reader<'a, '_> {
         Err(format!("{}: {why}", position(span)))
     }
 
+    /// `contains(field, "text")`: its value depends on whether the text is there, and not
+    /// on what else the field says.
+    fn search(&mut self, function: &Expr, params: &[&'a Expr]) -> Result<bool, Why> {
+        let [field, part] = params else {
+            return Ok(false);
+        };
+        let callee = self.symbols.callee(self.scope, function);
+        let is_search = matches!(callee, Some(Callee::Builtin(name)) if name == "contains");
+        let (true, Some(part)) = (is_search, literal_key(part)) else {
+            return Ok(false);
+        };
+        match self.place(field)? {
+            Some(Node::Leaf(row, of)) if of.keyed() == Keyed::Always && of != READING => {
+                self.indexes(field)?;
+                self.reads.rows.insert(row);
+                self.reads.searched.insert((row, part.to_owned()));
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
     fn read(&mut self, node: Node, span: &Span) -> Result<(), Why> {
         match node {
             Node::Nothing => {}
             Node::Leaf(row, field) => match field.keyed() {
                 Keyed::Never | Keyed::Always => {
                     self.reads.rows.insert(row);
+                    self.reads.whole.insert(row);
                     self.reads.whole_reading |= field == READING;
                 }
                 Keyed::Useless => {

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::Headers;
 
 /// Policies whose reads are proved, and what they read.
-const TRACKED: [(&str, &[&str]); 28] = [
+const TRACKED: [(&str, &[&str]); 33] = [
     (
         "result := \"BLOCK\" if input.spans[0].http_method == \"GET\"",
         &["Method"],
@@ -84,6 +84,26 @@ const TRACKED: [(&str, &[&str]); 28] = [
     ),
     (
         "result := \"BLOCK\" if contains(input.spans[0].response_body, \"b\")",
+        &["ResponseBody contains \"b\""],
+    ),
+    (
+        "result := \"BLOCK\" if not contains(input.spans[0].http_url, `/b`)",
+        &["Url contains \"/b\""],
+    ),
+    (
+        "result := \"BLOCK\" if { s := input.spans[0]; contains(s.response_body, \"b\"); s.response_body == \"b\" }",
+        &["ResponseBody"],
+    ),
+    (
+        "result := \"BLOCK\" if contains(input.spans[0].http_url, input.spans[0].http_method)",
+        &["Method", "Url"],
+    ),
+    (
+        "result := \"BLOCK\" if contains(input.activity_input[0].id, \"1\")",
+        &["ActivityInput contains \"1\""],
+    ),
+    (
+        "result := \"BLOCK\" if contains(lower(input.spans[0].response_body), \"b\")",
         &["ResponseBody"],
     ),
     (
@@ -455,7 +475,7 @@ fn a_memory_of_no_bytes_is_none() {
 #[test]
 fn an_error_is_not_remembered_and_a_long_body_is_not_a_key() {
     let policy = policy(&rego(
-        "result := \"BLOCK\" if contains(input.spans[0].request_body, \"x\")",
+        "result := \"BLOCK\" if startswith(input.spans[0].request_body, \"x\")",
     ));
     let mut operation = operation("POST", "a", "/");
     for (length, remembered) in [(4 << 10, true), ((4 << 10) + 1, false)] {
@@ -464,6 +484,22 @@ fn an_error_is_not_remembered_and_a_long_body_is_not_a_key() {
         let again = started(&policy, &operation).unwrap();
         assert_eq!(Arc::ptr_eq(&first, &again), remembered, "{length}");
     }
+}
+
+#[test]
+fn bodies_of_any_length_are_alike_where_a_policy_finds_the_same_in_them() {
+    let policy = policy(&rego(
+        "result := \"BLOCK\" if contains(input.spans[0].request_body, \"secret\")",
+    ));
+    let mut operation = operation("POST", "a", "/");
+    let mut judged = |body: String| {
+        call(&mut operation).body = text(&body);
+        started(&policy, &operation).unwrap()
+    };
+    let [a, b] = ["a", "b"].map(|one| judged(one.repeat(100_000)));
+    let [c, d] = ["c", "d"].map(|one| judged(one.repeat(100_000) + "secret"));
+    assert!(Arc::ptr_eq(&a, &b) && Arc::ptr_eq(&c, &d));
+    assert_eq!((a.verdict, c.verdict), (Verdict::Allow, Verdict::Block));
 }
 
 #[test]

@@ -116,8 +116,9 @@ fn verdicts_of_the_starter_policy_are_remembered() {
         [
             "Host",
             "Method",
-            "ResponseBody",
             "SemanticType",
+            "ResponseBody contains \"-----BEGIN \"",
+            "ResponseBody contains \"PRIVATE KEY-----\"",
             "db_reading.class",
             "db_reading.flags"
         ]
