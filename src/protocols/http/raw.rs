@@ -1,10 +1,13 @@
 //! Bytes that pass without being read: both directions of a tunnel, counted
 //! under the name of their passage, and ended when nothing moves for too long.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::metrics::{Metrics, Passage};
@@ -59,14 +62,24 @@ impl Tunnel<'_> {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut piece = vec![0; PIECE];
+        let mut piece = BytesMut::new();
         loop {
-            let read = from.read(&mut piece).await?;
+            let read = poll_fn(|cx| {
+                piece.reserve(PIECE);
+                let polled = pin!(from.read_buf(&mut piece)).poll(cx);
+                if polled.is_pending() {
+                    // Tunnels are silent most of their time, and there may be thousands.
+                    piece = BytesMut::new();
+                }
+                polled
+            });
+            let read = read.await?;
             if read == 0 {
                 return to.shutdown().await;
             }
-            to.write_all(piece.get(..read).unwrap_or_default()).await?;
+            to.write_all(&piece).await?;
             to.flush().await?;
+            piece.clear();
             let bytes = u64::try_from(read).unwrap_or(u64::MAX);
             moved.fetch_add(bytes, Ordering::Relaxed);
             self.metrics.passed(self.passage, bytes);
