@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and is missing, or says exactly what that is.
+# needs.sh packages: only what building needs, too, which are packages of Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -64,6 +65,9 @@ if ((${#missing[@]})); then
 		printf 'cannot install them; as root: apt-get install %s\n' "${missing[*]}" >&2
 		exit 1
 	fi
+fi
+if [[ ${1:-} == packages ]]; then
+	exit
 fi
 
 # What the tests drive: clients, and the SDKs that have the sidecar as their Core.

@@ -6,8 +6,13 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; }
 
 started=$SECONDS
-step "what the tests need"
-scripts/needs.sh
+step "packages that building and the tests need"
+scripts/needs.sh packages
+# Most of the time of what else is missing is spent in waiting for downloads.
+told=$(mktemp)
+scripts/needs.sh >"$told" 2>&1 &
+needs=$!
+trap 'kill "$needs" 2>/dev/null || true; rm -f "$told"' EXIT
 export PATH="$PWD/.tools/bin:$PATH"
 export OPENBOX_TEST_PYTHON="$PWD/.venv/bin/python"
 
@@ -15,6 +20,12 @@ step "format"
 cargo fmt --check
 step "lints"
 cargo clippy --all-targets --features testing -- -D warnings
+step "what else the tests need"
+wait "$needs" || {
+	cat "$told" >&2
+	exit 1
+}
+cat "$told"
 step "dependencies: bans, licenses, sources"
 cargo deny --log-level error check bans licenses sources
 step "tests"
