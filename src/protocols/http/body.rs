@@ -165,11 +165,12 @@ fn decoded(data: &[u8], codings: &[Coding], whole: bool, bytes_max: usize) -> Op
 
 /// What policy is shown of a gathered text body.
 pub(super) fn text_capture(gathered: &Gathered, bytes_max: usize) -> Capture {
-    let whole = gathered.end == End::Finished;
-    if whole && gathered.data.is_empty() {
+    let shown = gathered.data.get(..bytes_max).unwrap_or(&gathered.data);
+    // The last piece may have brought the end together with more than the cap.
+    let whole = gathered.end == End::Finished && shown.len() == gathered.data.len();
+    if whole && shown.is_empty() {
         return Capture::default();
     }
-    let shown = gathered.data.get(..bytes_max).unwrap_or(&gathered.data);
     text(shown, &gathered.data, whole)
 }
 
@@ -353,6 +354,16 @@ mod tests {
             );
             assert_eq!(found, (end, text, state), "{pieces:?}");
         }
+    }
+
+    #[test]
+    fn what_ends_beyond_the_cap_is_not_shown_as_if_that_were_all() {
+        let gathered = Gathered {
+            data: Bytes::from_static(b"abcdef"),
+            ..Gathered::default()
+        };
+        let states = [5, 6].map(|cap| text_capture(&gathered, cap).state);
+        assert_eq!(states, [Captured::Partial, Captured::Whole]);
     }
 
     #[test]
