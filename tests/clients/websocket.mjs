@@ -2,7 +2,7 @@
 // of a client.
 //
 //     websocket.mjs serve PORT_FILE
-//     websocket.mjs check opaque|judged URL
+//     websocket.mjs check opaque|judged|redacted URL
 //
 // `ws` knows no proxy: an agent must give it an agent that opens a tunnel.
 
@@ -146,8 +146,38 @@ async function refusals(url) {
   equal("a blocked answer", [code, reason.split(" ")[0]], [1008, "outcome_blocked"]);
 }
 
+async function said(socket, name, message, expected) {
+  socket.send(message);
+  equal(name, await next(socket), expected);
+}
+
+// Mail addresses are not to be said, and numbers of cards not to be heard.
+async function redactions(url) {
+  const [mail, card, masked] = ["ann@example.com", "4111 1111 1111 1111", "<EMAIL_ADDRESS>"];
+  let socket = await opened(url);
+  await said(socket, "nothing to mask", "hello", "hello");
+  await said(socket, "a mail", `to ${mail}`, `to ${masked}`);
+  await said(socket, "what the server says", card, "<CREDIT_CARD>");
+  await said(socket, "its pieces", `pieces ${card}`, "<CREDIT_CARD>");
+  for (const length of [110, 111, 125, 126, 65_000]) {
+    const filled = `${"ä".repeat(length / 2)} `;
+    await said(socket, `a text of ${length}`, filled + mail, filled + masked);
+  }
+  socket.send("to ann@exa", { fin: false });
+  socket.ping("between");
+  socket.send("mple.com", { fin: true });
+  equal("pieces", await next(socket), `to ${masked}`);
+  socket.send(Buffer.from(mail));
+  const [code, reason] = await socket.over;
+  equal("bytes", [code, reason.split(" ")[0]], [1008, "not_judgeable"]);
+}
+
 if (what === "serve") {
   serve(...rest);
+} else if (rest[0] === "redacted") {
+  await redactions(rest[1]);
+  console.log("all checks passed");
+  process.exit(0);
 } else {
   const [how, url] = rest;
   const socket = await opened(url);

@@ -2,7 +2,7 @@
 the checks of a client.
 
     websocket.py serve PORT_FILE [CERTIFICATE KEY]
-    websocket.py check opaque|judged URL
+    websocket.py check opaque|judged|redacted URL
 
 The client knows nothing of the sidecar: proxy and authorities come from the
 environment. The server writes a line for each connection's end: its close code and
@@ -139,7 +139,44 @@ async def refusals(url):
         equal("bytes", await socket.recv(), b"please-block in bytes is not read")
 
 
+async def said(socket, what, message, expected):
+    await socket.send(message)
+    equal(what, await asyncio.wait_for(socket.recv(), 20), expected)
+
+
+async def redactions(url):
+    """Mail addresses are not to be said, and numbers of cards not to be heard."""
+    mail, card = "ann@example.com", "4111 1111 1111 1111"
+    masked = "<EMAIL_ADDRESS>"
+    async with opened(url) as socket:
+        await said(socket, "nothing to mask", "hello", "hello")
+        await said(socket, "a mail", f"to {mail}", f"to {masked}")
+        await said(socket, "what the server says", card, "<CREDIT_CARD>")
+        await said(socket, "its pieces", f"pieces {card}", "<CREDIT_CARD>")
+        await said(socket, "JSON", '{"to": "ann\\u0040example.com", "n":1.50}', '{"to": "%s", "n":1.50}' % masked)
+        await said(socket, "pieces", ["to ann@exa", "mple.com", "!"], f"to {masked}!")
+        for length in [110, 111, 125, 126, 65_000]:
+            filled = "ä" * (length // 2) + " "
+            await said(socket, f"a text of {length}", filled + mail, filled + masked)
+        for count in range(50):
+            await socket.send(f"{count} {mail}")
+        for count in range(50):
+            equal("in order", await socket.recv(), f"{count} {masked}")
+        await (await socket.ping(b"still there"))
+        await socket.send("x" * 66_000 + mail)
+        code, reason = await ended(socket)
+        equal("over the cap", (code, reason.split(" ")[0]), (1008, "not_judgeable"))
+    async with opened(url) as socket:
+        await socket.send(mail.encode())
+        code, reason = await ended(socket)
+        equal("bytes", (code, reason.split(" ")[0]), (1008, "not_judgeable"))
+
+
 async def check(how, url):
+    if how == "redacted":
+        await redactions(url)
+        print("all checks passed")
+        return
     async with opened(url) as socket:
         names = [extension.name for extension in socket.protocol.extensions]
         equal("extensions", names, ["permessage-deflate"] if how == "opaque" else [])

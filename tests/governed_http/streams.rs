@@ -1,7 +1,9 @@
 //! Event streams whose events are judged: each is handed out when it may be, and
 //! not a moment later.
 
+use crate::clients::{python_of_tests, through};
 use crate::support::origin::Origin;
+use crate::support::process;
 use crate::support::sidecar::{Setup, Sidecar, request};
 use crate::support::until;
 
@@ -177,4 +179,130 @@ fn a_client_that_leaves_a_judged_stream_abandons_it_once() {
     until("the connection to be gone", || {
         (sidecar.metric("openbox_connections_open") == 0).then_some(())
     });
+}
+
+/// Numbers of cards are masked; what says `please` is replaced as that says.
+const REDACTS: (&str, &str) = (
+    r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+says := {
+	"please: prose": "one\ntwo",
+	"please: an event": "id: 9\ndata: nine\n\n",
+	"please: two events": "data: a\n\ndata: b\n\n",
+	"please: json": {"n": 9},
+}
+
+result := {"decision": "ALLOW", "redacted": {"response_body": said}} if {
+	input.spans[0].stage == "completed"
+	some word, said in says
+	contains(input.spans[0].response_body, word)
+}
+"#,
+    "guardrails:\n  - {name: cards, type: pii, entities: [CREDIT_CARD], stage: output, action: redact, operations: [http_request]}\n",
+);
+
+fn redacting(site: &Origin, guardrails: &str, config: &str) -> Sidecar {
+    let config = format!("http:\n  judge_each: [\"origin.test\"]\n{config}");
+    let setup = Setup::new().policy(REDACTS.0).config(&config);
+    setup.write("policy_rules.yaml", guardrails);
+    setup.reach(site).start()
+}
+
+/// What httpx reads of it, line by line.
+fn lines_of_httpx(sidecar: &Sidecar, url: &str) -> String {
+    const READS: &str = "import httpx, sys
+with httpx.Client(proxy=sys.argv[1], timeout=20) as client:
+    with client.stream('GET', sys.argv[2]) as answer:
+        for line in answer.iter_lines():
+            print(line)
+";
+    let mut command = process::command(&python_of_tests().display().to_string());
+    command.args(["-c", READS, &format!("http://{}", sidecar.http), url]);
+    let ended = process::run(&mut command);
+    assert!(ended.status.success(), "{}", ended.err);
+    ended.out
+}
+
+#[test]
+fn an_event_that_is_redacted_stays_an_event_and_the_others_stay_as_they_are() {
+    let site = stream(
+        "text/event-stream",
+        &[
+            "id: 1\nevent: x\ndata: 4111 1111 1111",
+            " 1111\n\ndata: {\"a\": \"4111111111111111\"}\r\n\r\n",
+            ": 4111111111111111\n\nid: 2\ndata: please: prose\n\n",
+            "data: please: an event\n\ndata: as it is\n\n",
+        ],
+    );
+    let sidecar = redacting(&site, REDACTS.1, "");
+    let run = "{\"workflow_id\":\"w\",\"run_id\":\"r\",\"workflow_type\":\"t\"}";
+    assert_eq!(sidecar.agent("POST", "/v1/workflows", run).0, 200);
+    let activity =
+        "{\"workflow_id\":\"w\",\"run_id\":\"r\",\"activity_id\":\"a\",\"activity_type\":\"t\"}";
+    assert_eq!(sidecar.agent("POST", "/v1/activities", activity).0, 200);
+    let expected = "id: 1\nevent: x\ndata: <CREDIT_CARD>\n\ndata: {\"a\": \"<CREDIT_CARD>\"}\r\n\r\n: <CREDIT_CARD>\n\ndata: one\ndata: two\n\nid: 9\ndata: nine\n\ndata: as it is\n\n";
+    let ended = through(&sidecar, &["--no-buffer", &site.url("/x")]);
+    assert_eq!(ended.out, expected);
+    let lines = lines_of_httpx(&sidecar, &site.url("/x"));
+    assert_eq!(lines, expected.replace("\r\n", "\n"));
+    // Twice seven pieces and twice the whole; what was handed out needs no redaction, so
+    // nothing is held against the activity.
+    let completions = until("all to be recorded", || {
+        let journal = sidecar.journal();
+        let all = journal.into_iter();
+        let all: Vec<_> = all.filter(|line| line["record"] == "completion").collect();
+        (all.len() == 14).then_some(all)
+    });
+    let redacted = completions.iter().filter(|line| line["redacted"] == true);
+    assert_eq!(redacted.count(), 10);
+    let observed = completions
+        .iter()
+        .filter(|line| line["decision"] == "observed");
+    assert_eq!(observed.count(), 2);
+    assert_eq!(sidecar.get(&site.url("/x")).status(), 200);
+    let journal = std::fs::read_to_string(sidecar.state.join("journal.jsonl")).unwrap();
+    assert!(!journal.contains("4111 1111") && !journal.contains("4111111111111111"));
+}
+
+#[test]
+fn a_line_of_json_that_is_redacted_stays_one() {
+    let site = stream(
+        "application/x-ndjson",
+        &[
+            "{\"a\": 4111111111111111, \"b\": 1.50}\n{\"a\":",
+            "\"please: json\"}\r\n{\"a\":3}",
+        ],
+    );
+    let sidecar = redacting(&site, REDACTS.1, "");
+    assert_eq!(
+        lines_of_httpx(&sidecar, &site.url("/x")),
+        "{\"a\": \"<CREDIT_CARD>\", \"b\": 1.50}\n{\"n\":9}\n{\"a\":3}\n"
+    );
+}
+
+#[test]
+fn what_cannot_stand_in_the_place_of_an_event_is_refused() {
+    #[rustfmt::skip]
+    let rows: [(&'static str, &'static [&'static str], &str); 4] = [
+        ("application/x-ndjson", &["{\"a\":1}\n{\"a\":\"please: prose\"}\n{\"a\":3}\n"], ""),
+        ("text/event-stream", &["data: 1\n\ndata: please: two events\n\ndata: \"a\":3}\n\n"], ""),
+        // By their beginnings: one whose end comes later, and one whose end is here.
+        ("text/event-stream", &["data: 1\n\ndata: please: prose 01234567890", "123456789\n\ndata: \"a\":3}\n\n"], "  capture_bytes_max: 24\n"),
+        ("text/event-stream", &["data: 1\n\ndata: please: prose 01234567890123456789\n\ndata: \"a\":3}\n\n"], "  capture_bytes_max: 24\n"),
+    ];
+    for (kind, chunks, config) in rows {
+        let site = stream(kind, chunks);
+        let sidecar = redacting(&site, "guardrails: []\n", config);
+        let mut wire = sidecar.wire();
+        wire.say(request("GET", &site.url("/x"), &[], ""));
+        assert_eq!(wire.head().unwrap().status(), 200);
+        let rest = String::from_utf8(wire.rest()).unwrap();
+        assert!(rest.contains("constraint_not_applicable"), "{rest}");
+        for never in ["please", "two", "\"a\":3}"] {
+            assert!(!rest.contains(never), "{never}: {rest}");
+        }
+    }
 }

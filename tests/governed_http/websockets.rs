@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::clients::{python_of_tests, script};
 use crate::support::authority::{Authority, Dates};
 use crate::support::origin::Origin;
+use crate::support::policies::ALLOW;
 use crate::support::process::{self, Running};
 use crate::support::sidecar::{Setup, Sidecar, journal, request};
 use crate::support::until;
@@ -142,6 +143,38 @@ fn checks(client: &(PathBuf, String), server: &(PathBuf, String)) {
     }
 }
 
+const REDACTED: &str = r"
+guardrails:
+  - {name: said, type: pii, entities: [EMAIL_ADDRESS], stage: input, action: redact, operations: [http_request]}
+  - {name: heard, type: pii, entities: [CREDIT_CARD], stage: output, action: redact, operations: [http_request]}
+";
+
+#[test]
+fn what_is_redacted_goes_on_in_its_place_both_ways_between_clients_and_servers_that_exist() {
+    for (client, server) in [(python(), node()), (node(), python()), (python(), python())] {
+        let setup = Setup::new().policy(ALLOW).config(JUDGED);
+        setup.write("policy_rules.yaml", REDACTED);
+        let serving = Server::start(&setup, &server.0, &server.1, None);
+        let setup = serving.reached_by(setup);
+        let program = client.0.display().to_string();
+        let url = serving.url("/judged");
+        let mut command = setup.run_command(&[&program, &client.1, "check", "redacted", &url]);
+        let ended = process::run(&mut command);
+        assert_eq!(ended.status.code(), Some(0), "{}\n{}", ended.out, ended.err);
+        let state = setup.state();
+        let redacted = |record: &str| {
+            let lines = journal(&state).into_iter();
+            let lines = lines.filter(|line| line["record"] == record && line["redacted"] == true);
+            lines.count()
+        };
+        // What is said is, by its decisions, and what is heard, by its completions.
+        assert!(redacted("decision") >= 7, "{}", redacted("decision"));
+        assert_eq!(redacted("completion"), 2);
+        let journal = std::fs::read_to_string(state.join("journal.jsonl")).unwrap();
+        assert!(!journal.contains("ann@") && !journal.contains("4111 1111"));
+    }
+}
+
 #[test]
 fn websockets_of_python_before_its_own_server() {
     checks(&python(), &python());
@@ -220,6 +253,10 @@ struct Both {
 }
 
 fn opened(config: &str) -> Both {
+    opened_under(AS_THE_MESSAGE_SAYS, config)
+}
+
+fn opened_under(policy: &str, config: &str) -> Both {
     let (give, take) = std::sync::mpsc::channel();
     let give = std::sync::Mutex::new(give);
     let site = Origin::raw(move |mut wire, shared| {
@@ -231,7 +268,7 @@ fn opened(config: &str) -> Both {
         drop(give.lock().unwrap().send(wire));
     });
     let config = format!("http:\n  judge_each: [\"*/judged*\"]\n{config}");
-    let setup = Setup::new().policy(AS_THE_MESSAGE_SAYS).config(&config);
+    let setup = Setup::new().policy(policy).config(&config);
     let sidecar = setup.reach(&site).start();
     let mut client = sidecar.wire();
     let ask = [
@@ -272,6 +309,80 @@ fn a_held_message_goes_once_a_person_agrees_and_pings_do_not_wait_for_it() {
     // Not a bit of them is changed.
     assert_eq!(both.server.exactly(held.len()), held);
     assert_eq!(both.server.exactly(behind.len()), behind);
+}
+
+/// Puts a word in the place of what says it, whichever side says it.
+const A_WORD_FOR_ANOTHER: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+result := {"decision": "ALLOW", "redacted": {"request_body": "hidden"}} if {
+	input.spans[0].stage == "started"
+	contains(input.spans[0].request_body, "secret")
+	not contains(input.spans[0].request_body, "ask")
+}
+
+result := {"decision": "REQUIRE_APPROVAL", "reason": "look", "redacted": {"request_body": "hidden"}} if {
+	input.spans[0].stage == "started"
+	contains(input.spans[0].request_body, "ask: secret")
+}
+
+result := {"decision": "REQUIRE_APPROVAL", "reason": "look", "redacted": {"response_body": ["hidden"]}} if {
+	input.spans[0].stage == "completed"
+	contains(input.spans[0].response_body, "ask: secret")
+}
+"#;
+
+/// The payload of a masked frame that is a whole text.
+fn text_of(frame: &[u8]) -> String {
+    assert_eq!(frame[0], 0x81);
+    assert_eq!(frame[1] & 0x80, 0x80);
+    let mask = &frame[2..6];
+    let payload = frame[6..].iter().zip(mask.iter().cycle());
+    String::from_utf8(payload.map(|(byte, mask)| byte ^ mask).collect()).unwrap()
+}
+
+#[test]
+fn what_is_held_goes_redacted_once_a_person_agrees() {
+    let mut both = opened_under(A_WORD_FOR_ANOTHER, "");
+    both.client.say(frame(0x81, b"ask: secret"));
+    both.sidecar.approve(&both.sidecar.pending_approval());
+    assert_eq!(text_of(&both.server.exactly(12)), "hidden");
+    both.server.say(b"\x81\x0bask: secret");
+    both.sidecar.approve(&both.sidecar.pending_approval());
+    assert_eq!(both.client.exactly(12), b"\x81\x0a[\"hidden\"]");
+    // What goes with it goes as it came.
+    let plain = frame(0x81, b"nothing");
+    both.client.say(&plain);
+    assert_eq!(both.server.exactly(plain.len()), plain);
+}
+
+#[test]
+fn what_cannot_be_replaced_is_refused_and_nothing_of_it_goes() {
+    let long = [b"secret".to_vec(), b"x".repeat(100)].concat();
+    for config in ["  capture_bytes_max: 50\n", "  capture_within: 200ms\n"] {
+        let mut both = opened_under(A_WORD_FOR_ANOTHER, config);
+        let cut = config.contains("within");
+        // Over the cap, though it comes in one piece; or not all there in time.
+        both.client.say(match cut {
+            true => frame(0x01, &long),
+            false => frame(0x81, &long),
+        });
+        let (code, reason) = closed(&mut both.client);
+        assert_eq!(code, 1008, "{config}");
+        assert!(reason.starts_with("constraint_not_applicable "), "{reason}");
+        assert_eq!(both.server.rest().first(), Some(&0x88), "{config}");
+        let decision = both.sidecar.recorded("the message", |line| {
+            line["record"] == "decision" && line["http_method"] == "POST"
+        });
+        assert_eq!(decision["request_body"], "partial", "{decision}");
+    }
+    // Invalid text is shown otherwise than it is.
+    let mut both = opened_under(A_WORD_FOR_ANOTHER, "");
+    both.client.say(frame(0x81, b"secret \xff"));
+    assert_eq!(closed(&mut both.client).0, 1008);
+    assert_eq!(both.server.rest().first(), Some(&0x88));
 }
 
 #[test]
@@ -365,6 +476,10 @@ fn a_message_too_large_to_judge_goes_by_its_beginning_or_not_at_all() {
     both.client.say(frame(0x81, &large));
     assert_eq!(closed(&mut both.client).0, 1009);
     assert_eq!(both.server.rest().first(), Some(&0x88));
+    // So is one whose end comes with what is too much of it.
+    let mut both = opened("  capture_bytes_max: 1000\n  over_cap: deny\n");
+    both.client.say(frame(0x81, &large[..1001]));
+    assert_eq!(closed(&mut both.client).0, 1009);
 }
 
 #[test]

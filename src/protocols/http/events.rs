@@ -11,7 +11,7 @@ use http::{HeaderMap, Method};
 use http_body::{Body, Frame};
 use memchr::memchr2;
 
-use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome};
+use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome, Reason, Refusal};
 use crate::gate::{After, Refused};
 use crate::metrics::Passage;
 use crate::process::clock;
@@ -21,6 +21,7 @@ use super::body::{self, BodyError, End, Gathered, length};
 use super::line::Line;
 use super::outgoing::Watched;
 use super::refuse;
+use super::replace;
 use super::routes::Treatment;
 use super::settings::Completed;
 
@@ -151,6 +152,7 @@ impl Reader {
             if let Some(piece) = self.splitter.next(cap, self.ended) {
                 return match piece {
                     Piece::Rest(bytes) => {
+                        self.hand_out(&bytes);
                         let metrics = self.line.proxy.gate.metrics();
                         metrics.passed(Passage::ResponseTail, length(&bytes));
                         Step::Frame(Frame::data(bytes))
@@ -180,12 +182,7 @@ impl Reader {
         match frame {
             None => self.ended = true,
             Some(frame) => match frame?.into_data() {
-                Ok(data) => {
-                    self.splitter.came.extend_from_slice(&data);
-                    if let Some(watched) = &mut self.watched {
-                        watched.tee.see(&data);
-                    }
-                }
+                Ok(data) => self.splitter.came.extend_from_slice(&data),
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             },
         }
@@ -194,19 +191,28 @@ impl Reader {
 
     /// Has one event judged, and hands it out, or why not.
     async fn judged(&mut self, event: Gathered) -> Step {
-        let data = event.data.clone();
+        let ends = self.splitter.ends;
         let asked = match &self.watched {
-            Some(whole) => ask(self.treatment, whole, &event).await,
-            None => Ok(()),
+            Some(whole) => ask(self.treatment, whole, &event, ends).await,
+            None => Ok(event.data),
         };
         match asked {
-            Ok(()) => Step::Frame(Frame::data(data)),
+            Ok(data) => {
+                self.hand_out(&data);
+                Step::Frame(Frame::data(data))
+            }
             Err(refused) => {
                 self.refused = true;
                 self.end(Outcome::Failed, Some(&refused.refusal.to_string()));
-                let ends = self.splitter.ends;
                 Step::Frame(Frame::data(refuse::event(&refused, ends)))
             }
+        }
+    }
+
+    /// The whole is what was handed out: of what was redacted, what stands in its place.
+    fn hand_out(&mut self, data: &[u8]) {
+        if let Some(watched) = &mut self.watched {
+            watched.tee.see(data);
         }
     }
 
@@ -217,29 +223,49 @@ impl Reader {
     }
 }
 
-/// Judges `event`, a piece of the answer that is `whole`.
-async fn ask(treatment: Treatment, whole: &Watched, event: &Gathered) -> Result<(), Refused> {
+/// Judges `event`, a piece of the answer that is `whole`; returns what may be handed out.
+async fn ask(
+    treatment: Treatment,
+    whole: &Watched,
+    event: &Gathered,
+    ends: Ends,
+) -> Result<Bytes, Refused> {
     let piece = whole.permit.piece().await?;
+    let id = piece.id();
+    let body = body::text_capture(event, treatment.capture_bytes_max);
+    let mut terms = treatment.terms(&Method::GET);
+    if replace::is_answer_replaceable(whole.status, &body) {
+        terms.replaces = match ends {
+            Ends::BlankLine => replace::of_event,
+            Ends::Line => replace::of_line,
+        };
+    }
     let completion = Completion {
         ended_at: clock::now(),
         outcome: Outcome::Answered,
         answer: Some(Answer::Http(HttpAnswer {
             status: whole.status,
             headers: Headers::default(),
-            body: body::text_capture(event, treatment.capture_bytes_max),
+            body,
         })),
         error: None,
     };
     if treatment.completed == Completed::Observe {
         piece.report(completion);
-        return Ok(());
+        return Ok(event.data.clone());
     }
-    match piece
-        .complete(completion, &treatment.terms(&Method::GET))
-        .await
-    {
-        // Nothing is replaced here (`Terms::replaces`).
-        After::Release(_) => Ok(()),
+    match piece.complete(completion, &terms).await {
+        After::Release(None) => Ok(event.data.clone()),
+        After::Release(Some(redacted)) => {
+            let event = replace::event(&redacted, &event.data, ends);
+            // A bug in this program (`Terms::replaces`); the event stays here.
+            event.ok_or_else(|| Refused {
+                refusal: Refusal::Unjudgeable(Reason::from("the redaction is of something else")),
+                event: id.unwrap_or_else(|| clock::operation_id(clock::now())),
+                policy: None,
+                ruling: None,
+            })
+        }
         After::Withhold(refused, _) => Err(refused),
     }
 }

@@ -1,5 +1,5 @@
-//! What policy redacted, in the place of the body that it judged: a text that was here
-//! whole. What stood for the old bytes (length, encoding, digests, validators) is made to
+//! What policy redacted, in the place of the body, message or event that it judged: a text
+//! that was here whole. What stood for the old bytes (length, encoding, digests, validators) is made to
 //! stand for the new ones, or left out.
 
 use base64::Engine;
@@ -13,6 +13,7 @@ use crate::domain::{Capture, Captured, JsonText};
 use crate::policy::{Side, redaction};
 
 use super::body::Gathered;
+use super::events::Ends;
 use super::request_body::RequestBody;
 
 /// Digests of RFC 9530, of its predecessor, and one whose algorithm nobody should rely on.
@@ -29,6 +30,86 @@ pub(super) fn of_request(redacted: &JsonText) -> bool {
 /// The same of the bodies of answers.
 pub(super) fn of_answer(redacted: &JsonText) -> bool {
     redaction::body(redacted, Side::Output).is_some()
+}
+
+/// What stands in the place of a message that the agent says.
+pub(super) fn said(redacted: &JsonText) -> Option<String> {
+    redaction::body(redacted, Side::Input)
+}
+
+/// The same of one that the server says.
+pub(super) fn heard(redacted: &JsonText) -> Option<String> {
+    redaction::body(redacted, Side::Output)
+}
+
+/// What can be put in place of an event of an event stream.
+pub(super) fn of_event(redacted: &JsonText) -> bool {
+    as_event(redacted).is_some()
+}
+
+/// The same of a line of JSON.
+pub(super) fn of_line(redacted: &JsonText) -> bool {
+    as_line(redacted).is_some()
+}
+
+/// What stands in the place of the event `judged`, and ends as that does.
+pub(super) fn event(redacted: &JsonText, judged: &[u8], ends: Ends) -> Option<Bytes> {
+    let breaks = judged.iter().rev().take_while(|byte| is_break(**byte));
+    let (said, end) = judged.split_at_checked(judged.len().saturating_sub(breaks.count()))?;
+    let mut event = match ends {
+        Ends::BlankLine => as_event(redacted)?.into_bytes(),
+        Ends::Line => {
+            let line = as_line(redacted)?;
+            let has_mark = said.starts_with(RECORD.as_bytes()) && !line.starts_with(RECORD);
+            let mark = if has_mark { RECORD } else { "" };
+            format!("{mark}{line}").into_bytes()
+        }
+    };
+    event.extend_from_slice(end);
+    Some(event.into())
+}
+
+/// What policy put in the place of an event, without what ends it. Policy is shown events as
+/// they came, so what has fields (or is a comment) is an event as it stands; any other text is
+/// what an event says, and nothing else of the event that was goes on, neither its name nor
+/// its id. `None` where it would be several events.
+fn as_event(redacted: &JsonText) -> Option<String> {
+    let text = redaction::body(redacted, Side::Output)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let text = text.trim_end_matches('\n');
+    if text.split('\n').any(is_field) {
+        let event = text.trim_start_matches('\n');
+        return (!event.contains("\n\n")).then(|| event.to_owned());
+    }
+    let lines: Vec<_> = text
+        .split('\n')
+        .map(|line| format!("data: {line}"))
+        .collect();
+    Some(lines.join("\n"))
+}
+
+/// Whether a line is one that readers of event streams know (WHATWG HTML §9.2.6), or a comment.
+fn is_field(line: &str) -> bool {
+    let name = line.split_once(':').map(|(name, _)| name);
+    matches!(name, Some("" | "data" | "event" | "id" | "retry"))
+}
+
+/// What begins a text of a JSON text sequence (RFC 7464).
+const RECORD: &str = "\u{1e}";
+
+/// What policy put in the place of a line of JSON, without what ends it; `None` where it is no
+/// JSON, or more than a line.
+fn as_line(redacted: &JsonText) -> Option<String> {
+    let text = redaction::body(redacted, Side::Output)?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    let json = line.strip_prefix(RECORD).unwrap_or(line);
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok();
+    (is_json && !line.bytes().any(is_break)).then(|| line.to_owned())
+}
+
+fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 /// Whether another text can stand in the place of a body: what policy read is all of it,
@@ -109,6 +190,46 @@ pub(super) fn remove_digests(trailers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_that_was_redacted_is_one_event_of_the_same_stream_or_none() {
+        use Ends::{BlankLine, Line};
+        #[rustfmt::skip]
+        let table = [
+            // judged                        ends       said                               goes on
+            ("id: 1\ndata: ann\n\n",         BlankLine, "id: 1\ndata: <X>\n\n",            Some("id: 1\ndata: <X>\n\n")),
+            ("data: ann\r\n\r\n",           BlankLine, "data: <X>\r\n\r\n",              Some("data: <X>\r\n\r\n")),
+            ("data: a\rdata: b\r\r",         BlankLine, "data: a\rdata: <X>\r\r",          Some("data: a\ndata: <X>\r\r")),
+            ("event: x\ndata: ann\n\n",      BlankLine, "hello\n\nworld",                  Some("data: hello\ndata: \ndata: world\n\n")),
+            ("data: ann\n\n",                BlankLine, "<X>\n\n",                         Some("data: <X>\n\n")),
+            ("data: ann\n\n",                BlankLine, "{\"id\": 1}",                     Some("data: {\"id\": 1}\n\n")),
+            ("data: ann\n\n",                BlankLine, "",                                Some("data: \n\n")),
+            ("\u{feff}data: ann\n\n",        BlankLine, "\u{feff}data: <X>\n\n",          Some("data: <X>\n\n")),
+            (": ann\n\n",                    BlankLine, ": <X>\n\n",                       Some(": <X>\n\n")),
+            ("data: ann",                    BlankLine, "data: <X>",                       Some("data: <X>")),
+            ("data: ann\n\n",                BlankLine, "data: a\n\ndata: b\n\n",          None),
+            ("data: ann\n\n",                BlankLine, "data: a\r\rdata: b",              None),
+            ("{\"a\":\"ann\"}\n",            Line,      "{\"a\":\"<X>\"}\n",              Some("{\"a\":\"<X>\"}\n")),
+            ("{\"a\":\"ann\"}\r\n",          Line,      "{\"a\": 1}",                      Some("{\"a\": 1}\r\n")),
+            ("\u{1e}{\"a\":\"ann\"}\n",      Line,      "\u{1e}{\"a\":\"<X>\"}\n",        Some("\u{1e}{\"a\":\"<X>\"}\n")),
+            ("\u{1e}{\"a\":\"ann\"}\n",      Line,      "{\"a\": 1}",                      Some("\u{1e}{\"a\": 1}\n")),
+            ("{\"a\":\"ann\"}\n",            Line,      "{\"a\":\n1}",                     None),
+            ("{\"a\":\"ann\"}\n",            Line,      "{\"a\":1}\n{\"b\":2}\n",          None),
+            ("{\"a\":\"ann\"}\n",            Line,      "hidden",                          None),
+        ];
+        for (judged, ends, said, expected) in table {
+            let redacted = redaction::of_body(Side::Output, said);
+            let can = match ends {
+                BlankLine => of_event(&redacted),
+                Line => of_line(&redacted),
+            };
+            assert_eq!(can, expected.is_some(), "{judged:?}: {said:?}");
+            let found = event(&redacted, judged.as_bytes(), ends);
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{said:?}");
+        }
+        let of_a_request = redaction::of_body(Side::Input, "data: x");
+        assert!(!of_event(&of_a_request) && !of_line(&of_a_request));
+    }
 
     #[test]
     fn what_stood_for_the_old_bytes_stands_for_the_new() {

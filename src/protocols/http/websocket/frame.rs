@@ -1,6 +1,8 @@
 //! The head of a WebSocket frame (RFC 6455 §5.2), read strictly: what two readers
 //! could take for different frames is no frame.
 
+use super::super::body::length as length_of;
+
 /// Longest payload of a control frame, bytes (RFC 6455 §5.5).
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
 
@@ -145,6 +147,11 @@ pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4], before: u64) {
     }
 }
 
+/// A text message of `from` in one frame (§5.6). One of a client is masked with `mask`.
+pub(super) fn text(from: Side, says: &str, mask: [u8; 4]) -> Vec<u8> {
+    framed(from, 0x81, says.as_bytes().to_vec(), mask)
+}
+
 /// A Close frame of `from` (§5.5.1), its reason cut to what fits. One of a client
 /// is masked with `mask`.
 pub(super) fn close(from: Side, code: u16, reason: &str, mask: [u8; 4]) -> Vec<u8> {
@@ -154,12 +161,30 @@ pub(super) fn close(from: Side, code: u16, reason: &str, mask: [u8; 4]) -> Vec<u
         .unwrap_or_default();
     let mut payload = code.to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());
-    let short = u8::try_from(payload.len()).unwrap_or(0);
-    let mut frame = vec![0x88];
+    framed(from, 0x88, payload, mask)
+}
+
+/// A frame of `from` that begins with the byte `first`, its length in its shortest form (§5.2).
+fn framed(from: Side, first: u8, mut payload: Vec<u8>, mask: [u8; 4]) -> Vec<u8> {
+    let bit = match from {
+        Side::Client => 0x80,
+        Side::Server => 0,
+    };
+    let mut frame = vec![first];
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short @ 0..126), _) => frame.push(bit | short),
+        (_, Ok(medium)) => {
+            frame.push(bit | 126);
+            frame.extend_from_slice(&medium.to_be_bytes());
+        }
+        (_, Err(_)) => {
+            frame.push(bit | 127);
+            frame.extend_from_slice(&length_of(&payload).to_be_bytes());
+        }
+    }
     match from {
-        Side::Server => frame.push(short),
+        Side::Server => {}
         Side::Client => {
-            frame.push(0x80 | short);
             frame.extend_from_slice(&mask);
             unmask(&mut payload, mask, 0);
         }
@@ -266,6 +291,25 @@ mod tests {
             unmask(&mut one, mask, 0);
             unmask(&mut two, mask, cut as u64);
             assert_eq!([one, two].concat(), plain, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_as_it_was_written_whatever_its_length() {
+        for from in [Side::Client, Side::Server] {
+            for bytes in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+                let says = "x".repeat(bytes);
+                let mut frame = text(from, &says, [9, 8, 7, 6]);
+                let head = read(&frame, from).unwrap().unwrap();
+                assert_eq!(
+                    (head.kind, head.last, head.length),
+                    (Kind::Text, true, bytes as u64),
+                    "{from:?}"
+                );
+                let payload = &mut frame[head.head_bytes..];
+                unmask(payload, head.mask.unwrap_or_default(), 0);
+                assert_eq!(payload, says.as_bytes(), "{from:?} {bytes}");
+            }
         }
     }
 

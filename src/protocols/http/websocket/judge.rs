@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use crate::domain::{
-    Action, Answer, Capture, Captured, Completion, Headers, HttpAnswer, HttpCall, Operation,
-    OperationId, Outcome, Reason, Refusal,
+    Action, Answer, Capture, Captured, Completion, Headers, HttpAnswer, HttpCall, JsonText,
+    Operation, OperationId, Outcome, Reason, Refusal,
 };
 use crate::gate::{After, Decision, Held, Permit, Refused, Terms};
 use crate::metrics::LimitHit;
@@ -17,9 +17,10 @@ use crate::process::clock;
 use super::super::body::{self, End};
 use super::super::line::Line;
 use super::super::mcp;
+use super::super::replace;
 use super::super::routes::Treatment;
 use super::super::settings::{Completed, OverCap};
-use super::frame::Wrong;
+use super::frame::{self, Side, Wrong};
 use super::message::Message;
 
 /// Why a WebSocket was ended here.
@@ -105,7 +106,6 @@ pub(super) struct Judge<'a> {
     handshake: &'a Permit,
     /// Bytes that went either way.
     pub(super) moved: &'a AtomicU64,
-    terms: Terms,
     treatment: Treatment,
 }
 
@@ -116,7 +116,6 @@ impl<'a> Judge<'a> {
             line,
             handshake,
             moved,
-            terms: treatment.terms(&Method::POST),
             treatment,
         }
     }
@@ -145,7 +144,9 @@ impl<'a> Judge<'a> {
 
     /// Asks about what the agent says before it is sent.
     pub(super) async fn said_by_agent(&self, message: Message) -> Result<Judged, No> {
-        if message.says.end != End::Finished && self.treatment.over_cap == OverCap::Deny {
+        let by_its_beginning =
+            message.says.end != End::Finished || message.says.data.len() > self.cap();
+        if by_its_beginning && self.treatment.over_cap == OverCap::Deny {
             self.line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
             return Err(No::TooLarge);
         }
@@ -153,18 +154,25 @@ impl<'a> Judge<'a> {
         let Some((handshake, session)) = asked else {
             return Err(lost());
         };
-        let operation = saying(handshake, self.capture(&message));
+        let capture = self.capture(&message);
+        let terms = self.terms(&capture, replace::of_request);
+        let operation = saying(handshake, capture);
         let id = operation.id;
         let held = Held::new(id, message.raw.bytes);
         let gate = &self.line.proxy.gate;
-        match gate.admit(operation, session.clone(), &self.terms).await {
-            Decision::Proceed(permit) => match held.release(&permit) {
-                Some(cleared) => Ok(Judged {
+        match gate.admit(operation, session.clone(), &terms).await {
+            Decision::Proceed(permit) => {
+                let mut cleared = held.release(&permit).ok_or_else(lost)?;
+                let redacted = permit.ruling().and_then(|ruling| ruling.redacted.as_ref());
+                if let Some(redacted) = redacted {
+                    let said = replace::said(redacted).ok_or_else(lost)?;
+                    cleared.amend(|bytes| *bytes = framed(Side::Client, &said));
+                }
+                Ok(Judged {
                     bytes: cleared.into_inner(),
                     permit: Some(permit),
-                }),
-                None => Err(lost()),
-            },
+                })
+            }
             Decision::Refuse(refused) => Err(refused.into()),
             // No message is ever parked.
             Decision::Replay(_) => Err(lost()),
@@ -188,10 +196,12 @@ impl<'a> Judge<'a> {
     /// Judges what the server says: a piece of the answer to the handshake.
     pub(super) async fn said_by_server(&self, message: Message) -> Result<Judged, No> {
         let piece = self.handshake.piece().await?;
+        let capture = self.capture(&message);
+        let terms = self.terms(&capture, replace::of_answer);
         let answer = HttpAnswer {
             status: StatusCode::SWITCHING_PROTOCOLS.as_u16(),
             headers: Headers::default(),
-            body: self.capture(&message),
+            body: capture,
         };
         let completion = Completion {
             ended_at: clock::now(),
@@ -205,11 +215,25 @@ impl<'a> Judge<'a> {
             piece.report(completion);
             return Ok(Judged { bytes, permit });
         }
-        match piece.complete(completion, &self.terms).await {
-            // Nothing is replaced there (`Terms::replaces`).
-            After::Release(_) => Ok(Judged { bytes, permit }),
+        match piece.complete(completion, &terms).await {
+            After::Release(None) => Ok(Judged { bytes, permit }),
+            After::Release(Some(redacted)) => {
+                let heard = replace::heard(&redacted).ok_or_else(lost)?;
+                let bytes = framed(Side::Server, &heard);
+                Ok(Judged { bytes, permit })
+            }
             After::Withhold(refused, _) => Err(refused.into()),
         }
+    }
+
+    /// What this brings to a decision about a message that policy sees as `capture`: its text
+    /// can be replaced where policy sees all of it.
+    fn terms(&self, capture: &Capture, replaces: fn(&JsonText) -> bool) -> Terms {
+        let mut terms = self.treatment.terms(&Method::POST);
+        if replace::is_replaceable(capture) {
+            terms.replaces = replaces;
+        }
+        terms
     }
 
     fn capture(&self, message: &Message) -> Capture {
@@ -227,6 +251,13 @@ impl<'a> Judge<'a> {
             body::binary_capture(&message.says)
         }
     }
+}
+
+/// What policy put in the place of a message, as `from` says it: in one frame.
+fn framed(from: Side, says: &str) -> Bytes {
+    // Masks need not be secret from anybody but scripts of a browser.
+    let [a, b, c, d, ..] = clock::span_id().0.to_be_bytes();
+    Bytes::from(frame::text(from, says, [a, b, c, d]))
 }
 
 /// Messages are treated as their handshake is.

@@ -2,8 +2,9 @@
 //!
 //! What the agent says is an operation of its own, asked about before it is sent on.
 //! What the server says is judged as a piece of the handshake's answer, and withheld
-//! until then where answers are. Frames go on as they came, masks and all; pings and
-//! pongs pass ahead of a message that waits.
+//! until then where answers are. Frames go on as they came, masks and all, but for a text
+//! that policy redacted, which goes in a frame of its own; pings and pongs pass ahead of a
+//! message that waits.
 
 mod frame;
 mod judge;
