@@ -89,11 +89,11 @@ async fn of_body(
         let capture = Tee::new(Reading::Not, 0).capture(false);
         return Ok((Seen::Memory(nothing, Share::default()), capture));
     }
+    if text && treatment.over_cap == OverCap::Spill {
+        return Box::pin(spilled(line, body, &reading, cap)).await;
+    }
     let share = room(line, known, cap).await;
     let share = share.ok_or_else(|| Box::new(busy(BODIES_FULL)))?;
-    if text && treatment.over_cap == OverCap::Spill {
-        return Box::pin(spilled(line, body, &reading, (cap, share))).await;
-    }
     gathered(line, body, text.then_some(&reading), (treatment, share)).await
 }
 
@@ -154,11 +154,13 @@ async fn spilled(
     line: &Line,
     body: &mut Incoming,
     reading: &Reading,
-    (cap, mut share): (usize, Share),
+    cap: usize,
 ) -> Result<(Seen, Capture), Refused> {
     let settings = &line.proxy.settings;
     let bounds = Bounds {
         memory_max: cap,
+        memory: &line.proxy.bodies,
+        memory_within: settings.capture_within,
         room: &line.proxy.spills,
         folder: &line.proxy.spill_folder,
         idle: settings.idle_within,
@@ -166,13 +168,14 @@ async fn spilled(
     };
     let collected = spill::collect(body, bounds).await;
     match collected.map_err(|why| Box::new(uncollected(line, why)))? {
-        Collected::Memory(gathered) => {
+        Collected::Memory(gathered, mut share) => {
             let capture = body::capture(&gathered, reading, cap);
             kept(line, &mut share, &gathered.data, &capture)?;
             Ok((Seen::Memory(gathered, share), capture))
         }
         Collected::File(spilled) => {
             line.proxy.gate.metrics().over_cap(Met::Spilled);
+            let mut share = spilled.share;
             let shown = length(&spilled.first);
             let beginning = Gathered {
                 data: spilled.first,
@@ -202,6 +205,7 @@ fn uncollected(line: &Line, why: Uncollected<hyper::Error>) -> Response<Outgoing
         Uncollected::Full => busy(
             "there is no room for another body that is to be here whole (http.spill_bytes_max)",
         ),
+        Uncollected::NoMemory => busy(BODIES_FULL),
         Uncollected::Disk(error) => {
             tracing::error!(%error, "a body could not be spilled to a file: the request is refused");
             busy("the body could not be written to a file, and http.over_cap is spill")
