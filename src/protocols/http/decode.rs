@@ -9,7 +9,7 @@ use std::io::Read;
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use http::header::{self, HeaderMap};
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{BlockDecodingStrategy, StreamingDecoder};
 
 /// Most codings of one body.
 const CODINGS_MAX: usize = 2;
@@ -140,19 +140,25 @@ impl Room {
 
     fn read(&self, decoder: &mut impl Read) -> (Vec<u8>, End) {
         let mut out = Vec::new();
+        let end = self.read_on(&mut out, decoder);
+        (out, end)
+    }
+
+    /// Goes on where `out` ends.
+    fn read_on(&self, out: &mut Vec<u8>, decoder: &mut impl Read) -> End {
         let mut piece = [0; PIECE];
         loop {
             match decoder.read(&mut piece) {
-                Ok(0) => return (out, End::Here),
+                Ok(0) => return End::Here,
                 Ok(read) => {
                     let left = self.0.saturating_sub(out.len());
                     let fits = piece.get(..read.min(left)).unwrap_or_default();
                     out.extend_from_slice(fits);
                     if read > left {
-                        return (out, End::Full);
+                        return End::Full;
                     }
                 }
-                Err(_) => return (out, End::Broken),
+                Err(_) => return End::Broken,
             }
         }
     }
@@ -208,10 +214,22 @@ fn zstd(mut data: &[u8], room: &Room) -> (Vec<u8>, End) {
     let Ok(mut decoder) = StreamingDecoder::new_with_max_window_size(&mut data, WINDOW_MAX) else {
         return (Vec::new(), End::Broken);
     };
-    let (out, end) = room.read(&mut decoder);
-    drop(decoder);
+    let (mut out, end) = room.read(&mut decoder);
+    let mut frame = decoder.into_frame_decoder();
+    if end == End::Broken {
+        // As much as its window is given out only once the frame is over. So it ends here,
+        // before the block that is broken or not all there.
+        let over = frame.decode_blocks(LAST_BLOCK, BlockDecodingStrategy::All);
+        if over.is_ok() && room.read_on(&mut out, &mut frame) == End::Full {
+            return (out, End::Full);
+        }
+    }
     (out, end.behind(data))
 }
+
+/// The last block of a frame, with nothing in it (RFC 8878 §3.1.1.2), and a checksum, which
+/// is read where the frame announces one.
+const LAST_BLOCK: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
 
 #[cfg(test)]
 mod tests {
@@ -307,6 +325,39 @@ mod tests {
             panic!("read whole");
         };
         assert_eq!(read.len(), max.max(SWELL_FREE));
+    }
+
+    #[test]
+    fn of_a_frame_that_is_cut_the_blocks_before_the_cut_are_its_beginning() {
+        // Three blocks of the coding's largest size, that differ.
+        let text: Vec<u8> = (0..70_000_u32)
+            .flat_map(|n| n.to_string().into_bytes())
+            .collect();
+        let data = encoded(Coding::Zstd, &text);
+        let read = |data: &[u8], ended, max| decoded(data, &[Coding::Zstd], ended, max);
+        assert_eq!(read(&data, true, 1 << 20), Decoded::Whole(text.clone()));
+        let cut = &data[..data.len() * 5 / 6];
+        let Decoded::Beginning(found) = read(cut, false, 1 << 20) else {
+            panic!("nothing of it is shown");
+        };
+        assert_eq!(found.len(), 2 * (128 << 10));
+        assert_eq!(found, text[..found.len()]);
+        let short = read(cut, false, 100_000);
+        assert_eq!(short, Decoded::Beginning(text[..100_000].to_vec()));
+        // The same, though all of the body is here: it is no such frame.
+        assert_eq!(read(cut, true, 1 << 20), Decoded::Not);
+        // Cut in its first block, there is nothing to show.
+        assert_eq!(read(&data[..1_000], false, 1 << 20), Decoded::Not);
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_in_its_checksum_is_shown() {
+        // Magic number, a window of 1 KiB with a checksum, one last raw block of 3 bytes.
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x04, 0, 3 << 3 | 1, 0, 0];
+        frame.extend_from_slice(b"ann");
+        let read = |data: &[u8], ended| decoded(data, &[Coding::Zstd], ended, 100);
+        assert_eq!(read(&frame, false), Decoded::Beginning(b"ann".to_vec()));
+        assert_eq!(read(&frame, true), Decoded::Not);
     }
 
     #[test]
