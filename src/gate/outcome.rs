@@ -54,12 +54,24 @@ impl Drop for Parking {
     }
 }
 
-/// An outcome whose answer has gone out already. Dropped before it is judged,
+/// Where the answer is whose outcome is judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whereabouts<'a> {
+    /// Here: what policy says can be applied to it, on these terms.
+    Here(&'a Terms),
+    /// It has gone out.
+    Out,
+    /// It was withheld, and nobody is there any more to get it.
+    Dropped,
+}
+
+/// An outcome whose answer is not here any more. Dropped before it is judged,
 /// it is recorded all the same.
 #[derive(Debug)]
 pub(super) struct Report {
     admitted: Option<Box<Admitted>>,
     completion: Completion,
+    answer: Whereabouts<'static>,
     /// Until it is judged, what follows in the activity waits.
     _untold: Option<OnItsWay>,
 }
@@ -74,7 +86,7 @@ impl Report {
 
     fn judged(mut self, judged: Judged) {
         if let Some(admitted) = &self.admitted {
-            drop(admitted.observed(judged, &self.completion));
+            drop(admitted.observed(judged, &self.completion, self.answer));
         }
         self.admitted = None;
     }
@@ -105,6 +117,7 @@ impl Permit {
         };
         // Kept in the permit while judging, so that dropping us reports it.
         self.ended = Some(completion);
+        self.answer = Whereabouts::Dropped;
         let Some(completion) = &self.ended else {
             return After::Release(None);
         };
@@ -122,7 +135,7 @@ impl Permit {
             }
         };
         let mut trail = judged.trail();
-        let end = match admitted.outcome(judged.answer, &mut trail, Some(terms)) {
+        let end = match admitted.outcome(judged.answer, &mut trail, Whereabouts::Here(terms)) {
             Ended::Released => After::Release(trail.redacted()),
             Ended::Refused(refusal) => After::Withhold(admitted.refused(refusal, &trail), None),
             Ended::Held(ruling) => {
@@ -159,7 +172,7 @@ impl Permit {
         admitted.asking(completion).await;
         let question = Question::Completed(&admitted.operation, completion);
         let judged = admitted.gate.judge(question, &admitted.session).await;
-        let noted = admitted.observed(judged, completion);
+        let noted = admitted.observed(judged, completion, Whereabouts::Out);
         self.admitted = None;
         noted
     }
@@ -179,12 +192,11 @@ enum Ended {
 
 impl Admitted {
     /// What an answer of policy about the outcome means. Marks activity and run.
-    /// Without `terms` the answer has gone out, so nothing can be applied to it.
     fn outcome(
         &self,
         answer: Result<Arc<Ruling>, PolicyError>,
         trail: &mut Trail,
-        terms: Option<&Terms>,
+        whereabouts: Whereabouts<'_>,
     ) -> Ended {
         let ruling = match answer {
             Ok(ruling) => ruling,
@@ -200,9 +212,11 @@ impl Admitted {
             }
         };
         trail.ruling = Some(ruling.clone());
-        let constrained = match terms {
-            Some(terms) => self.gate.constrained(&ruling, terms),
-            None => self.redacted_too_late(&ruling),
+        let constrained = match whereabouts {
+            Whereabouts::Here(terms) => self.gate.constrained(&ruling, terms),
+            Whereabouts::Out => self.redacted_too_late(&ruling),
+            // What nobody got needs nothing in its place.
+            Whereabouts::Dropped => Ok(()),
         };
         match ruling.verdict {
             Verdict::Allow | Verdict::Constrain => match constrained {
@@ -313,7 +327,8 @@ impl Admitted {
             let question = Question::Completed(&self.operation, completion);
             let judged = self.gate.judge(question, &self.session).await;
             trail.policy_took = trail.policy_took.saturating_add(judged.took);
-            if let Ended::Refused(refusal) = self.outcome(judged.answer, trail, Some(terms)) {
+            let here = Whereabouts::Here(terms);
+            if let Ended::Refused(refusal) = self.outcome(judged.answer, trail, here) {
                 return Some(refusal);
             }
         }
@@ -377,7 +392,11 @@ impl Admitted {
 
     /// Judges and records an outcome whose answer is not withheld: at once where
     /// policy answers at once, else through the bounded queue of reports.
-    pub(super) fn settle_observed(self: Box<Self>, completion: Completion) {
+    pub(super) fn settle_observed(
+        self: Box<Self>,
+        completion: Completion,
+        answer: Whereabouts<'static>,
+    ) {
         let gate = self.gate.clone();
         let remote = gate.parts.backend.approvals_at() == ApprovalsAt::Core;
         if let Some(untold) = self.untold(&completion) {
@@ -388,6 +407,7 @@ impl Admitted {
             _untold: activity.map(|activity| activity.untold.add()),
             admitted: Some(self),
             completion,
+            answer,
         };
         // What panics may be policy itself: a second time here would end the
         // process, and in a task of its own it ends that task.
@@ -406,9 +426,14 @@ impl Admitted {
         self.record(completion, "cancelled", Decided::RequireApproval, trail);
     }
 
-    fn observed(&self, judged: Judged, completion: &Completion) -> Noted {
+    fn observed(
+        &self,
+        judged: Judged,
+        completion: &Completion,
+        answer: Whereabouts<'static>,
+    ) -> Noted {
         let mut trail = judged.trail();
-        let (word, decided, refusal) = match self.outcome(judged.answer, &mut trail, None) {
+        let (word, decided, refusal) = match self.outcome(judged.answer, &mut trail, answer) {
             Ended::Released => ("observed", trail.released_as(), None),
             Ended::Refused(refusal) => {
                 log_refusal(

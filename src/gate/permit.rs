@@ -3,7 +3,7 @@
 //! A [`Permit`] cannot be made outside the gate:
 //!
 //! ```compile_fail,E0451
-//! let permit = openbox_sidecar::gate::Permit { admitted: None, again: None, ended: None, judged: None };
+//! let permit = openbox_sidecar::gate::Permit { admitted: None, again: None, ended: None, judged: None, answer: Whereabouts::Out };
 //! ```
 //!
 //! nor copied:
@@ -37,6 +37,7 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::admit::Trail;
+use super::outcome::Whereabouts;
 use super::series::Again;
 use super::{Inner, Unanswered};
 
@@ -51,6 +52,8 @@ pub struct Permit {
     /// How it ended, while that is being judged: if the judging is cancelled,
     /// this is still what gets reported.
     pub(super) ended: Option<Completion>,
+    /// Where its answer is by then.
+    pub(super) answer: Whereabouts<'static>,
     /// What came of judging it, while a person is waited for: then it was
     /// judged, and must not be again.
     pub(super) judged: Option<Box<Trail>>,
@@ -95,6 +98,7 @@ impl Permit {
             admitted: Some(Box::new(admitted)),
             again: None,
             ended: None,
+            answer: Whereabouts::Out,
             judged: None,
         }
     }
@@ -104,6 +108,7 @@ impl Permit {
             admitted: None,
             again: Some(Box::new(again)),
             ended: None,
+            answer: Whereabouts::Out,
             judged: None,
         }
     }
@@ -164,7 +169,7 @@ impl Drop for Permit {
         });
         match (admitted, again, self.judged.take()) {
             (Some(admitted), _, Some(trail)) => admitted.record_unclaimed(&completion, &trail),
-            (Some(admitted), _, None) => admitted.settle_observed(completion),
+            (Some(admitted), _, None) => admitted.settle_observed(completion, self.answer),
             (None, Some(again), _) => (*again).settle(completion),
             (None, None, _) => {}
         }

@@ -24,6 +24,7 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::admit::{Trail, refused_already, waits};
+use super::outcome::Whereabouts;
 use super::permit::{Admitted, Permit};
 use super::{Govern, Inner, Unanswered};
 
@@ -348,7 +349,7 @@ impl Again {
     /// Counts how it ended, or lets it have a record of its own.
     pub(super) fn settle(self, completion: Completion) {
         if let Some(completion) = self.counted(completion) {
-            self.alone().settle_observed(completion);
+            self.alone().settle_observed(completion, Whereabouts::Out);
         }
     }
 

@@ -163,6 +163,31 @@ async fn a_redaction_of_what_has_gone_out_is_not_built_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_redaction_of_what_nobody_got_is_recorded_and_ends_nothing() {
+    let ruling = Ruling {
+        redacted: Some(JsonText("\"replaced\"".into())),
+        ..Ruling::new(Verdict::Allow, 0)
+    };
+    let policy = Scripted::always(Verdict::Allow)
+        .at(Stage::Completed, [Ok(ruling.clone()), Ok(ruling)])
+        .taking(Duration::from_secs(1));
+    let world = world(policy);
+    let session = world.activity("r", "a");
+    // Its client leaves while it is judged.
+    let permit = world.permit(&session, POST).await;
+    world.completing(permit).await.abort();
+    pass(Duration::from_secs(3)).await;
+    let lines = world.records("completion");
+    assert_eq!(lines.len(), 1);
+    assert_eq!(
+        (&lines[0]["decision"], &lines[0]["redacted"]),
+        (&"observed".into(), &true.into())
+    );
+    let next = world.admit(&session, POST).await;
+    assert_eq!(word(&next), "proceed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_permit_is_recorded_as_abandoned_once() {
     for policy in [
         Scripted::always(Verdict::Allow),
