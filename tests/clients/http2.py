@@ -261,6 +261,13 @@ def halted():
     print("over", client.end())
 
 
+def drained():
+    client = Client()
+    found = client.get("/hello")
+    print("hello", found["status"], flush=True)
+    print("over", client.end())
+
+
 def plain():
     client = Client()
     show("hello", client.get("/hello"))

@@ -64,6 +64,11 @@ const paths = {
     stream.end("the last of its connection", () => stream.session.close());
   },
   "/never": (stream) => stream.on("close", () => say({ path: "/never", ended: stream.rstCode })),
+  "/slowly": (stream) => {
+    stream.respond({ ":status": 200, "content-type": "text/event-stream" });
+    stream.write("data: first\n\n");
+    setTimeout(() => stream.end("data: last\n\n"), 2_000);
+  },
   "/drip": (stream) => {
     stream.respond({ ":status": 200, "content-type": "text/event-stream" });
     const tick = setInterval(() => stream.write("data: tick\n\n"), 50);

@@ -303,6 +303,63 @@ fn a_halt_ends_the_connection_after_saying_so() {
 }
 
 #[test]
+fn tunnels_end_when_the_sidecar_does_and_what_is_under_way_gets_its_answer() {
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS);
+    let world = World::secure_with(setup.flag("--drain-within", "60s"));
+    let idle = Running::start(&mut world.client("drained"));
+    let proxy = format!("http://{}", world.sidecar.http);
+    let ca = world.sidecar.ca().display().to_string();
+    let url = format!("{}/slowly", world.url);
+    let mut command = process::command("curl");
+    command.args([
+        "--silent",
+        "--no-buffer",
+        "--http2",
+        "--proxy",
+        &proxy,
+        "--cacert",
+        &ca,
+        &url,
+    ]);
+    let busy = Running::start(&mut command);
+    until("both to be answered", || {
+        let both = idle.out().contains("hello 200") && busy.out().contains("first");
+        both.then_some(())
+    });
+    let began = tokio::time::Instant::now();
+    let World { sidecar, site, .. } = world;
+    sidecar.running.signal("TERM");
+    let busy = busy.ended();
+    assert!(busy.status.success(), "{busy:?}");
+    assert_eq!(busy.out, "data: first\n\ndata: last\n\n");
+    let idle = idle.ended();
+    assert!(idle.out.ends_with("over goaway\n"), "{idle:?}");
+    assert!(sidecar.running.ended().status.success());
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    drop(site);
+}
+
+#[test]
+fn a_tunnel_of_http_1_ends_when_the_sidecar_does() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    let setup = setup.trust(&authority).flag("--drain-within", "60s");
+    let sidecar = setup.start();
+    let mut wire = sidecar.tls_tunnel(&site);
+    wire.say(format!(
+        "GET /x HTTP/1.1\r\nhost: {}\r\n\r\n",
+        site.authority()
+    ));
+    assert_eq!(wire.answer().status(), 200);
+    let began = tokio::time::Instant::now();
+    sidecar.running.signal("TERM");
+    assert!(wire.is_ended());
+    assert!(sidecar.running.ended().status.success());
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+}
+
+#[test]
 fn http_2_without_tls_is_spoken_by_who_knows_it_in_advance() {
     let setup = Setup::new().policy(AS_THE_PATH_SAYS);
     let world = World::plain_with(setup);

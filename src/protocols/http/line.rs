@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::metrics::Metrics;
 use crate::net::client_socket::Watch;
+use crate::process::Drain;
 
 use super::authority::Target;
 use super::outgoing::Outgoing;
@@ -28,6 +29,8 @@ pub(super) struct Line {
     pub(super) captured: Option<SocketAddr>,
     pub(super) watch: Watch,
     pub(super) shared: Arc<Shared>,
+    /// When it is to take nothing new.
+    pub(super) drain: Drain,
     /// Whom CONNECT named, inside a tunnel.
     user: Option<Box<str>>,
     /// Counts the connection for as long as anything of it lives.
@@ -58,13 +61,14 @@ impl Drop for Place {
 }
 
 impl Line {
-    pub(super) fn new(proxy: Arc<Proxy>, watch: Watch, place: Place) -> Arc<Self> {
+    pub(super) fn new(proxy: Arc<Proxy>, watch: Watch, place: Place, drain: Drain) -> Arc<Self> {
         Arc::new(Self {
             proxy,
             tunnel: None,
             captured: None,
             watch,
             shared: Arc::default(),
+            drain,
             user: None,
             place: Arc::new(place),
         })
@@ -78,6 +82,7 @@ impl Line {
             captured: None,
             watch: self.watch.clone(),
             shared: Arc::default(),
+            drain: self.drain.clone(),
             user,
             place: self.place.clone(),
         })
@@ -91,6 +96,7 @@ impl Line {
             captured: Some(address),
             watch: self.watch.clone(),
             shared: Arc::default(),
+            drain: self.drain.clone(),
             user: None,
             place: self.place.clone(),
         })

@@ -66,7 +66,7 @@ where
     first.starts_with(PREFACE)
 }
 
-/// Serves the inside of a tunnel until it ends or its run is halted. Boxed, since
+/// Serves the inside of a tunnel until it ends, its run is halted, or we are. Boxed, since
 /// what serves a tunnel is what opened it.
 pub(super) fn connection<S>(stream: S, line: Arc<Line>) -> Pin<Box<dyn Future<Output = ()> + Send>>
 where
@@ -128,9 +128,10 @@ where
     }
 }
 
-/// Until an answer said that no other follows, or the run was halted and no
+/// Until an answer said that no other follows, we are to end, or the run was halted and no
 /// request came to be told.
 async fn over(line: &Line) {
+    let mut drain = line.drain.clone();
     let halted = async {
         serve::halted(line).await;
         time::sleep(TOLD_WITHIN).await;
@@ -138,6 +139,7 @@ async fn over(line: &Line) {
     tokio::select! {
         () = halted => {}
         () = line.shared.last_answer() => {}
+        () = drain.begun() => {}
     }
 }
 

@@ -120,7 +120,7 @@ async fn accept(
             };
             socket.identify(proxy.gate.registry().callers()).await;
             let watch = socket.watch();
-            let line = Line::new(proxy, watch.clone(), place);
+            let line = Line::new(proxy, watch.clone(), place, drain.clone());
             let ended = match door {
                 Door::Open => outer(socket, line, drain).await,
                 Door::Captured(_) => Box::pin(captured::serve(line, socket)).await,
@@ -190,7 +190,7 @@ async fn outer(socket: ClientSocket, line: Arc<Line>, mut drain: Drain) -> Ended
     }
 }
 
-/// Serves the inside of a tunnel until it ends or its run is halted. Boxed, since
+/// Serves the inside of a tunnel until it ends, its run is halted, or we are. Boxed, since
 /// what serves a tunnel is what opened it.
 pub(super) fn connection<S>(
     stream: S,
@@ -207,11 +207,18 @@ async fn inner<S>(stream: S, first: Bytes, line: Arc<Line>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut drain = line.drain.clone();
     let mut connection = std::pin::pin!(http(stream, first, line.clone()));
+    let over = async {
+        tokio::select! {
+            () = halted(&line) => {}
+            () = drain.begun() => {}
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = halted(&line) => {
-            // What is under way gets its refusal; then the tunnel closes.
+        () = over => {
+            // What is under way gets its answer or refusal; then the tunnel closes.
             connection.as_mut().graceful_shutdown();
             connection.await
         }
