@@ -7,6 +7,7 @@
 //! body polls it further, and dropping either drops the socket.
 
 mod driver;
+mod kept;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -26,6 +27,7 @@ use hyper::rt::{Read, Write};
 use tokio::task::coop::unconstrained;
 
 use driver::Driver;
+pub use kept::Kept;
 pub use pool::{Pool, PoolSettings};
 
 /// Work that must outlive the request that started it, for a task of its own.
@@ -136,9 +138,26 @@ where
     /// When the connection broke before an answer. The error holds the request
     /// if none of it was written: it may be sent again, whatever its method.
     pub async fn send(self, request: Request<B>) -> Result<Response<DrivenBody<B>>, SendError<B>> {
-        let mut response = self.exchange(request).await?;
-        response.body_mut().settle_early();
-        Ok(response)
+        self.send_noting(request, |_, _| {}).await
+    }
+
+    /// As [`Self::send`]; `note` is shown the fields of the answer before the connection can go
+    /// anywhere, and may say where.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`].
+    pub async fn send_noting(
+        self,
+        request: Request<B>,
+        note: impl FnOnce(&HeaderMap, &mut Self),
+    ) -> Result<Response<DrivenBody<B>>, SendError<B>> {
+        let (head, mut body) = self.exchange(request).await?.into_parts();
+        if let Some(connection) = &mut body.connection {
+            note(&head.headers, connection);
+        }
+        body.settle_early();
+        Ok(Response::from_parts(head, body))
     }
 
     /// As [`Self::send`], for a request that asks for another protocol. Where a

@@ -5,6 +5,8 @@
 //! HTTP/1.1 is remembered for a while.
 
 mod body;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -12,7 +14,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::rt::{Executor, Read, Write};
+use hyper_util::rt::TokioTimer;
 use tokio::time::Instant;
 
 use crate::process::spawn_named;
@@ -45,6 +48,12 @@ const STREAM_WINDOW: u32 = 1 << 20;
 
 /// The same of all answers on one connection.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// While a request is under way and nothing comes, a peer is asked so often whether it is there,
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// and has so long to answer; then the connection has ended.
+const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// Starts the tasks of HTTP/2 connections.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +137,8 @@ struct Load {
     requests: AtomicUsize,
     /// What the peer allows, as far as it is known.
     allowed: AtomicUsize,
+    /// A request was not answered on it.
+    doubted: AtomicBool,
 }
 
 impl Load {
@@ -135,8 +146,13 @@ impl Load {
         self.requests.load(Ordering::Relaxed)
     }
 
+    fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
+    }
+
     fn has_room(&self) -> bool {
-        self.requests() < self.allowed.load(Ordering::Relaxed).min(STREAMS_MAX)
+        !self.is_doubted()
+            && self.requests() < self.allowed.load(Ordering::Relaxed).min(STREAMS_MAX)
     }
 }
 
@@ -149,6 +165,17 @@ pub struct Lease<B> {
 impl<B> fmt::Debug for Lease<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").finish_non_exhaustive()
+    }
+}
+
+/// What is said of a connection on which a request was not answered.
+#[derive(Debug)]
+pub struct Doubt(Arc<Load>);
+
+impl Doubt {
+    /// No request is sent over it from now on; those that are under way go on.
+    pub fn raise(&self) {
+        self.0.doubted.store(true, Ordering::Relaxed);
     }
 }
 
@@ -254,7 +281,8 @@ where
             inside.connections.retain(|connection| {
                 let idle_for = now.saturating_duration_since(connection.used);
                 let in_use = connection.load.requests() > 0;
-                !connection.sender.is_closed() && (in_use || idle_for <= idle_for_max)
+                let idles = idle_for <= idle_for_max && !connection.load.is_doubted();
+                !connection.sender.is_closed() && (in_use || idles)
             });
             // Someone may be opening one.
             Arc::strong_count(place) > 1 || inside.is_known()
@@ -289,6 +317,9 @@ where
         Io: Read + Write + Unpin + Send + 'static,
     {
         let (sender, connection) = Builder::new(Tasks)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PONG_WITHIN)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(self.options.head_bytes_max)
@@ -297,6 +328,7 @@ where
         let load = Arc::new(Load {
             requests: AtomicUsize::new(0),
             allowed: AtomicUsize::new(STREAMS_MAX),
+            doubted: AtomicBool::new(false),
         });
         let told = Arc::clone(&load);
         drop(spawn_named("http2-upstream", async move {
@@ -331,8 +363,11 @@ impl<B, E> Inside<B, E> {
 
     /// How to get there, if nothing has to be opened for it.
     fn known<One>(&mut self) -> Option<Reached<One, B>> {
-        self.connections
-            .retain(|connection| !connection.sender.is_closed());
+        self.connections.retain(|connection| {
+            let load = &connection.load;
+            let is_left = load.is_doubted() && load.requests() == 0;
+            !connection.sender.is_closed() && !is_left
+        });
         let speaks_http1 = self.speaks_http1();
         let full = self.connections.len() >= CONNECTIONS_MAX;
         // The first that has room, so that the last fall idle.
@@ -341,7 +376,7 @@ impl<B, E> Inside<B, E> {
             Some(free) => Some(free),
             None if full => {
                 let connections = self.connections.iter_mut();
-                connections.min_by_key(|connection| connection.load.requests())
+                connections.min_by_key(|one| (one.load.is_doubted(), one.load.requests()))
             }
             None => None,
         };
@@ -391,6 +426,11 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    /// What to say where no answer came in time.
+    pub fn doubt(&self) -> Doubt {
+        Doubt(Arc::clone(&self.slot.0))
+    }
+
     /// Sends `request`, whose URI has scheme and authority, and waits for the
     /// head of the answer. Dropping the future, or the answer's body, resets the
     /// stream; other requests go on.

@@ -10,6 +10,7 @@ import hashlib
 import socket
 import ssl
 import sys
+import time
 import urllib.parse
 
 import h2.config
@@ -266,6 +267,12 @@ def drained():
     found = client.get("/hello")
     print("hello", found["status"], flush=True)
     print("over", client.end())
+
+
+def silent():
+    client = Client()
+    for path in ["/first", "/never", "/after"]:
+        print(path[1:], client.get(path)["status"])
 
 
 def plain():

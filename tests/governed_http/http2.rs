@@ -65,7 +65,7 @@ impl World {
         self.ended(&mut self.client(case))
     }
 
-    fn client(&self, case: &str) -> std::process::Command {
+    pub(crate) fn client(&self, case: &str) -> std::process::Command {
         let mut command = process::command(&python_of_tests().display().to_string());
         let ca = self.sidecar.ca().display().to_string();
         let proxy = self.sidecar.http.to_string();
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// Each request that was let through has one completion, and these outcomes.
-    fn outcomes(&self, path: &str, count: usize) -> Vec<String> {
+    pub(crate) fn outcomes(&self, path: &str, count: usize) -> Vec<String> {
         let of = |record: &str| -> Vec<serde_json::Value> {
             let journal = self.sidecar.journal();
             let lines = journal.into_iter().filter(|line| {
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Requests that reached the origin, by path.
-    fn reached(&self, path: &str) -> usize {
+    pub(crate) fn reached(&self, path: &str) -> usize {
         let out = self.site.out();
         let lines = out
             .lines()
@@ -408,4 +408,27 @@ fn an_origin_of_http_1_serves_clients_of_http_2_and_is_then_mirrored() {
         assert_eq!(request.get("host"), Some(&*site.authority()));
         assert_eq!(request.get("cookie"), Some("a=1; b=2"));
     }
+}
+
+#[test]
+fn a_connection_whose_origin_falls_silent_is_not_used_again() {
+    let world = World::with("http:\n  answer_within: 1s\n");
+    let found = world.found("silent");
+    assert_eq!(found, ["first 200", "never 504", "after 200"]);
+    // The origin numbers its connections.
+    let out = world.site.out();
+    let lines = out.lines().skip(1);
+    let sessions: Vec<_> = lines
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|line| line["ended"].is_null())
+        .map(|line| (line["path"].clone(), line["session"].clone()))
+        .collect();
+    assert_eq!(
+        sessions,
+        [
+            ("/first".into(), 1.into()),
+            ("/never".into(), 1.into()),
+            ("/after".into(), 2.into()),
+        ]
+    );
 }

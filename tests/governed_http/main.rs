@@ -27,6 +27,7 @@ mod encodings;
 mod grpc;
 mod health;
 mod http2;
+mod identities;
 mod leaks;
 mod lifecycle;
 mod origin_tls;

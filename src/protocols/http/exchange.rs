@@ -259,7 +259,12 @@ async fn carry_out(
             Some(id),
         );
     };
-    match line.proxy.upstream.send(cleared, target, way).await {
+    let sent = line
+        .proxy
+        .upstream
+        .send(cleared, target, way, &line.kept)
+        .await;
+    match sent {
         Err(error) => upstream_failed(permit, id, &error),
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             upgrade::relay(line, permit, id, response, client)

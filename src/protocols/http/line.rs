@@ -17,6 +17,7 @@ use crate::process::Drain;
 use super::authority::Target;
 use super::outgoing::Outgoing;
 use super::sentinel::Shared;
+use super::upstream::Own;
 use super::{Proxy, refuse};
 
 /// A connection, or the inside of a tunnel through one.
@@ -31,6 +32,8 @@ pub(super) struct Line {
     pub(super) shared: Arc<Shared>,
     /// When it is to take nothing new.
     pub(super) drain: Drain,
+    /// The connection to an origin that is for this client alone.
+    pub(super) kept: Arc<Own>,
     /// Whom CONNECT named, inside a tunnel.
     user: Option<Box<str>>,
     /// Counts the connection for as long as anything of it lives.
@@ -69,6 +72,7 @@ impl Line {
             watch,
             shared: Arc::default(),
             drain,
+            kept: Arc::default(),
             user: None,
             place: Arc::new(place),
         })
@@ -83,6 +87,7 @@ impl Line {
             watch: self.watch.clone(),
             shared: Arc::default(),
             drain: self.drain.clone(),
+            kept: Arc::default(),
             user,
             place: self.place.clone(),
         })
@@ -97,6 +102,7 @@ impl Line {
             watch: self.watch.clone(),
             shared: Arc::default(),
             drain: self.drain.clone(),
+            kept: Arc::default(),
             user: None,
             place: self.place.clone(),
         })

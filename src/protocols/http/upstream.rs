@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::header::{self, HeaderMap, HeaderName};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::gate::Cleared;
 use crate::net::dial::{DialError, Dialer};
-use crate::net::http1::{ClientConnection, Options, Pool, PoolSettings};
+use crate::net::http1::{ClientConnection, Kept, Options, Pool, PoolSettings};
 use crate::net::http2::{self, Lease, Opened, Places, Reached};
 use crate::net::maybe_tls::MaybeTls;
 use crate::net::tls::{Speaks, TlsError, Upstreams};
@@ -30,8 +31,12 @@ use super::silence::Silence;
 /// How often a request is sent again that an origin of HTTP/2 has not looked at.
 const RESENT_MAX: usize = 3;
 
-/// Connections to origins. One agent uses one sidecar, so connections are
-/// pooled by destination alone.
+/// The connection to an origin that no other client may use.
+pub(super) type Own = Kept<Target, RequestBody>;
+
+/// Connections to origins, pooled by destination alone: what a request may do at an origin, it
+/// says itself. Where an origin knows a connection's requests by the connection (NTLM, Negotiate)
+/// it is the client's [`Own`], and never pooled.
 pub(super) struct Upstream {
     /// One for each worker: a connection belongs to the thread that opened it.
     workers: Vec<Worker>,
@@ -123,31 +128,40 @@ impl Upstream {
         cleared: Cleared<Request<RequestBody>>,
         target: &Target,
         way: Way,
+        own: &Arc<Own>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let request = cleared.into_inner();
         // In boxes what few requests need: a request over an idle connection would
         // otherwise have room for all of it made, moved and freed.
         match (way, self.worker()) {
             (Way::Either, Some(worker)) => {
-                Box::pin(self.send_either(worker, request, target)).await
+                Box::pin(self.send_either(worker, request, target, own)).await
             }
-            (Way::Http1, Some(worker)) => self.send_http1(worker, request, target, None).await,
-            (Way::Upgrade, _) | (_, None) => Box::pin(self.send_alone(request, target, way)).await,
+            (Way::Http1, Some(worker)) => {
+                self.send_http1(worker, request, target, (own, None)).await
+            }
+            (Way::Upgrade, _) | (_, None) => {
+                Box::pin(self.send_alone(request, target, (own, way))).await
+            }
         }
     }
 
-    /// Over an idle connection, over `fresh`, or over a new one.
+    /// Over the client's own connection, an idle one, over `fresh`, or over a new one.
     async fn send_http1(
         &self,
         worker: &Worker,
         mut request: Request<RequestBody>,
         target: &Target,
-        fresh: Option<ClientConnection<RequestBody>>,
+        (own, fresh): (&Arc<Own>, Option<ClientConnection<RequestBody>>),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         rewrite::for_http1(&mut request, target);
         if fresh.is_none() {
-            while let Some(idle) = worker.pool.take(target) {
-                match self.exchange(idle, request, Way::Http1).await {
+            let idle = || own.take(target).or_else(|| worker.pool.take(target));
+            while let Some(idle) = idle() {
+                match self
+                    .exchange(idle, request, target, (own, Way::Http1))
+                    .await
+                {
                     Ok(response) => return Ok(response),
                     Err(Broken {
                         unsent: Some(unsent),
@@ -157,7 +171,7 @@ impl Upstream {
                 }
             }
         }
-        Box::pin(self.send_fresh(worker, request, target, fresh)).await
+        Box::pin(self.send_fresh(worker, request, target, (own, fresh))).await
     }
 
     async fn send_fresh(
@@ -165,14 +179,16 @@ impl Upstream {
         worker: &Worker,
         request: Request<RequestBody>,
         target: &Target,
-        fresh: Option<ClientConnection<RequestBody>>,
+        (own, fresh): (&Arc<Own>, Option<ClientConnection<RequestBody>>),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let fresh = match fresh {
             Some(fresh) => fresh,
             None => self.connect(target).await?,
         };
         let fresh = worker.pool.adopt(target.clone(), fresh);
-        let sent = self.exchange(fresh, request, Way::Http1).await;
+        let sent = self
+            .exchange(fresh, request, target, (own, Way::Http1))
+            .await;
         sent.map_err(|broken| broken.error)
     }
 
@@ -180,11 +196,11 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
         target: &Target,
-        way: Way,
+        (own, way): (&Arc<Own>, Way),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         rewrite::for_http1(&mut request, target);
         let alone = self.connect(target).await?;
-        let sent = self.exchange(alone, request, way).await;
+        let sent = self.exchange(alone, request, target, (own, way)).await;
         sent.map_err(|broken| broken.error)
     }
 
@@ -195,6 +211,7 @@ impl Upstream {
         worker: &Worker,
         mut request: Request<RequestBody>,
         target: &Target,
+        own: &Arc<Own>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut resent = 0_usize;
         loop {
@@ -202,7 +219,7 @@ impl Upstream {
             let reached = worker.places.reach(target, self.open(target), broke);
             let lease = match reached.await.map_err(UpstreamError::Others)? {
                 Reached::Http1(fresh) => {
-                    return self.send_http1(worker, request, target, fresh).await;
+                    return self.send_http1(worker, request, target, (own, fresh)).await;
                 }
                 Reached::Http2(lease) => lease,
             };
@@ -264,6 +281,7 @@ impl Upstream {
     ) -> Result<Response<AnswerBody>, Broken> {
         let progress = request.body().progress();
         let spare = spare(&request);
+        let doubt = lease.doubt();
         match self.patiently(lease.send(request), progress).await {
             Some(Ok(response)) => Ok(response.map(AnswerBody::Shared)),
             Some(Err(failed)) => Err(Broken {
@@ -273,20 +291,35 @@ impl Upstream {
                 },
                 error: UpstreamError::Broke(in_words(&failed.error)),
             }),
-            None => Err(self.silent()),
+            None => {
+                // It may be dead, and whoever comes next must not wait for it as long.
+                doubt.raise();
+                Err(self.silent())
+            }
         }
     }
 
     async fn exchange(
         &self,
-        connection: ClientConnection<RequestBody>,
+        mut connection: ClientConnection<RequestBody>,
         request: Request<RequestBody>,
-        way: Way,
+        target: &Target,
+        (own, way): (&Arc<Own>, Way),
     ) -> Result<Response<AnswerBody>, Broken> {
         let progress = request.body().progress();
+        if speaks_for_connection(request.headers(), &header::AUTHORIZATION) {
+            own.adopt(target, &mut connection);
+        }
         let sending = async {
             match way {
-                Way::Http1 | Way::Either => connection.send(request).await,
+                Way::Http1 | Way::Either => {
+                    let note = |answer: &HeaderMap, connection: &mut ClientConnection<_>| {
+                        if speaks_for_connection(answer, &header::WWW_AUTHENTICATE) {
+                            own.adopt(target, connection);
+                        }
+                    };
+                    connection.send_noting(request, note).await
+                }
                 Way::Upgrade => {
                     let spawn = |rest| drop(spawn_named("upgrade", rest));
                     Box::pin(connection.send_upgradable(request, spawn)).await
@@ -333,6 +366,23 @@ impl Upstream {
             unsent: None,
         }
     }
+}
+
+/// Whether the field `name` is about a scheme that says whose a connection is from then on, and
+/// not whose a request is (RFC 4559 §6, MS-NTHT).
+fn speaks_for_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    // Challenges may stand in one field, behind commas; so may their parameters.
+    let is_scheme = |part: &str| {
+        let word = part.split_ascii_whitespace().next().unwrap_or_default();
+        ["ntlm", "negotiate"]
+            .iter()
+            .any(|scheme| word.eq_ignore_ascii_case(scheme))
+    };
+    headers.get_all(name).iter().any(|value| {
+        String::from_utf8_lossy(value.as_bytes())
+            .split(',')
+            .any(is_scheme)
+    })
 }
 
 /// A connection on which HTTP/2 may be spoken.
