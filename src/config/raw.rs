@@ -444,7 +444,7 @@ pub(super) struct Http {
     /// Longest wait for the response headers of an origin.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) answer_within: Option<String>,
-    /// Longest silence on a body, a tunnel or an idle connection.
+    /// Longest silence on a body, a tunnel or an idle connection, and longest time in which a client takes nothing of an answer.
     #[schemars(extend("examples" = ["5m"]))]
     pub(super) idle_within: Option<String>,
     /// Most agent connections at once.

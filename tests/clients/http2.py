@@ -269,6 +269,51 @@ def drained():
     print("over", client.end())
 
 
+def halted_under_way():
+    client = Client()
+    drip, never = client.ask("/drip"), client.ask("/never")
+    fields = [("content-type", "application/octet-stream"), ("content-length", "1000000")]
+    upload = client.ask("/never/upload", method="POST", fields=fields, end=False)
+    client.http.send_data(upload, b"x" * 10_000)
+    client.flush()
+    while b"tick" not in client.streams[drip]["body"]:
+        client.see()
+    time.sleep(0.5)
+    print("under way", flush=True)
+    # The first refusal ends the connection, and this library reads nothing behind GOAWAY.
+    over = client.end()
+    found = client.streams[drip]
+    print("drip", "whole" if found["done"] and found["reset"] is None else "broke off")
+    print("answered", {client.streams[stream]["status"] for stream in (never, upload)} - {None, "403"})
+    print("over", over)
+
+
+def takes_nothing():
+    """Of the answer; it reads what comes, and says that it is there."""
+    client = Client()
+    client.ask("/large")
+    client.http.acknowledge_received_data = lambda *_: None
+    client.sock.settimeout(0.2)
+    while True:
+        try:
+            if not client.see():
+                break
+        except TimeoutError:
+            client.http.ping(b"still on")
+            client.flush()
+    print("over", client.over)
+
+
+def reads_nothing():
+    client = Client()
+    client.http.increment_flow_control_window(2**30)
+    client.flush()
+    stream = client.ask("/large")
+    client.http.increment_flow_control_window(2**30, stream)
+    client.flush()
+    time.sleep(30)
+
+
 def silent():
     client = Client()
     for path in ["/first", "/never", "/after"]:

@@ -63,6 +63,7 @@ const paths = {
     stream.respond(text);
     stream.end("the last of its connection", () => stream.session.close());
   },
+  "/never/upload": (stream) => stream.resume(),
   "/never": (stream) => stream.on("close", () => say({ path: "/never", ended: stream.rstCode })),
   "/slowly": (stream) => {
     stream.respond({ ":status": 200, "content-type": "text/event-stream" });

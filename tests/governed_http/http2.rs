@@ -411,6 +411,21 @@ fn an_origin_of_http_1_serves_clients_of_http_2_and_is_then_mirrored() {
 }
 
 #[test]
+fn who_takes_nothing_of_an_answer_loses_the_connection() {
+    for case in ["takes_nothing", "reads_nothing"] {
+        let world = World::with("http:\n  idle_within: 1s\n");
+        let client = Running::start(&mut world.client(case));
+        // Whatever else it says meanwhile.
+        until("the connection to be gone", || {
+            let asked = world.reached("/large") == 1;
+            (asked && world.sidecar.metric("openbox_connections_open") == 0).then_some(())
+        });
+        assert_eq!(world.outcomes("/large", 1), ["abandoned"], "{case}");
+        drop(client);
+    }
+}
+
+#[test]
 fn a_connection_whose_origin_falls_silent_is_not_used_again() {
     let world = World::with("http:\n  answer_within: 1s\n");
     let found = world.found("silent");

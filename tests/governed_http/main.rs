@@ -25,6 +25,7 @@ mod disks;
 mod egress;
 mod encodings;
 mod grpc;
+mod halts;
 mod health;
 mod http2;
 mod identities;

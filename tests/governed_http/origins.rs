@@ -337,3 +337,43 @@ fn what_belongs_to_the_hop_and_to_us_stays_here() {
         assert_eq!(names.contains(name), stays, "{name} in {names:?}");
     }
 }
+
+#[test]
+fn a_client_that_reads_nothing_is_let_go() {
+    let site = Origin::site();
+    let sidecar = before(&site, "http:\n  idle_within: 1s\n");
+    for tunnel in [false, true] {
+        let mut wire = match tunnel {
+            true => sidecar.tunnel(&site),
+            false => sidecar.wire(),
+        };
+        let path = format!("/bytes/5000000{}", u8::from(tunnel));
+        let head = request("GET", &site.url(&path), &[], "");
+        wire.say(match tunnel {
+            true => head.replacen(&site.url(""), "", 1),
+            false => head,
+        });
+        assert_eq!(wire.head().unwrap().status(), 200);
+        until("the connection to be gone", || {
+            (sidecar.metric("openbox_connections_open") == 0).then_some(())
+        });
+        let record = sidecar.record_of(&path, "completed");
+        assert_eq!(record["outcome"], "abandoned", "{record}");
+    }
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not() {
+    let site = Origin::site();
+    let sidecar = before(&site, "http:\n  idle_within: 1s\n");
+    let mut wire = sidecar.wire();
+    wire.say(request("GET", &site.url("/bytes/20000000"), &[], ""));
+    assert_eq!(wire.head().unwrap().status(), 200);
+    let mut came = 0;
+    // Longer than may be read nothing, and never that long at once.
+    for _ in 0..8 {
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        came += wire.exactly(2_500_000).len();
+    }
+    assert_eq!(came, 20_000_000);
+}

@@ -18,6 +18,7 @@ use crate::process::clock;
 
 use super::answer_body::AnswerBody;
 use super::body::{self, BodyError, End, Gathered, length};
+use super::halt;
 use super::line::Line;
 use super::outgoing::Watched;
 use super::refuse;
@@ -176,7 +177,19 @@ impl Reader {
         let idle = self.line.proxy.settings.idle_within;
         let body = &mut self.body;
         let reading = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-        let Ok(frame) = tokio::time::timeout(idle, reading).await else {
+        let watched = self.watched.as_ref();
+        let halted = async {
+            match watched {
+                Some(watched) => halt::of_run(&watched.permit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let read = tokio::select! {
+            biased;
+            read = tokio::time::timeout(idle, reading) => read,
+            reason = halted => return Err(halt::in_words(&reason).into()),
+        };
+        let Ok(frame) = read else {
             return Err("the peer was silent for too long".into());
         };
         match frame {

@@ -13,7 +13,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::domain::{
-    Action, Answer, Completion, HttpAnswer, Operation, OperationId, Outcome, Refusal, Timestamp,
+    Action, Answer, Completion, HttpAnswer, Operation, OperationId, Outcome, Reason, Refusal,
+    Timestamp,
 };
 use crate::gate::{After, Decision, Held, Permit, Refused, Terms};
 use crate::metrics::LimitHit;
@@ -26,6 +27,7 @@ use super::body::{self, End, Gathered, Tee};
 use super::budget::Share;
 use super::events::Events;
 use super::fields::Reading;
+use super::halt;
 use super::line::Line;
 use super::outgoing::{Observed, Outgoing, Watched};
 use super::refuse::{self, CONSTRAINTS};
@@ -259,11 +261,11 @@ async fn carry_out(
             Some(id),
         );
     };
-    let sent = line
-        .proxy
-        .upstream
-        .send(cleared, target, way, &line.kept)
-        .await;
+    let sent = tokio::select! {
+        biased;
+        sent = line.proxy.upstream.send(cleared, target, way, &line.kept) => sent,
+        reason = halt::of_run(&permit) => return ended(permit, id, reason),
+    };
     match sent {
         Err(error) => upstream_failed(permit, id, &error),
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -333,12 +335,27 @@ fn upstream_failed(permit: Permit, id: OperationId, error: &UpstreamError) -> Re
 
 /// The outcome of a request that came to nothing for `error`.
 pub(super) fn report_failed(permit: Permit, error: &UpstreamError) {
+    report_unanswered(permit, &error.to_string());
+}
+
+fn report_unanswered(permit: Permit, why: &str) {
     permit.report(Completion {
         ended_at: clock::now(),
         outcome: Outcome::Failed,
         answer: None,
-        error: Some(error.to_string().into()),
+        error: Some(why.into()),
     });
+}
+
+/// The run was halted while the request was on its way, or its answer.
+fn ended(permit: Permit, id: OperationId, reason: Reason) -> Response<Outgoing> {
+    report_unanswered(permit, &halt::in_words(&reason));
+    refuse::refusal(&Refused {
+        refusal: Refusal::Halted(reason),
+        event: id,
+        policy: None,
+        ruling: None,
+    })
 }
 
 /// What its client is told.

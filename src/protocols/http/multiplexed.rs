@@ -21,6 +21,7 @@ use crate::net::http2::Tasks;
 
 use super::line::Line;
 use super::outgoing::Outgoing;
+use super::pace::Paces;
 use super::{exchange, grpc, refuse, serve};
 
 /// What a client sends first that knows HTTP/2 to be spoken (RFC 9113 §3.4).
@@ -81,7 +82,8 @@ where
 {
     let settings = &line.proxy.settings;
     let head_bytes_max = u32::try_from(settings.head_bytes_max).unwrap_or(u32::MAX);
-    let streams = line.clone();
+    let (streams, paces) = (line.clone(), Arc::new(Paces::default()));
+    let paced = paces.clone();
     let connection = http2::Builder::new(Tasks)
         .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
@@ -93,7 +95,7 @@ where
         .max_send_buf_size(SEND_BYTES_MAX)
         .serve_connection(
             TokioIo::new(stream),
-            service_fn(move |request| answer(streams.clone(), request)),
+            service_fn(move |request| answer(streams.clone(), paced.clone(), request)),
         );
     let mut connection = std::pin::pin!(connection);
     let mut over = std::pin::pin!(over(&line));
@@ -114,7 +116,10 @@ where
                 return;
             }
             () = over.as_mut(), if !closing => true,
-            () = time::sleep(quiet_for) => !line.shared.was_busy(),
+            () = time::sleep(quiet_for) => {
+                let busy = line.shared.was_busy();
+                !busy || paces.is_any_stuck_for(quiet_for)
+            }
         };
         match (begin_to_close, closing) {
             (true, true) => return,
@@ -147,6 +152,7 @@ async fn over(line: &Line) {
 /// otherwise here, and only where it is about more than this request.
 async fn answer(
     line: Arc<Line>,
+    paces: Arc<Paces>,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Infallible> {
     let is_call = grpc::is_call(request.headers());
@@ -164,6 +170,7 @@ async fn answer(
     if refuse::is_last(&response) {
         response.body_mut().end_after_this();
     }
+    response.body_mut().tell(paces.begin());
     response.headers_mut().remove(header::CONNECTION);
     if is_call {
         grpc::speak_as(&mut response);

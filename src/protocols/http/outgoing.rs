@@ -20,6 +20,8 @@ use super::answer_body::AnswerBody;
 use super::body::{BodyError, Tee, length, longer};
 use super::budget::Share;
 use super::events::Events;
+use super::halt::{self, Halt};
+use super::pace::Paced;
 use super::sentinel::Busy;
 use super::silence::Silence;
 
@@ -31,6 +33,8 @@ pub(super) struct Outgoing {
     busy: Option<Busy>,
     /// The room that a body has which is all here.
     share: Share,
+    /// Whether its client takes it, where nothing else tells.
+    paced: Option<Paced>,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ impl Outgoing {
             },
             busy: None,
             share: Share::default(),
+            paced: None,
         }
     }
 
@@ -67,6 +72,7 @@ impl Outgoing {
             kind: Kind::Observed(Box::new(observed)),
             busy: None,
             share: Share::default(),
+            paced: None,
         }
     }
 
@@ -88,12 +94,18 @@ impl Outgoing {
             kind: Kind::Events(Box::new(events)),
             busy: None,
             share: Share::default(),
+            paced: None,
         }
     }
 
     /// Keeps the room that it has until it has gone out.
     pub(super) fn in_room(&mut self, share: Share) {
         self.share = share;
+    }
+
+    /// Tells `paced` who is waited for, until the body has gone out.
+    pub(super) fn tell(&mut self, paced: Paced) {
+        self.paced = Some(paced);
     }
 
     /// Keeps `busy` until the body has gone out.
@@ -110,7 +122,8 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().kind {
+        let this = self.get_mut();
+        let polled = match &mut this.kind {
             Kind::Whole { data, trailers } => {
                 let data = data.take().map(Frame::data);
                 let next = data.or_else(|| trailers.take().map(|t| Frame::trailers(*t)));
@@ -118,7 +131,14 @@ impl Body for Outgoing {
             }
             Kind::Observed(observed) => observed.poll_frame(cx),
             Kind::Events(events) => events.poll_frame(cx),
+        };
+        if let Some(paced) = &this.paced {
+            match polled {
+                Poll::Ready(_) => paced.waits_for_client(),
+                Poll::Pending => paced.waits_for_origin(),
+            }
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -155,6 +175,7 @@ pub(super) struct Observed {
     idle_within: Duration,
     silence: Silence,
     gone: Gone,
+    halt: Halt,
     metrics: Arc<Metrics>,
 }
 
@@ -219,6 +240,7 @@ impl Observed {
         Self {
             first: (!first.is_empty()).then_some((first, share)),
             body,
+            halt: Halt::of(&watched.permit),
             watched: Some(watched),
             idle_within,
             silence: Silence::new(idle_within),
@@ -234,6 +256,14 @@ impl Observed {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // Before anything is handed out, also where there is always more of it.
+        if self.watched.is_some()
+            && let Poll::Ready(reason) = self.halt.poll(cx)
+        {
+            let error = halt::in_words(&reason);
+            self.end(Outcome::Failed, Some(&error));
+            return Poll::Ready(Some(Err(error.into())));
+        }
         if let Some((first, _share)) = self.first.take() {
             self.see(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
@@ -311,6 +341,9 @@ impl Drop for Observed {
         if self.body.is_end_stream() && self.first.is_none() {
             self.end(Outcome::Answered, None);
         }
-        self.end(Outcome::Abandoned, None);
+        match self.halt.reason().filter(|_| self.watched.is_some()) {
+            Some(reason) => self.end(Outcome::Failed, Some(&halt::in_words(&reason))),
+            None => self.end(Outcome::Abandoned, None),
+        }
     }
 }

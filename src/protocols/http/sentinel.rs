@@ -26,6 +26,9 @@ use super::silence::Silence;
 /// Bytes read at once while a head is awaited.
 const READ_SIZE: usize = 4 * 1024;
 
+/// How long a client may read nothing of what is said to it, once its run is halted.
+const HALTED_WITHIN: Duration = Duration::from_secs(5);
+
 thread_local! {
     static SPACE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -42,7 +45,8 @@ pub(super) static SUBSTITUTE_KEY: LazyLock<String> = LazyLock::new(|| clock::sec
 pub(super) struct Patience {
     /// For a head that has begun.
     pub(super) head: Duration,
-    /// For the next request, or the next bytes of a body.
+    /// For the next request, or the next bytes of a body; and for the client to read more of
+    /// what is said to it.
     pub(super) idle: Duration,
 }
 
@@ -59,6 +63,8 @@ pub(super) struct Shared {
     broken: AtomicBool,
     /// Whether what follows the current request is not HTTP.
     tunnel: AtomicBool,
+    /// Whether its client has no time any more: its run is halted.
+    hurried: AtomicBool,
     /// Told when an answer was the last.
     last: Notify,
 }
@@ -84,6 +90,11 @@ impl Shared {
     /// Whether the connection has become a tunnel.
     pub(super) fn has_tunnel(&self) -> bool {
         self.tunnel.load(Ordering::Acquire)
+    }
+
+    /// From when the connection is polled next, its client has little time to read.
+    pub(super) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Release);
     }
 
     /// Waits until the last answer has gone out; see [`Busy::end_after_this`].
@@ -163,7 +174,17 @@ pub(super) struct Sentinel<S> {
     limits: Limits,
     patience: Patience,
     silence: Silence,
+    /// While the client reads nothing of what is said to it.
+    stuck: Option<Stuck>,
     shared: Arc<Shared>,
+}
+
+/// A client that takes nothing.
+#[derive(Debug)]
+struct Stuck {
+    /// How long it may.
+    within: Duration,
+    silence: Silence,
 }
 
 impl<S> Sentinel<S> {
@@ -183,6 +204,7 @@ impl<S> Sentinel<S> {
             limits,
             patience,
             silence: Silence::new(patience.idle),
+            stuck: None,
             shared,
         }
     }
@@ -190,6 +212,32 @@ impl<S> Sentinel<S> {
     /// The socket, and what was read from it and not handed on.
     pub(super) fn into_parts(self) -> (S, Bytes) {
         (self.io, self.pending.freeze())
+    }
+
+    /// A client that takes nothing keeps the library from polling anything else: neither the
+    /// silence of the origin nor a halt would be noticed.
+    fn poll_taken<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stuck = None;
+            return polled;
+        }
+        let within = match self.shared.hurried.load(Ordering::Acquire) {
+            true => self.patience.idle.min(HALTED_WITHIN),
+            false => self.patience.idle,
+        };
+        let stuck = self.stuck.get_or_insert_with(|| Stuck {
+            within,
+            silence: Silence::new(within),
+        });
+        if stuck.within != within {
+            stuck.within = within;
+            stuck.silence.allow(within);
+        }
+        stuck.silence.poll(cx).map(Err)
     }
 
     /// Clears as much of `pending` as can be read. `false`: more is needed.
@@ -414,7 +462,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sentinel<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.poll_taken(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -422,7 +472,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sentinel<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        this.poll_taken(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -430,10 +482,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sentinel<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        this.poll_taken(cx, polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_shutdown(cx);
+        this.poll_taken(cx, polled)
     }
 }

@@ -211,14 +211,18 @@ where
     let mut connection = std::pin::pin!(http(stream, first, line.clone()));
     let over = async {
         tokio::select! {
-            () = halted(&line) => {}
-            () = drain.begun() => {}
+            () = halted(&line) => true,
+            () = drain.begun() => false,
         }
     };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = over => {
-            // What is under way gets its answer or refusal; then the tunnel closes.
+        halted = over => {
+            // What is under way gets its answer or, in a hurry, its refusal, or ends; then the
+            // tunnel closes.
+            if halted {
+                line.shared.hurry();
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
