@@ -314,6 +314,22 @@ def reads_nothing():
     time.sleep(30)
 
 
+def no_path():
+    client = Client(validate=False)
+
+    def ask(path, *place):
+        stream = client.http.get_next_available_stream_id()
+        head = [(":method", "GET"), (":scheme", parts.scheme), (":path", path), *place]
+        client.http.send_headers(stream, head, end_stream=True)
+        client.streams[stream] = {"status": None, "body": b"", "trailers": {}, "reset": None, "done": False}
+        client.flush()
+        return client.wait(stream)[0]["status"]
+
+    print("bare", ask("#x", ("host", parts.netloc)))
+    print("named", ask("#x", (":authority", parts.netloc)))
+    print("other", ask("/other", (":authority", parts.netloc)))
+
+
 def silent():
     client = Client()
     for path in ["/first", "/never", "/after"]:

@@ -73,6 +73,7 @@ ROWS = {
     "a name with a space": post("X Y: z\r\n", "", method="GET"),
     "Upgrade with a body": post("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n", "ab"),
     "Expect with a body": post("Expect: 100-continue\r\nContent-Length: 2\r\n", "ab"),
+    "an authority form in a tunnel": f"CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\nGET {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n",
     "two requests at once": post("Content-Length: 2\r\n", "ab"),
 }
 

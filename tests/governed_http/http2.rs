@@ -425,6 +425,25 @@ fn who_takes_nothing_of_an_answer_loses_the_connection() {
     }
 }
 
+/// The root is blocked, and nothing else.
+const NOT_THE_ROOT: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+result := {"decision": "BLOCK"} if input.spans[0].attributes["url.path"] == "/"
+"#;
+
+#[test]
+fn a_path_that_is_empty_is_judged_as_the_root() {
+    let world = World::secure_with(Setup::new().policy(NOT_THE_ROOT));
+    assert_eq!(
+        world.found("no_path"),
+        ["bare 403", "named 403", "other 200"]
+    );
+    assert_eq!(world.reached("/"), 0);
+}
+
 #[test]
 fn a_connection_whose_origin_falls_silent_is_not_used_again() {
     let world = World::with("http:\n  answer_within: 1s\n");

@@ -377,3 +377,41 @@ fn a_client_that_reads_slowly_is_not() {
     }
     assert_eq!(came, 20_000_000);
 }
+
+#[test]
+fn a_body_that_was_judged_is_sent_whatever_the_method() {
+    let site = Origin::site();
+    let sidecar = before(&site, "");
+    let long = "x".repeat(200_000);
+    #[rustfmt::skip]
+    let table = [
+        // method  type                         body        trailer
+        ("GET",    "application/octet-stream",  "short",    ""),
+        ("GET",    "application/octet-stream",  &*long,     ""),
+        ("GET",    "text/plain",                "short",    ""),
+        ("GET",    "text/plain",                &*long,     ""),
+        ("GET",    "text/plain",                "short",    "x-sum: 1\r\n"),
+        ("DELETE", "text/plain",                &*long,     ""),
+        ("POST",   "text/plain",                "short",    "x-sum: 1\r\n"),
+    ];
+    for (method, kind, body, trailer) in table {
+        let fields = [
+            ("content-type", kind),
+            ("transfer-encoding", "chunked"),
+            ("trailer", "x-sum"),
+        ];
+        let mut wire = sidecar.wire();
+        let head = request(method, &site.url("/echo"), &fields, "");
+        let chunk = format!("{:x}\r\n{body}\r\n0\r\n{trailer}\r\n", body.len());
+        wire.say(head.replace("content-length: 0\r\n", "") + &chunk);
+        let heard = wire.answer().json();
+        let what = format!("{method} {kind} {} {trailer}", body.len());
+        assert_eq!(heard["bytes"], body.len(), "{what}: {heard}");
+        let trailers = heard["trailers"].as_array().unwrap().len();
+        assert_eq!(
+            trailers,
+            usize::from(!trailer.is_empty()),
+            "{what}: {heard}"
+        );
+    }
+}

@@ -9,7 +9,7 @@ use crate::support::until;
 
 /// What is sent, what is answered to it and to the request behind it, and what origins read.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, &str); 49] = [
+const TABLE: [(&str, &str, &str); 50] = [
     ("CL.TE", "400", ""),
     ("TE.CL", "400", ""),
     ("CL.CL", "400", ""),
@@ -58,6 +58,7 @@ const TABLE: [(&str, &str, &str); 49] = [
     ("a name with a space", "400", ""),
     ("Upgrade with a body", "400", ""),
     ("Expect with a body", "100 200 200", "POST /first, GET /behind"),
+    ("an authority form in a tunnel", "200 400", ""),
     ("two requests at once", "200 200", "POST /first, GET /behind"),
 ];
 

@@ -306,3 +306,68 @@ fn what_cannot_stand_in_the_place_of_an_event_is_refused() {
         }
     }
 }
+
+#[test]
+fn an_answer_without_a_body_has_no_events_and_is_whole() {
+    let site = Origin::site();
+    let sidecar = before(&site, "  completed: observe\n");
+    let mut wire = sidecar.wire();
+    for _ in 0..2 {
+        wire.say(request("HEAD", &site.url("/typed"), &[], ""));
+        let answer = wire.answer_to("HEAD");
+        assert_eq!(answer.status(), 200);
+    }
+    let outcomes = || -> Vec<_> {
+        let journal = sidecar.journal();
+        let lines = journal
+            .into_iter()
+            .filter(|line| line["record"] == "completion");
+        lines.map(|line| line["outcome"].clone()).collect()
+    };
+    until("both to be recorded", || {
+        (outcomes().len() == 2).then_some(())
+    });
+    assert_eq!(outcomes(), ["answered", "answered"]);
+}
+
+/// Who asks for an encoding, or an extension, is blocked.
+const NOTHING_EXTRA: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+fields := input.spans[0].request_headers
+
+result := {"decision": "BLOCK"} if contains(fields["accept-encoding"], "gzip")
+
+result := {"decision": "BLOCK"} if fields["sec-websocket-extensions"]
+"#;
+
+#[test]
+fn the_fields_that_are_judged_are_those_that_are_sent() {
+    let site = Origin::site();
+    let setup = Setup::new().policy(NOTHING_EXTRA).reach(&site);
+    let sidecar = setup
+        .config("http:\n  judge_each: [\"origin.test/each*\"]\n")
+        .start();
+    let gzip = [("accept-encoding", "gzip, br")];
+    for (path, status, sent) in [("/each", 200, Some("identity")), ("/else", 403, None)] {
+        let answer = sidecar.send("GET", &site.url(path), &gzip, "");
+        assert_eq!(answer.status(), status, "{path}");
+        let heard = site.heard();
+        let of = heard.iter().find(|message| message.head.path() == path);
+        let field = of.and_then(|message| message.get("accept-encoding"));
+        assert_eq!(field, sent, "{path}");
+    }
+    let extended = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-extensions", "permessage-deflate"),
+    ];
+    for (path, status) in [("/each/ws", 200), ("/else/ws", 403)] {
+        let answer = sidecar.send("GET", &site.url(path), &extended, "");
+        assert_eq!(answer.status(), status, "{path}");
+    }
+}

@@ -177,8 +177,8 @@ fn keep_serving(mut wire: Wire, shared: &Shared) {
 }
 
 /// Answers as the path says: `/bytes/N`, `/status/N`, `/chunked`, `/echo`,
-/// `/events/ID` (its second event waits for `/ack/ID`), `/wait/ID`; anything
-/// else is a line of text.
+/// `/events/ID` (its second event waits for `/ack/ID`), `/typed` (events all at once), `/wait/ID`;
+/// anything else is a line of text.
 fn site(
     wire: &mut Wire,
     request: &Message,
@@ -207,6 +207,7 @@ fn site(
             shared.wait_for(rest);
             return wire.try_say("e\r\ndata: second\n\n\r\n0\r\n\r\n");
         }
+        "typed" => ("text/event-stream", b"data: all\n\n".to_vec()),
         "wait" => {
             shared.wait_for(rest);
             ("text/plain", b"waited".to_vec())

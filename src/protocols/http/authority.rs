@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 
 /// The pinned destination of a request.
@@ -32,6 +32,9 @@ const fn bad(detail: &'static str) -> Mismatch {
         detail,
     }
 }
+
+const AUTHORITY_FORM: Mismatch =
+    bad("the request line names a host and no path: only CONNECT does that (RFC 9112 §3.2.3)");
 
 const MISDIRECTED: Mismatch = Mismatch {
     status: StatusCode::MISDIRECTED_REQUEST,
@@ -86,6 +89,9 @@ impl Target {
         if *request.method() == Method::CONNECT {
             return Err(bad("a tunnel inside a tunnel is not supported"));
         }
+        if is_authority_form(request.uri()) {
+            return Err(AUTHORITY_FORM);
+        }
         if let Some(authority) = request.uri().authority() {
             let scheme = request.uri().scheme_str().unwrap_or(self.scheme);
             if scheme != self.scheme || Self::new(self.scheme, authority)? != *self {
@@ -101,6 +107,9 @@ impl Target {
             return Err(bad(
                 "a proxy of somebody else's is not used: the sidecar is the only one",
             ));
+        }
+        if is_authority_form(request.uri()) {
+            return Err(AUTHORITY_FORM);
         }
         let authority = match request.uri().authority() {
             Some(authority) => Some(authority.clone()),
@@ -241,6 +250,19 @@ impl Target {
     }
 }
 
+/// Whether a host and a port is all that `uri` says.
+fn is_authority_form(uri: &Uri) -> bool {
+    uri.authority().is_some() && uri.scheme().is_none()
+}
+
+/// Makes an empty path that of the root: HTTP/2 can leave it out, and it is judged, routed and sent
+/// as that.
+pub(super) fn complete_path<B>(request: &mut Request<B>) {
+    if request.uri().path().is_empty() && request.uri().authority().is_none() {
+        *request.uri_mut() = Uri::from_static("/");
+    }
+}
+
 fn has_port_text(authority: &Authority) -> bool {
     let text = authority.as_str();
     let after_host = text.rsplit(']').next().unwrap_or(text);
@@ -342,10 +364,25 @@ mod tests {
             ("https://b.test/x",      Some("a.test"),      Some(421)),
             ("http://a.test/x",       Some("a.test"),      Some(421)),
             ("/x",                    Some("a b"),         Some(400)),
+            ("a.test",                Some("a.test"),      Some(400)),
+            ("a.test:443",            Some("a.test"),      Some(400)),
+            ("b.test",                Some("a.test"),      Some(400)),
         ];
         for (uri, host, status) in table {
             let found = tunnel.check_inner(&parts("GET", uri, host)).err();
             assert_eq!(found.map(|m| m.status.as_u16()), status, "{uri} {host:?}");
+        }
+        // Nor does it name a place to whoever was led here.
+        for (uri, named) in [
+            ("/x", Ok(Some("http://a.test"))),
+            ("http://a.test/x", Ok(Some("http://a.test"))),
+            ("a.test", Err(400)),
+            ("a.test:80", Err(400)),
+        ] {
+            let found = Target::named(&parts("GET", uri, Some("a.test")), 80);
+            let found = found.map(|target| target.map(|target| target.origin()));
+            let found = found.map_err(|wrong| wrong.status.as_u16());
+            assert_eq!(found, named.map(|named| named.map(str::to_owned)), "{uri}");
         }
         for (uri, host) in [
             ("a.test:443", Some("b.test:443")),

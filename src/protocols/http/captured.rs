@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use http::uri::{Authority, Uri};
+use http::uri::Authority;
 use http::{Request, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -20,6 +20,7 @@ use super::authority::{Mismatch, Target};
 use super::connect;
 use super::line::Line;
 use super::rewind::Rewind;
+use super::rewrite;
 use super::serve::Ended;
 
 /// Room for what a client says first.
@@ -127,8 +128,7 @@ pub(super) async fn destination<B>(
         return Ok(named);
     }
     request.headers_mut().remove(header::HOST);
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    *request.uri_mut() = rewrite::path_alone(request.uri());
     Ok(Target::of_address("http", address))
 }
 

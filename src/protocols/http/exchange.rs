@@ -22,7 +22,7 @@ use crate::process::clock;
 use crate::session::Session;
 
 use super::answer_body::AnswerBody;
-use super::authority::Target;
+use super::authority::{self, Target};
 use super::body::{self, End, Gathered, Tee};
 use super::budget::Share;
 use super::events::Events;
@@ -79,6 +79,7 @@ async fn route(line: &Arc<Line>, mut request: Box<Request<Incoming>>) -> Respons
         Ok(user) => user,
         Err(refusal) => return *refusal,
     };
+    authority::complete_path(&mut request);
     if let Some(address) = line.captured {
         return match captured::destination(line, address, &mut request).await {
             Ok(target) => govern(line, request, &target, user.as_deref()).await,
@@ -201,7 +202,6 @@ async fn describe(
     );
     let (seen, capture) = seen::of_request(line, &mut request, &treatment).await?;
     let (mut parts, body) = request.into_parts();
-    let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
     let client = match way {
         Way::Upgrade => upgrade::Client::take(&line.proxy, &mut parts, target),
         Way::Http1 | Way::Either => None,
@@ -215,6 +215,8 @@ async fn describe(
         let identity = HeaderValue::from_static("identity");
         parts.headers.insert(header::ACCEPT_ENCODING, identity);
     }
+    // Only now: what is judged is what is sent.
+    let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
     let method = parts.method.clone();
     let cap = treatment.capture_bytes_max;
     let body = seen.goes_on(body, cap, line.proxy.gate.metrics());
@@ -386,8 +388,9 @@ async fn finish(
     };
     let text = reading.is_text();
     let stream = fields::event_stream(&parts.headers);
-    let judged = stream.is_some() && by_event(line, &permit);
     let over = body.is_end_stream() || *method == Method::HEAD;
+    // Of an answer without a body no event comes: it has ended with its head.
+    let judged = stream.is_some() && !over && by_event(line, &permit);
     let fits = body
         .size_hint()
         .exact()

@@ -69,8 +69,9 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        // Nominating these would cut what frames or routes the message.
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        // Nominating these would cut what frames or routes the message; `TE` has to be nominated
+        // (RFC 9110 §10.1.4), and what stays of it is seen to by itself.
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TE].contains(name))
         .collect()
 }
 
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn what_belongs_to_this_hop_stays_here() {
         let mut headers = map(&[
-            ("connection", "close, X-Private, host, content-length"),
+            ("connection", "close, X-Private, host, content-length, TE"),
             ("x-private", "1"),
             ("host", "a.test"),
             ("content-length", "0"),

@@ -3,17 +3,25 @@
 use http::header::{self, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{Request, Version};
+use http_body::Body;
 
 use super::authority::Target;
 
-/// As HTTP/1.1 has it: the path, and a Host.
-pub(super) fn for_http1<B>(request: &mut Request<B>, target: &Target) {
-    let path = request.uri().path_and_query().cloned();
+/// As HTTP/1.1 has it: the path, a Host, and a body that says where it ends.
+pub(super) fn for_http1<B: Body>(request: &mut Request<B>, target: &Target) {
     let host = request.uri().authority().cloned();
-    *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    *request.uri_mut() = path_alone(request.uri());
     let from_http2 = request.version() == Version::HTTP_2;
     *request.version_mut() = Version::HTTP_11;
+    let body = request.body();
+    let ends_unsaid = !body.is_end_stream() && body.size_hint().exact().is_none();
     let headers = request.headers_mut();
+    // The library would say so itself, but for methods that seldom have a body: of those it would
+    // leave out what was judged.
+    if ends_unsaid && !headers.contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
     if !headers.contains_key(header::HOST) {
         let host = match host.filter(|_| from_http2) {
             Some(host) => HeaderValue::try_from(host.as_str()),
@@ -26,6 +34,15 @@ pub(super) fn for_http1<B>(request: &mut Request<B>, target: &Target) {
     if from_http2 {
         join_cookies(headers);
     }
+}
+
+/// Path and query of `uri`, and nothing else of it.
+pub(super) fn path_alone(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().cloned();
+    // One that is empty has no form of its own (RFC 9112 §3.2.1); the default is `/`.
+    path.map(Uri::from)
+        .filter(|path| !path.path().is_empty())
+        .unwrap_or_default()
 }
 
 /// As HTTP/2 has it: scheme, authority and path together, and no Host beside
@@ -73,7 +90,7 @@ mod tests {
         let request = Request::builder()
             .uri("/x?y=1")
             .header("host", "A.test:8443");
-        let mut request = request.body(()).unwrap();
+        let mut request = request.body(String::new()).unwrap();
         for_http2(&mut request, &target());
         assert_eq!(request.uri(), "https://a.test:8443/x?y=1");
         assert_eq!(request.version(), Version::HTTP_2);
@@ -85,13 +102,38 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_is_empty_is_that_of_the_root() {
+        for (uri, path) in [
+            ("https://a.test", "/"),
+            ("https://a.test?x=1", "/?x=1"),
+            ("https://a.test/#x", "/"),
+            ("/x?y#z", "/x?y"),
+            ("*", "*"),
+        ] {
+            let mut request = Request::builder().uri(uri).body(String::new()).unwrap();
+            for_http1(&mut request, &target());
+            assert_eq!(request.uri().to_string(), path, "{uri}");
+        }
+        // As HTTP/2 can have it.
+        let mut parts = Uri::from_static("https://a.test/").into_parts();
+        parts.path_and_query = Some("#x".parse().unwrap());
+        let whole = Uri::from_parts(parts).unwrap();
+        let mut request = Request::builder().uri(whole).body(String::new()).unwrap();
+        for_http1(&mut request, &target());
+        assert_eq!(
+            (request.uri().path(), &*request.uri().to_string()),
+            ("/", "/")
+        );
+    }
+
+    #[test]
     fn cookies_that_came_apart_are_one_field_for_http_1() {
         let request = Request::builder()
             .version(Version::HTTP_2)
             .uri("https://a.test/")
             .header("cookie", "a=1")
             .header("cookie", "b=2");
-        let mut request = request.body(()).unwrap();
+        let mut request = request.body(String::new()).unwrap();
         for_http1(&mut request, &target());
         let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
         assert_eq!(cookies, ["a=1; b=2"]);
