@@ -21,7 +21,7 @@ pub(super) const HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// What is sent before the end to a client that names another host in its hello than in its CONNECT: a fatal
 /// `unrecognized_name` alert, in the clear as nothing else is possible yet.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl Mint {
     /// Serves TLS to a client that asked for `host` in its CONNECT, on a stream from which the ClientHello
@@ -82,7 +82,8 @@ where
         .map_err(AcceptError::of)
 }
 
-fn is_same_host(named: &str, host: &str) -> bool {
+/// Whether a name in a hello is the `host` that was asked for.
+pub fn is_same_host(named: &str, host: &str) -> bool {
     let rooted = |name: &str| name.strip_suffix('.').map_or(name.len(), str::len);
     let (named, host) = (
         named.split_at(rooted(named)).0,

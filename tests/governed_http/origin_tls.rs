@@ -5,6 +5,7 @@ use crate::support::origin::Origin;
 use crate::support::policies::ALLOW;
 use crate::support::process::run;
 use crate::support::sidecar::{Setup, Sidecar, request};
+use crate::support::until;
 
 fn before(site: &Origin, authority: &Authority) -> Sidecar {
     let setup = Setup::new().policy(ALLOW).reach(site);
@@ -212,4 +213,96 @@ fn a_file_that_cannot_be_used_is_told_at_the_start() {
             "{line}: {said}"
         );
     }
+}
+
+#[test]
+fn what_a_tunnel_was_not_judged_as_does_not_pass_through_it() {
+    let authority = Authority::new();
+    let site = Origin::site_tls(authority.server("evil.test", Dates::Current));
+    let setup = Setup::new().policy(ALLOW).reach(&site);
+    let trusted = setup.write("origin-ca.pem", &authority.pem);
+    let sidecar = setup
+        .config("http:\n  passthrough: [secure.test]\n")
+        .start();
+    let port = site.address.port();
+    let url = format!("https://evil.test:{port}/x");
+    let elsewhere = format!("evil.test:{port}:secure.test:{port}");
+    for scheme in ["http", "socks5h"] {
+        let proxy = format!("{scheme}://{}", sidecar.http);
+        let words = ["--proxy", &proxy, "--cacert", &trusted];
+        let ended =
+            crate::clients::curl(&[&words[..], &["--connect-to", &elsewhere, &url]].concat());
+        assert!(!ended.status.success(), "{scheme}: {ended:?}");
+        assert!(
+            ended.err.contains("unrecognized name"),
+            "{scheme}: {ended:?}"
+        );
+        let completion = sidecar.recorded("the end of the tunnel", |line| {
+            line["record"] == "completion" && line["http_method"] == "CONNECT"
+        });
+        assert_eq!(completion["outcome"], "failed", "{completion}");
+        let error = completion["error"].as_str().unwrap();
+        for part in ["\"secure.test\"", "\"evil.test\""] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    assert_eq!(site.connections(), 0, "no handshake was finished");
+    // Whoever names nobody goes where the tunnel leads.
+    let mut config = rustls::ClientConfig::clone(&sidecar.client_config());
+    config.enable_sni = false;
+    let mut wire = sidecar.tunnel_to(&site.authority());
+    wire = wire.secured(config.into(), "evil.test");
+    drop(wire.try_say("GET /x HTTP/1.1\r\n\r\n"));
+    until("the handshake to reach the origin", || {
+        (sidecar.metric("openbox_passage_bytes_total{passage=\"passthrough\"}") > 0).then_some(())
+    });
+}
+
+/// What says nothing first, and is no TLS.
+#[test]
+fn a_tunnel_that_passes_unread_carries_what_the_server_begins() {
+    let site = Origin::raw(|mut wire, _| {
+        wire.say("220 ready\r\n");
+        let heard = wire.exactly(5);
+        drop(wire.try_say(heard));
+    });
+    let setup = Setup::new().policy(ALLOW).reach(&site);
+    let sidecar = setup
+        .config("http:\n  passthrough: [origin.test]\n")
+        .start();
+    let mut wire = sidecar.tunnel(&site);
+    assert_eq!(wire.exactly(11), b"220 ready\r\n");
+    wire.say(b"\x15QUIT");
+    assert_eq!(wire.rest(), b"\x15QUIT");
+}
+
+/// Tunnels that are not opened here are blocked.
+const NO_TUNNELS: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+result := {"decision": "BLOCK"} if input.spans[0].http_method == "CONNECT"
+"#;
+
+#[test]
+fn a_tunnel_that_is_refused_says_so_whatever_was_sent_behind_it() {
+    let site = Origin::site();
+    let setup = Setup::new().policy(NO_TUNNELS).reach(&site);
+    let sidecar = setup
+        .config("http:\n  passthrough: [origin.test]\n")
+        .start();
+    let mut wire = sidecar.wire();
+    let authority = site.authority();
+    let connect = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n");
+    wire.say([connect.as_bytes(), &[0x16; 100_000]].concat());
+    let answer = wire.answer();
+    assert_eq!(
+        (answer.status(), answer.code()),
+        (403, "blocked".to_owned())
+    );
+    // An end, and no reset that could have come before the answer.
+    let ended = std::io::Read::read(&mut wire.stream, &mut [0; 16]);
+    assert_eq!(ended.unwrap(), 0);
+    assert_eq!(site.connections(), 0);
 }

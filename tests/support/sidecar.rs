@@ -262,8 +262,12 @@ impl Sidecar {
 
     /// The inside of a tunnel to `origin`, intercepted if it speaks TLS.
     pub(crate) fn tunnel(&self, origin: &Origin) -> Wire {
+        self.tunnel_to(&origin.authority())
+    }
+
+    /// The same, to this host and port.
+    pub(crate) fn tunnel_to(&self, authority: &str) -> Wire {
         let mut wire = self.wire();
-        let authority = origin.authority();
         wire.say(format!(
             "CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n"
         ));

@@ -17,11 +17,13 @@ use crate::net::captured::named_in_hello;
 use crate::net::client_socket::ClientSocket;
 
 use super::authority::{Mismatch, Target};
-use super::connect;
+use super::connect::{self, NotReached};
 use super::line::Line;
+use super::raw;
 use super::rewind::Rewind;
 use super::rewrite;
 use super::serve::Ended;
+use super::settings::Leads;
 
 /// Room for what a client says first.
 const FIRST_BYTES: usize = 4096;
@@ -39,7 +41,9 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
     };
     line.shared.tunnel_follows();
     let by_address = Target::of_address("https", address);
-    if line.proxy.settings.passes_through(&by_address.host) {
+    let settings = &line.proxy.settings;
+    // Of a port that is refused it is looked first whether it is a tunnel: HTTP in the clear is none.
+    if settings.leads(&by_address.host, by_address.port) == Leads::Unread {
         pass(&line, socket, by_address).await;
         return Ended::Upgraded;
     }
@@ -52,7 +56,7 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
         Ok::<_, std::io::Error>(first.first().copied())
     };
     match tokio::time::timeout(within, reading).await {
-        Ok(Ok(Some(0x16))) => over_tls(line, socket, first, by_address).await,
+        Ok(Ok(Some(raw::HANDSHAKE))) => over_tls(line, socket, first, by_address).await,
         Ok(Ok(Some(byte))) if byte.is_ascii_alphabetic() => {
             connect::plain(line.led_from(address), socket, first.freeze()).await;
         }
@@ -89,12 +93,12 @@ async fn over_tls(
     });
     let target = named.unwrap_or(by_address);
     let first = first.freeze();
-    if line.proxy.settings.passes_through(&target.host) {
-        pass(&line, Rewind::new(socket, first), target).await;
-    } else if line.proxy.settings.tunnels_to(target.port) {
-        connect::carried(line, socket, first, target, None).await;
-    } else {
-        tracing::info!(host = %target.host, port = target.port, "a captured connection is refused: http.connect_ports does not name its port");
+    match line.proxy.settings.leads(&target.host, target.port) {
+        Leads::Unread => pass(&line, Rewind::new(socket, first), target).await,
+        Leads::Read => connect::carried(line, socket, first, target, None).await,
+        Leads::Refused => {
+            tracing::info!(host = %target.host, port = target.port, "a captured connection is refused: http.connect_ports does not name its port");
+        }
     }
 }
 
@@ -105,11 +109,34 @@ where
 {
     match connect::reach(line, &target, None).await {
         Ok((permit, upstream)) => {
-            connect::carry(line, permit, async { Ok(client) }, upstream).await;
+            // What it is called is what its hello says, where that was looked for.
+            connect::carry(line, permit, async { Ok(client) }, (upstream, None)).await;
         }
         Err(not) => {
-            tracing::info!(host = %target.host, port = target.port, "a captured connection is not carried: {not:?}");
+            say_why(&target, &not);
             drop(client.shutdown().await);
+        }
+    }
+}
+
+/// Nobody else can be told. What policy says is for the journal: in a log it would be read by
+/// whom it is not for.
+fn say_why(target: &Target, not: &NotReached) {
+    let (host, port) = (&*target.host, target.port);
+    match not {
+        NotReached::Left => {
+            tracing::debug!(
+                host,
+                port,
+                "a captured connection is not carried: its client left"
+            );
+        }
+        NotReached::Refused(refused) => {
+            let (code, event) = (refused.refusal.code(), refused.event);
+            tracing::info!(host, port, code, %event, "a captured connection is refused");
+        }
+        NotReached::Failed(event, error) => {
+            tracing::info!(host, port, %event, %error, "a captured connection leads nowhere");
         }
     }
 }

@@ -28,8 +28,9 @@ use super::line::Line;
 use super::outgoing::Outgoing;
 use super::rewind::Rewind;
 use super::sentinel::Sentinel;
+use super::settings::Leads;
 use super::upstream::UpstreamError;
-use super::{describe, multiplexed, raw, refuse, serve};
+use super::{describe, halt, multiplexed, raw, refuse, serve};
 
 /// Answers CONNECT and goes on inside the tunnel.
 pub(super) async fn open(
@@ -42,14 +43,15 @@ pub(super) async fn open(
         Ok(target) => target,
         Err(wrong) => return refuse::last_problem(wrong.status, wrong.code, wrong.detail),
     };
-    if !line.proxy.settings.tunnels_to(target.port) {
-        let detail = "http.connect_ports does not name the port of this CONNECT";
-        return refuse::last_problem(StatusCode::FORBIDDEN, "port_refused", detail);
+    match line.proxy.settings.leads(&target.host, target.port) {
+        Leads::Refused => {
+            let detail = "http.connect_ports does not name the port of this CONNECT";
+            return refuse::last_problem(StatusCode::FORBIDDEN, "port_refused", detail);
+        }
+        Leads::Unread => return pass_through(line, client, target, user).await,
+        Leads::Read => {}
     }
     line.shared.tunnel_follows();
-    if line.proxy.settings.passes_through(&target.host) {
-        return pass_through(line, client, target, user).await;
-    }
     let line = line.clone();
     drop(spawn_named("tunnel", async move {
         match client.await {
@@ -89,7 +91,7 @@ pub(super) async fn carried(
         }
     }
     match first.first() {
-        Some(0x16) => intercept(line, Rewind::new(socket, first), target, user).await,
+        Some(&raw::HANDSHAKE) => intercept(line, Rewind::new(socket, first), target, user).await,
         Some(byte) if byte.is_ascii_alphabetic() => {
             let target = Target {
                 scheme: "http",
@@ -149,7 +151,6 @@ fn socket_of(upgraded: Upgraded) -> Option<(ClientSocket, Bytes)> {
 }
 
 /// Why a tunnel leads nowhere.
-#[derive(Debug)]
 pub(super) enum NotReached {
     /// The client left meanwhile.
     Left,
@@ -174,10 +175,12 @@ async fn pass_through(
             return refuse::closing(unreached(id, &error));
         }
     };
+    // Not before it is decided: what is refused ends as any connection does.
+    line.shared.tunnel_follows();
     let line = line.clone();
     drop(spawn_named("passthrough", async move {
         let client = async { client.await.map(TokioIo::new).map_err(io::Error::other) };
-        carry(&line, permit, client, upstream).await;
+        carry(&line, permit, client, (upstream, Some(&target.host))).await;
     }));
     Response::new(Outgoing::empty())
 }
@@ -233,12 +236,13 @@ pub(super) async fn reach(
     }
 }
 
-/// Lets the content of a tunnel pass, until it ends or its run is halted.
+/// Lets the content of a tunnel pass, until it ends or its run is halted. Where it was judged by a
+/// name that the client has said, and its content begins with TLS, that must be for this name.
 pub(super) async fn carry<S>(
     line: &Line,
     permit: Permit,
     client: impl Future<Output = io::Result<S>>,
-    upstream: TcpStream,
+    (upstream, judged): (TcpStream, Option<&str>),
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -249,17 +253,14 @@ pub(super) async fn carry<S>(
     };
     let carried = async {
         let client = client.await?;
-        tunnel.relay(client, upstream).await
-    };
-    let halted = async {
-        match permit.session() {
-            Some(session) => session.until_halted().await,
-            None => std::future::pending().await,
+        match judged {
+            Some(host) => tunnel.relay_to(client, upstream, host).await,
+            None => tunnel.relay(client, upstream).await,
         }
     };
     let ended = tokio::select! {
         ended = carried => ended.map_err(|error| error.to_string()),
-        reason = halted => Err(format!("run halted: {reason}")),
+        reason = halt::of_run(&permit) => Err(halt::in_words(&reason)),
     };
     permit.report(Completion {
         ended_at: clock::now(),

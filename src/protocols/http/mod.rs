@@ -66,9 +66,9 @@ use crate::redact::Secret;
 use budget::Budget;
 
 pub use places::Place;
-pub use preview::{Leads, Preview, preview};
+pub use preview::{Preview, preview};
 pub use routes::{Route, Treatment};
-pub use settings::{Completed, OverCap, Settings};
+pub use settings::{Completed, Leads, OverCap, Settings};
 
 /// What the proxy is built from.
 #[derive(Debug)]

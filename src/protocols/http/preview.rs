@@ -4,7 +4,7 @@ use http::{Method, Uri};
 
 use super::authority::Target;
 use super::routes::{Route, Treatment};
-use super::settings::Settings;
+use super::settings::{Leads, Settings};
 
 /// A request as the proxy would take it.
 #[derive(Debug)]
@@ -27,17 +27,6 @@ pub struct Preview<'a> {
     pub judges_each: bool,
 }
 
-/// How a request gets through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leads {
-    /// It is read.
-    Read,
-    /// It is inside a tunnel that passes unread: `http.passthrough`.
-    Unread,
-    /// There is no tunnel to that port: `http.connect_ports`.
-    Refused,
-}
-
 /// What would become of `method url`.
 ///
 /// # Errors
@@ -57,9 +46,7 @@ pub fn preview<'a>(settings: &'a Settings, method: &str, url: &str) -> Result<Pr
     let leads = match scheme {
         // It is sent in absolute form, which needs no tunnel.
         "http" => Leads::Read,
-        _ if !settings.tunnels_to(target.port) => Leads::Refused,
-        _ if settings.passes_through(&target.host) => Leads::Unread,
-        _ => Leads::Read,
+        _ => settings.leads(&target.host, target.port),
     };
     let (method, path, url) = match leads {
         Leads::Unread => ("CONNECT", "", target.origin()),

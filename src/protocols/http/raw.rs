@@ -1,6 +1,7 @@
 //! Bytes that pass without being read: both directions of a tunnel, counted
 //! under the name of their passage, and ended when nothing moves for too long.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -11,6 +12,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::metrics::{Metrics, Passage};
+use crate::net::captured::named_in_hello;
+use crate::net::intercept::{UNRECOGNIZED_NAME, is_same_host};
+
+/// The first byte of what begins with TLS: a record of a handshake.
+pub(super) const HANDSHAKE: u8 = 0x16;
 
 /// Bytes moved at once in one direction.
 const PIECE: usize = 16 * 1024;
@@ -32,10 +38,37 @@ impl Tunnel<'_> {
         A: AsyncRead + AsyncWrite,
         B: AsyncRead + AsyncWrite,
     {
+        self.relay_checked(a, b, None).await
+    }
+
+    /// As [`Self::relay`], of a tunnel that was judged as one to `host`: where what `client` says
+    /// begins with TLS, nothing of it goes on before its hello has named this host, or none. Who
+    /// names another is told so as TLS does.
+    ///
+    /// Cancelled, both are dropped.
+    pub(super) async fn relay_to<A, B>(&self, client: A, b: B, host: &str) -> io::Result<u64>
+    where
+        A: AsyncRead + AsyncWrite,
+        B: AsyncRead + AsyncWrite,
+    {
+        self.relay_checked(client, b, Some(host)).await
+    }
+
+    async fn relay_checked<A, B>(&self, a: A, b: B, host: Option<&str>) -> io::Result<u64>
+    where
+        A: AsyncRead + AsyncWrite,
+        B: AsyncRead + AsyncWrite,
+    {
         let (mut a_reads, mut a_writes) = tokio::io::split(a);
         let (mut b_reads, mut b_writes) = tokio::io::split(b);
         let moved = AtomicU64::new(0);
-        let there = self.one_way(&mut a_reads, &mut b_writes, &moved);
+        let there = async {
+            if let Some(host) = host {
+                self.beginning(&mut a_reads, &mut b_writes, (host, &moved))
+                    .await?;
+            }
+            self.one_way(&mut a_reads, &mut b_writes, &moved).await
+        };
         let back = self.one_way(&mut b_reads, &mut a_writes, &moved);
         let idle = async {
             let mut before = 0;
@@ -48,13 +81,56 @@ impl Tunnel<'_> {
                 before = now;
             }
         };
-        tokio::select! {
+        let ended = tokio::select! {
             ended = async { tokio::try_join!(there, back) } => {
-                ended?;
-                Ok(moved.load(Ordering::Relaxed))
+                ended.map(|_| moved.load(Ordering::Relaxed))
             }
             () = idle => Err(io::Error::new(io::ErrorKind::TimedOut, "the tunnel was silent for too long")),
+        };
+        if let Err(error) = &ended
+            && error.get_ref().is_some_and(|error| error.is::<WrongName>())
+        {
+            // The client may be gone already; why the tunnel ended is worth more.
+            drop(a_writes.write_all(&UNRECOGNIZED_NAME).await);
+            drop(a_writes.shutdown().await);
         }
+        ended
+    }
+
+    /// Passes on what comes first, once it is known whether it is a hello, and for whom.
+    async fn beginning<R, W>(
+        &self,
+        from: &mut R,
+        to: &mut W,
+        (host, moved): (&str, &AtomicU64),
+    ) -> io::Result<()>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut first = BytesMut::with_capacity(PIECE);
+        from.read_buf(&mut first).await?;
+        if first.first() == Some(&HANDSHAKE) {
+            let named = named_in_hello(from, &mut first).await;
+            let named = named.map_err(io::Error::other)?;
+            if let Some(named) = named.filter(|named| !is_same_host(named, host)) {
+                let wrong = WrongName {
+                    named,
+                    judged: host.into(),
+                };
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, wrong));
+            }
+        }
+        to.write_all(&first).await?;
+        to.flush().await?;
+        self.count(first.len(), moved);
+        Ok(())
+    }
+
+    fn count(&self, bytes: usize, moved: &AtomicU64) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        moved.fetch_add(bytes, Ordering::Relaxed);
+        self.metrics.passed(self.passage, bytes);
     }
 
     async fn one_way<R, W>(&self, from: &mut R, to: &mut W, moved: &AtomicU64) -> io::Result<()>
@@ -79,10 +155,27 @@ impl Tunnel<'_> {
             }
             to.write_all(&piece).await?;
             to.flush().await?;
+            self.count(read, moved);
             piece.clear();
-            let bytes = u64::try_from(read).unwrap_or(u64::MAX);
-            moved.fetch_add(bytes, Ordering::Relaxed);
-            self.metrics.passed(self.passage, bytes);
         }
     }
 }
+
+/// A tunnel is for one host, and what is in it for another.
+#[derive(Debug)]
+struct WrongName {
+    named: Box<str>,
+    judged: Box<str>,
+}
+
+impl fmt::Display for WrongName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { named, judged } = self;
+        write!(
+            f,
+            "the tunnel was judged as one to \"{judged}\", and the TLS hello in it names \"{named}\""
+        )
+    }
+}
+
+impl std::error::Error for WrongName {}

@@ -67,6 +67,17 @@ pub enum Completed {
     Observe,
 }
 
+/// How a request gets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// It is read.
+    Read,
+    /// It is inside a tunnel that passes unread: `http.passthrough`.
+    Unread,
+    /// There is no tunnel to that port: `http.connect_ports`.
+    Refused,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -105,10 +116,45 @@ impl Settings {
         self.connect_ports.is_empty() || self.connect_ports.contains(&port)
     }
 
+    /// What becomes of a tunnel to `port` of `host`: the port is asked about first, by whatever
+    /// door it is to lead there.
+    #[must_use]
+    pub fn leads(&self, host: &str, port: u16) -> Leads {
+        match () {
+            () if !self.tunnels_to(port) => Leads::Refused,
+            () if self.passes_through(host) => Leads::Unread,
+            () => Leads::Read,
+        }
+    }
+
     /// Whether the messages and events of an answer from there are judged one by one.
     #[must_use]
     pub fn judges_each(&self, host: &str, path: &str) -> bool {
         let places = &self.judge_each;
         places.iter().any(|place| place.covers(host, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_not_named_is_refused_whatever_the_host() {
+        let settings = Settings {
+            passthrough: vec!["pinned.test".to_owned(), "192.0.2.1".to_owned()],
+            connect_ports: vec![443],
+            ..Settings::default()
+        };
+        for (host, port, expected) in [
+            ("pinned.test", 443, Leads::Unread),
+            ("pinned.test", 25, Leads::Refused),
+            ("192.0.2.1", 443, Leads::Unread),
+            ("192.0.2.1", 25, Leads::Refused),
+            ("a.test", 443, Leads::Read),
+            ("a.test", 25, Leads::Refused),
+        ] {
+            assert_eq!(settings.leads(host, port), expected, "{host}:{port}");
+        }
     }
 }

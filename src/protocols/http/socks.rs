@@ -19,6 +19,7 @@ use super::authority::Target;
 use super::connect::{self, NotReached};
 use super::line::Line;
 use super::serve::Ended;
+use super::settings::Leads;
 use super::upstream::UpstreamError;
 
 /// The first byte of every message but those of the user name.
@@ -181,16 +182,19 @@ async fn open(
     target: Target,
     user: Option<Box<str>>,
 ) -> Ended {
-    if !line.proxy.settings.tunnels_to(target.port) {
-        drop(socket.write_all(&answer(Reply::NOT_ALLOWED)).await);
-        drop(socket.shutdown().await);
-        return Ended::Closed;
-    }
-    if !line.proxy.settings.passes_through(&target.host) {
-        if socket.write_all(&answer(Reply::SUCCEEDED)).await.is_ok() {
-            connect::carried(line, socket, Bytes::new(), target, user).await;
+    match line.proxy.settings.leads(&target.host, target.port) {
+        Leads::Refused => {
+            drop(socket.write_all(&answer(Reply::NOT_ALLOWED)).await);
+            drop(socket.shutdown().await);
+            return Ended::Closed;
         }
-        return Ended::Upgraded;
+        Leads::Read => {
+            if socket.write_all(&answer(Reply::SUCCEEDED)).await.is_ok() {
+                connect::carried(line, socket, Bytes::new(), target, user).await;
+            }
+            return Ended::Upgraded;
+        }
+        Leads::Unread => {}
     }
     match connect::reach(&line, &target, user.as_deref()).await {
         Ok((permit, upstream)) => {
@@ -198,7 +202,7 @@ async fn open(
                 socket.write_all(&answer(Reply::SUCCEEDED)).await?;
                 Ok(socket)
             };
-            connect::carry(&line, permit, client, upstream).await;
+            connect::carry(&line, permit, client, (upstream, Some(&target.host))).await;
             Ended::Upgraded
         }
         Err(not) => {
