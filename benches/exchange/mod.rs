@@ -23,6 +23,7 @@ pub(crate) fn request(method: &str, path: &str) -> Operation {
         attribution: Attribution::OwnSession,
         fingerprint: None,
         action: Action::Http(HttpCall {
+            secrets: None,
             method: method.into(),
             url: format!("http://origin.example.com:8080{path}?page=1").into(),
             scheme: "http",

@@ -23,8 +23,10 @@ pub enum Action {
 pub struct HttpCall {
     /// The method, as sent.
     pub method: Box<str>,
-    /// Absolute URL, without userinfo and fragment.
+    /// Absolute URL, without userinfo and fragment, and without what is secret in its query.
     pub url: Box<str>,
+    /// The SHA-256 of what is not shown of it.
+    pub secrets: Option<[u8; 32]>,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Host of the pinned authority: lower case, no brackets around IPv6.

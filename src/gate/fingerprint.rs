@@ -59,6 +59,7 @@ pub(super) fn of_twin(operation: &Operation, stage: Stage) -> Option<Fingerprint
             part(&mut hash, call.host.as_bytes());
             part(&mut hash, &call.port.to_be_bytes());
             part(&mut hash, target(&call.url).as_bytes());
+            not_shown(&mut hash, call);
             match (stage, Content::of(&call.body)) {
                 (Stage::Completed, _) => {}
                 (Stage::Started, Content::Empty) => part(&mut hash, b"-"),
@@ -134,6 +135,7 @@ fn told(hash: &mut Sha256, action: &Action) {
             part(hash, b"http");
             part(hash, call.method.as_bytes());
             part(hash, call.url.as_bytes());
+            not_shown(hash, call);
             optional(hash, call.body.text.as_deref());
         }
         Action::Database(call) => {
@@ -179,6 +181,15 @@ pub(super) fn of_event(event: &Event) -> Fingerprint {
     finish(hash)
 }
 
+/// What the URL does not show. Nothing where it shows all, so that what was granted before these
+/// were left out of it is found again.
+fn not_shown(hash: &mut Sha256, call: &HttpCall) {
+    if let Some(secrets) = call.secrets {
+        part(hash, b"secrets");
+        part(hash, &secrets);
+    }
+}
+
 fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
     // A body in a file is shown in part, and its digest is that of all of it.
     if !call.body.state.is_whole() && call.body.digest.is_none() {
@@ -187,6 +198,7 @@ fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
     part(hash, b"http");
     part(hash, call.method.as_bytes());
     part(hash, call.url.as_bytes());
+    not_shown(hash, call);
     for (name, value) in call
         .headers
         .iter()

@@ -36,6 +36,7 @@ mod origins;
 mod redaction;
 mod routes;
 mod rules;
+mod secrets;
 mod smuggling;
 mod socks;
 mod streams;

@@ -387,6 +387,7 @@ impl Call<'_> {
             fingerprint: None,
             action: Action::Http(HttpCall {
                 method: self.method.into(),
+                secrets: None,
                 url: format!("https://api.example{}", self.path).into(),
                 scheme: "https",
                 host: "api.example".into(),

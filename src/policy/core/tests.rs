@@ -83,6 +83,7 @@ pub(super) fn operation(context: Arc<Context>) -> Operation {
         fingerprint: Some(Fingerprint([0xab; 16])),
         action: Action::Http(HttpCall {
             method: "POST".into(),
+            secrets: None,
             url: "http://127.0.0.1:18087/items".into(),
             scheme: "http",
             host: "127.0.0.1".into(),

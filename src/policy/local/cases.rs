@@ -407,9 +407,12 @@ fn request(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<HttpCa
         .map(|name| crate::domain::ToolCall {
             name: Some(name.into()),
         });
+    // As what passes is shown.
+    let shown = crate::redact::url(url);
     Some(HttpCall {
         method: reader.text(place, map, "method").unwrap_or("GET").into(),
-        url: url.into(),
+        secrets: shown.secrets,
+        url: shown.url.into(),
         scheme,
         host: uri.host().unwrap_or_default().to_ascii_lowercase().into(),
         port: uri

@@ -6,6 +6,7 @@ use http::request::Parts;
 
 use crate::domain::{Action, Capture, HttpCall, Operation, Process, SpanId, Timestamp, TraceId};
 use crate::process::clock;
+use crate::redact;
 use crate::session::{Claim, Session};
 
 use super::authority::Target;
@@ -96,9 +97,11 @@ pub(super) fn operation(
         true => target.url(path_and_query),
         false => target.url(&["/", path_and_query].concat()),
     };
+    let shown = redact::url(&url);
     let call = HttpCall {
         method: parts.method.as_str().into(),
-        url: url.into(),
+        secrets: shown.secrets,
+        url: shown.url.into(),
         scheme: target.scheme,
         host: target.host.clone(),
         port: target.port,
@@ -115,6 +118,7 @@ pub(super) fn tunnel(target: &Target, session: &Session, started_at: Timestamp) 
     let call = HttpCall {
         method: "CONNECT".into(),
         url: target.origin().into(),
+        secrets: None,
         scheme: target.scheme,
         host: target.host.clone(),
         port: target.port,

@@ -2,6 +2,8 @@
 
 use http::{Method, Uri};
 
+use crate::redact;
+
 use super::authority::Target;
 use super::routes::{Route, Treatment};
 use super::settings::{Leads, Settings};
@@ -52,7 +54,10 @@ pub fn preview<'a>(settings: &'a Settings, method: &str, url: &str) -> Result<Pr
         Leads::Unread => ("CONNECT", "", target.origin()),
         Leads::Read | Leads::Refused => {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            (method.as_str(), uri.path(), target.url(path))
+            let url = target.url(path);
+            // As it is shown to policy.
+            let shown = redact::url(&url).url.into_owned();
+            (method.as_str(), uri.path(), shown)
         }
     };
     let route = settings.route(method, &target.host, path);

@@ -163,6 +163,7 @@ fn a_url_is_split_however_it_is_spelled() {
         ("http://[::1]/a",                       "http://[::1]/a",                 "http",  "::1",            80, "/a"),
         ("wss://h?x",                            "https://h?x",                    "https", "h",             443, ""),
         ("http://h/p?u=http://i/",               "http://h/p?u=http://i/",         "http",  "h",              80, "/p"),
+        ("http://h/p?key=1&q=2",                 "http://h/p?key=[REDACTED]&q=2",  "http",  "h",              80, "/p"),
         ("h/p",                                  "http://h/p",                     "http",  "h",              80, "/p"),
         ("http://h:notaport/p",                  "http://h:notaport/p",            "http",  "h",              80, "/p"),
     ];

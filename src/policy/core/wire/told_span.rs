@@ -162,6 +162,7 @@ impl Span {
             port: url.port,
             path: url.path,
             url: url.text,
+            secrets: url.secrets,
             headers: headers(&self.request_headers),
             body: body(&self.request_body),
             tool: self.tool(),
@@ -230,6 +231,7 @@ impl Span {
 /// A URL in its parts, however badly it is spelled.
 struct Url {
     text: Box<str>,
+    secrets: Option<[u8; 32]>,
     scheme: &'static str,
     host: Box<str>,
     port: u16,
@@ -257,8 +259,11 @@ impl Url {
         let host = host.strip_prefix('[').unwrap_or(host);
         let host = host.strip_suffix(']').unwrap_or(host);
         let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let text = format!("{scheme}://{place}{target}");
+        let shown = redact::url(&text);
         Self {
-            text: format!("{scheme}://{place}{target}").into(),
+            secrets: shown.secrets,
+            text: shown.url.into(),
             scheme,
             host: host.into(),
             port: port.unwrap_or(default),

@@ -87,6 +87,7 @@ fn operation(method: &str, host: &str, path: &str) -> Operation {
         fingerprint: Some(Fingerprint([1; 16])),
         action: Action::Http(HttpCall {
             method: method.into(),
+            secrets: None,
             url: format!("https://{host}{path}?q=1").into(),
             scheme: "https",
             host: host.into(),

@@ -291,6 +291,7 @@ fn saying(handshake: &Operation, body: Capture) -> Box<Operation> {
                 "https" => "wss",
                 _ => "ws",
             },
+            secrets: call.secrets,
             host: call.host.clone(),
             port: call.port,
             path: call.path.clone(),
