@@ -65,7 +65,12 @@ const CONTAINED: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main.rs"]),
     (
         "rustix",
-        &["cli/child.rs", "control/operator/live_tests.rs", "net"],
+        &[
+            "cli/child.rs",
+            "cli/dumps.rs",
+            "control/operator/live_tests.rs",
+            "net",
+        ],
     ),
     ("mimalloc", &["main.rs"]),
     ("tracing_subscriber", &["cli/logs.rs", "config"]),

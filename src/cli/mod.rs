@@ -13,6 +13,7 @@ mod ca;
 mod check;
 mod check_http;
 mod child;
+mod dumps;
 mod env;
 mod halt;
 mod health;

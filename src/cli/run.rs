@@ -10,7 +10,7 @@ use crate::process::{drain, spawn_named};
 
 use super::banner::{Banner, Mode, Summary};
 use super::child::{self, Signals};
-use super::{Shared, Streams, exit, logs, report, runtime};
+use super::{Shared, Streams, dumps, exit, logs, report, runtime};
 
 /// What `run` is told.
 #[derive(clap::Args, Debug)]
@@ -42,6 +42,7 @@ pub(super) fn run(args: Args, env: &Source, streams: &mut Streams<'_>) -> io::Re
     if logs::install(&config.log).is_err() {
         writeln!(streams.err, "openbox-sidecar: logs go elsewhere already")?;
     }
+    dumps::forbid();
     report::warnings(&config, streams)?;
     let work = governed(config.clone(), &args, streams);
     match runtime::block_on(work)?? {

@@ -7,7 +7,7 @@ use crate::config::{self, Config, For, Source};
 use crate::process::signals::Termination;
 use crate::process::{drain, spawn_named};
 
-use super::{Shared, Streams, exit, logs, report, runtime};
+use super::{Shared, Streams, dumps, exit, logs, report, runtime};
 
 /// What `serve` is told.
 #[derive(clap::Args, Debug)]
@@ -24,6 +24,7 @@ pub(super) fn serve(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io:
     if logs::install(&config.log).is_err() {
         writeln!(streams.err, "openbox-sidecar: logs go elsewhere already")?;
     }
+    dumps::forbid();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -411,7 +411,7 @@ pub(super) struct Http {
     /// Longest wait for a body that policy is to see, before it streams on as `partial`.
     #[schemars(extend("examples" = ["2s"]))]
     pub(super) capture_within: Option<String>,
-    /// A text request body larger than policy sees: `partial` shows its beginning, `deny` refuses it, `spill` has all of it here first, in a file, and shows its beginning.
+    /// A request body larger than policy sees: `partial` shows the beginning of a text, `deny` refuses it, text or not, `spill` has all of a text here first, in a file, and shows its beginning.
     #[schemars(extend("enum" = ["partial", "deny", "spill"]))]
     pub(super) over_cap: Option<String>,
     /// Answers: `enforce` withholds text until policy has judged it, `observe` does not.
