@@ -3,7 +3,7 @@
 //! A [`Permit`] cannot be made outside the gate:
 //!
 //! ```compile_fail,E0451
-//! let permit = openbox_sidecar::gate::Permit { admitted: None, again: None, ended: None, judged: None, answer: Whereabouts::Out };
+//! let permit = openbox_sidecar::gate::Permit { admitted: None, again: None, ended: None, judged: None, answer: todo!() };
 //! ```
 //!
 //! nor copied:

@@ -372,6 +372,28 @@ impl Conversation {
         }
     }
 
+    /// The same in clear, with a MariaDB on this machine.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn in_clear(login: Login, sessions: super::Sessions, shift: u8) -> Self {
+        let legs = Legs {
+            client_is_secret: false,
+            client_tls: false,
+            server_tls: false,
+            server_is_near: true,
+            server_is_proven: false,
+        };
+        let received = Received {
+            key: None,
+            nonce: Vec::new(),
+        };
+        let enters = Enters {
+            sessions,
+            server: super::capability::Flavour::Mariadb,
+        };
+        let known = Arc::new(Analyses::new(1 << 20));
+        Self::new(known, login, legs, received, enters, shift)
+    }
+
     /// The current database, as far as is known.
     pub(super) fn database(&self) -> Option<&str> {
         self.who.database.as_deref()
@@ -557,7 +579,6 @@ fn no_login(why: &str, number: u8) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::super::Sessions;
-    use super::super::capability::Flavour;
     use super::*;
 
     #[test]
@@ -614,23 +635,7 @@ mod tests {
             plugin: None,
             who: Who::default(),
         };
-        let legs = Legs {
-            client_is_secret: false,
-            client_tls: false,
-            server_tls: false,
-            server_is_near: true,
-            server_is_proven: false,
-        };
-        let received = Received {
-            key: None,
-            nonce: Vec::new(),
-        };
-        let enters = Enters {
-            sessions,
-            server: Flavour::Mariadb,
-        };
-        let known = Arc::new(Analyses::new(1 << 20));
-        let talk = Conversation::new(known, login, legs, received, enters, shift);
+        let talk = Conversation::in_clear(login, sessions, shift);
         let mut all = (talk, Outbox::default(), Outbox::default());
         hears(&mut all, &packet(2_u8.wrapping_add(shift), &[0; 7]));
         all

@@ -4,7 +4,6 @@
 //! once, with the rows that the client was told; and the current database is
 //! known.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,11 +14,10 @@ use crate::net::listen_at::At;
 use crate::process::clock;
 use crate::protocols::laws::{Choices, Peer, Relay, World, move_all};
 use crate::protocols::pipe::Outbox;
-use crate::protocols::sql::Analyses;
 
 use super::super::answer::Form;
-use super::super::capability::{Capabilities, Flavour};
-use super::super::conversation::{Ask, Conversation, Enters, Kind, Legs, Received, Sides, Step};
+use super::super::capability::Capabilities;
+use super::super::conversation::{Ask, Conversation, Kind, Sides, Step};
 use super::super::greeting::{Login, Who};
 use super::super::refuse::Answered;
 use super::super::statement::Text;
@@ -129,25 +127,9 @@ impl<'a> Between<'a> {
                 attributes: Vec::new(),
             },
         };
-        let legs = Legs {
-            client_is_secret: false,
-            client_tls: false,
-            server_tls: false,
-            server_is_near: true,
-            server_is_proven: false,
-        };
-        let received = Received {
-            key: None,
-            nonce: Vec::new(),
-        };
-        let enters = Enters {
-            sessions,
-            server: Flavour::Mariadb,
-        };
-        let known = Arc::new(Analyses::new(1 << 20));
         Self {
             world,
-            talk: Conversation::new(known, login, legs, received, enters, shift),
+            talk: Conversation::in_clear(login, sessions, shift),
             from_client: BytesMut::new(),
             from_server: BytesMut::new(),
             to_server: Vec::new(),
