@@ -100,29 +100,17 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     String::from_utf8(digits).unwrap_or_default()
 }
 
-/// The digits of every byte.
-const DIGITS: [[u8; 2]; 256] = {
-    let nibbles = *b"0123456789abcdef";
-    let mut digits = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        digits[byte] = [nibbles[byte >> 4], nibbles[byte & 15]];
-        byte += 1;
-    }
-    digits
-};
-
 /// Appends the lower-case hex digits of `bytes`: each record ends in some, and
 /// no text of their own has to be made for them. Made in place and two at once: one by
 /// one, with a look at the capacity before each, took more than the hash.
 fn hex_into(bytes: &[u8], out: &mut Vec<u8>) {
+    const LETTERS: u8 = b'a' - 10;
+    let digit = |nibble: u8| nibble.wrapping_add(if nibble < 10 { b'0' } else { LETTERS });
     let from = out.len();
     out.resize(from.saturating_add(bytes.len().saturating_mul(2)), 0);
     let (space, _) = out.get_mut(from..).unwrap_or_default().as_chunks_mut::<2>();
     for (pair, byte) in space.iter_mut().zip(bytes) {
-        if let Some(digits) = DIGITS.get(usize::from(*byte)) {
-            *pair = *digits;
-        }
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
 }
 

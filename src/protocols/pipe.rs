@@ -13,7 +13,7 @@ use crate::net::maybe_tls::MaybeTls;
 /// Most slices written at once.
 const SLICES_MAX: usize = 64;
 /// A buffer's first and largest room for one read, bytes.
-const READ_BYTES: usize = 4 << 10;
+const READ_BYTES: usize = 2 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
 /// Pieces up to this many bytes are copied behind one another: less than what
 /// a slice of its own costs.
