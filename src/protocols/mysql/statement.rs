@@ -650,8 +650,9 @@ mod tests {
         let mut reading = reading("utf8mb4", "");
         assert!(!reading.have_changed(), "nobody had asked before");
         let mut all = Statements::default();
-        all.prepared(Some(1), reading.read(b"SELECT '\\', \"a\"", false));
+        all.prepared(Some(1), reading.read(b"SELECT \"a\"", false));
         all.prepared(Some(2), reading.read(b"SELECT 'a'", false));
+        assert!(!all.get(1).is_opaque());
         reading.stale();
         reading.said(Some(&[b"utf8mb4", b"ANSI_QUOTES"]));
         assert!(reading.have_changed() && !reading.have_changed());
