@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::protocols::sql::{
     Analyses, Analysis, Class, Conditional, Dialect, Kind, Lexer, Read, TEXT_BYTES_MAX,
+    contains_ignoring_case,
 };
 
 /// Most prepared statements of one session that are remembered; one that is not
@@ -108,10 +109,7 @@ impl Text {
     /// `current`, as far as the text tells.
     pub(super) fn used_database(&self, executed: usize, current: Option<&str>) -> Uses {
         let text = self.text.as_deref().unwrap_or_default();
-        let has = |word: &str| {
-            let mut parts = text.as_bytes().windows(word.len().max(1));
-            parts.any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
-        };
+        let has = |word: &str| contains_ignoring_case(text, word);
         if self.is_opaque() {
             let may = self.text.is_none() || has("use") || self.has_verb("EXECUTE");
             return if may { Uses::Unknown } else { Uses::None };

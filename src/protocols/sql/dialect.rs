@@ -76,8 +76,8 @@ impl Dialect {
         !self.is_postgres() && (has(b"/*!") || has(b"/*M!"))
     }
 
-    /// All ways in which servers read `text`, of whatever version they are; `None` where
-    /// those are too many.
+    /// All ways in which servers read `text`, of whatever version they are, besides the one
+    /// that executes all; `None` where those are too many.
     ///
     /// Each server decides about each comment: one that is skipped by all would be
     /// executed behind one that hides it from a reading that executes all.
@@ -98,7 +98,7 @@ impl Dialect {
             return None;
         }
         versions.insert(0, 0);
-        let mut seen = Vec::new();
+        let mut seen = vec![vec![(true, false); all.len()]];
         let mut readings = Vec::new();
         for mariadb in [false, true] {
             for version in &versions {

@@ -418,13 +418,7 @@ impl<'a> Lexer<'a> {
             self.skip(1);
             self.skip_while(digit);
         }
-        if self.peek(0) | 0x20 == b'e' {
-            let signed = usize::from(matches!(self.peek(1), b'+' | b'-'));
-            if self.peek(signed.saturating_add(1)).is_ascii_digit() {
-                self.skip(signed.saturating_add(1));
-                self.skip_while(digit);
-            }
-        }
+        let _taken = self.exponent(digit);
         Kind::Number
     }
 
@@ -497,10 +491,12 @@ impl<'a> Lexer<'a> {
             return Kind::Number;
         }
         let start = self.at;
-        self.skip_while(|byte| byte.is_ascii_digit());
+        self.skip_while(is_digit);
+        // With digits behind it, whatever follows those: `1e0FROM`.
+        if self.exponent(is_digit) {
+            return Kind::Number;
+        }
         match self.peek(0) {
-            // With digits behind it, whatever follows those: `1e0FROM`.
-            b'e' | b'E' if self.exponent() => Kind::Number,
             byte if is_word(byte) => {
                 self.at = start;
                 self.word()
@@ -526,20 +522,20 @@ impl<'a> Lexer<'a> {
     /// From the point of a number on.
     fn mysql_real(&mut self) -> Kind {
         self.skip(1);
-        self.skip_while(|byte| byte.is_ascii_digit());
-        let _taken = self.peek(0) | 0x20 == b'e' && self.exponent();
+        self.skip_while(is_digit);
+        let _taken = self.exponent(is_digit);
         Kind::Number
     }
 
-    /// Takes `e1`, `e+1`; whether there is one.
-    fn exponent(&mut self) -> bool {
+    /// Takes `e1`, `e+1`, of a digit and what `digit` is; whether there is one.
+    fn exponent(&mut self, digit: impl Fn(u8) -> bool) -> bool {
         let signed = usize::from(matches!(self.peek(1), b'+' | b'-'));
         let digits = signed.saturating_add(1);
-        if !self.peek(digits).is_ascii_digit() {
+        if self.peek(0) | 0x20 != b'e' || !is_digit(self.peek(digits)) {
             return false;
         }
         self.skip(digits);
-        self.skip_while(|byte| byte.is_ascii_digit());
+        self.skip_while(digit);
         true
     }
 }
@@ -561,6 +557,10 @@ impl Iterator for Lexer<'_> {
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_digit()
 }
 
 fn is_word_start(byte: u8) -> bool {

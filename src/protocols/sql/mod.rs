@@ -41,3 +41,4 @@ pub use analysis::{Access, Analysis, Class, Flags, Relation, Statement, TEXT_BYT
 pub use dialect::{Conditional, Dialect};
 pub use lexer::{Kind, Lexer, Token};
 pub use memory::{Analyses, Read};
+pub use words::contains_ignoring_case;

@@ -3,7 +3,7 @@
 use super::keywords::Keyword as K;
 use super::lexer::Kind;
 use super::shape::apart;
-use super::words::Words;
+use super::words::{Words, contains_ignoring_case};
 
 /// Longest redacted text kept, bytes.
 const REDACTED_BYTES_MAX: usize = 16 << 10;
@@ -99,7 +99,5 @@ fn has_a_secret(text: &str) -> bool {
 /// Whether a word of MySQL stands before somebody's password: `MASTER_PASSWORD =`,
 /// `OLD_PASSWORD(…)`, and `CONNECTION = 'mysql://user:password@host'`.
 fn is_secret(word: &str) -> bool {
-    const PASSWORD: &[u8] = b"password";
-    let mut parts = word.as_bytes().windows(PASSWORD.len());
-    parts.any(|part| part.eq_ignore_ascii_case(PASSWORD)) || word.eq_ignore_ascii_case("connection")
+    contains_ignoring_case(word, "password") || word.eq_ignore_ascii_case("connection")
 }

@@ -10,6 +10,12 @@ const TOKENS_MAX: usize = 100_000;
 /// Longest name that PostgreSQL knows, bytes: it cuts off the rest.
 pub(super) const NAME_BYTES_MAX: usize = 63;
 
+/// Whether `part`, which is ASCII, stands in `text` in whatever case; an empty one does not.
+pub fn contains_ignoring_case(text: &str, part: &str) -> bool {
+    let mut parts = text.as_bytes().windows(part.len().max(1));
+    parts.any(|one| one.eq_ignore_ascii_case(part.as_bytes()))
+}
+
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
