@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The binary, with nothing of the environment that configures it.
 fn sidecar(state: &Path) -> Command {
@@ -108,7 +108,9 @@ fn a_signal_to_run_reaches_its_command() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !ready.exists() {
+            assert!(Instant::now() < deadline, "the command was not started");
             std::thread::sleep(Duration::from_millis(5));
         }
         let kill = format!("kill -{number} {}", run.id());

@@ -450,7 +450,7 @@ pub(super) struct Http {
     /// Most agent connections at once.
     #[schemars(range(min = 1))]
     pub(super) connections_max: Option<u64>,
-    /// Most idle connections kept to one origin.
+    /// Most idle connections that each worker keeps to one origin, of either version of HTTP.
     pub(super) idle_upstreams_max: Option<u64>,
     /// Memory for the bodies that policy is shown, all together, bytes, about; where there is none, a request is answered 503 before it is read.
     #[schemars(range(min = 65536))]

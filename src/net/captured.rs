@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::net::hello;
 use crate::net::intercept::{AcceptError, HELLO_BYTES_MAX};
 
 /// Where the client of `socket` wanted to go, as the kernel's table of connections has it.
@@ -64,7 +65,12 @@ where
                 return Err(AcceptError::Io(error));
             }
             Ok(None) => {}
-            Err((error, _alert)) => return Err(AcceptError::Protocol(error)),
+            Err((error, _alert)) => {
+                // What a hello of an older TLS lacks is its server's to say.
+                let is_old = matches!(error, rustls::Error::PeerIncompatible(_));
+                let named = is_old.then(|| hello::server_name(read)).flatten();
+                return named.ok_or(AcceptError::Protocol(error));
+            }
         }
         if stream.read_buf(read).await.map_err(AcceptError::Io)? == 0 {
             return Err(AcceptError::Io(io::ErrorKind::UnexpectedEof.into()));
@@ -82,7 +88,7 @@ mod tests {
     use super::*;
     use crate::net::tls;
 
-    fn hello(host: &str) -> Vec<u8> {
+    fn hello_to(host: &str) -> Vec<u8> {
         let config = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -98,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn the_host_is_found_however_the_hello_is_cut_and_nothing_of_it_is_lost() {
         for (host, named) in [("a.test", Some("a.test")), ("192.0.2.1", None)] {
-            let hello = hello(host);
+            let hello = hello_to(host);
             for cut in [1, 5, 60, hello.len()] {
                 let (first, rest) = hello.split_at(cut);
                 let (mut theirs, mut ours) = tokio::io::duplex(100);
@@ -113,6 +119,25 @@ mod tests {
         }
     }
 
+    /// A hello of TLS 1.2 without signature algorithms, which RFC 5246 §7.4.1.4.1 does not ask for.
+    #[tokio::test]
+    async fn the_host_is_found_in_a_hello_that_the_library_would_not_answer() {
+        let whole = hello::tests::old_hello(&[b"old.test"]);
+        for cut in [1, 5, 9, 43, whole.len()] {
+            let (first, rest) = whole.split_at(cut);
+            let mut read = BytesMut::from(first);
+            let found = named_in_hello(&mut &*rest, &mut read).await.unwrap();
+            assert_eq!(found.as_deref(), Some("old.test"), "{cut}");
+            assert_eq!(read, whole, "{cut}");
+        }
+        let unnamed = hello::tests::old_hello(&[]);
+        let found = named_in_hello(&mut &*unnamed, &mut BytesMut::new()).await;
+        assert_eq!(found.unwrap(), None);
+        let twice = hello::tests::old_hello(&[b"old.test", b"b.test"]);
+        let found = named_in_hello(&mut &*twice, &mut BytesMut::new()).await;
+        assert!(found.is_err(), "{found:?}");
+    }
+
     #[tokio::test]
     async fn what_is_no_hello_and_one_that_never_ends_are_errors() {
         let mut endless = vec![22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff];
@@ -120,7 +145,7 @@ mod tests {
         for bytes in [
             b"\x16not at all a hello".to_vec(),
             endless,
-            hello("a.test")[..40].to_vec(),
+            hello_to("a.test")[..40].to_vec(),
         ] {
             let mut read = BytesMut::new();
             let found = named_in_hello(&mut &*bytes, &mut read).await;

@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,11 +49,23 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// The same of all answers on one connection.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// While a request is under way and nothing comes, a peer is asked so often whether it is there,
-const PING_EVERY: Duration = Duration::from_secs(20);
+/// While a request is under way and nothing comes, a peer is asked so often whether it is there.
+///
+/// Servers of gRPC end a connection that is pinged more often than every 5 minutes while
+/// they say nothing (gRFC A8), with all the calls on it.
+const PING_EVERY: Duration = Duration::from_secs(330);
 
-/// and has so long to answer; then the connection has ended.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// A peer has so long to answer that, also behind what an upload has waiting in between;
+/// then the connection has ended.
+const PONG_WITHIN: Duration = Duration::from_secs(60);
+
+/// When, counted from its beginning, a connection is looked at for what the peer allows on
+/// it. hyper tells no one that SETTINGS came; a request that is sent has them seen, too.
+const LOOKS: [Duration; 3] = [
+    Duration::from_millis(5),
+    Duration::from_millis(50),
+    Duration::from_millis(500),
+];
 
 /// Starts the tasks of HTTP/2 connections.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +89,8 @@ pub struct Options {
     pub head_bytes_max: u32,
     /// A connection without a request for longer is closed.
     pub idle_for_max: Duration,
+    /// Most connections to one place without a request; one more is closed at once.
+    pub idle_max: usize,
 }
 
 impl Default for Options {
@@ -84,6 +98,7 @@ impl Default for Options {
         Self {
             head_bytes_max: 64 * 1024,
             idle_for_max: Duration::from_secs(90),
+            idle_max: 256,
         }
     }
 }
@@ -113,6 +128,7 @@ pub struct Places<K, B, E> {
 }
 
 struct Place<B, E> {
+    idle_max: usize,
     /// Taken by the one request that opens a connection.
     opening: tokio::sync::Mutex<()>,
     inside: Mutex<Inside<B, E>>,
@@ -180,19 +196,53 @@ impl Doubt {
 }
 
 /// One of the requests that count as under way.
-#[derive(Debug)]
-struct Slot(Arc<Load>);
+struct Slot {
+    load: Arc<Load>,
+    place: Weak<dyn FallIdle + Send + Sync>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slot").field(&self.load).finish()
+    }
+}
 
 impl Slot {
-    fn take(load: &Arc<Load>) -> Self {
+    fn take(load: &Arc<Load>, place: Weak<dyn FallIdle + Send + Sync>) -> Self {
         load.requests.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(load))
+        let load = Arc::clone(load);
+        Self { load, place }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        let before = self.load.requests.fetch_sub(1, Ordering::Relaxed);
+        if before == 1
+            && let Some(place) = self.place.upgrade()
+        {
+            place.fall_idle();
+        }
+    }
+}
+
+/// What is done when a connection has no request any more.
+trait FallIdle {
+    fn fall_idle(&self);
+}
+
+impl<B, E> FallIdle for Place<B, E> {
+    /// Closes connections without a request that are too many: the last, as requests go
+    /// to the first that has room.
+    fn fall_idle(&self) {
+        let mut inside = lock(&self.inside);
+        let mut kept = 0_usize;
+        let idle_max = self.idle_max;
+        inside.connections.retain(|connection| {
+            let is_idle = connection.load.requests() == 0;
+            kept = kept.saturating_add(usize::from(is_idle));
+            !is_idle || kept <= idle_max
+        });
     }
 }
 
@@ -209,6 +259,7 @@ where
     K: Hash + Eq + Clone,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    E: Send + Sync + 'static,
 {
     /// No place is known.
     pub fn new(options: Options) -> Self {
@@ -244,16 +295,15 @@ where
     {
         let asked = Instant::now();
         let place = self.place(key);
-        if let Some(reached) = lock(&place.inside).known() {
+        if let Some(reached) = place.known() {
             return Ok(reached);
         }
         let _turn = place.opening.lock().await;
         {
-            let mut inside = lock(&place.inside);
-            if let Some(reached) = inside.known() {
+            if let Some(reached) = place.known() {
                 return Ok(reached);
             }
-            if let Some((at, error)) = &inside.failed
+            if let Some((at, error)) = &lock(&place.inside).failed
                 && *at > asked
             {
                 return Err(Arc::clone(error));
@@ -266,7 +316,7 @@ where
             }
         };
         let opened = opened.await;
-        Ok(match lock(&place.inside).note(opened)? {
+        Ok(match place.note(opened)? {
             Opened::Http1(one) => Reached::Http1(Some(one)),
             Opened::Http2(lease) => Reached::Http2(lease),
         })
@@ -300,6 +350,7 @@ where
             });
         }
         let place = Arc::new(Place {
+            idle_max: self.options.idle_max,
             opening: tokio::sync::Mutex::new(()),
             inside: Mutex::new(Inside {
                 connections: Vec::new(),
@@ -333,13 +384,25 @@ where
         let told = Arc::clone(&load);
         drop(spawn_named("http2-upstream", async move {
             let mut connection = pin!(connection);
-            let ended = poll_fn(|cx| {
+            let mut ended = pin!(poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
                 let allowed = connection.current_max_send_streams();
                 told.allowed.store(allowed, Ordering::Relaxed);
                 ended
-            });
-            if let Err(error) = ended.await {
+            }));
+            let mut result = None;
+            for look in LOOKS {
+                // As it is polled again, it looks again.
+                result = tokio::time::timeout(look, ended.as_mut()).await.ok();
+                if result.is_some() {
+                    break;
+                }
+            }
+            let result = match result {
+                Some(result) => result,
+                None => ended.await,
+            };
+            if let Err(error) = result {
                 tracing::debug!(%error, "an upstream connection ended with an error");
             }
         }));
@@ -360,63 +423,65 @@ impl<B, E> Inside<B, E> {
     fn is_known(&self) -> bool {
         !self.connections.is_empty() || self.speaks_http1()
     }
+}
 
+impl<B: Send + 'static, E: Send + Sync + 'static> Place<B, E> {
     /// How to get there, if nothing has to be opened for it.
-    fn known<One>(&mut self) -> Option<Reached<One, B>> {
-        self.connections.retain(|connection| {
-            let load = &connection.load;
-            let is_left = load.is_doubted() && load.requests() == 0;
-            !connection.sender.is_closed() && !is_left
-        });
-        let speaks_http1 = self.speaks_http1();
-        let full = self.connections.len() >= CONNECTIONS_MAX;
+    fn known<One>(self: &Arc<Self>) -> Option<Reached<One, B>> {
+        let mut inside = lock(&self.inside);
+        // One that is doubted finishes what it has without being listed.
+        inside
+            .connections
+            .retain(|connection| !connection.sender.is_closed() && !connection.load.is_doubted());
+        let speaks_http1 = inside.speaks_http1();
+        let full = inside.connections.len() >= CONNECTIONS_MAX;
         // The first that has room, so that the last fall idle.
-        let free = self.connections.iter_mut().find(|c| c.load.has_room());
+        let free = inside.connections.iter_mut().find(|c| c.load.has_room());
         let chosen = match free {
             Some(free) => Some(free),
             None if full => {
-                let connections = self.connections.iter_mut();
-                connections.min_by_key(|one| (one.load.is_doubted(), one.load.requests()))
+                let connections = inside.connections.iter_mut();
+                connections.min_by_key(|one| one.load.requests())
             }
             None => None,
         };
         match chosen {
-            Some(connection) => Some(Reached::Http2(connection.lease())),
+            Some(connection) => Some(Reached::Http2(self.lease(connection))),
             None if speaks_http1 => Some(Reached::Http1(None)),
             None => None,
         }
     }
 
     fn note<One>(
-        &mut self,
+        self: &Arc<Self>,
         opened: Result<Opened<One, Connection<B>>, E>,
     ) -> Result<Opened<One, Lease<B>>, Arc<E>> {
+        let mut inside = lock(&self.inside);
         match opened {
             Ok(Opened::Http1(one)) => {
-                self.http1_since = Some(Instant::now());
+                inside.http1_since = Some(Instant::now());
                 Ok(Opened::Http1(one))
             }
             Ok(Opened::Http2(mut connection)) => {
-                self.http1_since = None;
-                let lease = connection.lease();
-                self.connections.push(connection);
+                inside.http1_since = None;
+                let lease = self.lease(&mut connection);
+                inside.connections.push(connection);
                 Ok(Opened::Http2(lease))
             }
             Err(error) => {
                 let error = Arc::new(error);
-                self.failed = Some((Instant::now(), Arc::clone(&error)));
+                inside.failed = Some((Instant::now(), Arc::clone(&error)));
                 Err(error)
             }
         }
     }
-}
 
-impl<B> Connection<B> {
-    fn lease(&mut self) -> Lease<B> {
-        self.used = Instant::now();
+    fn lease(self: &Arc<Self>, connection: &mut Connection<B>) -> Lease<B> {
+        connection.used = Instant::now();
+        let place: Weak<Self> = Arc::downgrade(self);
         Lease {
-            sender: self.sender.clone(),
-            slot: Slot::take(&self.load),
+            sender: connection.sender.clone(),
+            slot: Slot::take(&connection.load, place),
         }
     }
 }
@@ -428,7 +493,7 @@ where
 {
     /// What to say where no answer came in time.
     pub fn doubt(&self) -> Doubt {
-        Doubt(Arc::clone(&self.slot.0))
+        Doubt(Arc::clone(&self.slot.load))
     }
 
     /// Sends `request`, whose URI has scheme and authority, and waits for the

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod client_socket;
 pub mod database_tls;
 pub mod dial;
+mod hello;
 mod hello_cap;
 pub mod http1;
 pub mod http2;

@@ -269,6 +269,36 @@ def drained():
     print("over", client.end())
 
 
+def drained_slowly():
+    """Takes nothing of an answer for a while, and then all of it."""
+    client = Client()
+    stream = client.ask("/large")
+
+    def frames():
+        # The library reads nothing behind GOAWAY.
+        came = b""
+        while data := client.sock.recv(65_536):
+            came += data
+            while len(came) >= 9 and len(came) >= 9 + int.from_bytes(came[:3], "big"):
+                length = int.from_bytes(came[:3], "big")
+                yield came[3], came[4], length
+                came = came[9 + length :]
+
+    taken = None
+    for kind, flags, length in frames():
+        if kind == 1 and taken is None:
+            taken = 0
+            print("under way", flush=True)
+            time.sleep(8)
+        if kind == 0 and length:
+            taken += length
+            for number in (0, stream):
+                client.sock.sendall(b"\0\0\4\x08\0" + number.to_bytes(4, "big") + length.to_bytes(4, "big"))
+        if kind == 0 and flags & 1:
+            print("taken", taken, "whole")
+            break
+
+
 def halted_under_way():
     client = Client()
     drip, never = client.ask("/drip"), client.ask("/never")

@@ -15,7 +15,8 @@ import time
 proxy, port, log = sys.argv[1:]
 host, proxy_port = proxy.split(":")
 origin = f"127.0.0.1:{port}"
-REST = f"GET http://{origin}/behind HTTP/1.1\r\nHost: {origin}\r\n\r\n"
+# The last, so that nobody has to wait to see that nothing more comes.
+REST = f"GET http://{origin}/behind HTTP/1.1\r\nHost: {origin}\r\nConnection: close\r\n\r\n"
 
 
 def post(fields, body, path="/first", method="POST", version="HTTP/1.1"):
@@ -84,8 +85,8 @@ def heard():
 
 
 def statuses(sock):
-    """The statuses of all that comes until the connection ends or is silent."""
-    sock.settimeout(1.5)
+    """The statuses of all that comes until the connection ends."""
+    sock.settimeout(20)
     came = b""
     try:
         while data := sock.recv(65_536):

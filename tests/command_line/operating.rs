@@ -170,10 +170,12 @@ fn who_comes_back_after_records_were_deleted_is_told_which() {
     let run = json!({"workflow_id": "w", "run_id": "r"});
     sidecar.event("/v1/workflows", &run);
     let second = sidecar.state.join("journal-000002.jsonl");
-    while !second.exists() {
-        let signal = json!({"workflow_id": "w", "run_id": "r", "signal_name": "x".repeat(200)});
+    let signal = json!({"workflow_id": "w", "run_id": "r", "signal_name": "x".repeat(200)});
+    // Each takes more than its name.
+    for _ in 0..65_536 / 200 {
         sidecar.event("/v1/signals", &signal);
     }
+    until("the second segment", || second.exists().then_some(()));
     let sidecar = sidecar.ended_and_started_again();
     let oldest = sidecar.state.join("journal-000001.jsonl");
     until("the oldest segment to go", || {

@@ -67,7 +67,7 @@ fn approval_states(sidecar: &Sidecar) -> Vec<String> {
 /// The client of a killed sidecar is gone, and so is all its memory.
 #[test]
 fn what_is_held_when_the_sidecar_is_killed_is_approved_afterwards_and_served_once() {
-    let (site, sidecar) = world("http:\n  hold_within: 1s\n");
+    let (site, sidecar) = world("http:\n  hold_within: 5s\n");
     let mut wire = sidecar.wire();
     wire.say(request("GET", &site.url(PATH), &[], ""));
     let asked = sidecar.pending_approval();
@@ -178,7 +178,7 @@ fn after_the_hold_the_agent_is_told_to_come_back_and_joins_the_same_approval() {
 #[test]
 fn a_hundred_and_seventeen_retries_join_one_approval_and_one_of_them_is_served() {
     const RETRIES: usize = 117;
-    let (site, sidecar) = world("http:\n  hold_within: 20s\n");
+    let (site, sidecar) = world("http:\n  hold_within: 60s\n");
     let body = "the same";
     let text = request(
         "POST",

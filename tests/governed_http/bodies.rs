@@ -21,7 +21,7 @@ fn world(http: &str) -> (Origin, Sidecar) {
 
 #[test]
 fn bodies_wait_for_room_and_are_answered_503_before_there_is_none() {
-    let (site, sidecar) = world("  bodies_bytes_max: 65536\n  capture_within: 300ms\n");
+    let (site, sidecar) = world("  bodies_bytes_max: 65536\n  capture_within: 3s\n");
     let body = "x".repeat(65_536);
     let mut held = sidecar.wire();
     held.say(request(
@@ -77,7 +77,7 @@ fn bodies_wait_for_room_and_are_answered_503_before_there_is_none() {
 
 #[test]
 fn a_compressed_body_takes_the_room_of_its_text_while_it_is_held() {
-    let (site, sidecar) = world("  bodies_bytes_max: 65536\n  capture_within: 300ms\n");
+    let (site, sidecar) = world("  bodies_bytes_max: 65536\n  capture_within: 3s\n");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     // Hard enough to press that it is shown whole: no more than 200 times its bytes.
     let text: String = (0..8_000).map(|at| format!("{at:04} ")).collect();
@@ -125,7 +125,7 @@ fn nameless(sidecar: &Sidecar) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn a_spilled_body_is_here_whole_before_anything_of_it_leaves() {
-    let (site, sidecar) = world(&format!("{SPILL}  hold_within: 400ms\n"));
+    let (site, sidecar) = world(&format!("{SPILL}  hold_within: 5s\n"));
     let data = pattern(1 << 20);
     let file = sidecar.setup.folder().join("upload");
     std::fs::write(&file, &data).unwrap();
@@ -192,7 +192,7 @@ fn a_spilled_body_is_here_whole_before_anything_of_it_leaves() {
 #[test]
 fn what_cannot_be_spilled_is_refused_and_leaves_nothing() {
     let (site, sidecar) = world(&format!(
-        "{SPILL}  spill_bytes_max: 65536\n  spill_within: 300ms\n"
+        "{SPILL}  spill_bytes_max: 65536\n  spill_within: 3s\n"
     ));
     let full = sidecar.send("POST", &site.url("/x"), &[TEXT], &"x".repeat(70_000));
     assert_eq!(

@@ -35,8 +35,8 @@ fn world(
 
 #[test]
 fn an_approval_is_polled_until_core_allows_and_the_operation_is_evaluated_once() {
-    // The schedule looks after 2.5 s, and the waiter once more 1 s before its end.
-    let config = "http:\n  hold_within: 5s\n";
+    // The schedule looks after 2.5 s and again, and the waiter once more 1 s before its end.
+    let config = "http:\n  hold_within: 20s\n";
     let (core, site, sidecar) = world("started", config, |before| match before {
         0 => json!({"id": "1", "action": "require_approval"}),
         _ => json!({"id": "1", "action": "allow"}),
@@ -88,7 +88,7 @@ fn polls_that_fail_or_say_nothing_leave_the_approval_pending() {
 
 #[test]
 fn a_rejection_in_core_carries_its_reason() {
-    let config = "http:\n  hold_within: 400ms\n";
+    let config = "http:\n  hold_within: 20s\n";
     let (_core, site, sidecar) = world(
         "started",
         config,
@@ -105,7 +105,7 @@ fn a_rejection_in_core_carries_its_reason() {
 
 #[test]
 fn an_expiry_in_the_past_outdoes_a_grant() {
-    let config = "http:\n  hold_within: 400ms\n";
+    let config = "http:\n  hold_within: 20s\n";
     let expired = "2020-01-01T00:00:00Z";
     let (_core, site, sidecar) = world(
         "started",
@@ -118,7 +118,7 @@ fn an_expiry_in_the_past_outdoes_a_grant() {
 
 #[test]
 fn an_answer_that_core_holds_is_withheld_until_it_allows() {
-    let config = "http:\n  hold_within: 400ms\n";
+    let config = "http:\n  hold_within: 20s\n";
     let (_core, site, sidecar) = world("completed", config, |_| json!({"action": "allow"}));
     let answer = sidecar.get(&site.url("/held"));
     assert_eq!(

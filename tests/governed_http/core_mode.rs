@@ -1,13 +1,11 @@
 //! OpenBox Core as the judge: every verdict, and every way to fail, under both
 //! fail modes and at both stages.
 
-use std::net::TcpListener;
-
 use crate::support::core::{Core, Say, verdict};
 use crate::support::origin::Origin;
 use crate::support::sidecar::{KEY, Setup, Sidecar};
-use crate::support::until;
 use crate::support::wire::Message;
+use crate::support::{free_port, until};
 
 pub(crate) fn setup(core_url: &str, fail_mode: &str, site: &Origin) -> Setup {
     Setup::new().core(core_url, fail_mode).reach(site)
@@ -16,7 +14,7 @@ pub(crate) fn setup(core_url: &str, fail_mode: &str, site: &Origin) -> Setup {
 fn world(fail_mode: &str) -> (Core, Origin, Sidecar) {
     let (core, site) = (Core::start(), Origin::site());
     let sidecar = setup(&core.url(), fail_mode, &site)
-        .config("core:\n  timeout: 400ms\n  retries: 0\n")
+        .config("core:\n  timeout: 5s\n  retries: 0\n")
         .start();
     (core, site, sidecar)
 }
@@ -223,9 +221,7 @@ fn what_the_agent_asks_core_itself_passes_unasked_and_nothing_else_there_does() 
 
 #[test]
 fn a_core_that_cannot_be_reached_is_what_the_fail_mode_says() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
+    let url = format!("http://127.0.0.1:{}", free_port());
     for (fail_mode, status) in [("open", 200), ("closed", 403)] {
         let site = Origin::site();
         let sidecar = setup(&url, fail_mode, &site)

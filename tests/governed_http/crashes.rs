@@ -228,7 +228,7 @@ fn what_core_could_not_be_told_is_told_after_a_kill_once_core_is_back() {
     let (core, site) = (Core::start(), Origin::site());
     core.at("completed", Say::Answer(503, String::new()));
     let setup = core_mode::setup(&core.url(), "open", &site);
-    let config = setup.config("core:\n  timeout: 400ms\n  retries: 0\n");
+    let config = setup.config("core:\n  timeout: 10s\n  retries: 0\n");
     let sidecar = config.start();
     for path in ["/a", "/b", "/c"] {
         assert_eq!(sidecar.get(&site.url(path)).status(), 200);

@@ -157,15 +157,15 @@ fn a_request_on_its_way_is_answered_with_the_halt() {
 }
 
 #[test]
-fn who_reads_nothing_does_not_keep_a_tunnel_open() {
-    for door in [Door::Tunnel, Door::Intercepted] {
+fn who_reads_nothing_does_not_keep_a_connection_open() {
+    for door in DOORS {
         let world = World::new(door, "");
         let mut wire = world.wire();
         world.ask(&mut wire, "GET", "/bytes/50000000", &[]);
         assert_eq!(wire.head().unwrap().status(), 200);
         std::thread::sleep(Duration::from_millis(300));
         halt(&world.sidecar);
-        until("the tunnel to be gone", || {
+        until("the connection to be gone", || {
             (world.sidecar.metric("openbox_connections_open") == 0).then_some(())
         });
         world.halted_once("/bytes/50000000");

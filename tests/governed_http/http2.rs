@@ -340,6 +340,22 @@ fn tunnels_end_when_the_sidecar_does_and_what_is_under_way_gets_its_answer() {
 }
 
 #[test]
+fn who_is_slow_to_take_an_answer_has_the_time_that_a_drain_has() {
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS);
+    let world = World::secure_with(setup.flag("--drain-within", "60s"));
+    let client = Running::start(&mut world.client("drained_slowly"));
+    until("the answer to have begun", || {
+        client.out().contains("under way").then_some(())
+    });
+    let World { sidecar, site, .. } = world;
+    sidecar.running.signal("TERM");
+    let client = client.ended();
+    assert_eq!(client.out, "under way\ntaken 8388608 whole\n", "{client:?}");
+    assert!(sidecar.running.ended().status.success());
+    drop(site);
+}
+
+#[test]
 fn a_tunnel_of_http_1_ends_when_the_sidecar_does() {
     let authority = Authority::new();
     let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
@@ -380,7 +396,7 @@ fn an_origin_of_http_1_serves_clients_of_http_2_and_is_then_mirrored() {
     let site = Origin::site_tls(authority.server("secure.test", Dates::Current));
     let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
     // One worker, so that the second connection meets who knows.
-    let sidecar = setup.trust(&authority).start();
+    let sidecar = setup.trust(&authority).flag("--workers", "1").start();
     let ca = sidecar.ca().display().to_string();
     let proxy = format!("http://{}", sidecar.http);
     let mut versions = Vec::new();
@@ -413,7 +429,7 @@ fn an_origin_of_http_1_serves_clients_of_http_2_and_is_then_mirrored() {
 #[test]
 fn who_takes_nothing_of_an_answer_loses_the_connection() {
     for case in ["takes_nothing", "reads_nothing"] {
-        let world = World::with("http:\n  idle_within: 1s\n");
+        let world = World::with("http:\n  idle_within: 4s\n");
         let client = Running::start(&mut world.client(case));
         // Whatever else it says meanwhile.
         until("the connection to be gone", || {
@@ -446,7 +462,7 @@ fn a_path_that_is_empty_is_judged_as_the_root() {
 
 #[test]
 fn a_connection_whose_origin_falls_silent_is_not_used_again() {
-    let world = World::with("http:\n  answer_within: 1s\n");
+    let world = World::with("http:\n  answer_within: 5s\n");
     let found = world.found("silent");
     assert_eq!(found, ["first 200", "never 504", "after 200"]);
     // The origin numbers its connections.

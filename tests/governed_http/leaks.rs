@@ -10,8 +10,8 @@ use socket2::SockRef;
 use crate::support::origin::Origin;
 use crate::support::policies::AS_THE_PATH_SAYS;
 use crate::support::sidecar::{Setup, Sidecar, request};
-use crate::support::until;
 use crate::support::wire::Wire;
+use crate::support::{PATIENCE, until, until_within};
 
 /// Connections that end badly, unless `OPENBOX_TEST_LEAKS` asks for more of them.
 const BADLY_ENDED: usize = 500;
@@ -126,6 +126,9 @@ fn connections_that_end_badly_leave_nothing_behind() {
     for (number, (_, way)) in WAYS.iter().enumerate() {
         drop(end(way(&world), number));
     }
+    until_within(PATIENCE * 2, "each to be given up", || {
+        (world.sidecar.metric("openbox_connections_open") == 0).then_some(())
+    });
     let before = world.descriptors();
     let mut half_closed = Vec::new();
     for number in 0..count {

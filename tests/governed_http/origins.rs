@@ -6,15 +6,12 @@ use std::io::Write;
 use crate::support::origin::{Origin, pattern};
 use crate::support::policies::ALLOW;
 use crate::support::sidecar::{Setup, Sidecar, request};
-use crate::support::until;
+use crate::support::{free_port, until};
 
 fn before(site: &Origin, config: &str) -> Sidecar {
     let setup = Setup::new().policy(ALLOW).reach(site);
     setup.config(config).start()
 }
-
-const SHORT: &str =
-    "http:\n  answer_within: 300ms\n  capture_within: 200ms\n  idle_within: 500ms\n";
 
 #[test]
 fn an_origin_that_gives_no_whole_head_is_a_bad_gateway() {
@@ -104,7 +101,7 @@ fn an_origin_that_never_answers_is_a_gateway_timeout() {
             drop(wire.rest());
         }
     });
-    let sidecar = before(&site, SHORT);
+    let sidecar = before(&site, "http:\n  answer_within: 300ms\n");
     let answer = sidecar.get(&site.url("/x"));
     assert_eq!(
         (answer.status(), answer.code()),
@@ -123,7 +120,7 @@ fn a_body_that_stalls_ends_the_connection() {
         ));
         drop(wire.rest());
     });
-    let sidecar = before(&site, SHORT);
+    let sidecar = before(&site, "http:\n  idle_within: 500ms\n");
     let mut wire = sidecar.wire();
     wire.say(request("GET", &site.url("/x"), &[], ""));
     assert_eq!(wire.head().unwrap().status(), 200);
@@ -142,11 +139,11 @@ fn a_slow_trickle_arrives_whole() {
             for byte in b"one at a tim" {
                 drop(wire.stream.write_all(&[*byte]));
                 drop(wire.stream.flush());
-                // Slower than the time a body is waited for, faster than silence.
+                // Slower than the time a body is waited for.
                 std::thread::sleep(std::time::Duration::from_millis(40));
             }
         });
-    let sidecar = before(&site, SHORT);
+    let sidecar = before(&site, "http:\n  capture_within: 200ms\n");
     let answer = sidecar.get(&site.url("/x"));
     assert_eq!(answer.text(), "one at a tim");
     let completed = sidecar.record_of("/x", "completed");
@@ -239,12 +236,12 @@ fn an_idle_connection_that_the_origin_closed_is_not_the_agents_problem() {
 #[test]
 fn an_origin_that_is_not_there_is_a_bad_gateway() {
     let site = Origin::site();
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = gone.local_addr().unwrap().port();
-    drop(gone);
+    let port = free_port();
+    // A machine without a name server takes its time to say that there is no such name.
     let sidecar = Setup::new()
         .policy(ALLOW)
         .reach(&site)
+        .config("upstream:\n  resolve_within: 15s\n")
         .flag("--resolve", &format!("gone.test:{port}=127.0.0.1"))
         .start();
     let answer = sidecar.get(&format!("http://gone.test:{port}/x"));
@@ -365,14 +362,14 @@ fn a_client_that_reads_nothing_is_let_go() {
 #[test]
 fn a_client_that_reads_slowly_is_not() {
     let site = Origin::site();
-    let sidecar = before(&site, "http:\n  idle_within: 1s\n");
+    let sidecar = before(&site, "http:\n  idle_within: 3s\n");
     let mut wire = sidecar.wire();
     wire.say(request("GET", &site.url("/bytes/20000000"), &[], ""));
     assert_eq!(wire.head().unwrap().status(), 200);
     let mut came = 0;
     // Longer than may be read nothing, and never that long at once.
     for _ in 0..8 {
-        std::thread::sleep(std::time::Duration::from_millis(400));
+        std::thread::sleep(std::time::Duration::from_millis(600));
         came += wire.exactly(2_500_000).len();
     }
     assert_eq!(came, 20_000_000);

@@ -64,7 +64,7 @@ fn a_route_has_a_fail_mode_of_its_own_at_both_stages() {
     for (general, special) in [("open", "closed"), ("closed", "open")] {
         let (core, site) = (Core::start(), Origin::site());
         let routes = json!([format!("*/special* fail_mode={special}")]);
-        let config = format!("core:\n  timeout: 400ms\n  retries: 0\nhttp:\n  routes: {routes}\n");
+        let config = format!("core:\n  retries: 0\nhttp:\n  routes: {routes}\n");
         let setup = core_mode::setup(&core.url(), general, &site);
         let sidecar = setup.config(&config).start();
         for stage in ["started", "completed"] {

@@ -346,10 +346,9 @@ fn a_policy_that_says_nothing_refuses_unless_told_otherwise() {
     let silent = "package test\nresult := {\"decision\": \"ALLOW\"} if input.never\n";
     for (undefined, status) in [("deny", 403), ("allow", 200)] {
         let site = Origin::site();
-        let setup = Setup::new().policy(silent).reach(&site);
-        let sidecar = setup
-            .config(&format!("policy:\n  undefined: {undefined}\n"))
-            .start();
+        let undefined_is = format!("undefined: {undefined}");
+        let setup = Setup::new().policy_with(silent, &undefined_is);
+        let sidecar = setup.reach(&site).start();
         assert_eq!(sidecar.get(&site.url("/x")).status(), status, "{undefined}");
     }
 }
@@ -374,7 +373,7 @@ fn a_policy_that_fails_refuses_even_when_failing_open() {
     for (name, rego) in rows {
         let site = Origin::site();
         let sidecar = Setup::new()
-            .policy(rego)
+            .policy_with(rego, "evaluate_within: 50ms")
             .flag("--fail-mode", "open")
             .reach(&site)
             .start();

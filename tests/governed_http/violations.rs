@@ -10,7 +10,7 @@ use crate::http2::World;
 use crate::support::policies::ALLOW;
 use crate::support::process;
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::until;
+use crate::support::{eventually, until};
 
 fn found(sidecar: &Sidecar, arguments: &[&str]) -> Vec<String> {
     let python = python_of_tests().display().to_string();
@@ -23,13 +23,17 @@ fn found(sidecar: &Sidecar, arguments: &[&str]) -> Vec<String> {
     ended.out.lines().map(str::to_owned).collect()
 }
 
-/// Descriptors of the sidecar once no connection is open.
-fn descriptors(sidecar: &Sidecar) -> usize {
+/// What the sidecar's descriptors are once no connection is open.
+fn descriptors(sidecar: &Sidecar) -> Vec<String> {
     until("every connection to be given up", || {
         (sidecar.metric("openbox_connections_open") == 0).then_some(())
     });
     let folder = format!("/proc/{}/fd", sidecar.running.child.id());
-    std::fs::read_dir(folder).unwrap().count()
+    let links = std::fs::read_dir(folder).unwrap().flatten();
+    links
+        .filter_map(|link| std::fs::read_link(link.path()).ok())
+        .map(|target| target.display().to_string())
+        .collect()
 }
 
 #[rustfmt::skip]
@@ -123,9 +127,12 @@ fn a_client_that_breaks_http_2_is_told_so_and_nothing_is_left_of_it() {
         .collect();
     assert_eq!(first, expected);
     assert_eq!(again, expected);
-    until("the descriptors to be closed", || {
-        (descriptors(&world.sidecar) <= before).then_some(())
+    let mut after = Vec::new();
+    let closed = eventually(|| {
+        after = descriptors(&world.sidecar);
+        after.len() <= before.len()
     });
+    assert!(closed, "before: {before:?}; after: {after:?}");
 }
 
 #[rustfmt::skip]

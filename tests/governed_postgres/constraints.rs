@@ -176,7 +176,7 @@ fn c_9_a_session_starts_with_what_policy_asks_for_whatever_its_client_says() {
         ("statement_timeout", "0"),
     ];
     let mut hurried = Client::connect(world.port, &settings);
-    assert_eq!(hurried.rows("SHOW statement_timeout"), [["50ms"]]);
+    assert_eq!(hurried.rows("SHOW statement_timeout"), [["2s"]]);
     assert_eq!(code(&mut hurried, "SELECT pg_sleep(60)"), "57014");
     let mut other = Client::connect(world.port, &[user, ("search_path", "public")]);
     assert_eq!(other.rows("SHOW statement_timeout"), [["0"]]);

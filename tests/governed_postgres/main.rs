@@ -64,7 +64,7 @@ result := {"decision": "HALT", "reason": "the test says halt"} if {
 } else := {"decision": "CONSTRAIN", "constraints": ["read_only"]} if {
 	started
 	contains(span.db_statement, "reading")
-} else := {"decision": "CONSTRAIN", "constraints": ["statement_timeout:50"]} if {
+} else := {"decision": "CONSTRAIN", "constraints": ["statement_timeout:2000"]} if {
 	started
 	contains(span.db_statement, "hurried")
 } else := {"decision": "BLOCK", "reason": "no role but one's own"} if {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::free_port;
 use crate::support::redis::{Client, Server, command};
-use crate::{World, patient};
+use crate::{Setup, World};
 
 #[test]
 fn redis_cli_shows_results_and_refusals() {
@@ -250,7 +250,7 @@ fn where_everything_is_allowed_every_reply_is_the_servers() {
         let (governed, direct) = (Server::start(&[]), Server::start(&[]));
         let port = free_port();
         let url = format!("127.0.0.1:{port}=redis://localhost:{}", governed.port);
-        let setup = patient(allow).flag("--redis", &url);
+        let setup = Setup::new().policy(allow).flag("--redis", &url);
         let _sidecar = setup.start();
         let lines = EVERYTHING.iter().map(|line| command(line));
         let said: Vec<u8> = lines.collect::<Vec<_>>().concat();

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::clients::python_program;
 use crate::support::redis::{Client, Reply, Server, array, simple, text};
 use crate::support::until;
-use crate::{POLICY, World, patient};
+use crate::{POLICY, Setup, World};
 
 #[test]
 fn rd_5_logging_in_is_the_servers_and_nobody_else_sees_how() {
@@ -216,7 +216,9 @@ fn rd_20_a_server_may_be_a_socket_of_this_machine() {
     let path = folder.path().join("server.sock").display().to_string();
     let server = Server::start(&["--unixsocket", &path]);
     let port = crate::free_port();
-    let setup = patient(POLICY).flag("--redis", &format!("127.0.0.1:{port}=redis+unix://{path}"));
+    let setup = Setup::new()
+        .policy(POLICY)
+        .flag("--redis", &format!("127.0.0.1:{port}=redis+unix://{path}"));
     let _sidecar = setup.start();
     let mut client = Client::connect(port);
     let replies = client.all(&["SET a 1", "SET forbidden 1", "INCR a"]);
@@ -240,7 +242,8 @@ fn rd_20_agents_reach_the_relay_by_a_path_with_the_permissions_it_was_given() {
     let at = path.display().to_string();
     // What a process that died has left behind.
     drop(UnixListener::bind(&path).unwrap());
-    let setup = patient(POLICY)
+    let setup = Setup::new()
+        .policy(POLICY)
         .config("redis:\n  socket_mode: \"0640\"\n")
         .flag(
             "--redis",

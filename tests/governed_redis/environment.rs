@@ -3,12 +3,13 @@
 use crate::support::process;
 use crate::support::redis::{Reply, Server, text};
 use crate::support::sidecar::BINARY;
-use crate::{POLICY, World, patient};
+use crate::{POLICY, Setup, World};
 
 #[test]
 fn a_child_that_knows_only_its_redis_url_is_governed() {
     let server = Server::start(&[]);
-    let setup = patient(POLICY)
+    let setup = Setup::new()
+        .policy(POLICY)
         .flag("--redis", &format!("redis://localhost:{}", server.port))
         .env("REDIS_URL", &format!("redis://127.0.0.1:{}/1", server.port));
     let ran = process::run(&mut setup.run_command(&[
@@ -30,7 +31,9 @@ fn a_child_that_knows_only_its_redis_url_is_governed() {
     let command = "redis-cli -h $REDIS_HOST -p $REDIS_PORT SET forbidden 1";
     let ran = process::run(&mut by_parts.run_command(&["sh", "-c", command]));
     assert!(ran.out.contains("the test says block"), "{}", ran.out);
-    let setup = patient(POLICY).flag("--redis", &format!("redis://localhost:{}", server.port));
+    let setup = Setup::new()
+        .policy(POLICY)
+        .flag("--redis", &format!("redis://localhost:{}", server.port));
     let command = "redis-cli -u \"$REDIS_URL\" SET forbidden 1";
     let ran = process::run(&mut setup.run_command(&["sh", "-c", command]));
     assert!(ran.out.contains("the test says block"), "{}", ran.out);

@@ -76,14 +76,6 @@ result := {"decision": "HALT", "reason": "the test says halt"} if {
 }
 "#;
 
-/// A sidecar with this policy, which has all the time that a busy machine takes:
-/// a refusal because of that is not what any of these tests is about, and one
-/// that counts bytes of replies would wait for those of the command for ever.
-fn patient(policy: &str) -> Setup {
-    let setup = Setup::new().policy(policy);
-    setup.config("policy:\n  evaluate_within: 20s\n")
-}
-
 /// A server, and a sidecar in front of it.
 struct World {
     server: Server,
@@ -103,7 +95,7 @@ impl World {
     fn before(server: Server, more: impl FnOnce(Setup) -> Setup) -> Self {
         let port = free_port();
         let url = format!("127.0.0.1:{port}=redis://localhost:{}", server.port);
-        let sidecar = more(patient(POLICY).flag("--redis", &url)).start();
+        let sidecar = more(Setup::new().policy(POLICY).flag("--redis", &url)).start();
         Self {
             server,
             sidecar,

@@ -4,7 +4,7 @@ use crate::support::authority::{Authority, Dates};
 use crate::support::free_port;
 use crate::support::redis::{Client, Reply, Server, array, simple};
 use crate::support::sidecar::Sidecar;
-use crate::{POLICY, patient, support};
+use crate::{POLICY, Setup, support};
 
 /// A server with TLS on a second port, for clients of its authority alone.
 struct Secured {
@@ -50,7 +50,7 @@ impl Secured {
         let port = free_port();
         let query = query.replace("DIR", &self.folder.path().display().to_string());
         let url = format!("127.0.0.1:{port}={scheme}://{host}:{}?{query}", self.port);
-        let setup = patient(POLICY).flag("--redis", &url);
+        let setup = Setup::new().policy(POLICY).flag("--redis", &url);
         (setup.start(), port)
     }
 }

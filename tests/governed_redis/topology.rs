@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
+use crate::POLICY;
 use crate::support::redis::{Client, Reply, Server, simple, text};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::{free_port, until};
-use crate::{POLICY, patient};
 
 /// Three masters, each with a third of the slots.
 fn cluster() -> Vec<Server> {
@@ -41,7 +41,7 @@ fn cluster() -> Vec<Server> {
 
 /// A sidecar for these servers, and where it listens for each.
 fn governed(ports: &[u16], more: impl FnOnce(Setup) -> Setup) -> (Sidecar, Vec<u16>) {
-    let mut setup = patient(POLICY);
+    let mut setup = Setup::new().policy(POLICY);
     let mut listeners = Vec::new();
     for port in ports {
         let listen = free_port();

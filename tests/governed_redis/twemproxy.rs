@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::redis::{Client, Reply, Server, simple, text};
 use crate::support::sidecar::Sidecar;
 use crate::support::{free_port, until};
-use crate::{POLICY, World, patient};
+use crate::{POLICY, Setup, World};
 
 /// A server behind a proxy; stopped when dropped.
 struct Proxied {
@@ -56,7 +56,10 @@ fn governed(proxied: &Proxied) -> (Sidecar, u16) {
     drop(Client::connect(proxied.port));
     let port = free_port();
     let url = format!("127.0.0.1:{port}=redis://localhost:{}", proxied.port);
-    (patient(POLICY).flag("--redis", &url).start(), port)
+    (
+        Setup::new().policy(POLICY).flag("--redis", &url).start(),
+        port,
+    )
 }
 
 #[test]

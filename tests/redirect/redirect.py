@@ -51,7 +51,7 @@ result := {"decision": "BLOCK", "reason": "not that one"} if contains(input.span
 """
 CONFIG = f"""
 http: {{first_byte_within: 4s, passthrough: [pinned.test, {LIAR}]}}
-policy: {{path: POLICY}}
+policy: {{path: POLICY, evaluate_within: 20s}}
 session: {{by_process: true}}
 postgres: {{servers: ["127.0.0.1:15432=postgres://{databases.NAME}"], agent_tls: offer}}
 mysql: {{servers: ["127.0.0.1:13306=mysql://{databases.NAME}"], agent_tls: offer}}

@@ -41,6 +41,18 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
+/// Whether it comes true.
+pub(crate) fn eventually(mut is: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
 /// What `look` finds, once it finds it.
 pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, look)

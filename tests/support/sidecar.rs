@@ -85,9 +85,17 @@ impl Setup {
         path.display().to_string()
     }
 
+    /// Judges by `rego`, with all the time that a busy machine takes: a refusal for want of
+    /// it is not what a test is about.
     pub(crate) fn policy(self, rego: &str) -> Self {
+        self.policy_with(rego, "evaluate_within: 20s")
+    }
+
+    /// The same, with other settings of `policy`.
+    pub(crate) fn policy_with(self, rego: &str, settings: &str) -> Self {
         let path = self.write("policy.rego", rego);
-        self.flag("--policy", &path)
+        let setup = self.flag("--policy", &path);
+        setup.config(&format!("policy:\n  {settings}\n"))
     }
 
     /// Sections of the configuration file, behind those that were said before.

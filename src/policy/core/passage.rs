@@ -32,9 +32,8 @@ fn is_api_of(call: &HttpCall, url: &CoreUrl) -> bool {
     let is_there = call.scheme == url.scheme().as_str()
         && *call.host == *url.host()
         && call.port == url.port();
-    // The URL ends with the path only where there is no query.
     is_there
-        && call.url.ends_with(&*call.path)
+        && !call.url.contains('?')
         && call
             .path
             .strip_prefix(url.base())
@@ -103,6 +102,7 @@ mod tests {
             ("GET",  host,           443,  EVALUATE,                           "",     false),
             ("post", host,           443,  EVALUATE,                           "",     false),
             ("POST", host,           443,  EVALUATE,                           "?a=b", false),
+            ("POST", host,           443,  EVALUATE,                           "?a=/base/api/v1/governance/evaluate", false),
             ("POST", host,           443,  "/api/v1/governance/evaluate",      "",     false),
             ("POST", host,           443,  "/base/api/v1/governance/evaluate/", "",    false),
             ("POST", host,           443,  "/base/api/v1/governance/evaluate/../../agents", "", false),

@@ -283,6 +283,7 @@ async fn admit(
     Question { operation, session }: Question,
     terms: &Terms,
 ) -> Result<Permit, Box<Response<Outgoing>>> {
+    line.shared.belongs_to(&session);
     match line.proxy.gate.admit(operation, session, terms).await {
         Decision::Proceed(permit) => Ok(permit),
         Decision::Refuse(refused) => Err(Box::new(refuse::refusal(&refused))),

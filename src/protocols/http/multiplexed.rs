@@ -99,14 +99,14 @@ where
         );
     let mut connection = std::pin::pin!(connection);
     let mut over = std::pin::pin!(over(&line));
-    let mut closing = false;
+    let mut halted = std::pin::pin!(halted_and_told(&line));
+    let mut closing = None;
     loop {
-        let quiet_for = if closing {
-            CLOSE_WITHIN
-        } else {
-            settings.idle_within
+        let quiet_for = match closing {
+            Some(_) => CLOSE_WITHIN.min(settings.idle_within),
+            None => settings.idle_within,
         };
-        let begin_to_close = tokio::select! {
+        let found = tokio::select! {
             // First, so that an answer that is the last goes out before the end.
             biased;
             ended = connection.as_mut() => {
@@ -115,37 +115,52 @@ where
                 }
                 return;
             }
-            () = over.as_mut(), if !closing => true,
+            why = over.as_mut(), if closing.is_none() => Some(why),
+            () = halted.as_mut(), if closing == Some(Closing::Finished) => Some(Closing::Halted),
             () = time::sleep(quiet_for) => {
-                let busy = line.shared.was_busy();
-                !busy || paces.is_any_stuck_for(quiet_for)
+                let stuck_for = match closing {
+                    Some(Closing::Halted) => quiet_for,
+                    Some(Closing::Finished) | None => settings.idle_within,
+                };
+                let moves = line.shared.was_busy() && !paces.is_any_stuck_for(stuck_for);
+                if !moves && closing.is_some() {
+                    return;
+                }
+                (!moves).then_some(Closing::Finished)
             }
         };
-        match (begin_to_close, closing) {
-            (true, true) => return,
-            (true, false) => {
-                closing = true;
-                // What is under way gets its answer; then the tunnel closes.
-                connection.as_mut().graceful_shutdown();
-            }
-            (false, _) => {}
+        if found.is_some() {
+            closing = found;
+            // What is under way gets its answer; then the tunnel closes.
+            connection.as_mut().graceful_shutdown();
         }
     }
 }
 
+/// Why a connection takes no more requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// Its run was halted.
+    Halted,
+    /// Nothing follows, or we are to end: what is under way has its time.
+    Finished,
+}
+
 /// Until an answer said that no other follows, we are to end, or the run was halted and no
 /// request came to be told.
-async fn over(line: &Line) {
+async fn over(line: &Line) -> Closing {
     let mut drain = line.drain.clone();
-    let halted = async {
-        serve::halted(line).await;
-        time::sleep(TOLD_WITHIN).await;
-    };
     tokio::select! {
-        () = halted => {}
-        () = line.shared.last_answer() => {}
-        () = drain.begun() => {}
+        () = halted_and_told(line) => Closing::Halted,
+        () = line.shared.last_answer() => Closing::Finished,
+        () = drain.begun() => Closing::Finished,
     }
+}
+
+/// Until the run was halted, and whoever has a request under way could be told.
+async fn halted_and_told(line: &Line) {
+    serve::halted(line).await;
+    time::sleep(TOLD_WITHIN).await;
 }
 
 /// Answers one stream. What says in HTTP/1.1 that a connection ends is said

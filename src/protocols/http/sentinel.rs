@@ -6,10 +6,11 @@
 //! the answers of the requests before it, and nothing after it is read.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use crate::domain::Reason;
 use crate::process::clock;
+use crate::session::Session;
 
 use super::chunks::Chunks;
 use super::framing::{self, Framing, Limits, Malformed};
@@ -63,18 +66,15 @@ pub(super) struct Shared {
     broken: AtomicBool,
     /// Whether what follows the current request is not HTTP.
     tunnel: AtomicBool,
-    /// Whether its client has no time any more: its run is halted.
-    hurried: AtomicBool,
+    /// Whose the last request was that the gate was asked about.
+    session: Mutex<Option<Session>>,
     /// Told when an answer was the last.
     last: Notify,
 }
 
 impl Shared {
     pub(super) fn malformed(&self) -> Option<Malformed> {
-        *self
-            .malformed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.malformed)
     }
 
     /// Whether the last body turned out to be malformed.
@@ -92,9 +92,10 @@ impl Shared {
         self.tunnel.load(Ordering::Acquire)
     }
 
-    /// From when the connection is polled next, its client has little time to read.
-    pub(super) fn hurry(&self) {
-        self.hurried.store(true, Ordering::Release);
+    /// The request under way is this one's: once its run is halted, its client has little
+    /// time to read.
+    pub(super) fn belongs_to(&self, session: &Session) {
+        *lock(&self.session) = Some(session.clone());
     }
 
     /// Waits until the last answer has gone out; see [`Busy::end_after_this`].
@@ -118,11 +119,7 @@ impl Shared {
     }
 
     fn refuse(&self, malformed: Malformed) {
-        let mut slot = self
-            .malformed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        slot.get_or_insert(malformed);
+        lock(&self.malformed).get_or_insert(malformed);
     }
 }
 
@@ -180,11 +177,37 @@ pub(super) struct Sentinel<S> {
 }
 
 /// A client that takes nothing.
-#[derive(Debug)]
 struct Stuck {
-    /// How long it may.
-    within: Duration,
     silence: Silence,
+    /// Ready once its run is halted; none once it was.
+    halted: Option<Pin<Box<dyn Future<Output = Reason> + Send>>>,
+}
+
+impl fmt::Debug for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stuck").finish_non_exhaustive()
+    }
+}
+
+impl Stuck {
+    fn new(within: Duration, session: Option<Session>) -> Self {
+        Self {
+            silence: Silence::new(within),
+            halted: session
+                .map(|session| Box::pin(async move { session.until_halted().await }) as _),
+        }
+    }
+
+    /// Ready once it has lasted too long.
+    fn poll(&mut self, cx: &mut Context<'_>, within: Duration) -> Poll<io::Error> {
+        if let Some(halted) = &mut self.halted
+            && halted.as_mut().poll(cx).is_ready()
+        {
+            self.halted = None;
+            self.silence.allow(within.min(HALTED_WITHIN));
+        }
+        self.silence.poll(cx)
+    }
 }
 
 impl<S> Sentinel<S> {
@@ -225,19 +248,12 @@ impl<S> Sentinel<S> {
             self.stuck = None;
             return polled;
         }
-        let within = match self.shared.hurried.load(Ordering::Acquire) {
-            true => self.patience.idle.min(HALTED_WITHIN),
-            false => self.patience.idle,
-        };
-        let stuck = self.stuck.get_or_insert_with(|| Stuck {
-            within,
-            silence: Silence::new(within),
-        });
-        if stuck.within != within {
-            stuck.within = within;
-            stuck.silence.allow(within);
-        }
-        stuck.silence.poll(cx).map(Err)
+        let within = self.patience.idle;
+        let shared = &self.shared;
+        let stuck = self
+            .stuck
+            .get_or_insert_with(|| Stuck::new(within, lock(&shared.session).clone()));
+        stuck.poll(cx, within).map(Err)
     }
 
     /// Clears as much of `pending` as can be read. `false`: more is needed.
@@ -492,4 +508,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sentinel<S> {
         let polled = Pin::new(&mut this.io).poll_shutdown(cx);
         this.poll_taken(cx, polled)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -211,18 +211,14 @@ where
     let mut connection = std::pin::pin!(http(stream, first, line.clone()));
     let over = async {
         tokio::select! {
-            () = halted(&line) => true,
-            () = drain.begun() => false,
+            () = halted(&line) => {}
+            () = drain.begun() => {}
         }
     };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        halted = over => {
-            // What is under way gets its answer or, in a hurry, its refusal, or ends; then the
-            // tunnel closes.
-            if halted {
-                line.shared.hurry();
-            }
+        () = over => {
+            // What is under way gets its answer or its refusal, or ends; then the tunnel closes.
             connection.as_mut().graceful_shutdown();
             connection.await
         }

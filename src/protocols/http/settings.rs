@@ -36,7 +36,7 @@ pub struct Settings {
     pub idle_within: Duration,
     /// Most agent connections at once.
     pub connections_max: usize,
-    /// Most idle connections kept to one origin.
+    /// Most idle connections that each worker keeps to one origin, of either version of HTTP.
     pub idle_upstreams_max: usize,
     /// Memory for bodies that policy is shown, all together, bytes, about.
     pub bodies_bytes_max: usize,

@@ -82,7 +82,10 @@ impl Upstream {
                 idle_max_per_key: idle_upstreams_max,
                 ..PoolSettings::default()
             }),
-            places: Places::new(http2::Options::default()),
+            places: Places::new(http2::Options {
+                idle_max: idle_upstreams_max,
+                ..http2::Options::default()
+            }),
         };
         Self {
             workers: (0..workers.max(1)).map(|_| worker()).collect(),

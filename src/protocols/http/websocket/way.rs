@@ -107,8 +107,8 @@ where
                 }
                 Next::Message(message) => self.judged(message).await?,
                 Next::Rest(Run { bytes, inside }) => {
-                    self.pass(bytes).await?;
                     self.inside = inside;
+                    self.pass(bytes).await?;
                 }
             }
         }
@@ -164,8 +164,8 @@ where
         };
         drop(asked);
         let judged = judged.map_err(Ended::No)?;
-        let sent = self.send(judged.bytes).await;
         self.inside = inside;
+        let sent = self.send(judged.bytes).await;
         if let Some(permit) = judged.permit {
             judge.sent(permit, sent.is_ok());
         }
