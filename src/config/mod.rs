@@ -4,6 +4,7 @@
 //! `Settings`; this one builds them. Nobody imports it but what starts things.
 
 mod check;
+mod credentials;
 mod database_url;
 mod identity;
 mod mysql;

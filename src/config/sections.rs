@@ -14,6 +14,7 @@ use crate::net::address::Private;
 use crate::net::caller::Callers;
 use crate::net::{chain, dial};
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
+use crate::protocols::http::credentials::{Credential, Readable};
 use crate::protocols::http::{self as http_proxy, Completed, OverCap, Treatment};
 use crate::session::{self, registry::Unattributed};
 
@@ -25,7 +26,7 @@ use super::value::{self, Wrong};
 use super::{
     AgentSocket, For, Listen, Listener, LogConfig, LogFormat, PolicyMode, SdkConfig, UpstreamConfig,
 };
-use super::{raw, routes};
+use super::{credentials, raw, routes};
 
 /// Longest path of a socket that the system takes (`sockaddr_un`), bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -134,13 +135,15 @@ impl Resolver<'_> {
             ),
             unanswered: Unanswered::AsSet,
         };
+        let passthrough = self.list("http.passthrough", raw.passthrough, value::host_pattern);
         http_proxy::Settings {
             treatment,
+            credentials: self.credentials(raw.credentials, &passthrough),
             routes: self.list("http.routes", raw.routes, |text| {
                 routes::route(text, treatment, capture_bytes_max)
             }),
             capture_within: self.duration("http.capture_within", raw.capture_within),
-            passthrough: self.list("http.passthrough", raw.passthrough, value::host_pattern),
+            passthrough,
             connect_ports: self.list("http.connect_ports", raw.connect_ports, value::port),
             judge_each: self.list("http.judge_each", raw.judge_each, value::place),
             head_bytes_max: self.count("http.head_bytes_max", raw.head_bytes_max, 1_024),
@@ -155,6 +158,24 @@ impl Resolver<'_> {
             spill_bytes_max: self.count("http.spill_bytes_max", raw.spill_bytes_max, 65_536),
             spill_within: self.duration("http.spill_within", raw.spill_within),
         }
+    }
+
+    fn credentials(
+        &mut self,
+        said: Option<Vec<String>>,
+        passthrough: &[String],
+    ) -> Vec<Credential> {
+        let parse = |text: &str| credentials::credential(text, passthrough);
+        let all = self.list("http.credentials", said, parse);
+        for credential in &all {
+            if let Ok(Readable::ByAll) = credential.check() {
+                self.warnings.push(format!(
+                    "http.credentials: every user of this machine, the agent too, can read {path}; chmod 600 it",
+                    path = credential.file.display()
+                ));
+            }
+        }
+        all
     }
 
     pub(super) fn sdk(&mut self, raw: raw::Sdk, own: Option<&Identities>) -> SdkConfig {

@@ -290,6 +290,7 @@ pub static SETTINGS: &[Setting] = &[
     set("http.connect_ports", "", &[], Of("any")),
     set("http.judge_each", "", &[], Empty),
     set("http.routes", "", &[], Empty),
+    set("http.credentials", "", &[], Empty),
     key("http.head_bytes_max", "65536"),
     key("http.head_fields_max", "100"),
     key("http.head_within", "30s"),

@@ -200,7 +200,7 @@ impl<T> Held<T> {
 }
 
 impl<T> Cleared<T> {
-    /// Puts what policy redacted in its place, before it moves.
+    /// Changes it before it moves: what policy redacted is put in its place, a credential added.
     pub fn amend<A>(&mut self, change: impl FnOnce(&mut T) -> A) -> A {
         change(&mut self.0)
     }

@@ -45,6 +45,7 @@ class Handler(grpc.GenericRpcHandler):
             "/calls/both": grpc.stream_stream_rpc_method_handler(both),
         }
         print(details.method, flush=True)
+        print(*(f"as {value}" for name, value in details.invocation_metadata if name == "authorization"), flush=True)
         return kinds.get(details.method, grpc.unary_unary_rpc_method_handler(one))
 
 

@@ -84,7 +84,7 @@ async function serve(stream, headers) {
   const path = headers[":path"].split("?")[0];
   const times = (seen.get(path) ?? 0) + 1;
   seen.set(path, times);
-  say({ path, authority: headers[":authority"], method: headers[":method"], session: stream.session.number });
+  say({ path, authority: headers[":authority"], method: headers[":method"], session: stream.session.number, authorization: headers.authorization });
   stream.on("error", () => {});
   const known = paths[path];
   if (known) return known(stream, headers, times);

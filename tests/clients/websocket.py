@@ -41,7 +41,7 @@ async def talk(socket):
     except ConnectionClosed:
         pass
     extensions = ",".join(extension.name for extension in socket.protocol.extensions)
-    print("closed", socket.close_code, socket.close_reason or "-", "heard", heard, "with", extensions or "-", flush=True)
+    print("closed", socket.close_code, socket.close_reason or "-", "heard", heard, "with", extensions or "-", "as", socket.request.headers.get("Authorization", "-"), flush=True)
 
 
 async def server(port_file, certificate=None, key=None):

@@ -7,7 +7,7 @@ use crate::support::process::{self, Ended, Running};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::until;
 
-struct World {
+pub(crate) struct World {
     sidecar: Sidecar,
     server: Running,
     authority: String,
@@ -22,8 +22,12 @@ fn python() -> std::process::Command {
 
 impl World {
     fn new() -> Self {
+        Self::with(Setup::new())
+    }
+
+    pub(crate) fn with(setup: Setup) -> Self {
         let authority = Authority::new();
-        let setup = Setup::new().policy(AS_THE_PATH_SAYS).trust(&authority);
+        let setup = setup.policy(AS_THE_PATH_SAYS).trust(&authority);
         let (certificate, key) = authority.pair("secure.test", Dates::Current);
         let certificate = setup.write("origin.pem", &certificate);
         let key = setup.write("origin.key", &key);
@@ -54,12 +58,12 @@ impl World {
         command
     }
 
-    fn found(&self, case: &str) -> Vec<String> {
+    pub(crate) fn found(&self, case: &str) -> Vec<String> {
         lines(&process::run(&mut self.client(case)))
     }
 
     /// Calls of `method` that reached the server.
-    fn reached(&self, method: &str) -> usize {
+    pub(crate) fn reached(&self, method: &str) -> usize {
         self.server
             .out()
             .lines()

@@ -106,6 +106,11 @@ impl World {
 
     /// Requests that reached the origin, by path.
     pub(crate) fn reached(&self, path: &str) -> usize {
+        self.told(path).len()
+    }
+
+    /// What the origin says of requests for `path`.
+    pub(crate) fn told(&self, path: &str) -> Vec<serde_json::Value> {
         let out = self.site.out();
         let lines = out
             .lines()
@@ -113,7 +118,7 @@ impl World {
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         lines
             .filter(|line| line["path"] == path && line["ended"].is_null())
-            .count()
+            .collect()
     }
 
     /// Its line may come later than its answer.

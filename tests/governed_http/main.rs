@@ -21,6 +21,7 @@ mod clients;
 mod core_approvals;
 mod core_mode;
 mod crashes;
+mod credentials;
 mod disks;
 mod egress;
 mod encodings;

@@ -38,8 +38,8 @@ result := {"decision": "BLOCK", "reason": "the test says secret"} if {
 const JUDGED: &str = "http:\n  judge_each: [\"*/judged*\"]\n";
 
 /// A server of `scripts/clients`, and where it is.
-struct Server {
-    running: Running,
+pub(crate) struct Server {
+    pub(crate) running: Running,
     name: &'static str,
     scheme: &'static str,
     port: u16,
@@ -47,7 +47,12 @@ struct Server {
 
 impl Server {
     /// `program` serves the script's WebSocket; in TLS where it gets a pair.
-    fn start(setup: &Setup, program: &Path, script: &str, pair: Option<[String; 2]>) -> Self {
+    pub(crate) fn start(
+        setup: &Setup,
+        program: &Path,
+        script: &str,
+        pair: Option<[String; 2]>,
+    ) -> Self {
         let file = setup.folder().join("port");
         drop(std::fs::remove_file(&file));
         let mut command = process::command(&program.display().to_string());
@@ -67,7 +72,7 @@ impl Server {
         }
     }
 
-    fn reached_by(&self, setup: Setup) -> Setup {
+    pub(crate) fn reached_by(&self, setup: Setup) -> Setup {
         setup
             .flag(
                 "--resolve",
@@ -76,12 +81,12 @@ impl Server {
             .flag("--allow-address", "127.0.0.1/32")
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}://{}:{}{path}", self.scheme, self.name, self.port)
     }
 }
 
-fn python() -> (PathBuf, String) {
+pub(crate) fn python() -> (PathBuf, String) {
     (python_of_tests(), script("websocket.py"))
 }
 

@@ -246,6 +246,7 @@ async fn ask(
     let piece = whole.permit.piece().await?;
     let id = piece.id();
     let body = body::text_capture(event, treatment.capture_bytes_max);
+    let body = whole.mask.capture(body);
     let mut terms = treatment.terms(&Method::GET);
     if replace::is_answer_replaceable(whole.status, &body) {
         terms.replaces = match ends {

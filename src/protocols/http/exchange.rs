@@ -29,6 +29,7 @@ use super::events::Events;
 use super::fields::Reading;
 use super::halt;
 use super::line::Line;
+use super::mask::Mask;
 use super::outgoing::{Observed, Outgoing, Watched};
 use super::refuse::{self, CONSTRAINTS};
 use super::request_body::RequestBody;
@@ -36,7 +37,7 @@ use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::Completed;
 use super::upstream::{UpstreamError, Way};
-use super::{captured, connect, describe, fields, replace, seen, upgrade};
+use super::{captured, connect, credentials, describe, fields, replace, seen, upgrade};
 
 /// An answer that is here whole: it goes out, or waits for a person.
 struct Parked {
@@ -171,6 +172,8 @@ struct Waiting {
     treatment: Treatment,
     /// The client's side of the upgrade it asks for.
     client: Option<upgrade::Client>,
+    /// What it gets once it may leave.
+    credential: Option<Arc<credentials::Kept>>,
 }
 
 /// Reads what policy is to see of a request, and locks the rest up.
@@ -218,6 +221,8 @@ async fn describe(
     // Only now: what is judged is what is sent.
     let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
     let method = parts.method.clone();
+    let all = &line.proxy.credentials;
+    let credential = all.of(settings, &method, target, parts.uri.path());
     let cap = treatment.capture_bytes_max;
     let body = seen.goes_on(body, cap, line.proxy.gate.metrics());
     let waiting = Waiting {
@@ -228,6 +233,7 @@ async fn describe(
         way,
         treatment,
         client,
+        credential,
     };
     Ok((Question { operation, session }, Box::new(waiting)))
 }
@@ -246,6 +252,7 @@ async fn carry_out(
         way,
         treatment,
         client,
+        credential,
     } = *waiting;
     let cleared = held.release(&permit).and_then(|mut cleared| {
         let redacted = permit.ruling().and_then(|ruling| ruling.redacted.as_ref());
@@ -253,7 +260,7 @@ async fn carry_out(
             .is_none_or(|redacted| cleared.amend(|request| replace::request(request, redacted)));
         replaced.then_some(cleared)
     });
-    let Some(cleared) = cleared else {
+    let Some(mut cleared) = cleared else {
         // A bug in this program; the request stays here.
         let detail = "the permit is for another request";
         return refuse::problem(
@@ -263,6 +270,13 @@ async fn carry_out(
             Some(id),
         );
     };
+    let mut mask = Mask::default();
+    if let Some(credential) = credential {
+        match credential.add(&mut cleared).await {
+            Ok(against) => mask = against,
+            Err(unusable) => return without_credential(permit, id, &credential, &unusable),
+        }
+    }
     let sent = tokio::select! {
         biased;
         sent = line.proxy.upstream.send(cleared, target, way, &line.kept) => sent,
@@ -271,9 +285,9 @@ async fn carry_out(
     match sent {
         Err(error) => upstream_failed(permit, id, &error),
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            upgrade::relay(line, permit, id, response, client)
+            upgrade::relay(line, permit, id, response, (client, mask))
         }
-        Ok(response) => finish(line, permit, id, response, &method, &treatment).await,
+        Ok(response) => finish(line, permit, id, (response, mask), &method, &treatment).await,
     }
 }
 
@@ -331,6 +345,29 @@ fn outbound(mut parts: Parts, body: RequestBody, way: Way) -> Request<RequestBod
     Request::from_parts(parts, body)
 }
 
+/// It may leave, and what it is to leave with cannot be read. Whoever asked is not told which file it
+/// is.
+fn without_credential(
+    permit: Permit,
+    id: OperationId,
+    credential: &credentials::Kept,
+    unusable: &credentials::Unusable,
+) -> Response<Outgoing> {
+    let file = credential.file().display();
+    tracing::error!(%file, event = %id, "a credential cannot be used, so its request is not sent: {unusable}");
+    report_unanswered(
+        permit,
+        &format!("its credential {file} cannot be used: {unusable}"),
+    );
+    let detail = "nothing was sent: the sidecar adds a credential to requests to this place, and cannot read it; this is for its operator to mend";
+    refuse::problem(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "credential_unavailable",
+        detail,
+        Some(id),
+    )
+}
+
 fn upstream_failed(permit: Permit, id: OperationId, error: &UpstreamError) -> Response<Outgoing> {
     report_failed(permit, error);
     unreached(id, error)
@@ -372,14 +409,14 @@ async fn finish(
     line: &Arc<Line>,
     permit: Permit,
     id: OperationId,
-    response: Response<AnswerBody>,
+    (response, mask): (Response<AnswerBody>, Mask),
     method: &Method,
     treatment: &Treatment,
 ) -> Response<Outgoing> {
     let (mut parts, mut body) = response.into_parts();
     parts.version = Version::HTTP_11;
     fields::strip_hop_by_hop(&mut parts.headers);
-    let headers = fields::captured(&parts.headers);
+    let headers = mask.headers(fields::captured(&parts.headers));
     show_constraints(&permit, &mut parts.headers);
     let settings = &line.proxy.settings;
     let cap = treatment.capture_bytes_max;
@@ -418,7 +455,7 @@ async fn finish(
                 return upstream_failed(permit, id, &error);
             }
             Ok(gathered) if gathered.end == End::Finished => {
-                let body = body::capture(&gathered, &reading, cap);
+                let body = mask.capture(body::capture(&gathered, &reading, cap));
                 if !seen::keeps(line, &mut share, &gathered.data, &body) {
                     return no_room(permit, id);
                 }
@@ -437,6 +474,7 @@ async fn finish(
         status: parts.status.as_u16(),
         headers,
         tee: Tee::new(reading, cap),
+        mask,
     };
     if let Some(ends) = stream.filter(|_| judged && text) {
         let events = Events::new(line.clone(), *treatment, body, watched, ends);

@@ -31,6 +31,21 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a field of this name is of this hop or our own, or frames or routes a message: none that
+/// may be added to one.
+pub(super) fn is_reserved(name: &HeaderName) -> bool {
+    const FRAMES: [HeaderName; 6] = [
+        header::ACCEPT_ENCODING,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::HOST,
+        header::TRAILER,
+    ];
+    let shakes_hands = name.as_str().starts_with("sec-websocket-");
+    Ours::of(name).is_some() || FRAMES.contains(name) || shakes_hands
+}
+
 /// A field that does not travel on as it is.
 #[derive(PartialEq, Eq)]
 enum Ours {

@@ -3,7 +3,7 @@
 //!
 //! A request passes through these files in this order: [`serve`] accepts,
 //! [`sentinel`] reads its framing (or [`multiplexed`] its streams), [`exchange`] pins ([`authority`]), describes
-//! ([`describe`]) and admits it, [`upstream`] sends it, [`outgoing`] carries the
+//! ([`describe`]) and admits it, [`credentials`] are added, [`upstream`] sends it, [`outgoing`] carries the
 //! answer ([`events`] where its events are judged); [`connect`] opens tunnels, [`upgrade`] relays WebSocket
 //! ([`websocket`] where its messages are judged), [`refuse`] says no; [`socks`] opens tunnels for who speaks SOCKS5.
 
@@ -14,6 +14,7 @@ mod budget;
 mod captured;
 mod chunks;
 mod connect;
+pub mod credentials;
 mod decode;
 mod describe;
 mod events;
@@ -23,6 +24,7 @@ mod framing;
 mod grpc;
 mod halt;
 mod line;
+mod mask;
 mod mcp;
 mod multiplexed;
 mod outgoing;
@@ -64,6 +66,7 @@ use crate::protocols::captured::Databases;
 use crate::redact::Secret;
 
 use budget::Budget;
+use credentials::Credentials;
 
 pub use places::Place;
 pub use preview::{Preview, preview};
@@ -126,6 +129,7 @@ struct Proxy {
     bodies: Budget,
     spills: Budget,
     spill_folder: PathBuf,
+    credentials: Credentials,
 }
 
 impl HttpProxy {
@@ -144,6 +148,7 @@ impl HttpProxy {
             bodies: budget(settings.bodies_bytes_max, LimitHit::Bodies),
             spills: budget(settings.spill_bytes_max, LimitHit::Spills),
             spill_folder: parts.spill_folder,
+            credentials: Credentials::new(&settings.credentials),
             upstream,
             settings,
             gate: parts.gate,

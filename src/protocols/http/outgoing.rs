@@ -21,6 +21,7 @@ use super::body::{BodyError, Tee, length, longer};
 use super::budget::Share;
 use super::events::Events;
 use super::halt::{self, Halt};
+use super::mask::Mask;
 use super::pace::Paced;
 use super::sentinel::Busy;
 use super::silence::Silence;
@@ -209,6 +210,8 @@ pub(super) struct Watched {
     pub(super) status: u16,
     pub(super) headers: Headers,
     pub(super) tee: Tee,
+    /// What must not be seen of it.
+    pub(super) mask: Mask,
 }
 
 impl Watched {
@@ -217,7 +220,9 @@ impl Watched {
         let answer = HttpAnswer {
             status: self.status,
             headers: self.headers,
-            body: self.tee.capture(outcome == Outcome::Answered),
+            body: self
+                .mask
+                .capture(self.tee.capture(outcome == Outcome::Answered)),
         };
         self.permit.report(Completion {
             ended_at: clock::now(),

@@ -34,6 +34,19 @@ impl Place {
         }
     }
 
+    /// Whether all its hosts are among those of `patterns`: hosts, or `*.` and what hosts end with.
+    #[must_use]
+    pub fn is_within(&self, patterns: &[String]) -> bool {
+        patterns
+            .iter()
+            .any(|pattern| match self.host.strip_prefix("*.") {
+                Some(name) => {
+                    **pattern == *self.host || (pattern.starts_with("*.") && is_host(pattern, name))
+                }
+                None => is_host(pattern, &self.host),
+            })
+    }
+
     /// Whether a request to `host` for `path` (without its query) is meant, however
     /// the path is written.
     pub(super) fn covers(&self, host: &str, path: &str) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::net::origins::is_host;
 
+use super::credentials::Credential;
 use super::places::Place;
 use super::routes::{Route, Treatment};
 
@@ -14,6 +15,8 @@ pub struct Settings {
     pub treatment: Treatment,
     /// How others are; the first that fits holds.
     pub routes: Vec<Route>,
+    /// What requests get once they may leave; the first whose place fits.
+    pub credentials: Vec<Credential>,
     /// Longest wait for a body that is being captured, before it streams on.
     pub capture_within: Duration,
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.
@@ -83,6 +86,7 @@ impl Default for Settings {
         Self {
             treatment: Treatment::default(),
             routes: Vec::new(),
+            credentials: Vec::new(),
             capture_within: Duration::from_secs(2),
             passthrough: Vec::new(),
             connect_ports: Vec::new(),

@@ -20,6 +20,7 @@ use crate::process::{clock, spawn_named};
 use super::answer_body::AnswerBody;
 use super::authority::Target;
 use super::line::Line;
+use super::mask::Mask;
 use super::outgoing::Outgoing;
 use super::{Proxy, fields, raw, refuse, websocket};
 
@@ -86,7 +87,7 @@ pub(super) fn relay(
     permit: Permit,
     id: OperationId,
     mut response: Response<AnswerBody>,
-    client: Option<Client>,
+    (client, mask): (Option<Client>, Mask),
 ) -> Response<Outgoing> {
     let Some(client) = client else {
         let detail = "the origin switched protocols although nobody had asked for it";
@@ -103,13 +104,13 @@ pub(super) fn relay(
     let (mut parts, body) = response.into_parts();
     drop(body);
     fields::strip_hop_by_hop(&mut parts.headers);
-    let headers = fields::captured(&parts.headers);
+    let headers = mask.headers(fields::captured(&parts.headers));
     ask_for_websocket(&mut parts.headers);
     line.shared.tunnel_follows();
     let task_line = line.clone();
     drop(spawn_named("websocket", async move {
         let busy = task_line.shared.begin();
-        let ended = both(&task_line, &permit, client, upstream).await;
+        let ended = both(&task_line, (&permit, mask), client, upstream).await;
         drop(busy);
         permit.report(Completion {
             ended_at: clock::now(),
@@ -145,7 +146,7 @@ fn unasked(permit: Permit, id: OperationId, detail: &str) -> Response<Outgoing> 
 
 async fn both(
     line: &Line,
-    permit: &Permit,
+    (permit, mask): (&Permit, Mask),
     Client { side, messages }: Client,
     upstream: OnUpgrade,
 ) -> io::Result<u64> {
@@ -153,7 +154,7 @@ async fn both(
         async { tokio::try_join!(side, upstream) }.await;
     let (client, upstream) = upgraded.map_err(io::Error::other)?;
     if messages == Messages::Judged {
-        return Box::pin(websocket::relay(line, permit, client, upstream)).await;
+        return Box::pin(websocket::relay(line, (permit, mask), client, upstream)).await;
     }
     let tunnel = raw::Tunnel {
         passage: Passage::WebSocket,

@@ -16,6 +16,7 @@ use crate::process::clock;
 
 use super::super::body::{self, End};
 use super::super::line::Line;
+use super::super::mask::Mask;
 use super::super::mcp;
 use super::super::replace;
 use super::super::routes::Treatment;
@@ -107,16 +108,24 @@ pub(super) struct Judge<'a> {
     /// Bytes that went either way.
     pub(super) moved: &'a AtomicU64,
     treatment: Treatment,
+    /// What must not be seen of what the server says.
+    mask: Mask,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(line: &'a Line, handshake: &'a Permit, moved: &'a AtomicU64) -> Self {
+    pub(super) fn new(
+        line: &'a Line,
+        handshake: &'a Permit,
+        moved: &'a AtomicU64,
+        mask: Mask,
+    ) -> Self {
         let treatment = treatment_of(line, handshake);
         Self {
             line,
             handshake,
             moved,
             treatment,
+            mask,
         }
     }
 
@@ -196,7 +205,7 @@ impl<'a> Judge<'a> {
     /// Judges what the server says: a piece of the answer to the handshake.
     pub(super) async fn said_by_server(&self, message: Message) -> Result<Judged, No> {
         let piece = self.handshake.piece().await?;
-        let capture = self.capture(&message);
+        let capture = self.mask.capture(self.capture(&message));
         let terms = self.terms(&capture, replace::of_answer);
         let answer = HttpAnswer {
             status: StatusCode::SWITCHING_PROTOCOLS.as_u16(),

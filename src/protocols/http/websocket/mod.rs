@@ -23,6 +23,7 @@ use crate::gate::Permit;
 use crate::process::clock;
 
 use super::line::Line;
+use super::mask::Mask;
 use frame::Side;
 use judge::{Judge, No};
 use way::{Ended, Way};
@@ -40,12 +41,12 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// Why it ended otherwise than by the sides' own will.
 pub(super) async fn relay(
     line: &Line,
-    handshake: &Permit,
+    (handshake, mask): (&Permit, Mask),
     client: Upgraded,
     server: Upgraded,
 ) -> io::Result<u64> {
     let moved = AtomicU64::new(0);
-    let judge = Judge::new(line, handshake, &moved);
+    let judge = Judge::new(line, handshake, &moved, mask);
     let (client_reads, client_writes) = tokio::io::split(TokioIo::new(client));
     let (server_reads, server_writes) = tokio::io::split(TokioIo::new(server));
     let mut there = Way::new(Side::Client, client_reads, server_writes, &judge);

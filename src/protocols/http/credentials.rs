@@ -1,0 +1,484 @@
+//! Credentials that agents need not hold: a header out of a file, added to what may leave.
+//!
+//! Whether a request gets one is told by what is judged: its host and path. What it is, is read only
+//! once the request may leave, so that policy, journal and approvals never have it, and a request that
+//! was held for an hour leaves with the credential there is then.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request};
+
+use crate::gate::Cleared;
+use crate::redact::Secret;
+
+use super::authority::Target;
+use super::fields;
+use super::mask::Mask;
+use super::places::Place;
+use super::settings::Settings;
+
+/// Longest file, bytes: more than that no server takes in one field.
+const FILE_BYTES_MAX: u64 = 16_384;
+
+/// Longest wait for the file, which may be in a network that is gone.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// How old a file is before what was read of it is kept: the clock of a file system ticks, and a
+/// change within one tick does not show.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// A header that requests to a place leave with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Where.
+    pub place: Place,
+    /// The file that has it, and nothing else but space around it.
+    pub file: PathBuf,
+    /// The field; see [`credential_header`].
+    pub header: HeaderName,
+    /// What stands before it in the field, `Bearer ` for example.
+    pub prefix: Box<str>,
+    /// Whether it may go where there is no TLS.
+    pub in_clear: InClear,
+}
+
+/// Over which connections without TLS a credential goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InClear {
+    /// Those to a loopback address, or to `localhost`: nobody else is on the way.
+    ToLoopback,
+    /// All.
+    Everywhere,
+}
+
+/// Why a request leaves without the credential of its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// There is no TLS on its way.
+    InClear,
+    /// Its method is TRACE, whose answer says what came (RFC 9110 §9.3.8).
+    Traced,
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InClear => "the request goes in the clear, and the line does not say `plain`",
+            Self::Traced => "the answer to TRACE says what came",
+        })
+    }
+}
+
+/// `name` as the field of a credential; `None` where it is no name, or one that frames or routes a
+/// message, or is the sidecar's own.
+#[must_use]
+pub fn credential_header(name: &str) -> Option<HeaderName> {
+    let name: HeaderName = name.parse().ok()?;
+    (!fields::is_reserved(&name)).then_some(name)
+}
+
+impl Credential {
+    /// Looks whether it could be used as it is now; says whether every user of this machine can read
+    /// the file.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<Readable, Unusable> {
+        let (text, found) = read(&self.file)?;
+        self.value(&text)?;
+        Ok(match found.permissions().mode() & 0o004 {
+            0 => Readable::ByFew,
+            _ => Readable::ByAll,
+        })
+    }
+
+    /// Why a request does not get it although its place fits; `None` where it does.
+    #[must_use]
+    pub fn withheld(&self, method: &str, scheme: &str, host: &str) -> Option<Withheld> {
+        let clear = scheme != "https" && !(self.in_clear == InClear::Everywhere || is_here(host));
+        match () {
+            () if method.eq_ignore_ascii_case(Method::TRACE.as_str()) => Some(Withheld::Traced),
+            () if clear => Some(Withheld::InClear),
+            () => None,
+        }
+    }
+
+    /// The field's value. That copy is not wiped: it belongs to the request, and goes with it.
+    fn value(&self, text: &Secret) -> Result<HeaderValue, Unusable> {
+        let whole = Secret::new([&self.prefix, text.expose()].concat());
+        // Other than ASCII, a server may read what we did not mean (RFC 9110 §5.5).
+        let ascii = Some(whole.expose()).filter(|text| text.is_ascii());
+        let value = ascii.and_then(|text| HeaderValue::from_str(text).ok());
+        let mut value = value.ok_or(Unusable::NoValue)?;
+        // Neither shown by `Debug` nor remembered by the compression of HTTP/2 (RFC 7541 §7.1.3).
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// Whether `host` is this machine, by its own name for itself.
+fn is_here(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+impl Settings {
+    /// The credential of such requests, with its place in the list: the first whose place fits.
+    #[must_use]
+    pub fn credential(&self, host: &str, path: &str) -> Option<(usize, &Credential)> {
+        let mut all = self.credentials.iter().enumerate();
+        all.find(|(_, credential)| credential.place.covers(host, path))
+    }
+}
+
+/// Who can read the file of a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readable {
+    /// Its owner, and perhaps its group.
+    ByFew,
+    /// Every user of this machine.
+    ByAll,
+}
+
+/// Why a credential cannot be used.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The file cannot be read.
+    Unreadable(io::Error),
+    /// It is a folder, a pipe or the like.
+    NoFile,
+    /// It is larger than a field may be.
+    TooLong,
+    /// There is nothing in it.
+    Empty,
+    /// It cannot stand in a header.
+    NoValue,
+    /// It was not there in time.
+    TooSlow,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => error.fmt(f),
+            Self::NoFile => f.write_str("it is no file"),
+            Self::TooLong => write!(f, "it is longer than {FILE_BYTES_MAX} bytes"),
+            Self::Empty => f.write_str("it is empty"),
+            Self::NoValue => f.write_str(
+                "it has more than one line, or a character that cannot stand in a header",
+            ),
+            Self::TooSlow => write!(f, "reading it took over {} s", READ_WITHIN.as_secs()),
+        }
+    }
+}
+
+/// Reads the credential in `file`, as it is now.
+fn read(file: &Path) -> Result<(Secret, Metadata), Unusable> {
+    // Looked at first: opening a pipe would wait for who writes to it.
+    let found = std::fs::metadata(file).map_err(Unusable::Unreadable)?;
+    if !found.is_file() {
+        return Err(Unusable::NoFile);
+    }
+    let file = File::open(file).map_err(Unusable::Unreadable)?;
+    // Of what is read, which may have taken the other's place meanwhile.
+    let found = file.metadata().map_err(Unusable::Unreadable)?;
+    let mut text = String::new();
+    // One byte more than allowed, so that too long is seen.
+    let read = file
+        .take(FILE_BYTES_MAX.saturating_add(1))
+        .read_to_string(&mut text);
+    // Wiped, whether it was read or not.
+    let text = Secret::new(text);
+    let bytes = read.map_err(Unusable::Unreadable)?;
+    if u64::try_from(bytes).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(Unusable::TooLong);
+    }
+    match text.expose().trim() {
+        "" => Err(Unusable::Empty),
+        trimmed => Ok((Secret::new(trimmed), found)),
+    }
+}
+
+/// The credentials of the configuration, with what was read of their files.
+#[derive(Debug)]
+pub(super) struct Credentials(Box<[Arc<Kept>]>);
+
+/// A credential, and what its file had when it was last read.
+#[derive(Debug)]
+pub(super) struct Kept {
+    credential: Credential,
+    known: Mutex<Option<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    text: Arc<Secret>,
+}
+
+/// What is another once a file was written to, or another file has taken its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+}
+
+impl Credentials {
+    pub(super) fn new(credentials: &[Credential]) -> Self {
+        let kept = credentials.iter().map(|credential| {
+            Arc::new(Kept {
+                credential: credential.clone(),
+                known: Mutex::default(),
+            })
+        });
+        Self(kept.collect())
+    }
+
+    /// The one that a request of `method` to `target` for `path` gets, once it may leave.
+    pub(super) fn of(
+        &self,
+        settings: &Settings,
+        method: &Method,
+        target: &Target,
+        path: &str,
+    ) -> Option<Arc<Kept>> {
+        let (at, credential) = settings.credential(&target.host, path)?;
+        match credential.withheld(method.as_str(), target.scheme, &target.host) {
+            Some(_) => None,
+            None => self.0.get(at).cloned(),
+        }
+    }
+}
+
+impl Kept {
+    pub(super) fn file(&self) -> &Path {
+        &self.credential.file
+    }
+
+    /// Adds it to a request that may leave, in place of what the agent sent in its field; returns what
+    /// keeps it out of sight where the origin says it again. Cancelled, the request has nothing.
+    ///
+    /// # Errors
+    /// Why it cannot be used; then the request must not leave.
+    pub(super) async fn add<B>(
+        self: &Arc<Self>,
+        cleared: &mut Cleared<Request<B>>,
+    ) -> Result<Mask, Unusable> {
+        let kept = self.clone();
+        // A file may be slow to answer, and others are served by this thread.
+        let reading = tokio::task::spawn_blocking(move || kept.current());
+        let text = match tokio::time::timeout(READ_WITHIN, reading).await {
+            Ok(Ok(read)) => read?,
+            Ok(Err(ended)) => return Err(Unusable::Unreadable(io::Error::other(ended))),
+            Err(_) => return Err(Unusable::TooSlow),
+        };
+        let value = self.credential.value(&text)?;
+        let header = self.credential.header.clone();
+        cleared.amend(|request| drop(request.headers_mut().insert(header, value)));
+        Ok(Mask::of(text))
+    }
+
+    /// What the file has now.
+    fn current(&self) -> Result<Arc<Secret>, Unusable> {
+        let found = std::fs::metadata(&self.credential.file).map_err(Unusable::Unreadable)?;
+        let stamp = Stamp::of(&found);
+        if let Some(known) = &*self.known.lock().unwrap_or_else(PoisonError::into_inner)
+            && known.stamp == stamp
+        {
+            return Ok(known.text.clone());
+        }
+        let (text, found) = read(&self.credential.file)?;
+        let text = Arc::new(text);
+        let known = is_settled(&found).then(|| Known {
+            stamp: Stamp::of(&found),
+            text: text.clone(),
+        });
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(text)
+    }
+}
+
+fn is_settled(found: &Metadata) -> bool {
+    let age = found
+        .modified()
+        .map(|at| SystemTime::now().duration_since(at));
+    matches!(age, Ok(Ok(age)) if age >= SETTLED_AFTER)
+}
+
+/// The field of a credential that does not say which.
+pub const DEFAULT_HEADER: HeaderName = header::AUTHORIZATION;
+
+/// What stands before a credential in that field, where it does not say.
+pub const DEFAULT_PREFIX: &str = "Bearer ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(place: Place, file: &Path, in_clear: InClear) -> Credential {
+        Credential {
+            place,
+            file: file.to_owned(),
+            header: DEFAULT_HEADER,
+            prefix: DEFAULT_PREFIX.into(),
+            in_clear,
+        }
+    }
+
+    #[test]
+    fn a_credential_goes_over_tls_or_to_this_machine_and_never_where_it_is_echoed() {
+        use InClear::{Everywhere, ToLoopback};
+        #[rustfmt::skip]
+        let table = [
+            // in clear    method   scheme   host            withheld
+            (ToLoopback,  "GET",   "https", "a.test",       None),
+            (ToLoopback,  "GET",   "http",  "a.test",       Some(Withheld::InClear)),
+            (Everywhere,  "GET",   "http",  "a.test",       None),
+            (ToLoopback,  "GET",   "http",  "localhost",    None),
+            (ToLoopback,  "GET",   "http",  "127.9.9.9",    None),
+            (ToLoopback,  "GET",   "http",  "::ffff:127.0.0.1", None),
+            (ToLoopback,  "GET",   "http",  "a.localhost",  Some(Withheld::InClear)),
+            (ToLoopback,  "TRACE", "https", "a.test",       Some(Withheld::Traced)),
+            (Everywhere,  "trace", "http",  "a.test",       Some(Withheld::Traced)),
+        ];
+        for (in_clear, method, scheme, host, withheld) in table {
+            let credential = credential(Place::new("*", None), Path::new("x"), in_clear);
+            let found = credential.withheld(method, scheme, host);
+            assert_eq!(found, withheld, "{in_clear:?} {method} {scheme}://{host}");
+        }
+    }
+
+    #[test]
+    fn the_first_credential_whose_place_fits_is_the_one() {
+        let of = |place: Place| credential(place, Path::new("x"), InClear::ToLoopback);
+        let settings = Settings {
+            credentials: vec![
+                of(Place::new("a.test", Some("/x/*"))),
+                of(Place::new("a.test", None)),
+            ],
+            ..Settings::default()
+        };
+        for (host, path, at) in [
+            ("a.test", "/x/y", Some(0)),
+            ("a.test", "/y", Some(1)),
+            ("b.test", "/x/y", None),
+        ] {
+            let found = settings.credential(host, path).map(|(at, _)| at);
+            assert_eq!(found, at, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_one_line_that_can_stand_in_a_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        let check = |path: &Path| {
+            let credential = credential(Place::new("*", None), path, InClear::ToLoopback);
+            credential.check().map_err(|unusable| unusable.to_string())
+        };
+        let long = "x".repeat(16_385);
+        #[rustfmt::skip]
+        let table = [
+            ("token",         None),
+            ("token\r\n\n",   None),
+            (" to ken ",      None),
+            ("",              Some("it is empty")),
+            ("\n \n",         Some("it is empty")),
+            ("a\nb",          Some("it has more than one line")),
+            ("a\0b",          Some("it has more than one line")),
+            ("schlüssel",     Some("it has more than one line")),
+            (long.as_str(),   Some("it is longer than 16384 bytes")),
+        ];
+        for (text, told) in table {
+            std::fs::write(&file, text).unwrap();
+            let found = check(&file).err();
+            let fits = found
+                .as_deref()
+                .map(|found| told.is_some_and(|told| found.starts_with(told)));
+            assert_eq!(fits, told.map(|_| true), "{text:?}: {found:?}");
+        }
+        std::fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(check(&file).is_err());
+        assert_eq!(check(folder.path()).unwrap_err(), "it is no file");
+        assert!(check(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn what_was_read_is_kept_until_the_file_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        let old = SystemTime::now() - Duration::from_secs(60);
+        let write = |text: &str, at: SystemTime| {
+            std::fs::write(&file, text).unwrap();
+            File::options()
+                .write(true)
+                .open(&file)
+                .unwrap()
+                .set_modified(at)
+                .unwrap();
+        };
+        write("one", old);
+        let kept = Credentials::new(&[credential(
+            Place::new("*", None),
+            &file,
+            InClear::ToLoopback,
+        )]);
+        let kept = kept.0.first().unwrap();
+        let first = kept.current().unwrap();
+        assert!(Arc::ptr_eq(&first, &kept.current().unwrap()));
+        // Of the same length and age: it shows by when it was changed.
+        write("two", old);
+        assert_eq!(kept.current().unwrap().expose(), "two");
+        // As Kubernetes does it.
+        let other = folder.path().join("y");
+        std::fs::write(&other, "three").unwrap();
+        std::fs::rename(&other, &file).unwrap();
+        assert_eq!(kept.current().unwrap().expose(), "three");
+        std::fs::remove_file(&file).unwrap();
+        assert!(kept.current().is_err());
+    }
+
+    #[test]
+    fn no_credential_frames_or_routes_a_message() {
+        for (name, fits) in [
+            ("authorization", true),
+            ("X-API-Key", true),
+            ("cookie", true),
+            ("host", false),
+            ("Content-Length", false),
+            ("transfer-encoding", false),
+            ("connection", false),
+            ("proxy-authorization", false),
+            ("sec-websocket-key", false),
+            ("x-openbox-run-id", false),
+            (":authority", false),
+            ("two words", false),
+            ("", false),
+        ] {
+            assert_eq!(credential_header(name).is_some(), fits, "{name}");
+        }
+    }
+}
