@@ -32,6 +32,7 @@ mod http2;
 mod identities;
 mod leaks;
 mod lifecycle;
+mod mcp;
 mod origin_tls;
 mod origins;
 mod redaction;

@@ -4,13 +4,15 @@
 use http::header::HeaderMap;
 use http::request::Parts;
 
-use crate::domain::{Action, Capture, HttpCall, Operation, Process, SpanId, Timestamp, TraceId};
+use crate::domain::{
+    Action, Capture, HttpCall, Operation, Process, SpanId, Timestamp, ToolCall, TraceId,
+};
 use crate::process::clock;
 use crate::redact;
 use crate::session::{Claim, Session};
 
 use super::authority::Target;
-use super::{fields, mcp};
+use super::fields;
 
 /// The W3C Trace Context of a request.
 #[derive(Clone, Copy, Debug)]
@@ -82,12 +84,12 @@ fn claim_baggage<'a>(value: &'a str, claim: &mut Claim<'a>) {
     }
 }
 
-/// The operation that a request asks for. `parts` has lost the fields of this
+/// The operation that a request asks for, with the tool that its body calls. `parts` has lost the fields of this
 /// hop already.
 pub(super) fn operation(
     parts: &Parts,
     target: &Target,
-    body: Capture,
+    (body, tool): (Capture, Option<ToolCall>),
     trace: Option<Trace>,
     session: &Session,
     started_at: Timestamp,
@@ -107,7 +109,7 @@ pub(super) fn operation(
         port: target.port,
         path: parts.uri.path().into(),
         headers: fields::captured(&parts.headers),
-        tool: mcp::tool_call(&body),
+        tool,
         body,
     };
     envelope(Action::Http(call), trace, session, started_at)

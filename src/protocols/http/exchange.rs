@@ -37,7 +37,7 @@ use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::Completed;
 use super::upstream::{UpstreamError, Way};
-use super::{captured, connect, credentials, describe, fields, replace, seen, upgrade};
+use super::{captured, connect, credentials, describe, fields, mcp, replace, seen, upgrade};
 
 /// An answer that is here whole: it goes out, or waits for a person.
 struct Parked {
@@ -140,7 +140,7 @@ async fn decide(
     target: &Target,
     user: Option<&str>,
 ) -> Response<Outgoing> {
-    let (question, waiting) = match describe(line, request, target, user).await {
+    let (question, mut waiting) = match describe(line, request, target, user).await {
         Ok(described) => described,
         Err(response) => return *response,
     };
@@ -150,11 +150,17 @@ async fn decide(
     {
         terms.replaces = replace::of_request;
     }
-    match admit(line, question, &terms).await {
+    let admitted = admit(line, question, &terms).await;
+    let call = waiting.call.take();
+    let mut response = match admitted {
         // Boxed: most of what a request that leaves needs, a held one does not.
         Ok(permit) => Box::pin(carry_out(line, permit, waiting, target)).await,
         Err(response) => *response,
+    };
+    if let Some(id) = call {
+        mcp::speak_as(&mut response, &id);
     }
+    response
 }
 
 /// What the gate is asked.
@@ -174,6 +180,8 @@ struct Waiting {
     client: Option<upgrade::Client>,
     /// What it gets once it may leave.
     credential: Option<Arc<credentials::Kept>>,
+    /// The call of a tool that it is, by whose id its answer is known.
+    call: Option<mcp::RequestId>,
 }
 
 /// Reads what policy is to see of a request, and locks the rest up.
@@ -218,8 +226,11 @@ async fn describe(
         let identity = HeaderValue::from_static("identity");
         parts.headers.insert(header::ACCEPT_ENCODING, identity);
     }
+    let call = mcp::call(&capture);
+    let (tool, call) = call.map_or((None, None), |call| (Some(call.tool), call.id));
     // Only now: what is judged is what is sent.
-    let operation = describe::operation(&parts, target, capture, trace, &session, started_at);
+    let seen_of_body = (capture, tool);
+    let operation = describe::operation(&parts, target, seen_of_body, trace, &session, started_at);
     let method = parts.method.clone();
     let all = &line.proxy.credentials;
     let credential = all.of(settings, &method, target, parts.uri.path());
@@ -234,6 +245,7 @@ async fn describe(
         treatment,
         client,
         credential,
+        call,
     };
     Ok((Question { operation, session }, Box::new(waiting)))
 }
@@ -253,6 +265,7 @@ async fn carry_out(
         treatment,
         client,
         credential,
+        call: _,
     } = *waiting;
     let cleared = held.release(&permit).and_then(|mut cleared| {
         let redacted = permit.ruling().and_then(|ruling| ruling.redacted.as_ref());

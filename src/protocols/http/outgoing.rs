@@ -79,7 +79,12 @@ impl Outgoing {
 
     /// Leaves all of it out; the exchange goes on until that has gone out.
     pub(super) fn clear(&mut self) {
-        self.kind = Self::empty().kind;
+        self.say(Bytes::new());
+    }
+
+    /// Says `data` in its place; the exchange goes on until that has gone out.
+    pub(super) fn say(&mut self, data: Bytes) {
+        self.kind = Self::whole(data, None).kind;
     }
 
     /// No answer follows this one.

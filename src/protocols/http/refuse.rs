@@ -46,7 +46,8 @@ struct Problem<'a> {
 pub(super) fn refusal(refused: &Refused) -> Response<Outgoing> {
     let refusal = &refused.refusal;
     let retry_after = refusal.retry_after();
-    let mut response = respond(status_of(refusal), &problem_of(refused));
+    let (mut response, document) = respond(status_of(refusal), &problem_of(refused));
+    response.extensions_mut().insert(document);
     let headers = response.headers_mut();
     headers.insert(VERDICT, HeaderValue::from_static(verdict(refusal)));
     insert(headers, EVENT_ID, &refused.event.to_string());
@@ -77,6 +78,16 @@ struct Words(Arc<str>);
 /// What `response` says, if it is the sidecar's own.
 pub(super) fn words(response: &Response<Outgoing>) -> Option<&str> {
     response.extensions().get::<Words>().map(|words| &*words.0)
+}
+
+/// What a refusal says, as JSON, for protocols that have a place of their own for it.
+#[derive(Clone)]
+struct Document(Bytes);
+
+/// What `response` says, if it is a refusal of the gate.
+pub(super) fn document(response: &Response<Outgoing>) -> Option<&[u8]> {
+    let document = response.extensions().get::<Document>();
+    document.map(|document| &*document.0)
 }
 
 /// The same as the last event of a stream whose head has gone out.
@@ -126,7 +137,7 @@ pub(super) fn problem(
         retry_after: None,
         retryable: status.is_server_error(),
     };
-    let mut response = respond(status, &problem);
+    let (mut response, _) = respond(status, &problem);
     let headers = response.headers_mut();
     headers.insert(VERDICT, HeaderValue::from_static("error"));
     if let Some(event) = event {
@@ -149,9 +160,9 @@ pub(super) fn closing(mut response: Response<Outgoing>) -> Response<Outgoing> {
     response
 }
 
-fn respond(status: StatusCode, problem: &Problem<'_>) -> Response<Outgoing> {
-    let text = serde_json::to_vec(problem).unwrap_or_default();
-    let mut response = Response::new(Outgoing::whole(Bytes::from(text), None));
+fn respond(status: StatusCode, problem: &Problem<'_>) -> (Response<Outgoing>, Document) {
+    let text = Bytes::from(serde_json::to_vec(problem).unwrap_or_default());
+    let mut response = Response::new(Outgoing::whole(text.clone(), None));
     *response.status_mut() = status;
     let words = match &problem.reason {
         Some(reason) => format!("{}: {reason}. {}", problem.title, problem.detail),
@@ -164,7 +175,7 @@ fn respond(status: StatusCode, problem: &Problem<'_>) -> Response<Outgoing> {
         HeaderValue::from_static("application/problem+json"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    (response, Document(text))
 }
 
 pub(super) fn insert(headers: &mut http::HeaderMap, name: &'static str, value: &str) {
