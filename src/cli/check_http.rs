@@ -5,12 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::{self, Config, For, PolicyMode, Source};
-use crate::gate::{FailMode, Unanswered};
+use crate::domain::Verdict;
+use crate::gate::{FailMode, Govern, Unanswered};
 use crate::net::address::AddressRules;
-use crate::policy::Ruling;
 use crate::policy::local::LocalPolicy;
 use crate::policy::local::cases;
-use crate::protocols::http::{Completed, Leads, OverCap, Preview, preview};
+use crate::policy::{Ruling, Side, redaction};
+use crate::protocols::http::{
+    Asked, Completed, Judged, Leads, OverCap, Preview, preview, tool_called,
+};
 
 use super::{Shared, Streams, exit, report};
 
@@ -19,8 +22,11 @@ use super::{Shared, Streams, exit, report};
 pub(super) struct Args {
     /// Method of the request
     method: String,
-    /// Its URL
+    /// Its URL; a message of a WebSocket is `POST wss://…`
     url: String,
+    /// A header of it, as often as there are
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
     /// Text that it carries
     #[arg(long, value_name = "TEXT")]
     body: Option<String>,
@@ -34,7 +40,12 @@ pub(super) fn check(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io:
         Err(problems) => return report::problems(&problems, streams),
     };
     report::warnings(&config, streams)?;
-    let seen = match preview(&config.http, &args.method, &args.url) {
+    let asked = Asked {
+        method: &args.method,
+        url: &args.url,
+        headers: &args.headers,
+    };
+    let seen = match preview(&config.http, &asked) {
         Ok(seen) => seen,
         Err(wrong) => return failed(streams, &wrong),
     };
@@ -74,25 +85,47 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         FailMode::Open => "open",
         FailMode::Closed => "closed",
     };
-    let reads = match (seen.leads, seen.judges_each) {
-        (Leads::Read, false) => "the request",
-        (Leads::Read, true) => "the request, and each message or event (http.judge_each)",
+    let reads = match (seen.leads, seen.judged) {
+        (Leads::Read, Judged::Request) => "the request",
+        (Leads::Read, Judged::Each) => "the request, and each message or event (http.judge_each)",
+        (Leads::Read, Judged::Message) => "the message",
+        (Leads::Read, Judged::Nothing) => {
+            "the handshake only: http.judge_each does not name the place"
+        }
         (Leads::Unread, _) => "the tunnel only: http.passthrough names the host",
         (Leads::Refused, _) => "nothing: http.connect_ports does not name the port",
     };
     let hold_within = format!("{:?}", seen.treatment.hold_within);
-    let rows = [
+    let mut rows = vec![
         ("asked about", format!("{} {}", seen.method, seen.url)),
         ("route", route),
+    ];
+    rows.extend(credential(seen).map(|credential| ("credential", credential)));
+    rows.extend([
         ("read", reads.to_owned()),
         ("  capture", capture),
         ("  over_cap", over_cap.to_owned()),
         ("  completed", completed.to_owned()),
         ("  hold_within", hold_within),
         ("  fail_mode", fail_mode.to_owned()),
-    ];
-    let lines = rows.map(|(name, value)| format!("{name:<15}{value}\n"));
-    lines.concat()
+    ]);
+    let lines = rows
+        .into_iter()
+        .map(|(name, value)| format!("{name:<15}{value}\n"));
+    lines.collect()
+}
+
+/// Which credential it would leave with; never the credential.
+fn credential(seen: &Preview<'_>) -> Option<String> {
+    let (at, credential, withheld) = seen.credential?;
+    Some(match withheld {
+        Some(why) => format!("none: http.credentials[{at}] fits, but {why}"),
+        None => format!(
+            "http.credentials[{at}]: {} from {}, once it may leave",
+            credential.header,
+            credential.file.display()
+        ),
+    })
 }
 
 /// What would be answered to it.
@@ -100,20 +133,27 @@ fn verdict(config: &Config, seen: &Preview<'_>, body: Option<&str>) -> Result<St
     if seen.leads == Leads::Refused {
         return Ok("refused: port_refused, before policy is asked".to_owned());
     }
-    let asked = match &config.policy {
-        PolicyMode::Core(core) => {
-            return Ok(format!(
-                "OpenBox Core at {} decides; it is not asked here, since what it is asked it records",
-                core.client.url
-            ));
+    let cap = seen.treatment.capture_bytes_max;
+    if seen.treatment.over_cap == OverCap::Deny && body.is_some_and(|body| body.len() > cap) {
+        return Ok("refused: body_too_large_to_judge, before policy is asked".to_owned());
+    }
+    // What policy is shown of it.
+    let body = body.filter(|_| cap > 0 && seen.is_text && seen.leads == Leads::Read);
+    let mut text = match (&config.policy, config.gate.govern) {
+        _ if seen.judged == Judged::Nothing => "not asked: the message passes".to_owned(),
+        // As the gate answers it.
+        (_, Govern::Hooks) => "allow: not asked: `govern` leaves this out".to_owned(),
+        (PolicyMode::Core(core), Govern::Both | Govern::Boundary) => format!(
+            "OpenBox Core at {} decides; it is not asked here, since what it is asked it records",
+            core.client.url
+        ),
+        (PolicyMode::Local(local), Govern::Both | Govern::Boundary) => {
+            let policy = LocalPolicy::load(local.clone()).map_err(|error| error.to_string())?;
+            match policy.ask(&case(seen, body)?) {
+                Ok(ruling) => ruled(&ruling, body),
+                Err(error) => format!("refused: {error}"),
+            }
         }
-        PolicyMode::Local(local) => LocalPolicy::load(local.clone())
-            .map_err(|error| error.to_string())?
-            .ask(&case(seen, body)?),
-    };
-    let mut text = match asked {
-        Ok(ruling) => ruled(&ruling),
-        Err(error) => format!("refused: {error}"),
     };
     if let Some(rule) = address(config, seen) {
         text.push_str(&format!(
@@ -124,17 +164,27 @@ fn verdict(config: &Config, seen: &Preview<'_>, body: Option<&str>) -> Result<St
 }
 
 fn case(seen: &Preview<'_>, body: Option<&str>) -> Result<cases::Case, String> {
-    let mut operation = serde_json::json!({"method": &*seen.method, "url": seen.url});
-    if let (Some(body), Some(operation)) = (body, operation.as_object_mut())
-        && seen.treatment.capture_bytes_max > 0
-    {
+    let headers = seen.headers.iter();
+    let headers: serde_json::Map<_, _> = headers
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    let mut operation = serde_json::json!({
+        "method": &*seen.method,
+        "url": seen.url,
+        "headers": headers,
+    });
+    if let (Some(body), Some(operation)) = (body, operation.as_object_mut()) {
         operation.insert("body".to_owned(), body.into());
+        if let Some(tool) = tool_called(body).and_then(|call| call.name) {
+            operation.insert("tool".to_owned(), (*tool).into());
+        }
     }
     let text = serde_json::json!({ "operation": operation }).to_string();
     cases::read_one("the request", &text, |_, _| None).map_err(|problems| problems.join("\n"))
 }
 
-fn ruled(ruling: &Ruling) -> String {
+/// What policy says, and what becomes of a `body` that it redacted.
+fn ruled(ruling: &Ruling, body: Option<&str>) -> String {
     let mut text = ruling.verdict.as_str().to_owned();
     if let Some(reason) = &ruling.reason {
         text.push_str(&format!(": {reason}"));
@@ -142,13 +192,24 @@ fn ruled(ruling: &Ruling) -> String {
     if let Some(policy) = &ruling.policy {
         text.push_str(&format!(" ({policy})"));
     }
+    let goes_on = match ruling.verdict {
+        Verdict::Allow | Verdict::Constrain | Verdict::RequireApproval => true,
+        Verdict::Block | Verdict::Halt => false,
+    };
+    if let Some(redacted) = ruling.redacted.as_ref().filter(|_| goes_on) {
+        let instead = body.and_then(|_| redaction::body(redacted, Side::Input));
+        text.push_str(&match instead {
+            Some(instead) => format!("\nredacted       the body goes on as {instead:?}"),
+            None => "\nredacted       refused: constraint_not_applicable, since what policy redacts cannot be replaced here".to_owned(),
+        });
+    }
     text
 }
 
 /// The rule that closes the address, where it shows without asking a resolver.
 fn address(config: &Config, seen: &Preview<'_>) -> Option<String> {
     let dial = &config.upstream.dial;
-    let rules = AddressRules::new(dial.allow.clone(), dial.private, Vec::new());
+    let rules = AddressRules::new(dial.allow.clone(), dial.private, config.listeners());
     let by_name = rules.refused_name(&seen.host);
     let by_address = || {
         let address = SocketAddr::new(seen.host.parse().ok()?, seen.port);

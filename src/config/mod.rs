@@ -32,6 +32,7 @@ use std::time::Duration;
 use crate::control::agent::served;
 use crate::control::auth::Token;
 use crate::net::dial;
+use crate::net::listen_at::At;
 use crate::net::origins::Origin;
 use crate::policy::{core, local};
 use crate::protocols::{
@@ -104,6 +105,33 @@ pub struct Config {
     pub resolved: Vec<Resolved>,
     /// What is allowed and probably not meant; to be logged once.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The addresses where it listens, as far as they are known before it does: whose port is not 0.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        let Listen {
+            http,
+            transparent,
+            agent,
+            operator,
+            health,
+            ..
+        } = &self.listen;
+        let own = [http, transparent, agent, operator, health];
+        let own = own.into_iter().filter_map(|listener| match listener {
+            Listener::At(address) => Some(*address),
+            Listener::Off => None,
+        });
+        let postgres = self.postgres.upstreams.iter().map(|server| &server.listen);
+        let mysql = self.mysql.upstreams.iter().map(|server| &server.listen);
+        let redis = self.redis.upstreams.iter().map(|server| &server.listen);
+        let relays = postgres.chain(mysql).chain(redis);
+        own.chain(relays.filter_map(At::address))
+            .filter(|address| address.port() != 0)
+            .collect()
+    }
 }
 
 /// A setting and who said it.

@@ -55,7 +55,7 @@ fn what_is_no_request_and_what_is_no_route_are_told() {
     let ended = check(&setup, "", &["GET", "/x"]);
     assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
     assert!(
-        ended.err.contains("is no http or https URL"),
+        ended.err.contains("is no http, https, ws or wss URL"),
         "{}",
         ended.err
     );
@@ -85,4 +85,156 @@ fn a_core_is_named_and_not_asked() {
         "{}",
         ended.out
     );
+}
+
+/// Each configuration, request and what is said of it, line by line.
+fn said(policy: &str, rows: &[(&str, &[&str], &[&str])]) {
+    for (config, words, lines) in rows {
+        let setup = Setup::new();
+        let file = setup.write("credential", "hush-hush-1");
+        let config = config.replace("FILE", &file);
+        let policy = setup.write("my.rego", policy);
+        setup.write("my_rules.yaml", RULES);
+        let config = setup.write("config.yaml", &config);
+        let mut command = process::command(BINARY);
+        command.args(["check", "http"]).args(*words);
+        let ended = process::run(command.args(["--policy", &policy, "--config", &config]));
+        assert_eq!(ended.status.code(), Some(0), "{words:?}: {}", ended.err);
+        for line in *lines {
+            let line = line.replace("FILE", &file);
+            assert!(
+                ended.out.contains(&line),
+                "{words:?}: {line}: {}",
+                ended.out
+            );
+        }
+        assert!(!ended.out.contains("hush") && !ended.err.contains("hush"));
+    }
+}
+
+const RULES: &str = r"
+guardrails:
+  - {name: said, type: pii, entities: [EMAIL_ADDRESS], stage: input, action: redact, operations: [http_request]}
+";
+
+#[test]
+fn what_goes_on_unasked_or_changed_or_with_a_credential_is_told() {
+    let each =
+        "http:\n  judge_each: [\"a.test/each\"]\n  routes: [\"GET a.test/* hold_within=5m\"]\n";
+    let own = "upstream:\n  allow_address: [127.0.0.0/8]\nlisten:\n  operator: 127.0.0.1:15999\npostgres:\n  servers: [\"127.0.0.1:15432=postgres://db\"]\n";
+    let credentials = "http:\n  passthrough: [pinned.test]\n  credentials: [\"a.test/key file=FILE header=x-key\", \"*.test file=FILE\"]\n";
+    let refused = "verdict        refused: body_too_large_to_judge";
+    #[rustfmt::skip]
+    let rows: &[(&str, &[&str], &[&str])] = &[
+        // `govern`
+        ("govern: hooks\n",    &["GET", "http://a.test/started/block"],  &["verdict        allow: not asked: `govern` leaves this out\n"]),
+        ("govern: boundary\n", &["GET", "http://a.test/started/block"],  &["verdict        block: "]),
+        // What is redacted.
+        ("", &["POST", "http://a.test/", "--body", "to ann@a.test"],      &["verdict        allow", "\nredacted       the body goes on as \"to <EMAIL_ADDRESS>\"\n"]),
+        ("", &["POST", "http://a.test/started/block", "--body", "to ann@a.test"], &["verdict        block: "]),
+        ("http:\n  capture_bytes_max: 4\n  over_cap: deny\n", &["POST", "http://a.test/", "--body", "five!"], &[refused]),
+        // Messages of a WebSocket.
+        (each, &["POST", "wss://a.test/each?token=hush", "--body", "x"],  &["asked about    POST wss://a.test/each?token=[REDACTED]\n", "read           the message\n", "  hold_within  300s\n", "verdict        allow"]),
+        (each, &["GET", "wss://a.test/each"],                             &["asked about    GET https://a.test/each\n", "the request, and each message or event"]),
+        (each, &["POST", "ws://b.test/each"],                             &["read           the handshake only: ", "verdict        not asked: the message passes\n"]),
+        // Our own listeners.
+        (own, &["GET", "http://127.0.0.1:15801/"],                        &["address        refused, whatever the verdict: a listener of this sidecar\n"]),
+        (own, &["GET", "http://127.0.0.1:15999/"],                        &["a listener of this sidecar\n"]),
+        (own, &["GET", "http://127.0.0.1:15432/"],                        &["a listener of this sidecar\n"]),
+        // Credentials.
+        (credentials, &["GET", "https://a.test/key"],                     &["credential     http.credentials[0]: x-key from FILE, once it may leave\n"]),
+        (credentials, &["GET", "https://b.test/"],                        &["credential     http.credentials[1]: authorization from FILE, once it may leave\n"]),
+        (credentials, &["GET", "http://b.test/"],                         &["credential     none: http.credentials[1] fits, but the request goes in the clear, and the line does not say `plain`\n"]),
+        (credentials, &["TRACE", "https://b.test/"],                      &["credential     none: http.credentials[1] fits, but the answer to TRACE"]),
+    ];
+    said(AS_THE_PATH_SAYS, rows);
+    let setup = Setup::new();
+    for (words, unsaid) in [
+        (["GET", "https://pinned.test/"], "credential "),
+        (["GET", "http://127.0.0.1:15802/"], "a listener"),
+        (["GET", "http://a.test/started/block"], "redacted "),
+    ] {
+        let ended = check(&setup, "http:\n  passthrough: [pinned.test]\n", &words);
+        assert!(!ended.out.contains(unsaid), "{words:?}: {}", ended.out);
+    }
+}
+
+/// Decides by what a field, a body and a tool say.
+const BY_WHAT_IT_SAYS: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+span := input.spans[0]
+
+result := {"decision": "BLOCK", "reason": concat(" ", ["kind", span.request_headers["x-kind"]])} if {
+	span.request_headers["x-kind"]
+}
+
+result := {"decision": "BLOCK", "reason": "not hidden"} if {
+	span.request_headers.authorization != "[REDACTED]"
+}
+
+result := {"decision": "BLOCK", "reason": "a body"} if {
+	span.request_body
+}
+
+result := {"decision": "BLOCK", "reason": "a tool"} if {
+	span.attributes["gen_ai.tool.name"] == "drop"
+}
+"#;
+
+#[test]
+fn a_policy_is_shown_the_headers_and_the_body_that_it_would_be_shown() {
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"drop"}}"#;
+    let url = "http://a.test/";
+    #[rustfmt::skip]
+    let rows: &[(&str, &[&str], &[&str])] = &[
+        ("", &["GET", url, "-H", "X-Kind: odd", "-H", "accept: */*"],              &["verdict        block: kind odd "]),
+        ("", &["GET", url, "--header", "Authorization: Bearer hush"],              &["verdict        allow"]),
+        ("", &["GET", url, "-H", "connection: x-kind", "-H", "x-kind: odd"],       &["verdict        allow"]),
+        ("", &["POST", url, "--body", "x"],                                        &["verdict        block: a body "]),
+        ("", &["POST", url, "--body", "x", "-H", "content-type: image/png"],       &["verdict        allow"]),
+    ];
+    said(BY_WHAT_IT_SAYS, rows);
+    let by_tool = BY_WHAT_IT_SAYS.replace("span.request_body", "false");
+    #[rustfmt::skip]
+    let rows: &[(&str, &[&str], &[&str])] = &[
+        ("", &["POST", url, "--body", call],                                       &["verdict        block: a tool "]),
+        ("http: {capture: false}", &["POST", url, "--body", call],                 &["verdict        allow"]),
+    ];
+    said(&by_tool, rows);
+}
+
+#[test]
+fn a_credential_that_cannot_be_used_ends_the_start_and_is_not_shown() {
+    let setup = Setup::new();
+    let file = setup.write("credential", "hush\nhush");
+    for (line, told) in [
+        (format!("a.test file={file}"), "it has more than one line"),
+        (
+            format!("a.test file={file} header=host"),
+            "is not a header of a credential",
+        ),
+        (
+            format!("pinned.test file={file}"),
+            "lets the host pass unread",
+        ),
+        ("a.test file=/nowhere".to_owned(), "/nowhere: No such file"),
+    ] {
+        let config =
+            serde_json::json!({"http": {"passthrough": ["pinned.test"], "credentials": [line]}});
+        let config = setup.write("config.yaml", &config.to_string());
+        for verb in ["check", "serve"] {
+            let mut command = setup.command(verb);
+            let ended = process::run(command.args(["--config", &config]));
+            assert_eq!(ended.status.code(), Some(78), "{}", ended.err);
+            assert!(
+                ended.err.contains("http.credentials[0] (") && ended.err.contains(told),
+                "{}",
+                ended.err
+            );
+            assert!(!ended.err.contains("hush"), "{}", ended.err);
+        }
+    }
 }

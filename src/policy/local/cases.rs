@@ -377,13 +377,16 @@ fn request(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<HttpCa
     let scheme = match parsed.as_ref().and_then(http::Uri::scheme_str) {
         Some("http") => Some("http"),
         Some("https") => Some("https"),
+        // Messages of a WebSocket.
+        Some("ws") => Some("ws"),
+        Some("wss") => Some("wss"),
         Some(_) | None => None,
     };
     let (Some(uri), Some(scheme)) = (parsed, scheme) else {
         reader.tell(
             &within(place, "url"),
             &format!("{url:?} is no absolute URL"),
-            "an http or https URL",
+            "an http or https URL, or ws or wss for a message of a WebSocket",
             EXAMPLE,
         );
         return None;
@@ -415,9 +418,10 @@ fn request(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<HttpCa
         url: shown.url.into(),
         scheme,
         host: uri.host().unwrap_or_default().to_ascii_lowercase().into(),
-        port: uri
-            .port_u16()
-            .unwrap_or(if scheme == "http" { 80 } else { 443 }),
+        port: uri.port_u16().unwrap_or(match scheme {
+            "http" | "ws" => 80,
+            _ => 443,
+        }),
         path: uri.path().into(),
         headers,
         body: capture(reader.text(place, map, "body")),

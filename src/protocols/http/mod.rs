@@ -69,7 +69,7 @@ use budget::Budget;
 use credentials::Credentials;
 
 pub use places::Place;
-pub use preview::{Preview, preview};
+pub use preview::{Asked, Judged, Preview, preview, tool_called};
 pub use routes::{Route, Treatment};
 pub use settings::{Completed, Leads, OverCap, Settings};
 
