@@ -372,6 +372,14 @@ mod tests {
     }
 
     #[test]
+    fn the_value_is_marked_as_secret_in_the_request() {
+        let credential = credential(Place::new("*", None), Path::new("x"), InClear::ToLoopback);
+        let value = credential.value(&Secret::new("hush")).unwrap();
+        assert_eq!(value, "Bearer hush");
+        assert!(value.is_sensitive() && !format!("{value:?}").contains("hush"));
+    }
+
+    #[test]
     fn the_first_credential_whose_place_fits_is_the_one() {
         let of = |place: Place| credential(place, Path::new("x"), InClear::ToLoopback);
         let settings = Settings {
