@@ -635,6 +635,7 @@ OBJECTS = {
     "journal-claim": NAMED,
     "api-key-secret": KEYED,
     "agent-token-secret": KEYED,
+    "credentials-secret": NAMED,
     # As SDKs say it, too.
     "fail-mode": {"enum": ["", "open", "closed", "fail_open", "fail_closed"]},
 }
@@ -724,6 +725,7 @@ def the_library(checks, charts, binary, folder):
         ({}, {}),
         (core, {"core-url": "https://core.test", "api-key-secret": "core/k"}),
         ({"agentTokenSecret": {"name": "agent", "key": "t"}}, {"agent-token-secret": "agent/t"}),
+        ({"credentialsSecret": "keys"}, {"credentials-secret": "keys"}),
         ({"settings": money}, {"pg": money["OPENBOX_PG"], "log-format": "text"}),
         ({"mode": "cooperative"}, {"mode": "cooperative"}),
         ({"terminationGracePeriodSeconds": 5}, {}),

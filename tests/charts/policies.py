@@ -31,6 +31,7 @@ CASES = [
 REFUSED = [
     ({"containers": [APP]}, {"pgg": "x"}, "known are allow-address, api-key-secret"),
     ({"containers": [APP]}, {"agent-token-secret": "a/b"}, "not known to injection by policy"),
+    ({"containers": [APP]}, {"credentials-secret": "a"}, "not known to injection by policy"),
     ({"containers": [APP]}, {"mode": "redirect"}, "openbox.ai/mode is not cooperative"),
     ({"containers": [APP]}, {"core-url": "https://core.test"}, "needs openbox.ai/api-key-secret"),
     ({"containers": [APP]}, CORE | {"policy-configmap": "p"}, "exclude each other"),

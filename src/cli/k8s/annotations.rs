@@ -30,12 +30,13 @@ const OURS: [&str; 7] = [
 ];
 
 /// Names of objects in the pod's namespace, and what else is no setting of the sidecar's.
-const OBJECTS: [&str; 8] = [
+const OBJECTS: [&str; 9] = [
     "mode",
     "policy-configmap",
     "config-configmap",
     "api-key-secret",
     "agent-token-secret",
+    "credentials-secret",
     "journal-claim",
     "containers",
     "image",
@@ -61,6 +62,8 @@ pub(super) struct Wanted {
     pub(super) api_key: Option<(String, String)>,
     /// Secret, and the key in it, that is the token of the agent API; a new one at every start where none is said.
     pub(super) agent_token: Option<(String, String)>,
+    /// Secret whose files are what `http.credentials` names.
+    pub(super) credentials: Option<String>,
     /// Claim that keeps journal and state longer than the pod.
     pub(super) journal_claim: Option<String>,
     /// The containers that are sent through the sidecar; all, where none are named.
@@ -196,6 +199,7 @@ impl Wanted {
             config_file: object("config-configmap"),
             api_key: secret("api-key-secret", API_KEY),
             agent_token: secret("agent-token-secret", AGENT_TOKEN),
+            credentials: object("credentials-secret"),
             journal_claim: object("journal-claim"),
             containers: containers
                 .filter(|name| !name.is_empty())

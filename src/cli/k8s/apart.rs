@@ -29,36 +29,63 @@ pub(super) fn of_volumes(spec: &Value, wanted: &Wanted) -> Vec<String> {
         .collect()
 }
 
-/// Where the app of `spec` is given Core's key, which the sidecar has for it.
+/// A Secret that is the sidecar's.
+struct Kept<'a> {
+    secret: &'a str,
+    /// The only key of it that is; all, where there is none.
+    key: Option<&'a str>,
+    annotation: &'static str,
+    /// What it means that the app has it.
+    means: &'static str,
+}
+
+/// Where the app of `spec` is given what the sidecar has for it: Core's key, or credentials.
 pub(super) fn keys(spec: &Value, wanted: &Wanted) -> Vec<String> {
-    let Some((secret, key)) = &wanted.api_key else {
-        return Vec::new();
-    };
-    let told = |of: String| {
-        format!(
-            "{of} is of the Secret of annotation {PREFIX}api-key-secret: whoever has the key can ask OpenBox Core as the sidecar does"
-        )
-    };
-    let mut all = Vec::new();
-    for volume in theirs(spec) {
-        if volume.pointer("/secret/secretName").and_then(Value::as_str) == Some(secret) {
-            all.push(told(format!("volume {}", name_of(volume))));
-        }
-    }
+    let core = wanted.api_key.as_ref().map(|(secret, key)| Kept {
+        secret,
+        key: Some(key),
+        annotation: "api-key-secret",
+        means: "whoever has the key can ask OpenBox Core as the sidecar does",
+    });
+    let added = wanted.credentials.as_deref().map(|secret| Kept {
+        secret,
+        key: None,
+        annotation: "credentials-secret",
+        means: "the sidecar adds them to requests so that the app need not have them",
+    });
+    let all = core.into_iter().chain(added);
+    all.flat_map(|kept| given(spec, &kept)).collect()
+}
+
+fn given(spec: &Value, kept: &Kept<'_>) -> Vec<String> {
+    let Kept {
+        annotation, means, ..
+    } = kept;
+    let told =
+        |of: String| format!("{of} is of the Secret of annotation {PREFIX}{annotation}: {means}");
+    let text =
+        |value: &Value, at: &str| value.pointer(at).and_then(Value::as_str) == Some(kept.secret);
+    let volumes = theirs(spec).filter(|volume| text(volume, "/secret/secretName"));
+    let mut all: Vec<_> = volumes
+        .map(|volume| told(format!("volume {}", name_of(volume))))
+        .collect();
     for (_, container) in containers(spec) {
         let variables = container.get("env").and_then(Value::as_array);
-        let from = |entry: &Value, field: &str| {
-            let field = entry.pointer(&format!("/valueFrom/secretKeyRef/{field}"));
-            field.and_then(Value::as_str).map(str::to_owned)
-        };
+        let key = |entry: &Value| entry.pointer("/valueFrom/secretKeyRef/key").cloned();
         let given = variables.into_iter().flatten().filter(|entry| {
             // That one is taken out.
             name_of(entry) != "OPENBOX_API_KEY"
-                && from(entry, "name").as_ref() == Some(secret)
-                && from(entry, "key").as_ref() == Some(key)
+                && text(entry, "/valueFrom/secretKeyRef/name")
+                && kept
+                    .key
+                    .is_none_or(|only| key(entry).as_ref().and_then(Value::as_str) == Some(only))
         });
         let name = name_of(container);
         all.extend(given.map(|entry| told(format!("container {name}: {}", name_of(entry)))));
+        let whole = container.get("envFrom").and_then(Value::as_array);
+        let whole = whole.into_iter().flatten();
+        let given = whole.filter(|from| kept.key.is_none() && text(from, "/secretRef/name"));
+        all.extend(given.map(|_| told(format!("container {name}: envFrom"))));
     }
     all
 }

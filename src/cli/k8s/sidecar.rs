@@ -23,6 +23,7 @@ const CONFIG: &str = "/etc/openbox/config";
 const POLICY: &str = "/etc/openbox/policy";
 const API_KEY: &str = "/etc/openbox/api-key";
 const AGENT_TOKEN: &str = "/etc/openbox/agent-token";
+const CREDENTIALS: &str = "/etc/openbox/credentials";
 /// Health and metrics, on the pod's address: the kubelet and Prometheus ask from outside.
 pub(super) const HEALTH_PORT: u16 = 15_820;
 /// Seconds a start may take: a journal of 8 GiB is read through.
@@ -39,6 +40,7 @@ const CONFIG_VOLUME: &str = "openbox-config";
 const POLICY_VOLUME: &str = "openbox-policy";
 const API_KEY_VOLUME: &str = "openbox-api-key";
 const AGENT_TOKEN_VOLUME: &str = "openbox-agent-token";
+const CREDENTIALS_VOLUME: &str = "openbox-credentials";
 
 /// The container.
 pub(super) fn container(wanted: &Wanted, injection: &Injection) -> Value {
@@ -170,6 +172,9 @@ fn mounts(wanted: &Wanted) -> Vec<Value> {
     if wanted.agent_token.is_some() {
         all.push(read_only(AGENT_TOKEN_VOLUME, AGENT_TOKEN));
     }
+    if wanted.credentials.is_some() {
+        all.push(read_only(CREDENTIALS_VOLUME, CREDENTIALS));
+    }
     all
 }
 
@@ -203,6 +208,12 @@ pub(super) fn volumes(wanted: &Wanted) -> Vec<Value> {
             }}));
         }
     }
+    if let Some(secret) = &wanted.credentials {
+        all.push(json!({"name": CREDENTIALS_VOLUME, "secret": {
+            "secretName": secret,
+            "defaultMode": 0o444,
+        }}));
+    }
     all
 }
 
@@ -226,6 +237,7 @@ pub(super) fn is_ours(volume: &str) -> bool {
         POLICY_VOLUME,
         API_KEY_VOLUME,
         AGENT_TOKEN_VOLUME,
+        CREDENTIALS_VOLUME,
     ];
     all.contains(&volume)
 }

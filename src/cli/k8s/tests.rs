@@ -95,6 +95,50 @@ fn a_token_of_a_secret_is_the_sidecars_and_the_apps() {
 }
 
 #[test]
+fn a_secret_of_credentials_is_mounted_by_the_sidecar_alone() {
+    let annotations = json!({"openbox.ai/credentials-secret": "keys"});
+    let from = |secret: &str| json!({"secretKeyRef": {"name": secret, "key": "k"}});
+    let mut spec = app();
+    spec["volumes"] = json!([{"name": "theirs", "secret": {"secretName": "keys"}}]);
+    spec["containers"][0]["env"] = json!([
+        {"name": "KEY", "valueFrom": from("keys")},
+        {"name": "OTHER", "valueFrom": from("others")},
+    ]);
+    spec["containers"][0]["envFrom"] =
+        json!([{"secretRef": {"name": "keys"}}, {"secretRef": {"name": "others"}}]);
+    let (pod, warnings) = injected(pod(spec, annotations));
+    let told: Vec<_> = warnings
+        .iter()
+        .map(|one| one.split(" is of ").next().unwrap())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "volume theirs",
+            "container app: KEY",
+            "container app: envFrom"
+        ]
+    );
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let ours = volumes
+        .iter()
+        .find(|volume| volume["name"] == "openbox-credentials");
+    assert_eq!(
+        ours.unwrap()["secret"],
+        json!({"secretName": "keys", "defaultMode": 0o444})
+    );
+    let mount = json!({"name": "openbox-credentials", "mountPath": "/etc/openbox/credentials", "readOnly": true});
+    let mounts = |container: &str| {
+        pod.pointer(container).unwrap()["volumeMounts"]
+            .as_array()
+            .unwrap()
+            .contains(&mount)
+    };
+    assert!(mounts("/spec/initContainers/0") && !mounts("/spec/containers/0"));
+    assert_eq!(injected(pod.clone()).0, pod, "again, it is the same");
+}
+
+#[test]
 fn the_app_finds_the_agent_api_at_a_path_that_it_may_open() {
     let (pod, _) = injected(pod(app(), json!({})));
     let at =
@@ -362,6 +406,7 @@ fn what_is_the_sidecars_alone_is_mounted_by_no_app() {
         "openbox-policy",
         "openbox-api-key",
         "openbox-agent-token",
+        "openbox-credentials",
     ] {
         let expected = format!("container app mounts volume {volume}, ");
         let apps = json!({"containers": [container(volume)]});
