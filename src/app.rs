@@ -6,6 +6,7 @@
 mod apis;
 pub mod child_databases;
 pub mod child_env;
+pub mod child_leads;
 pub mod env_text;
 pub mod environment;
 mod error;
@@ -307,7 +308,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         agent: config.listen.agent_token.unwrap_or_else(Token::for_agent),
         operator: Token::for_operator(),
     };
-    let state = StateFiles::write(&config.state_dir, addresses.operator, &tokens)?;
+    let state = StateFiles::write(&config.state_dir, &addresses, &tokens)?;
     if let Some(folder) = &config.share_dir {
         state::share_token(folder, &tokens.agent)?;
     }
@@ -337,6 +338,27 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
             .iter()
             .filter_map(|upstream| upstream.listen.address()),
     );
+    let environment = Environment {
+        http: addresses.http,
+        agent: addresses.agent,
+        agent_socket: addresses.agent_socket.clone(),
+        databases: environment::databases(
+            (
+                &governed,
+                environment::leg(config.postgres.agent_tls.as_ref()),
+            ),
+            (&mysql, environment::leg(config.mysql.agent_tls.as_ref())),
+            &redis,
+        ),
+        token: agent_token.clone(),
+        state_dir: config.state_dir.clone(),
+    };
+    let told = environment.told(
+        addresses.health,
+        &addresses.transparent,
+        config.share_dir.as_deref(),
+        trust::fingerprint(&mint),
+    );
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
     let proxy = HttpProxy::new(http::Parts {
@@ -348,6 +370,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         workers: workers.clone(),
         agent_token: Some(agent_token.clone()),
         spill_folder: config.state_dir.clone(),
+        told,
     });
     let databases = databases(&config.upstream, own);
     let postgres_tls = config.postgres.agent_tls.clone();
@@ -395,18 +418,6 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         draining: draining.clone(),
         metrics: metrics.clone(),
     });
-    let environment = Environment {
-        http: addresses.http,
-        agent: addresses.agent,
-        agent_socket: addresses.agent_socket.clone(),
-        databases: environment::databases(
-            (&governed, environment::leg(postgres_tls.as_ref())),
-            (&mysql, environment::leg(mysql_tls.as_ref())),
-            &redis,
-        ),
-        token: agent_token.clone(),
-        state_dir: config.state_dir.clone(),
-    };
     let shutdown = Shutdown::default();
     let apis = Apis {
         environment,

@@ -65,7 +65,34 @@ pub enum System {
 }
 
 impl System {
-    const ALL: [Self; 3] = [Self::Postgres, Self::Mysql, Self::Redis];
+    pub(super) const ALL: [Self; 3] = [Self::Postgres, Self::Mysql, Self::Redis];
+
+    /// What it is called, as in the flag that names a server of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
+            Self::Redis => "redis",
+        }
+    }
+
+    /// The flag that has the sidecar govern a server of it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Postgres => "--pg",
+            Self::Mysql => "--mysql",
+            Self::Redis => "--redis",
+        }
+    }
+
+    /// The one with this scheme, and what that is called without TLS.
+    pub(super) fn of_scheme(scheme: &str) -> Option<(Self, &'static str)> {
+        Self::ALL.into_iter().find_map(|system| {
+            let mut all = system.schemes().iter();
+            let (_, in_clear) = all.find(|(known, _)| scheme.eq_ignore_ascii_case(known))?;
+            Some((system, *in_clear))
+        })
+    }
 
     /// Schemes of its URLs, `jdbc:` in front and `+driver` behind left out, and what each is called without TLS.
     fn schemes(self) -> &'static [(&'static str, &'static str)] {
@@ -91,7 +118,8 @@ impl System {
         }
     }
 
-    fn port(self) -> u16 {
+    /// Its port where nobody says otherwise.
+    pub(super) fn port(self) -> u16 {
         match self {
             Self::Postgres => 5432,
             Self::Mysql => 3306,
@@ -100,7 +128,7 @@ impl System {
     }
 
     /// Variables that name a host and its port in two.
-    fn pairs(self) -> &'static [(&'static str, &'static str)] {
+    pub(super) fn pairs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Postgres => &[
                 ("POSTGRES_HOST", "POSTGRES_PORT"),
@@ -124,7 +152,7 @@ impl System {
     }
 
     /// Variables that name host and port in one.
-    fn places(self) -> &'static [&'static str] {
+    pub(super) fn places(self) -> &'static [&'static str] {
         match self {
             Self::Postgres | Self::Mysql => &[],
             Self::Redis => &["REDIS_ADDR", "REDIS_ADDRESS", "VALKEY_ADDR"],
@@ -366,7 +394,7 @@ fn set(changes: &mut Vec<Change>, name: &str, value: &str) {
     });
 }
 
-fn text_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p str> {
+pub(super) fn text_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p str> {
     value_of(parent, name)
         .and_then(OsStr::to_str)
         .filter(|text| !text.is_empty())
@@ -415,11 +443,7 @@ fn rewritten(url: &str, databases: &[Database], token: Option<&str>) -> Option<S
         None => ("", scheme),
     };
     let (base, driver) = plain.split_at(plain.find('+').unwrap_or(plain.len()));
-    let (system, in_clear_base) = System::ALL.iter().find_map(|system| {
-        let mut all = system.schemes().iter();
-        let (_, in_clear) = all.find(|(known, _)| base.eq_ignore_ascii_case(known))?;
-        Some((*system, *in_clear))
-    })?;
+    let (system, in_clear_base) = System::of_scheme(base)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at_checked(end)?;
     let (user, place) = match authority.rsplit_once('@') {
@@ -477,7 +501,7 @@ fn rewritten(url: &str, databases: &[Database], token: Option<&str>) -> Option<S
 }
 
 /// Those of the parameters win, as with PostgreSQL's own clients.
-fn host_and_port<'u>(
+pub(super) fn host_and_port<'u>(
     system: System,
     place: &'u str,
     parameters: &[(&'u str, &'u str)],

@@ -31,7 +31,8 @@ const PROXY: [&str; 7] = [
     "DOCKER_HTTPS_PROXY",
 ];
 
-const BYPASS: [&str; 5] = [
+/// Each lists hosts that are not asked for through the proxy.
+pub const BYPASS: [&str; 5] = [
     "NO_PROXY",
     "no_proxy",
     "GLOBAL_AGENT_NO_PROXY",
@@ -40,10 +41,10 @@ const BYPASS: [&str; 5] = [
 ];
 
 /// Hosts that are never asked for through the sidecar: local tools and test servers of the agent's own.
-const BYPASSED: [&str; 4] = ["localhost", "127.0.0.1", "::1", "0.0.0.0"];
+pub const BYPASSED: [&str; 4] = ["localhost", "127.0.0.1", "::1", "0.0.0.0"];
 
 /// Each replaces the program's own authorities, so the file holds these and ours.
-const BUNDLE: [&str; 11] = [
+const BUNDLE: [&str; 12] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -55,6 +56,8 @@ const BUNDLE: [&str; 11] = [
     "PIP_CERT",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    // npm heeds `NODE_EXTRA_CA_CERTS` too, unless a file of its configuration names a `cafile`.
+    "npm_config_cafile",
 ];
 
 /// Configuration of the sidecar that is no business of the agent's, and halves of an identity whose other
@@ -87,6 +90,44 @@ const SECRET_WORDS: [&str; 6] = [
 
 /// Shortest secret that is also looked for under other names; a shorter one may be there by chance.
 const SECRET_BYTES_MIN: usize = 16;
+
+/// What a variable that is set here is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// It names the proxy.
+    Proxy,
+    /// It names hosts that are not asked for through the proxy.
+    Bypass,
+    /// It names a file of authorities.
+    Authorities,
+    /// It has a program heed others of these variables, or says parts of what they say.
+    Tool,
+    /// It is read by every JVM.
+    Jvm,
+    /// It names the agent API.
+    Api,
+}
+
+impl Purpose {
+    /// That of the variable `name`, if [`changes`] sets it and its value is no secret.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let is_proxy = PROXY_BOTH_CASES
+            .iter()
+            .any(|one| one.eq_ignore_ascii_case(name));
+        match name {
+            _ if is_proxy || PROXY.contains(&name) => Some(Self::Proxy),
+            _ if BYPASS.contains(&name) => Some(Self::Bypass),
+            _ if BUNDLE.contains(&name) => Some(Self::Authorities),
+            "NODE_EXTRA_CA_CERTS" => Some(Self::Authorities),
+            "JAVA_TOOL_OPTIONS" => Some(Self::Jvm),
+            "NODE_USE_ENV_PROXY" | "UV_NATIVE_TLS" => Some(Self::Tool),
+            _ if name.starts_with("CLOUDSDK_PROXY_") => Some(Self::Tool),
+            "OPENBOX_URL" | "OPENBOX_API_URL" | "OPENBOX_SIDECAR_URL" => Some(Self::Api),
+            _ => None,
+        }
+    }
+}
 
 /// What the child is given.
 #[derive(Clone, Copy)]
@@ -229,7 +270,8 @@ fn set_authorities(changes: &mut Changes, proxy: &Proxy<'_>) {
 }
 
 /// Where a client on this machine reaches a listener.
-pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -242,7 +284,9 @@ fn url(address: SocketAddr) -> String {
     format!("http://{}", reachable(address))
 }
 
-pub(super) fn value_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p OsStr> {
+/// The value of the variable `name` in `parent`.
+#[must_use]
+pub fn value_of<'p>(parent: &'p [(OsString, OsString)], name: &str) -> Option<&'p OsStr> {
     parent
         .iter()
         .find(|(found, _)| found == name)

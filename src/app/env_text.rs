@@ -89,7 +89,9 @@ fn is_identifier(name: &str) -> bool {
     first && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-fn sh_quoted(value: &str) -> String {
+/// `value` as one word of a shell's.
+#[must_use]
+pub fn sh_quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{BUNDLE, CA, JAVA_STORE};
 use crate::net::agent_tls::{self, Demand};
+use crate::protocols::http::canary::{Relay, Told};
 use crate::protocols::{mysql, postgres, redis};
 use crate::redact::Secret;
 
@@ -87,6 +88,34 @@ pub fn databases(
 }
 
 impl Environment {
+    /// What whoever asks for the canary is told of a sidecar with this environment, whose agents find its
+    /// certificates in `shared` where they do not see its state folder.
+    pub fn told(
+        &self,
+        health: Option<SocketAddr>,
+        transparent: &[SocketAddr],
+        shared: Option<&Path>,
+        authority_sha256: String,
+    ) -> Told {
+        let folder = shared.unwrap_or(&self.state_dir);
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+        let relays = self.databases.iter().map(|database| Relay {
+            system: database.system.as_str().to_owned(),
+            listen: database.listen,
+        });
+        Told {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            authority_sha256,
+            ca: folder.join(CA),
+            bundle: folder.join(BUNDLE),
+            java_store: folder.join(JAVA_STORE),
+            agent: self.agent,
+            health,
+            transparent: transparent.to_vec(),
+            relays: relays.collect(),
+        }
+    }
+
     /// The changes to our own environment, each variable once.
     pub fn changes(&self) -> Vec<Change> {
         let parent: Vec<(OsString, OsString)> = std::env::vars_os().collect();

@@ -2,16 +2,15 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::control::auth::{Token, write_private};
 use crate::net::trust::write_atomically;
 
-use super::StartError;
+use super::{Addresses, StartError};
 
-/// How the command line finds the operator API: url, token, process id.
+/// How the command line finds the operator API and the HTTP proxy: url, token, process id, address.
 pub(super) const OPERATOR: &str = "operator.json";
 /// What opens the agent API.
 pub const AGENT_TOKEN: &str = "agent-token";
@@ -59,13 +58,13 @@ impl StateFiles {
     /// writes here.
     pub(super) fn write(
         folder: &Path,
-        operator: Option<SocketAddr>,
+        addresses: &Addresses,
         tokens: &Tokens,
     ) -> Result<Self, StartError> {
         let token = folder.join(AGENT_TOKEN);
         write_private(&token, tokens.agent.expose().as_bytes()).map_err(failed(&token))?;
         let path = folder.join(OPERATOR);
-        let Some(address) = operator else {
+        let Some(address) = addresses.operator else {
             // One that a killed sidecar left behind would mislead.
             return match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path)(error)),
@@ -76,6 +75,7 @@ impl StateFiles {
             "url": format!("http://{address}"),
             "token": tokens.operator.expose(),
             "pid": std::process::id(),
+            "http": addresses.http,
         });
         write_private(&path, text.to_string().as_bytes()).map_err(failed(&path))?;
         Ok(Self {

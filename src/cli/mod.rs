@@ -13,6 +13,7 @@ mod ca;
 mod check;
 mod check_http;
 mod child;
+mod doctor;
 mod dumps;
 mod env;
 mod halt;
@@ -87,6 +88,8 @@ enum Verb {
     Version,
     /// Ask a serving sidecar whether it is ready
     Health(health::Args),
+    /// Find what does not go through the sidecar, and say what to set
+    Doctor(doctor::Args),
     /// Begin a command once a serving sidecar is ready
     Await(awaited::Args),
     /// What waits for a person
@@ -146,6 +149,7 @@ pub fn dispatch(cli: Cli, env: &Source, streams: &mut Streams<'_>) -> io::Result
         Verb::Config(verb) => schema::schema(&verb, streams),
         Verb::Version => version::version(streams),
         Verb::Health(args) => health::health(&args, env, streams),
+        Verb::Doctor(args) => doctor::doctor(&args, env, streams),
         Verb::Await(args) => awaited::awaited(&args, env, streams),
         Verb::Approvals(verb) => approvals::approvals(&verb, env, streams),
         Verb::Runs(verb) => runs::runs(&verb, env, streams),

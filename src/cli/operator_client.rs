@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -96,6 +96,9 @@ struct Discovery {
     url: String,
     token: String,
     pid: Option<u32>,
+    /// Where the HTTP proxy listens, if it does.
+    #[serde(default)]
+    http: Option<SocketAddr>,
 }
 
 impl Target {
@@ -126,6 +129,22 @@ impl Target {
 /// The sidecar that last announced itself and still answers, of those that
 /// share the state folder and those of `run` inside it.
 fn newest_live(folder: &Path) -> Option<Operator> {
+    announcements(folder).iter().find_map(|file| {
+        let operator = announced(file)?;
+        operator.connect().ok().map(|_| operator)
+    })
+}
+
+/// Where the HTTP proxy of the sidecar that last announced itself listens, of the same ones.
+pub(super) fn newest_proxy(folder: &Path) -> Option<SocketAddr> {
+    announcements(folder).iter().find_map(|file| {
+        let said = discovery(file)?;
+        said.http.filter(|_| said.pid.is_none_or(is_alive))
+    })
+}
+
+/// The files by which sidecars announce themselves, the newest first.
+fn announcements(folder: &Path) -> Vec<PathBuf> {
     let inside = fs::read_dir(folder.join("runs")).into_iter().flatten();
     let folders = inside.filter_map(|entry| Some(entry.ok()?.path()));
     let mut found: Vec<(SystemTime, PathBuf)> = std::iter::once(folder.to_path_buf())
@@ -134,24 +153,25 @@ fn newest_live(folder: &Path) -> Option<Operator> {
         .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
         .collect();
     found.sort();
-    found.iter().rev().find_map(|(_, file)| {
-        let operator = announced(file)?;
-        operator.connect().ok().map(|_| operator)
-    })
+    found.into_iter().rev().map(|(_, file)| file).collect()
 }
 
 fn announced(file: &Path) -> Option<Operator> {
+    let said = discovery(file)?;
+    let alive = said.pid.is_none_or(is_alive);
+    let authority = authority(&said.url).filter(|_| alive)?;
+    let token = Token::new(said.token).ok()?;
+    Some(Operator { authority, token })
+}
+
+fn discovery(file: &Path) -> Option<Discovery> {
     let mut text = String::new();
     let opened = fs::File::open(file).ok()?;
     opened
         .take(DISCOVERY_BYTES_MAX)
         .read_to_string(&mut text)
         .ok()?;
-    let said: Discovery = serde_json::from_str(&text).ok()?;
-    let alive = said.pid.is_none_or(is_alive);
-    let authority = authority(&said.url).filter(|_| alive)?;
-    let token = Token::new(said.token).ok()?;
-    Some(Operator { authority, token })
+    serde_json::from_str(&text).ok()
 }
 
 /// Whether a process has this id, where the system tells.

@@ -97,7 +97,9 @@ pub fn process(id: u32) -> Option<Process> {
     stat(id).map(|(process, _)| process)
 }
 
-fn lineage(id: u32) -> Vec<Process> {
+/// The process called `id`, then its parents, the nearest first; those that we see.
+#[must_use]
+pub fn lineage(id: u32) -> Vec<Process> {
     let mut all = Vec::new();
     let mut next = id;
     while all.len() < GENERATIONS_MAX {

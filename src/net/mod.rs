@@ -7,6 +7,7 @@ pub mod caller;
 pub mod captured;
 pub mod chain;
 pub mod client_socket;
+pub mod connections;
 pub mod database_tls;
 pub mod dial;
 mod hello;

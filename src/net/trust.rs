@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 
 /// Largest file of authorities that is read, bytes. The public ones together are about 300 KiB.
 const UPSTREAM_CA_BYTES_MAX: u64 = 8 << 20;
@@ -207,6 +208,27 @@ impl fmt::Display for TrustError {
 }
 
 impl std::error::Error for TrustError {}
+
+/// Whether `path` is a PEM file with the certificate whose SHA-256 is `sha256`, hex.
+///
+/// # Errors
+/// It cannot be read, or is larger than any file of authorities.
+pub fn holds(path: &Path, sha256: &str) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    let read = file
+        .take(UPSTREAM_CA_BYTES_MAX.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > UPSTREAM_CA_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut all = CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok);
+    Ok(all.any(|one| {
+        let digest = Sha256::digest(&one);
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        digest == sha256
+    }))
+}
 
 /// Writes a file so that a reader sees the old or the new one, never a part, and nobody without a right to it
 /// sees either: it is created with `mode` under another name, synced and renamed.

@@ -1,4 +1,4 @@
-//! The command line of the real binary: `run` and its child, and starts that fail.
+//! The command line of the real binary: `run` and its child, `doctor`, and starts that fail.
 
 #![cfg(test)]
 #![allow(
@@ -11,6 +11,7 @@
 mod support;
 
 mod check_http;
+mod doctor;
 mod examples;
 mod operating;
 mod pods;

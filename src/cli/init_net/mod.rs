@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use super::{Streams, exit};
 
+pub(super) use rules::TABLE;
 use rules::{OPERATOR_PORT, PORT, Rules};
 
 /// Longest file of name servers that is read, bytes.
@@ -140,11 +141,7 @@ fn name_servers(file: &Path) -> Result<Vec<IpAddr>, String> {
 fn carried_out(tool: &Tool, rules: &str, done: &str, streams: &mut Streams<'_>) -> io::Result<u8> {
     match fed(&tool.nft, rules) {
         Ok(()) => {
-            writeln!(
-                streams.out,
-                "{done} the rules of table inet {}",
-                rules::TABLE
-            )?;
+            writeln!(streams.out, "{done} the rules of table inet {}", TABLE)?;
             Ok(exit::OK)
         }
         Err(told) => refused(&told, streams),

@@ -13,7 +13,7 @@ pub(super) const PORT: u16 = 15_802;
 /// Where its operator API listens, unless somebody says otherwise.
 pub(super) const OPERATOR_PORT: u16 = 15_810;
 /// The table, of both families of addresses.
-pub(super) const TABLE: &str = "openbox_sidecar";
+pub(in crate::cli) const TABLE: &str = "openbox_sidecar";
 
 /// What the rules are about; displayed as `nft` reads them.
 #[derive(Clone, Copy, Debug)]

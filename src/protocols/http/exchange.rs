@@ -37,7 +37,7 @@ use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::Completed;
 use super::upstream::{UpstreamError, Way};
-use super::{captured, connect, credentials, describe, fields, mcp, replace, seen, upgrade};
+use super::{canary, captured, connect, credentials, describe, fields, mcp, replace, seen, upgrade};
 
 /// An answer that is here whole: it goes out, or waits for a person.
 struct Parked {
@@ -95,6 +95,7 @@ async fn route(line: &Arc<Line>, mut request: Box<Request<Incoming>>) -> Respons
         Some(tunnel) => tunnel.check_inner(&request).map(|()| Cow::Borrowed(tunnel)),
     };
     match target {
+        Ok(target) if canary::is(&target) => line.proxy.canary.answer(request.uri().path()),
         Ok(target) => govern(line, request, &target, user.as_deref()).await,
         Err(wrong) => refuse::last_problem(wrong.status, wrong.code, wrong.detail),
     }

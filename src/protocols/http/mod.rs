@@ -11,6 +11,7 @@ mod answer_body;
 mod authority;
 mod body;
 mod budget;
+pub mod canary;
 mod captured;
 mod chunks;
 mod connect;
@@ -92,6 +93,8 @@ pub struct Parts {
     pub agent_token: Option<Secret>,
     /// Where bodies are spilled, to files without names.
     pub spill_folder: PathBuf,
+    /// What whoever asks for the canary is told.
+    pub told: canary::Told,
 }
 
 /// The HTTP proxy, ready to run.
@@ -130,6 +133,7 @@ struct Proxy {
     spills: Budget,
     spill_folder: PathBuf,
     credentials: Credentials,
+    canary: canary::Canary,
 }
 
 impl HttpProxy {
@@ -149,6 +153,7 @@ impl HttpProxy {
             spills: budget(settings.spill_bytes_max, LimitHit::Spills),
             spill_folder: parts.spill_folder,
             credentials: Credentials::new(&settings.credentials),
+            canary: canary::Canary::new(&parts.told),
             upstream,
             settings,
             gate: parts.gate,

@@ -24,6 +24,7 @@ use crate::protocols::captured::Databases;
 use crate::session::{self, Registry, registry::Unattributed};
 use crate::state::Store;
 
+use super::super::canary::Told;
 use super::super::{Doors, HttpProxy, Parts, Settings};
 
 /// Everything a test needs, on loopback.
@@ -110,6 +111,7 @@ impl World {
             workers: Arc::new(Workers::here()),
             agent_token: None,
             spill_folder: std::env::temp_dir(),
+            told: Told::default(),
         });
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address();
