@@ -222,7 +222,9 @@ impl Unaccepted {
         Self::Refused,
     ];
 
-    fn as_str(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
@@ -240,7 +242,12 @@ impl Unaccepted {
 }
 
 /// Protocols whose connections are counted by [`Unaccepted`].
-const RELAYED: [Protocol; 3] = [Protocol::Postgresql, Protocol::Mysql, Protocol::Redis];
+const SERVED: [Protocol; 4] = [
+    Protocol::Postgresql,
+    Protocol::Mysql,
+    Protocol::Redis,
+    Protocol::Http,
+];
 
 /// Why a segment of the journal was deleted. A metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -367,11 +374,11 @@ impl Metrics {
         let unaccepted = counters(
             &registry,
             "openbox_connections_refused_total",
-            "Connections to relays for databases that became no session, by protocol and cause.",
+            "Connections of agents that became no session of a database, or of HTTP no request, by protocol and cause.",
             &["protocol", "cause"],
         )?;
         Ok(Self {
-            unaccepted: RELAYED
+            unaccepted: SERVED
                 .iter()
                 .flat_map(|p| {
                     Unaccepted::ALL
@@ -506,9 +513,9 @@ impl Metrics {
         self.spilled.set(bytes(files));
     }
 
-    /// A connection to the relay for `protocol` became no session.
+    /// A connection of an agent that speaks `protocol`, or was to, became nothing that is served.
     pub fn unaccepted(&self, protocol: Protocol, cause: Unaccepted) {
-        let row = index(&RELAYED, &protocol).saturating_mul(Unaccepted::ALL.len());
+        let row = index(&SERVED, &protocol).saturating_mul(Unaccepted::ALL.len());
         let cell = row.saturating_add(index(&Unaccepted::ALL, &cause));
         increase(&self.unaccepted, cell, 1);
     }

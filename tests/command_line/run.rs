@@ -349,3 +349,62 @@ fn env_sends_a_shell_through_a_serving_sidecar() {
     assert_eq!(ended.status.code(), Some(0), "{}", ended.err);
     assert!(ended.out.contains("\"code\":\"blocked\""), "{}", ended.out);
 }
+
+/// Tries by a client that does not know the sidecar's authority, and by one that speaks what nobody knows here.
+#[test]
+fn a_client_that_is_not_served_is_explained_once_and_counted_each_time() {
+    let setup = allowing();
+    let script = r#"
+for try in 1 2 3; do
+    curl -sS --cacert /etc/ssl/certs/ca-certificates.crt https://pins.test/; echo "status $?"
+done
+for try in 1 2; do
+    printf '\001\002\003' | curl -sS --proxytunnel --max-time 5 telnet://odd.test:443
+done
+curl -sS "http://$HEALTH/metrics" | grep 'connections_refused_total.*protocol="http"' | grep -v ' 0$'
+"#;
+    let port = crate::support::free_port();
+    let health = format!("127.0.0.1:{port}");
+    let mut command = setup.command("run");
+    command.args([
+        "--health-listen",
+        &health,
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let ended = process::run(command.env("HEALTH", &health));
+    // What curl says of a certificate that it does not trust.
+    assert_eq!(ended.out.matches("status 60").count(), 3, "{ended:?}");
+    let told = |host: &str| {
+        let lines = ended
+            .err
+            .lines()
+            .filter(|line| line.contains("WARN") && line.contains(host));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let pinned = told("pins.test");
+    assert_eq!(pinned.len(), 1, "{}", ended.err);
+    assert!(
+        pinned[0].contains("does not accept the sidecar's certificate (UnknownCA)"),
+        "{pinned:?}"
+    );
+    assert!(
+        pinned[0].contains("put the host on http.passthrough"),
+        "{pinned:?}"
+    );
+    let odd = told("odd.test");
+    assert_eq!(odd.len(), 1, "{}", ended.err);
+    assert!(
+        odd[0].contains("neither TLS nor HTTP; put the host on http.passthrough"),
+        "{odd:?}"
+    );
+    for counted in [
+        r#"openbox_connections_refused_total{cause="tls",protocol="http"} 3"#,
+        r#"openbox_connections_refused_total{cause="foreign_protocol",protocol="http"} 2"#,
+    ] {
+        assert!(ended.out.contains(counted), "{}", ended.out);
+    }
+}

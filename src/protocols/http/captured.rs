@@ -24,6 +24,7 @@ use super::rewind::Rewind;
 use super::rewrite;
 use super::serve::Ended;
 use super::settings::Leads;
+use super::unserved::{Came, Why, tell};
 
 /// Room for what a client says first.
 const FIRST_BYTES: usize = 4096;
@@ -61,11 +62,11 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
             connect::plain(line.led_from(address), socket, first.freeze()).await;
         }
         Ok(Ok(Some(_))) => {
-            tracing::info!(%address, "a captured connection is refused: its first byte is neither TLS nor HTTP; a database is governed where --pg, --mysql or --redis names its server, and what is on http.passthrough passes unread");
+            unserved(&line, &by_address, &Why::Foreign);
         }
         Ok(Ok(None) | Err(_)) => {}
         Err(_) => {
-            tracing::info!(%address, "a captured connection is refused: the client waits for the server to speak first, so it is neither TLS nor HTTP; a database is governed where --pg, --mysql or --redis names its server, and what is on http.passthrough passes unread");
+            unserved(&line, &by_address, &Why::Silent);
         }
     }
     Ended::Upgraded
@@ -82,7 +83,7 @@ async fn over_tls(
     let named = match tokio::time::timeout(within, naming).await {
         Ok(Ok(named)) => named,
         Ok(Err(error)) => {
-            tracing::info!(host = %by_address.host, port = by_address.port, "a captured connection is refused: {error}");
+            unserved(&line, &by_address, &Why::Tls(&error));
             return;
         }
         Err(_) => return,
@@ -97,9 +98,13 @@ async fn over_tls(
         Leads::Unread => pass(&line, Rewind::new(socket, first), target).await,
         Leads::Read => connect::carried(line, socket, first, target, None).await,
         Leads::Refused => {
-            tracing::info!(host = %target.host, port = target.port, "a captured connection is refused: http.connect_ports does not name its port");
+            unserved(&line, &target, &Why::Port);
         }
     }
+}
+
+fn unserved(line: &Line, target: &Target, why: &Why<'_>) {
+    tell(line, (&target.host, target.port), Came::Captured, why);
 }
 
 /// Has the whole connection judged, and lets its content pass unread.

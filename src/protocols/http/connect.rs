@@ -29,6 +29,7 @@ use super::outgoing::Outgoing;
 use super::rewind::Rewind;
 use super::sentinel::Sentinel;
 use super::settings::Leads;
+use super::unserved::{Came, Why};
 use super::upstream::UpstreamError;
 use super::{describe, halt, multiplexed, raw, refuse, serve};
 
@@ -85,7 +86,7 @@ pub(super) async fn carried(
             Ok(Ok(read)) if read > 0 => first = space.freeze(),
             Ok(_) => return,
             Err(_) => {
-                tracing::info!(host = %target.host, port = target.port, "tunnel refused: the client waits for the server to speak first, so it carries neither TLS nor HTTP; put the host on http.passthrough to let it pass unread");
+                unserved(&line, &target, &Why::Silent);
                 return;
             }
         }
@@ -100,7 +101,7 @@ pub(super) async fn carried(
             plain(line.inside(target, user), socket, first).await;
         }
         Some(_) | None => {
-            tracing::info!(host = %target.host, port = target.port, "tunnel refused: its first byte is neither TLS nor HTTP; put the host on http.passthrough to let it pass unread");
+            unserved(&line, &target, &Why::Foreign);
         }
     }
 }
@@ -124,6 +125,7 @@ async fn intercept(
     // What the host speaks, if it is known: nothing is dialed before a request is
     // allowed, and a client that speaks HTTP/2 to us is served by either.
     let prefers = line.proxy.upstream.speaks(&target);
+    let told = target.clone();
     match line.proxy.mint.accept(stream, &target.host, prefers).await {
         Ok((stream, speaks)) => {
             let inner = line.inside(target, user);
@@ -133,9 +135,13 @@ async fn intercept(
             }
         }
         Err(error) => {
-            tracing::info!(host = %target.host, "TLS with the agent failed: {error}");
+            unserved(&line, &told, &Why::Tls(&error));
         }
     }
+}
+
+fn unserved(line: &Line, target: &Target, why: &Why<'_>) {
+    super::unserved::tell(line, (&target.host, target.port), Came::Named, why);
 }
 
 fn socket_of(upgraded: Upgraded) -> Option<(ClientSocket, Bytes)> {

@@ -46,6 +46,7 @@ pub mod settings;
 mod silence;
 mod socks;
 mod spill;
+mod unserved;
 mod upgrade;
 mod upstream;
 mod websocket;
@@ -134,6 +135,7 @@ struct Proxy {
     spill_folder: PathBuf,
     credentials: Credentials,
     canary: canary::Canary,
+    unserved: unserved::Unserved,
 }
 
 impl HttpProxy {
@@ -154,6 +156,7 @@ impl HttpProxy {
             spill_folder: parts.spill_folder,
             credentials: Credentials::new(&settings.credentials),
             canary: canary::Canary::new(&parts.told),
+            unserved: unserved::Unserved::default(),
             upstream,
             settings,
             gate: parts.gate,
