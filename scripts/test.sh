@@ -57,5 +57,9 @@ no_sid valkey tests/governed_redis/newer.rs
 no_sid redis8 tests/governed_redis/newer.rs
 no_sid mysql9 "tests/governed_mysql/oracle.rs and half of corpus.rs"
 no_sid mariadb11 tests/governed_mysql/newer.rs
+[[ -x .tools/node24/run ]] || not_run+="; fetch of Node 24, as there was no package of it for this machine"
+for minor in 11 12 13; do
+	[[ -x .tools/python3.$minor/bin/python ]] || not_run+="; HTTP clients of Python 3.$minor, as there is no python3.$minor"
+done
 not_run+=$image_not_run
 printf '\nall checks passed in %s s (not run: %s)\n' "$((SECONDS - started))" "$not_run"

@@ -178,6 +178,20 @@ def go(number):
     return [str(built), f"{origin}/go/x"]
 
 
+def node(number):
+    put(f"{client}/x", "x")
+    here = Path(__file__).resolve()
+    if client == "undici":
+        package = here.parent / "node_modules/undici/index.js"
+        fetch = f"import undici from {json.dumps(str(package))}; const dispatcher = new undici.EnvHttpProxyAgent(); const fetch = undici.fetch;"
+        program_of_node = "node"
+    else:
+        fetch = "const dispatcher = undefined;"
+        program_of_node = str(here.parents[2] / ".tools/node24/run")
+    source = f"{fetch} const answer = await fetch(process.argv[2], {{ dispatcher }}); process.exit(answer.status === 200 ? 0 : 1);"
+    return [program_of_node, program("ask.mjs", source), f"{origin}/{client}/x"]
+
+
 PYTHON = {
     "urllib": "import urllib.request; urllib.request.urlopen(URL, timeout=20).read()",
     "requests": "import requests; requests.get(URL, timeout=20).raise_for_status()",
@@ -212,7 +226,11 @@ ROWS = {
     "requests": (python, "https_proxy", "REQUESTS_CA_BUNDLE"),
     "httpx": (python, "https_proxy", "SSL_CERT_FILE"),
     "aiohttp": (python, "https_proxy", "SSL_CERT_FILE"),
+    "undici": (node, "https_proxy", "NODE_EXTRA_CA_CERTS"),
+    "fetch": (node, "NODE_USE_ENV_PROXY", "NODE_EXTRA_CA_CERTS"),
 }
+# What says where the proxy is, for a client whose row says whether that is heeded.
+BESIDES = {"fetch": {"https_proxy"}}
 
 
 def alone(variables, number=0):
@@ -226,6 +244,7 @@ def alone(variables, number=0):
 def went(number, variables):
     command, _, _ = ROWS[client]
     words = command(number)
+    variables = variables | BESIDES.get(client, set())
     done = subprocess.run(words, env=alone(variables, number), capture_output=True, text=True, cwd=folder)
     if done.returncode != 0:
         print(done.stdout, done.stderr, file=sys.stderr)

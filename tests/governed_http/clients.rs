@@ -128,34 +128,52 @@ fn aiohttp_is_governed() {
     );
 }
 
-/// Python 3.13 verifies certificates more strictly than any before it
-/// (`VERIFY_X509_STRICT`): whatever 3.13 can be found, `urllib` must accept our leaves.
-#[test]
-fn the_strict_python_accepts_our_certificates() {
-    let Some(python) = strict_python() else {
-        println!("NOT RUN: no python 3.13 on this machine (python3.13, ~/.pyenv/versions/3.13*)");
-        return;
-    };
-    checks(&python, &[script("python.py"), "urllib".to_owned()]);
+/// The Python of this minor version with HTTP clients; `scripts/test.sh` says where there is none.
+pub(crate) fn python_3(minor: u8) -> Option<PathBuf> {
+    let path = repository().join(format!(".tools/python3.{minor}/bin/python"));
+    let version = Command::new(&path).arg("--version").output().ok()?;
+    let expected = format!("Python 3.{minor}.");
+    let said = String::from_utf8_lossy(&version.stdout).into_owned();
+    assert!(said.starts_with(&expected), "{}: {said}", path.display());
+    Some(path)
 }
 
-fn strict_python() -> Option<PathBuf> {
-    let home = std::env::vars_os().find(|(name, _)| name == "HOME")?.1;
-    let versions = std::fs::read_dir(Path::new(&home).join(".pyenv/versions")).ok();
-    let installed = versions
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let is_strict = entry.file_name().to_str()?.starts_with("3.13");
-            is_strict.then(|| entry.path().join("bin/python"))
-        });
-    installed
-        .chain([PathBuf::from("python3.13")])
-        .find(|python| {
-            let version = Command::new(python).arg("--version").output();
-            version.is_ok_and(|output| output.stdout.starts_with(b"Python 3.13"))
-        })
+fn clients_of_python_3(minor: u8) {
+    let Some(python) = python_3(minor) else {
+        return;
+    };
+    for client in ["urllib", "requests", "httpx", "aiohttp"] {
+        checks(&python, &[script("python.py"), client.to_owned()]);
+    }
+}
+
+#[test]
+fn http_clients_of_python_3_11_are_governed() {
+    clients_of_python_3(11);
+}
+
+#[test]
+fn http_clients_of_python_3_12_are_governed() {
+    clients_of_python_3(12);
+}
+
+/// It verifies certificates more strictly than any before it (`VERIFY_X509_STRICT`), and
+/// must accept our leaves.
+#[test]
+fn http_clients_of_python_3_13_are_governed() {
+    clients_of_python_3(13);
+}
+
+/// Node 24; `scripts/test.sh` says where there is none.
+pub(crate) fn node_24() -> Option<PathBuf> {
+    let path = repository().join(".tools/node24/run");
+    path.exists().then_some(path)
+}
+
+#[test]
+fn fetch_of_node_24_is_governed_by_variables_alone() {
+    let Some(node) = node_24() else { return };
+    checks(&node, &[script("node.mjs")]);
 }
 
 /// Node below 24 cannot send its own `fetch` through a proxy; there the script

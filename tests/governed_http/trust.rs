@@ -1,7 +1,9 @@
 //! Which of the variables that `run` sets a client heeds: the table of the README, row by
 //! row, with real clients that have nothing but the variables of their row.
 
-use crate::clients::{python_of_tests, script};
+use std::path::Path;
+
+use crate::clients::{node_24, python_3, python_of_tests, script};
 use crate::support::authority::{Authority, Dates};
 use crate::support::policies::ALLOW;
 use crate::support::process;
@@ -9,7 +11,7 @@ use crate::support::sidecar::{Setup, journal};
 
 /// Client, the variable that names the proxy, the one that names the authorities.
 #[rustfmt::skip]
-const TABLE: [(&str, &str, &str); 11] = [
+const TABLE: [(&str, &str, &str); 13] = [
     ("curl",     "https_proxy",            "CURL_CA_BUNDLE"),
     ("git",      "https_proxy",            "GIT_SSL_CAINFO"),
     ("pip",      "https_proxy",            "PIP_CERT"),
@@ -21,9 +23,17 @@ const TABLE: [(&str, &str, &str); 11] = [
     ("requests", "https_proxy",            "REQUESTS_CA_BUNDLE"),
     ("httpx",    "https_proxy",            "SSL_CERT_FILE"),
     ("aiohttp",  "https_proxy",            "SSL_CERT_FILE"),
+    ("undici",   "https_proxy",            "NODE_EXTRA_CA_CERTS"),
+    // With `https_proxy`, as from Node 24 on.
+    ("fetch",    "NODE_USE_ENV_PROXY",     "NODE_EXTRA_CA_CERTS"),
 ];
 
 fn heeds(client: &str) {
+    heeds_with(client, &python_of_tests());
+}
+
+/// The same, by the Python at this path.
+fn heeds_with(client: &str, python: &Path) {
     let (_, proxy, authorities) = TABLE.iter().find(|row| row.0 == client).unwrap();
     let authority = Authority::new();
     let port = crate::support::free_port().to_string();
@@ -36,7 +46,7 @@ fn heeds(client: &str) {
     let certificate = setup.write("origin.pem", &certificate);
     let key = setup.write("origin.key", &key);
     let folder = setup.folder().join("work").display().to_string();
-    let python = python_of_tests().display().to_string();
+    let python = python.display().to_string();
     let words = [
         &python,
         &script("trust.py"),
@@ -75,7 +85,40 @@ macro_rules! clients {
     )*};
 }
 
-clients!(curl git pip npm cargo java go urllib requests httpx aiohttp);
+clients!(curl git pip npm cargo java go urllib requests httpx aiohttp undici);
+
+/// Where there is a Node 24; `scripts/test.sh` says where there is none.
+#[test]
+fn fetch() {
+    if node_24().is_some() {
+        heeds("fetch");
+    }
+}
+
+/// Those of Python, where this minor version is; `scripts/test.sh` says where it is not.
+fn heeds_in_python_3(minor: u8) {
+    let Some(python) = python_3(minor) else {
+        return;
+    };
+    for client in ["urllib", "requests", "httpx", "aiohttp"] {
+        heeds_with(client, &python);
+    }
+}
+
+#[test]
+fn clients_of_python_3_11() {
+    heeds_in_python_3(11);
+}
+
+#[test]
+fn clients_of_python_3_12() {
+    heeds_in_python_3(12);
+}
+
+#[test]
+fn clients_of_python_3_13() {
+    heeds_in_python_3(13);
+}
 
 #[test]
 fn the_readme_has_the_same_table() {
