@@ -18,6 +18,10 @@ def one(request, context):
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as asked: 100 %")
     if request == b"slow":
         time.sleep(20)
+    if request.startswith(b"say it"):
+        if request.endswith(b"zipped"):
+            context.set_compression(grpc.Compression.Gzip)
+        return b"what is forbidden, " * 9
     return b"heard " + request[:20]
 
 
@@ -35,6 +39,13 @@ def both(requests, context):
         yield b"heard " + request
 
 
+def greet(requests, context):
+    """Speaks first."""
+    yield b"welcome"
+    for request in requests:
+        yield b"heard " + request
+
+
 class Handler(grpc.GenericRpcHandler):
     """Any service: the policy decides by its name. The method says the kind of call, where it is one."""
 
@@ -43,6 +54,7 @@ class Handler(grpc.GenericRpcHandler):
             "/calls/up": grpc.stream_unary_rpc_method_handler(up),
             "/calls/down": grpc.unary_stream_rpc_method_handler(down),
             "/calls/both": grpc.stream_stream_rpc_method_handler(both),
+            "/calls/greet": grpc.stream_stream_rpc_method_handler(greet),
         }
         print(details.method, flush=True)
         print(*(f"as {value}" for name, value in details.invocation_metadata if name == "authorization"), flush=True)
@@ -96,6 +108,68 @@ def refused(channel):
     print(told(lambda: list(channel.unary_stream("/started/block")(b"hello"))))
     # The connection is as good as before.
     print(channel.unary_unary("/calls/one")(b"hello"))
+
+
+CODINGS = [grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate]
+
+
+def by_request(channel):
+    call = channel.unary_unary("/calls/one")
+    for coding in CODINGS:
+        print(told(lambda: call(b"this is forbidden" * 9, compression=coding)))
+        print(told(lambda: call(b"fine" * 9, compression=coding)))
+    # In a message inside a message, as Protocol Buffers write it.
+    print(told(lambda: call(b"\x08\x96\x01\x12\x0b\x0a\x09forbidden")))
+    print(told(lambda: channel.stream_unary("/calls/up")(iter([b"forbidden"] * 3))))
+    print(told(lambda: list(channel.unary_stream("/calls/down")(b"forbidden"))))
+    # The connection is as good as before.
+    print(call(b"hello"))
+
+
+def by_answer(channel):
+    call = channel.unary_unary("/calls/one")
+    print(told(lambda: call(b"say it")))
+    print(told(lambda: call(b"say it zipped")))
+    print(call(b"hello"))
+
+
+def shown(channel):
+    call = channel.unary_unary("/show/it")
+    for message in [b"hello", b"\x0a\x05hello\x10\x96\x01", b""]:
+        print(told(lambda: call(message)))
+    print(told(lambda: call(b"\x0a\xc0\x84\x3d" + b"x" * 1_000_000)))
+    print(told(lambda: channel.stream_unary("/show/it")(slowly([b"one", b"two"]))))
+
+
+def slowly(messages):
+    for message in messages:
+        yield message
+        time.sleep(1)
+
+
+def over_the_cap(channel):
+    """What is forbidden in what policy sees, and behind it."""
+    call = channel.unary_unary("/calls/one")
+    print(told(lambda: call(b"forbidden" + b"x" * 1_000_000)))
+    print(told(lambda: call(b"x" * 1_000_000 + b"forbidden")))
+    print(channel.stream_unary("/calls/up")(iter([b"x" * 10_000] * 300)))
+
+
+def spoken_to_first(channel):
+    """Says nothing before the server does."""
+    welcomed = threading.Event()
+
+    def say():
+        assert welcomed.wait(30)
+        for number in range(3):
+            yield b"%d" % number
+
+    begun = time.monotonic()
+    for message in channel.stream_stream("/calls/greet")(say()):
+        if not welcomed.is_set():
+            print(message, time.monotonic() - begun < 1)
+            welcomed.set()
+    print(message)
 
 
 def held(channel):

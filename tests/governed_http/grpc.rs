@@ -7,6 +7,26 @@ use crate::support::process::{self, Ended, Running};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::until;
 
+/// What is said in a request or an answer decides; `/show/` tells what policy was shown.
+const AS_THE_MESSAGES_SAY: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+span := input.spans[0]
+
+result := {"decision": "BLOCK", "reason": concat(" ", ["shown", span.request_body_state, substring(span.request_body, 0, 90)])} if {
+	span.stage == "started"
+	startswith(span.attributes["url.path"], "/show/")
+} else := {"decision": "BLOCK", "reason": "not in a request"} if {
+	span.stage == "started"
+	contains(span.request_body, "forbidden")
+} else := {"decision": "BLOCK", "reason": "not in an answer"} if {
+	span.stage == "completed"
+	contains(span.response_body, "forbidden")
+}
+"#;
+
 pub(crate) struct World {
     sidecar: Sidecar,
     server: Running,
@@ -22,12 +42,20 @@ fn python() -> std::process::Command {
 
 impl World {
     fn new() -> Self {
-        Self::with(Setup::new())
+        Self::under(AS_THE_PATH_SAYS, "")
+    }
+
+    fn under(policy: &str, config: &str) -> Self {
+        Self::behind(Setup::new().policy(policy).config(config))
     }
 
     pub(crate) fn with(setup: Setup) -> Self {
+        Self::behind(setup.policy(AS_THE_PATH_SAYS))
+    }
+
+    fn behind(setup: Setup) -> Self {
         let authority = Authority::new();
-        let setup = setup.policy(AS_THE_PATH_SAYS).trust(&authority);
+        let setup = setup.trust(&authority);
         let (certificate, key) = authority.pair("secure.test", Dates::Current);
         let certificate = setup.write("origin.pem", &certificate);
         let key = setup.write("origin.key", &key);
@@ -124,4 +152,81 @@ fn a_call_is_held_until_a_person_decides() {
     assert_eq!(lines(&waiting.ended()), ["b'heard hello'"]);
     until("the call to be there", || (world.reached("/started/require_approval") >= 1).then_some(()));
     assert_eq!(world.reached("/started/require_approval"), 1);
+}
+
+/// That each of `lines` was refused and says `why`.
+fn refused<'a>(lines: impl IntoIterator<Item = &'a String>, why: &str) {
+    for line in lines {
+        assert!(line.starts_with("PERMISSION_DENIED: "), "{line}");
+        assert!(line.contains(why), "{line}");
+    }
+}
+
+#[test]
+fn a_call_is_refused_for_what_its_first_message_says_however_it_is_written() {
+    let world = World::under(AS_THE_MESSAGES_SAY, "");
+    let found = world.found("by_request");
+    assert_eq!(found.len(), 10, "{found:?}");
+    refused(found[..6].iter().step_by(2), "not in a request");
+    for fine in found[..6].iter().skip(1).step_by(2) {
+        assert_eq!(fine, "b'heard finefinefinefinefine'");
+    }
+    refused(&found[6..9], "not in a request");
+    assert_eq!(found[9], "b'heard hello'");
+    assert_eq!(world.reached("/calls/one"), 4);
+    assert_eq!(world.reached("/calls/up") + world.reached("/calls/down"), 0);
+}
+
+#[test]
+fn an_answer_is_withheld_for_what_its_message_says_and_a_status_goes_out_instead() {
+    let world = World::under(AS_THE_MESSAGES_SAY, "");
+    let found = world.found("by_answer");
+    refused(&found[..2], "not in an answer");
+    assert_eq!(found[2], "b'heard hello'");
+    assert_eq!(world.reached("/calls/one"), 3);
+}
+
+#[test]
+fn policy_is_shown_the_readings_of_a_message_and_how_much_of_it_that_is() {
+    let world = World::under(AS_THE_MESSAGES_SAY, "");
+    let found = world.found("shown");
+    let expected = [
+        r#"shown whole {"text":"hello"}."#,
+        r#"shown whole {"fields":{"1":[{"text":"hello"}],"2":[150]}}."#,
+        r#"shown whole {"text":""}."#,
+        r#"shown partial {"fields":{"1":[{"text":"xxxxxxxx"#,
+        r#"shown partial {"text":"one"}."#,
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for (line, expected) in found.iter().zip(expected) {
+        refused([line], expected);
+    }
+}
+
+#[test]
+fn a_message_over_the_cap_is_judged_by_its_beginning_and_goes_on() {
+    let world = World::under(AS_THE_MESSAGES_SAY, "");
+    let found = world.found("over_the_cap");
+    refused(&found[..1], "not in a request");
+    assert_eq!(
+        found[1..],
+        ["b'heard xxxxxxxxxxxxxxxxxxxx'", "b'3000000 in 300'"]
+    );
+}
+
+#[test]
+fn a_client_that_waits_for_its_server_is_not_waited_for_and_streams_go_on() {
+    let world = World::under(AS_THE_MESSAGES_SAY, "http:\n  capture_within: 30s\n");
+    let expected = ["b'welcome' True", "b'heard 2'"];
+    assert_eq!(world.found("spoken_to_first"), expected);
+    assert_eq!(world.found("in_turns"), ["20 heard 19"]);
+}
+
+#[test]
+fn where_bodies_are_not_captured_messages_are_not_read() {
+    let config = "http:\n  routes: [\"*/calls/* capture=false\"]\n";
+    let world = World::under(AS_THE_MESSAGES_SAY, config);
+    let found = world.found("by_answer");
+    assert!(found[0].starts_with("b'what is forbidden"), "{found:?}");
+    assert_eq!(world.reached("/calls/one"), 3);
 }

@@ -15,6 +15,7 @@ use crate::domain::{Capture, Captured};
 
 use super::decode::{self, Coding, Decoded};
 use super::fields::Reading;
+use super::grpc::messages;
 
 /// What can go wrong with a body.
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -145,6 +146,8 @@ pub(super) fn capture(gathered: &Gathered, reading: &Reading, bytes_max: usize) 
         Reading::Text => text_capture(gathered, bytes_max),
         Reading::Encoded(codings) => decoded(&gathered.data, codings, whole, bytes_max)
             .unwrap_or_else(|| binary_capture(gathered)),
+        Reading::Messages(kind) => messages::capture(&gathered.data, *kind, whole, bytes_max)
+            .unwrap_or_else(|| binary_capture(gathered)),
         Reading::Not => binary_capture(gathered),
     }
 }
@@ -272,6 +275,7 @@ impl Tee {
         let seen = match &self.reading {
             Reading::Text => Some(text(&self.shown, &self.shown, whole)),
             Reading::Encoded(codings) => decoded(&self.shown, codings, whole, self.bytes_max),
+            Reading::Messages(kind) => messages::capture(&self.shown, *kind, whole, self.bytes_max),
             Reading::Not => None,
         };
         Capture {

@@ -48,17 +48,25 @@ pub(super) fn codings(headers: &HeaderMap) -> Option<Vec<Coding>> {
     let mut all = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
         for name in value.to_str().ok()?.split(',') {
-            match name.trim().to_ascii_lowercase().as_str() {
-                "identity" | "" => continue,
-                "gzip" | "x-gzip" => all.push(Coding::Gzip),
-                "deflate" => all.push(Coding::Deflate),
-                "br" => all.push(Coding::Brotli),
-                "zstd" => all.push(Coding::Zstd),
-                _ => return None,
+            match name.trim() {
+                "" => {}
+                name if name.eq_ignore_ascii_case("identity") => {}
+                name => all.push(coding(name.as_bytes())?),
             }
         }
     }
     (all.len() <= CODINGS_MAX).then_some(all)
+}
+
+/// The coding of that name, if it is known here.
+pub(super) fn coding(name: &[u8]) -> Option<Coding> {
+    match name.to_ascii_lowercase().as_slice() {
+        b"gzip" | b"x-gzip" => Some(Coding::Gzip),
+        b"deflate" => Some(Coding::Deflate),
+        b"br" => Some(Coding::Brotli),
+        b"zstd" => Some(Coding::Zstd),
+        _ => None,
+    }
 }
 
 /// What `data` says, at most `bytes_max` of it. `ended` where nothing of the body comes

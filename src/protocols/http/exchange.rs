@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -27,6 +28,7 @@ use super::body::{self, End, Gathered, Tee};
 use super::budget::Share;
 use super::events::Events;
 use super::fields::Reading;
+use super::grpc::messages;
 use super::halt;
 use super::line::Line;
 use super::mask::Mask;
@@ -341,7 +343,7 @@ fn unattributed(line: &Line, at: Timestamp) -> Response<Outgoing> {
         crate::domain::Protocol::Http,
         crate::domain::Stage::Started,
         crate::metrics::Decided::Refused,
-        std::time::Duration::ZERO,
+        Duration::ZERO,
     );
     refuse::refusal(&Refused {
         refusal: Refusal::Unattributed,
@@ -463,7 +465,7 @@ async fn finish(
                 None => return no_room(permit, id),
             };
         }
-        match body::gather(&mut body, cap, settings.capture_within).await {
+        match first_of(&mut body, &reading, cap, patience_for(line, &permit)).await {
             Err(error) => {
                 let error = UpstreamError::Broke(error.to_string());
                 return upstream_failed(permit, id, &error);
@@ -499,6 +501,36 @@ async fn finish(
     let first = (first, share);
     let observed = Observed::new(first, body, watched, idle, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
+}
+
+/// How long the first byte of an answer that is withheld is waited for, and the rest.
+fn patience_for(line: &Line, permit: &Permit) -> (Duration, Duration) {
+    let within = line.proxy.settings.capture_within;
+    let asked = permit.operation().map(|operation| &operation.action);
+    let all_is_said = match asked {
+        Some(Action::Http(call)) => call.body.state.is_whole(),
+        Some(Action::Database(_) | Action::File(_) | Action::Function(_)) | None => true,
+    };
+    // A client that has not said everything may wait for the head of its answer to go on.
+    let begins_within = if all_is_said {
+        within
+    } else {
+        seen::MESSAGE_BEGINS_WITHIN
+    };
+    (begins_within, within)
+}
+
+/// The beginning of an answer that is withheld: all of it, or what is judged later.
+async fn first_of(
+    body: &mut AnswerBody,
+    reading: &Reading,
+    cap: usize,
+    (begins_within, within): (Duration, Duration),
+) -> Result<Gathered, hyper::Error> {
+    match reading {
+        Reading::Messages(_) => messages::gather(body, cap, (begins_within, within)).await,
+        Reading::Text | Reading::Encoded(_) | Reading::Not => body::gather(body, cap, within).await,
+    }
 }
 
 /// Whether the events of the answer to this are judged one by one.

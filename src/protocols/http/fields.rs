@@ -10,7 +10,7 @@ use crate::redact;
 
 use super::decode::{self, Coding};
 use super::events::Ends;
-use super::grpc;
+use super::grpc::messages::{self, Messages};
 
 /// Fields of this hop (RFC 9110 §7.6.1) and of our own vocabulary. None of them
 /// leaves, in either direction.
@@ -148,6 +148,8 @@ pub(super) enum Reading {
     Text,
     /// Decoded by these, outermost last.
     Encoded(Box<[Coding]>),
+    /// Message by message, each out of its frame.
+    Messages(Messages),
     /// Not at all.
     Not,
 }
@@ -156,7 +158,7 @@ impl Reading {
     /// Whether it is text, once decoded.
     pub(super) fn is_text(&self) -> bool {
         match self {
-            Self::Text | Self::Encoded(_) => true,
+            Self::Text | Self::Encoded(_) | Self::Messages(_) => true,
             Self::Not => false,
         }
     }
@@ -174,12 +176,14 @@ pub(super) fn reading(headers: &HeaderMap) -> Reading {
         "yaml",
         "graphql",
     ];
-    // Messages of gRPC are framed, whatever stands in them, and the other side may wait for each.
-    let text = !grpc::is_call(headers)
-        && media_type(headers)
+    let messages = messages::of(headers);
+    let text = messages.is_some()
+        || media_type(headers)
             .is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)));
     match decode::codings(headers).filter(|_| text) {
-        Some(codings) if codings.is_empty() => Reading::Text,
+        // Each is compressed by itself; a body that is, nobody reads.
+        Some(codings) if codings.is_empty() => messages.map_or(Reading::Text, Reading::Messages),
+        Some(_) if messages.is_some() => Reading::Not,
         Some(codings) => Reading::Encoded(codings.into()),
         None => Reading::Not,
     }
@@ -286,7 +290,7 @@ mod tests {
             (&[("content-type", "text/plain")],                                   Text),
             (&[("content-type", "application/vnd.x+XML")],                        Text),
             (&[("content-type", "application/x-www-form-urlencoded")],            Text),
-            (&[("content-type", "application/grpc+json")],                        Not),
+            (&[("content-type", "application/grpc"), ("content-encoding", "gzip")], Not),
             (&[("content-type", "application/octet-stream")],                     Not),
             (&[("content-type", "multipart/form-data; boundary=x")],              Not),
             (&[("content-type", "text/plain"), ("content-encoding", "identity")], Text),

@@ -1,5 +1,8 @@
-//! How gRPC hears no: a status in place of a body, since its clients look at nothing else
-//! (`PROTOCOL-HTTP2.md` of gRPC, "Responses"; `http-grpc-status-mapping.md`).
+//! What is gRPC's own: its [`messages`], and how it hears no: a status in place of a body, since its clients look at
+//! nothing else (`PROTOCOL-HTTP2.md` of gRPC, "Responses"; `http-grpc-status-mapping.md`).
+
+pub(super) mod messages;
+mod protobuf;
 
 use std::fmt::Write as _;
 

@@ -2,6 +2,7 @@
 //! bodies, up to the cap or a deadline; or all of it, into a file, where the route says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -14,6 +15,7 @@ use crate::metrics::{LimitHit, Metrics, OverCap as Met};
 use super::body::{self, End, Gathered, Tee, length};
 use super::budget::Share;
 use super::fields::{self, Reading};
+use super::grpc::messages;
 use super::line::Line;
 use super::outgoing::Outgoing;
 use super::refuse;
@@ -47,6 +49,9 @@ impl Seen {
         }
     }
 }
+
+/// How long the first message of a gRPC call may take to begin: a client that waits for its server first sends none.
+pub(super) const MESSAGE_BEGINS_WITHIN: Duration = Duration::from_millis(100);
 
 type Refused = Box<Response<Outgoing>>;
 
@@ -89,7 +94,8 @@ async fn of_body(
         let capture = Tee::new(Reading::Not, 0).capture(false);
         return Ok((Seen::Memory(nothing, Share::default()), capture));
     }
-    if text && treatment.over_cap == OverCap::Spill {
+    let in_messages = matches!(reading, Reading::Messages(_));
+    if text && !in_messages && treatment.over_cap == OverCap::Spill {
         return Box::pin(spilled(line, body, &reading, cap)).await;
     }
     let share = room(line, known, cap).await;
@@ -114,7 +120,12 @@ async fn gathered(
     let within = line.proxy.settings.capture_within;
     let cap = treatment.capture_bytes_max;
     let whole = treatment.over_cap == OverCap::Deny;
-    let gathered = body::gather(body, cap, within).await;
+    let gathered = match reading {
+        Some(Reading::Messages(_)) if !whole => {
+            messages::gather(body, cap, (MESSAGE_BEGINS_WITHIN, within)).await
+        }
+        Some(_) | None => body::gather(body, cap, within).await,
+    };
     let gathered = gathered.map_err(|error| Box::new(broken(line, &error)))?;
     if whole && gathered.end != End::Finished {
         return Err(Box::new(too_large(line)));
