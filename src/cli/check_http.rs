@@ -96,6 +96,10 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         (Leads::Refused, _) => "nothing: http.connect_ports does not name the port",
     };
     let hold_within = format!("{:?}", seen.treatment.hold_within);
+    let body_within = match seen.treatment.body_within {
+        Some(within) => format!("{within:?}"),
+        None => "unbounded".to_owned(),
+    };
     let mut rows = vec![
         ("asked about", format!("{} {}", seen.method, seen.url)),
         ("route", route),
@@ -107,6 +111,7 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         ("  over_cap", over_cap.to_owned()),
         ("  completed", completed.to_owned()),
         ("  hold_within", hold_within),
+        ("  body_within", body_within),
         ("  fail_mode", fail_mode.to_owned()),
     ]);
     let lines = rows

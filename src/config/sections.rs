@@ -133,6 +133,11 @@ impl Resolver<'_> {
                 ],
                 "",
             ),
+            body_within: self
+                .parsed("http.body_within", raw.body_within, |text, _| {
+                    value::bound(text)
+                })
+                .unwrap_or_default(),
             unanswered: Unanswered::AsSet,
         };
         let passthrough = self.list("http.passthrough", raw.passthrough, value::host_pattern);

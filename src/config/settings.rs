@@ -297,6 +297,7 @@ pub static SETTINGS: &[Setting] = &[
     key("http.first_byte_within", "5s"),
     key("http.answer_within", "5m"),
     key("http.idle_within", "5m"),
+    key("http.body_within", "24h"),
     key("http.connections_max", "20000"),
     key("http.idle_upstreams_max", "256"),
     key("http.bodies_bytes_max", "67108864"),

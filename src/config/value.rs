@@ -68,6 +68,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
         .ok_or_else(wrong)
 }
 
+/// The same, and `0s` where there is no bound.
+pub(super) fn bound(text: &str) -> Result<Option<Duration>, Wrong> {
+    const NONE: [&str; 5] = ["0", "0ms", "0s", "0m", "0h"];
+    match NONE.contains(&text) {
+        true => Ok(None),
+        false => duration(text).map(Some),
+    }
+}
+
 /// Seconds as the SDKs write them: `30`, `0.5`.
 pub(super) fn seconds(text: &str) -> Result<Duration, Wrong> {
     let seconds: Option<f64> = text.parse().ok();

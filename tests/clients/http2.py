@@ -7,6 +7,7 @@ break off and misbehave. Prints what it found, one line a fact.
 """
 
 import hashlib
+import json
 import socket
 import ssl
 import sys
@@ -316,6 +317,23 @@ def halted_under_way():
     print("drip", "whole" if found["done"] and found["reset"] is None else "broke off")
     print("answered", {client.streams[stream]["status"] for stream in (never, upload)} - {None, "403"})
     print("over", over)
+
+
+def drips():
+    """Sends a byte of its body now and then, and never the last."""
+    client = Client()
+    stream = client.ask("/echo", method="POST", fields=[("content-type", "image/png")], end=False)
+    client.sock.settimeout(0.1)
+    while not client.streams[stream]["done"]:
+        try:
+            client.see()
+        except TimeoutError:
+            client.http.send_data(stream, b"x")
+            client.flush()
+    found = client.streams[stream]
+    print(found["status"], json.loads(found["body"])["code"])
+    client.sock.settimeout(30)
+    print("after", client.get("/trailers")["status"])
 
 
 def takes_nothing():

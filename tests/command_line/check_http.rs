@@ -26,6 +26,7 @@ read           the request
   over_cap     deny
   completed    observe
   hold_within  25s
+  body_within  86400s
   fail_mode    closed
 verdict        block: the test says block (data.test)
 ";

@@ -43,6 +43,7 @@ mod secrets;
 mod smuggling;
 mod socks;
 mod streams;
+mod terms;
 mod trust;
 mod upgrades;
 mod verdicts;

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use http_body::{Body, Frame};
 use memchr::memchr2;
+use tokio::time::Instant;
 
 use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome, Reason, Refusal};
 use crate::gate::{After, Refused};
@@ -25,6 +26,7 @@ use super::refuse;
 use super::replace;
 use super::routes::Treatment;
 use super::settings::Completed;
+use super::silence;
 
 /// How long the event that says why a stream is cut has to get out.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
@@ -44,6 +46,7 @@ pub(super) struct Events {
     step: Pin<Box<dyn Future<Output = (Box<Reader>, Step)> + Send>>,
     /// Nothing comes any more.
     over: bool,
+    term: Option<Instant>,
 }
 
 impl std::fmt::Debug for Events {
@@ -67,6 +70,7 @@ impl Events {
         watched: Watched,
         ends: Ends,
     ) -> Self {
+        let term = silence::term(treatment.body_within);
         let reader = Box::new(Reader {
             line,
             treatment,
@@ -74,13 +78,20 @@ impl Events {
             splitter: Splitter::new(ends),
             watched: Some(watched),
             trailers: None,
+            term,
             ended: false,
             refused: false,
         });
         Self {
             step: Box::pin(reader.step()),
             over: false,
+            term,
         }
+    }
+
+    /// When it is over, whatever its client takes of it.
+    pub(super) fn term(&self) -> Option<Instant> {
+        self.term
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -121,6 +132,8 @@ struct Reader {
     splitter: Splitter,
     watched: Option<Watched>,
     trailers: Option<HeaderMap>,
+    /// When it is over whatever the origin says.
+    term: Option<Instant>,
     /// The origin has said everything.
     ended: bool,
     /// An event was refused: nothing more is handed out.
@@ -175,6 +188,11 @@ impl Reader {
 
     async fn read(&mut self) -> Result<(), BodyError> {
         let idle = self.line.proxy.settings.idle_within;
+        let left = |term: Instant| term.saturating_duration_since(Instant::now());
+        let left = self.term.map_or(idle, left);
+        if left.is_zero() {
+            return Err(silence::TOO_LONG.into());
+        }
         let body = &mut self.body;
         let reading = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
         let watched = self.watched.as_ref();
@@ -186,11 +204,14 @@ impl Reader {
         };
         let read = tokio::select! {
             biased;
-            read = tokio::time::timeout(idle, reading) => read,
+            read = tokio::time::timeout(idle.min(left), reading) => read,
             reason = halted => return Err(halt::in_words(&reason).into()),
         };
         let Ok(frame) = read else {
-            return Err("the peer was silent for too long".into());
+            return Err(match left < idle {
+                true => silence::TOO_LONG.into(),
+                false => silence::TOO_SILENT.into(),
+            });
         };
         match frame {
             None => self.ended = true,

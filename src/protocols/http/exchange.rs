@@ -39,7 +39,9 @@ use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::Completed;
 use super::upstream::{UpstreamError, Way};
-use super::{canary, captured, connect, credentials, describe, fields, mcp, replace, seen, upgrade};
+use super::{
+    canary, captured, connect, credentials, describe, fields, mcp, replace, seen, silence, upgrade,
+};
 
 /// An answer that is here whole: it goes out, or waits for a person.
 struct Parked {
@@ -64,12 +66,14 @@ async fn answer_boxed(
     request: Box<Request<Incoming>>,
 ) -> Result<Response<Outgoing>, Infallible> {
     let busy = line.shared.begin();
+    line.shared.end_answer_at(None);
     let mut response = route(&line, request).await;
     if line.shared.is_broken() {
         response
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    line.shared.end_answer_at(response.body().term());
     response.body_mut().keep(busy);
     Ok(response)
 }
@@ -238,11 +242,13 @@ async fn describe(
     let all = &line.proxy.credentials;
     let credential = all.of(settings, &method, target, parts.uri.path());
     let cap = treatment.capture_bytes_max;
-    let body = seen.goes_on(body, cap, line.proxy.gate.metrics());
+    let mut body = seen.goes_on(body, cap, line.proxy.gate.metrics());
+    body.take_at_most(treatment.body_within);
+    let outbound = outbound(parts, body, way);
     let waiting = Waiting {
         id: operation.id,
         // From here on nothing but a permit for this operation gets it out.
-        held: Held::new(operation.id, outbound(parts, body, way)),
+        held: Held::new(operation.id, outbound),
         method,
         way,
         treatment,
@@ -417,7 +423,16 @@ fn ended(permit: Permit, id: OperationId, reason: Reason) -> Response<Outgoing> 
 /// What its client is told.
 pub(super) fn unreached(id: OperationId, error: &UpstreamError) -> Response<Outgoing> {
     let (status, code) = error.answer();
-    refuse::problem(status, code, &error.to_string(), Some(id))
+    let response = refuse::problem(status, code, &error.to_string(), Some(id));
+    match error {
+        // The rest of the body would be taken for the next request.
+        UpstreamError::Slow => refuse::closing(response),
+        UpstreamError::Dial(_)
+        | UpstreamError::Tls(_)
+        | UpstreamError::Broke(_)
+        | UpstreamError::Silent(_)
+        | UpstreamError::Others(_) => response,
+    }
 }
 
 /// From the head of an answer to the answer.
@@ -497,9 +512,9 @@ async fn finish(
         return Response::from_parts(parts, Outgoing::events(events));
     }
     let metrics = line.proxy.gate.metrics().clone();
-    let idle = settings.idle_within;
     let first = (first, share);
-    let observed = Observed::new(first, body, watched, idle, line.watch.clone(), metrics);
+    let patience = (settings.idle_within, silence::term(treatment.body_within));
+    let observed = Observed::new(first, body, watched, patience, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
 }
 

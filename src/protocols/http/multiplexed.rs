@@ -116,10 +116,11 @@ where
                 return;
             }
             why = over.as_mut(), if closing.is_none() => Some(why),
-            () = halted.as_mut(), if closing == Some(Closing::Finished) => Some(Closing::Halted),
+            () = halted.as_mut(), if closing == Some(Closing::Finished) => Some(Closing::Hurried),
+            () = paces.overdue(), if closing != Some(Closing::Hurried) => Some(Closing::Hurried),
             () = time::sleep(quiet_for) => {
                 let stuck_for = match closing {
-                    Some(Closing::Halted) => quiet_for,
+                    Some(Closing::Hurried) => quiet_for,
                     Some(Closing::Finished) | None => settings.idle_within,
                 };
                 let moves = line.shared.was_busy() && !paces.is_any_stuck_for(stuck_for);
@@ -140,8 +141,9 @@ where
 /// Why a connection takes no more requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
-    /// Its run was halted.
-    Halted,
+    /// Its run was halted, or an answer took longer than it may: what is under way has
+    /// [`CLOSE_WITHIN`].
+    Hurried,
     /// Nothing follows, or we are to end: what is under way has its time.
     Finished,
 }
@@ -151,7 +153,7 @@ enum Closing {
 async fn over(line: &Line) -> Closing {
     let mut drain = line.drain.clone();
     tokio::select! {
-        () = halted_and_told(line) => Closing::Halted,
+        () = halted_and_told(line) => Closing::Hurried,
         () = line.shared.last_answer() => Closing::Finished,
         () = drain.begun() => Closing::Finished,
     }
@@ -185,7 +187,8 @@ async fn answer(
     if refuse::is_last(&response) {
         response.body_mut().end_after_this();
     }
-    response.body_mut().tell(paces.begin());
+    let term = response.body().term();
+    response.body_mut().tell(paces.begin(term));
     response.headers_mut().remove(header::CONNECTION);
     if is_call {
         grpc::speak_as(&mut response);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome};
 use crate::gate::Permit;
@@ -104,6 +105,15 @@ impl Outgoing {
         }
     }
 
+    /// When it is over, whatever its client takes of it.
+    pub(super) fn term(&self) -> Option<Instant> {
+        match &self.kind {
+            Kind::Whole { .. } => None,
+            Kind::Observed(observed) => observed.term,
+            Kind::Events(events) => events.term(),
+        }
+    }
+
     /// Keeps the room that it has until it has gone out.
     pub(super) fn in_room(&mut self, share: Share) {
         self.share = share;
@@ -179,6 +189,8 @@ pub(super) struct Observed {
     watched: Option<Watched>,
     /// Longest time the origin may send nothing.
     idle_within: Duration,
+    /// When it is over whatever the origin sends.
+    term: Option<Instant>,
     silence: Silence,
     gone: Gone,
     halt: Halt,
@@ -243,7 +255,7 @@ impl Observed {
         (first, share): (Bytes, Share),
         body: AnswerBody,
         watched: Watched,
-        idle_within: Duration,
+        (idle_within, term): (Duration, Option<Instant>),
         watch: Watch,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -253,7 +265,8 @@ impl Observed {
             halt: Halt::of(&watched.permit),
             watched: Some(watched),
             idle_within,
-            silence: Silence::new(idle_within),
+            term,
+            silence: Silence::new(idle_within).ending(term),
             gone: Gone {
                 watch,
                 waiting: None,
@@ -289,6 +302,10 @@ impl Observed {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(error) = self.silence.passed() {
+                    self.end(Outcome::Failed, Some(&error.to_string()));
+                    return Poll::Ready(Some(Err(error.into())));
+                }
                 self.silence.allow(self.idle_within);
                 if let Some(data) = frame.data_ref() {
                     self.see(data);

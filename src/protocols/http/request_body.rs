@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -15,6 +16,7 @@ use crate::metrics::{Metrics, Passage};
 use super::body::{BodyError, End, Gathered, length, longer};
 use super::budget::Share;
 use super::replace;
+use super::silence::Silence;
 use super::spill::FromFile;
 
 /// A request body on its way to the origin.
@@ -37,8 +39,84 @@ struct Rest {
     /// have brought more than the cap.
     unshown: u64,
     metrics: Arc<Metrics>,
+    progress: Arc<Progress>,
+    /// Longest time that it may take in all.
+    within: Option<Duration>,
+    /// When that is over, once it has begun.
+    term: Option<Silence>,
+}
+
+/// How a body streams, for whoever waits for the answer.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    bytes: AtomicU64,
+    late: AtomicBool,
+}
+
+impl Progress {
     /// Bytes streamed so far.
-    progress: Arc<AtomicU64>,
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was given up for taking too long.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
+    }
+}
+
+impl Rest {
+    fn new(from: Source, (shown, unshown): (u64, u64), metrics: &Arc<Metrics>) -> Self {
+        Self {
+            from,
+            shown,
+            unshown,
+            metrics: metrics.clone(),
+            progress: Arc::default(),
+            within: None,
+            term: None,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.from.poll_frame(cx);
+        let error = match self.within {
+            Some(within) => {
+                let term = self.term.get_or_insert_with(|| Silence::term(within));
+                match &polled {
+                    Poll::Ready(Some(_)) => term.passed(),
+                    Poll::Ready(None) => None,
+                    Poll::Pending => match term.poll(cx) {
+                        Poll::Ready(error) => Some(error),
+                        Poll::Pending => None,
+                    },
+                }
+            }
+            None => None,
+        };
+        if let Some(error) = error {
+            self.progress.late.store(true, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.count(length(data));
+        }
+        polled
+    }
+
+    fn count(&mut self, data: u64) {
+        let came = data.saturating_add(std::mem::take(&mut self.unshown));
+        let shown = came.min(self.shown);
+        self.shown = self.shown.saturating_sub(shown);
+        let tail = came.saturating_sub(shown);
+        self.metrics.passed(Passage::RequestTail, tail);
+        self.progress.bytes.fetch_add(data, Ordering::Relaxed);
+    }
 }
 
 /// Where the rest of a body comes from.
@@ -95,13 +173,8 @@ impl RequestBody {
         if let Some(trailers) = gathered.trailers {
             first.push_back(Frame::trailers(trailers));
         }
-        let rest = (gathered.end != End::Finished).then(|| Rest {
-            from: Source::Client(body),
-            shown: 0,
-            unshown,
-            metrics: metrics.clone(),
-            progress: Arc::default(),
-        });
+        let rest = (gathered.end != End::Finished)
+            .then(|| Rest::new(Source::Client(body), (0, unshown), metrics));
         Self {
             first,
             first_bytes,
@@ -121,13 +194,7 @@ impl RequestBody {
             first: VecDeque::new(),
             first_bytes: 0,
             share: Arc::new(share),
-            rest: Some(Rest {
-                from: Source::File(Box::new(file)),
-                shown,
-                unshown: 0,
-                metrics: metrics.clone(),
-                progress: Arc::default(),
-            }),
+            rest: Some(Rest::new(Source::File(Box::new(file)), (shown, 0), metrics)),
         }
     }
 }
@@ -164,8 +231,15 @@ impl RequestBody {
         })
     }
 
-    /// Counts what is streamed; `None` where all of it is here already.
-    pub(super) fn progress(&self) -> Option<Arc<AtomicU64>> {
+    /// Gives up what is not here where it takes longer, from when it is first wanted.
+    pub(super) fn take_at_most(&mut self, within: Option<Duration>) {
+        if let Some(rest) = &mut self.rest {
+            rest.within = within;
+        }
+    }
+
+    /// How it streams; `None` where all of it is here already.
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
         self.rest.as_ref().map(|rest| rest.progress.clone())
     }
 }
@@ -189,21 +263,10 @@ impl Body for RequestBody {
             }
             return Poll::Ready(Some(Ok(frame)));
         }
-        let Some(rest) = &mut this.rest else {
-            return Poll::Ready(None);
-        };
-        let polled = rest.from.poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            let came = length(data).saturating_add(std::mem::take(&mut rest.unshown));
-            let shown = came.min(rest.shown);
-            rest.shown = rest.shown.saturating_sub(shown);
-            let tail = came.saturating_sub(shown);
-            rest.metrics.passed(Passage::RequestTail, tail);
-            rest.progress.fetch_add(length(data), Ordering::Relaxed);
+        match &mut this.rest {
+            Some(rest) => rest.poll_frame(cx),
+            None => Poll::Ready(None),
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {

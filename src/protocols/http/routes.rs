@@ -18,6 +18,8 @@ pub struct Treatment {
     pub over_cap: OverCap,
     /// Whether the answer is withheld until policy has judged it.
     pub completed: Completed,
+    /// Longest time that a body may take in all, of the request or the answer; `None` where that is not bounded.
+    pub body_within: Option<Duration>,
     /// What it means that policy gives no answer.
     pub unanswered: Unanswered,
 }
@@ -29,6 +31,7 @@ impl Default for Treatment {
             capture_bytes_max: 65_536,
             over_cap: OverCap::Partial,
             completed: Completed::Enforce,
+            body_within: Some(Duration::from_secs(24 * 3_600)),
             unanswered: Unanswered::AsSet,
         }
     }

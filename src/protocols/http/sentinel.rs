@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::domain::Reason;
 use crate::process::clock;
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     tunnel: AtomicBool,
     /// Whose the last request was that the gate was asked about.
     session: Mutex<Option<Session>>,
+    /// When the answer is over that is going out, whatever its client takes of it.
+    term: Mutex<Option<Instant>>,
     /// Told when an answer was the last.
     last: Notify,
 }
@@ -96,6 +99,15 @@ impl Shared {
     /// time to read.
     pub(super) fn belongs_to(&self, session: &Session) {
         *lock(&self.session) = Some(session.clone());
+    }
+
+    /// The answer that goes out now is over at `term`.
+    pub(super) fn end_answer_at(&self, term: Option<Instant>) {
+        *lock(&self.term) = term;
+    }
+
+    fn term(&self) -> Option<Instant> {
+        *lock(&self.term)
     }
 
     /// Waits until the last answer has gone out; see [`Busy::end_after_this`].
@@ -190,9 +202,9 @@ impl fmt::Debug for Stuck {
 }
 
 impl Stuck {
-    fn new(within: Duration, session: Option<Session>) -> Self {
+    fn new(silence: Silence, session: Option<Session>) -> Self {
         Self {
-            silence: Silence::new(within),
+            silence,
             halted: session
                 .map(|session| Box::pin(async move { session.until_halted().await }) as _),
         }
@@ -250,9 +262,10 @@ impl<S> Sentinel<S> {
         }
         let within = self.patience.idle;
         let shared = &self.shared;
-        let stuck = self
-            .stuck
-            .get_or_insert_with(|| Stuck::new(within, lock(&shared.session).clone()));
+        let stuck = self.stuck.get_or_insert_with(|| {
+            let silence = Silence::new(within).ending(shared.term());
+            Stuck::new(silence, lock(&shared.session).clone())
+        });
         stuck.poll(cx, within).map(Err)
     }
 

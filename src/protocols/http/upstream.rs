@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,9 +23,9 @@ use crate::process::{spawn_named, workers};
 
 use super::answer_body::AnswerBody;
 use super::authority::Target;
-use super::request_body::RequestBody;
+use super::request_body::{Progress, RequestBody};
 use super::rewrite;
-use super::silence::Silence;
+use super::silence::{Silence, TOO_LONG};
 
 /// How often a request is sent again that an origin of HTTP/2 has not looked at.
 const RESENT_MAX: usize = 3;
@@ -285,14 +284,17 @@ impl Upstream {
         let progress = request.body().progress();
         let spare = spare(&request);
         let doubt = lease.doubt();
-        match self.patiently(lease.send(request), progress).await {
+        match self
+            .patiently(lease.send(request), progress.as_deref())
+            .await
+        {
             Some(Ok(response)) => Ok(response.map(AnswerBody::Shared)),
             Some(Err(failed)) => Err(Broken {
                 unsent: match failed.unprocessed {
                     true => failed.request.or(spare),
                     false => None,
                 },
-                error: UpstreamError::Broke(in_words(&failed.error)),
+                error: broke(in_words(&failed.error), progress.as_deref()),
             }),
             None => {
                 // It may be dead, and whoever comes next must not wait for it as long.
@@ -329,10 +331,10 @@ impl Upstream {
                 }
             }
         };
-        match self.patiently(sending, progress).await {
+        match self.patiently(sending, progress.as_deref()).await {
             Some(Ok(response)) => Ok(response.map(AnswerBody::Alone)),
             Some(Err(failed)) => Err(Broken {
-                error: UpstreamError::Broke(failed.error.to_string()),
+                error: broke(failed.error.to_string(), progress.as_deref()),
                 unsent: failed.request.filter(|_| failed.reused),
             }),
             None => Err(self.silent()),
@@ -343,7 +345,7 @@ impl Upstream {
     async fn patiently<T>(
         &self,
         sending: impl Future<Output = T>,
-        progress: Option<Arc<AtomicU64>>,
+        progress: Option<&Progress>,
     ) -> Option<T> {
         let mut sending = pin!(sending);
         let mut silence = Silence::new(self.answer_within);
@@ -352,7 +354,7 @@ impl Upstream {
             Poll::Ready(sent) => Poll::Ready(Some(sent)),
             Poll::Pending => {
                 // The origin need not answer while it is still being told.
-                let sent_now = progress.as_ref().map_or(0, |p| p.load(Ordering::Relaxed));
+                let sent_now = progress.map_or(0, Progress::bytes);
                 if sent_now != sent_before {
                     sent_before = sent_now;
                     silence.allow(self.answer_within);
@@ -410,6 +412,14 @@ fn in_words(error: &hyper::Error) -> String {
     }
 }
 
+/// Why a request came to nothing: its own body, or what the connection says.
+fn broke(said: String, progress: Option<&Progress>) -> UpstreamError {
+    match progress.is_some_and(Progress::is_late) {
+        true => UpstreamError::Slow,
+        false => UpstreamError::Broke(said),
+    }
+}
+
 struct Broken {
     error: UpstreamError,
     /// The request, if not a byte of it was written.
@@ -423,6 +433,8 @@ pub(super) enum UpstreamError {
     Tls(TlsError),
     Broke(String),
     Silent(Duration),
+    /// The body of the request took too long.
+    Slow,
     /// The failure of a connection that others wait for too.
     Others(Arc<UpstreamError>),
 }
@@ -441,6 +453,7 @@ impl UpstreamError {
             Self::Dial(DialError::TimedOut { .. }) | Self::Silent(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout")
             }
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::Others(error) => error.answer(),
             Self::Tls(_) => (StatusCode::BAD_GATEWAY, "upstream_tls"),
             Self::Broke(_) => (StatusCode::BAD_GATEWAY, "upstream_broke_off"),
@@ -455,6 +468,7 @@ impl fmt::Display for UpstreamError {
             Self::Tls(error) => error.fmt(f),
             Self::Others(error) => error.fmt(f),
             Self::Broke(error) => write!(f, "the origin broke off: {error}"),
+            Self::Slow => f.write_str(TOO_LONG),
             Self::Silent(within) => {
                 write!(f, "the origin did not answer within {} s", within.as_secs())
             }
