@@ -25,6 +25,7 @@ mod credentials;
 mod disks;
 mod egress;
 mod encodings;
+mod expectations;
 mod git;
 mod grpc;
 mod halts;

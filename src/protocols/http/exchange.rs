@@ -40,7 +40,8 @@ use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::Completed;
 use super::upstream::{UpstreamError, Way};
 use super::{
-    canary, captured, connect, credentials, describe, fields, mcp, replace, seen, silence, upgrade,
+    canary, captured, connect, credentials, describe, expect, fields, mcp, replace, seen, silence,
+    upgrade,
 };
 
 /// An answer that is here whole: it goes out, or waits for a person.
@@ -211,6 +212,7 @@ async fn describe(
     } else {
         Way::Http1
     };
+    let expects = expect::is_said(&request);
     fields::strip_hop_by_hop(request.headers_mut());
     let settings = &line.proxy.settings;
     let treatment = settings.treatment(
@@ -242,9 +244,13 @@ async fn describe(
     let all = &line.proxy.credentials;
     let credential = all.of(settings, &method, target, parts.uri.path());
     let cap = treatment.capture_bytes_max;
+    let is_with_client = seen.is_with_client();
     let mut body = seen.goes_on(body, cap, line.proxy.gate.metrics());
     body.take_at_most(treatment.body_within);
-    let outbound = outbound(parts, body, way);
+    let outbound = match expects && is_with_client {
+        true => expect::ask_origin(parts, body),
+        false => outbound(parts, body, way),
+    };
     let waiting = Waiting {
         id: operation.id,
         // From here on nothing but a permit for this operation gets it out.
@@ -449,6 +455,10 @@ async fn finish(
     fields::strip_hop_by_hop(&mut parts.headers);
     let headers = mask.headers(fields::captured(&parts.headers));
     show_constraints(&permit, &mut parts.headers);
+    if expect::is_unsent(&parts) {
+        let close = HeaderValue::from_static("close");
+        parts.headers.insert(header::CONNECTION, close);
+    }
     let settings = &line.proxy.settings;
     let cap = treatment.capture_bytes_max;
     let reading = match cap {

@@ -20,6 +20,7 @@ mod decode;
 mod describe;
 mod events;
 mod exchange;
+mod expect;
 mod fields;
 mod framing;
 mod grpc;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use crate::metrics::{Metrics, Passage};
 
 use super::body::{BodyError, End, Gathered, length, longer};
 use super::budget::Share;
+use super::expect::Expectation;
 use super::replace;
 use super::silence::Silence;
 use super::spill::FromFile;
@@ -40,6 +41,8 @@ struct Rest {
     unshown: u64,
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
+    /// Its client waits to be asked for it.
+    expectation: Option<Expectation>,
     /// Longest time that it may take in all.
     within: Option<Duration>,
     /// When that is over, once it has begun.
@@ -73,6 +76,7 @@ impl Rest {
             unshown,
             metrics: metrics.clone(),
             progress: Arc::default(),
+            expectation: None,
             within: None,
             term: None,
         }
@@ -82,6 +86,10 @@ impl Rest {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(expectation) = &mut self.expectation {
+            ready!(expectation.poll(cx));
+            self.expectation = None;
+        }
         let polled = self.from.poll_frame(cx);
         let error = match self.within {
             Some(within) => {
@@ -229,6 +237,13 @@ impl RequestBody {
             share: self.share.clone(),
             rest: None,
         })
+    }
+
+    /// Does not ask its client for what is not here before `expectation` is met.
+    pub(super) fn wait_for(&mut self, expectation: Expectation) {
+        if let Some(rest) = &mut self.rest {
+            rest.expectation = Some(expectation);
+        }
     }
 
     /// Gives up what is not here where it takes longer, from when it is first wanted.

@@ -34,6 +34,14 @@ pub(super) enum Seen {
 }
 
 impl Seen {
+    /// Whether nothing was read, and something is to come.
+    pub(super) fn is_with_client(&self) -> bool {
+        match self {
+            Self::Memory(gathered, _) => gathered.end == End::Cap && gathered.data.is_empty(),
+            Self::File(..) => false,
+        }
+    }
+
     /// The body on its way, with what is left of the client's.
     pub(super) fn goes_on(
         self,

@@ -23,6 +23,7 @@ use crate::process::{spawn_named, workers};
 
 use super::answer_body::AnswerBody;
 use super::authority::Target;
+use super::expect::Told;
 use super::request_body::{Progress, RequestBody};
 use super::rewrite;
 use super::silence::{Silence, TOO_LONG};
@@ -312,6 +313,7 @@ impl Upstream {
         (own, way): (&Arc<Own>, Way),
     ) -> Result<Response<AnswerBody>, Broken> {
         let progress = request.body().progress();
+        let told = Told::about(&request);
         if speaks_for_connection(request.headers(), &header::AUTHORIZATION) {
             own.adopt(target, &mut connection);
         }
@@ -332,7 +334,12 @@ impl Upstream {
             }
         };
         match self.patiently(sending, progress.as_deref()).await {
-            Some(Ok(response)) => Ok(response.map(AnswerBody::Alone)),
+            Some(Ok(mut response)) => {
+                if let Some(told) = told {
+                    told.answered(&mut response);
+                }
+                Ok(response.map(AnswerBody::Alone))
+            }
             Some(Err(failed)) => Err(Broken {
                 error: broke(failed.error.to_string(), progress.as_deref()),
                 unsent: failed.request.filter(|_| failed.reused),

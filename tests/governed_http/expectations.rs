@@ -1,0 +1,228 @@
+//! Clients that ask before they send a body that nobody here reads: the origin says whether it comes.
+
+use std::time::{Duration, Instant};
+
+use crate::clients::{curl, python_of_tests};
+use crate::support::authority::{Authority, Dates};
+use crate::support::origin::{Origin, Shared};
+use crate::support::policies::ALLOW;
+use crate::support::process;
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::until;
+use crate::support::wire::Wire;
+
+/// More than policy sees, and no text.
+const SIZE: usize = 100_000;
+
+/// Does with an expectation what the path says, and keeps its connection.
+fn origin(mut wire: Wire, shared: &Shared) {
+    while let Some(head) = wire.head() {
+        let asked = head.get("expect").unwrap_or("nothing").to_owned();
+        let refuses = match head.path() {
+            "/no" => Some("HTTP/1.1 417 No\r\ncontent-length: 3\r\n\r\nno\n"),
+            "/elsewhere" => {
+                Some("HTTP/1.1 307 There\r\nlocation: /yes\r\ncontent-length: 0\r\n\r\n")
+            }
+            "/who" => Some(
+                "HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=x\r\ncontent-type: image/png\r\ncontent-length: 2\r\n\r\nno",
+            ),
+            "/late" => {
+                std::thread::sleep(Duration::from_millis(1_500));
+                None
+            }
+            _ => None,
+        };
+        if let Some(refuses) = refuses {
+            wire.say(refuses);
+            continue;
+        }
+        if head.path() != "/silent" {
+            wire.say("HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        let Some(request) = wire.body(&head, false) else {
+            return;
+        };
+        shared.log(&request);
+        let said = format!("{} after {asked}", request.body.len());
+        wire.say(format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{said}",
+            said.len()
+        ));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Door {
+    Plain,
+    Secure,
+}
+
+struct World {
+    plain: Origin,
+    secure: Origin,
+    sidecar: Sidecar,
+}
+
+fn world() -> World {
+    let authority = Authority::new();
+    let plain = Origin::raw(origin);
+    let secure = Origin::raw_tls(authority.server("secure.test", Dates::Current), origin);
+    let setup = Setup::new().policy(ALLOW).reach(&plain).reach(&secure);
+    let sidecar = setup.trust(&authority).start();
+    World {
+        plain,
+        secure,
+        sidecar,
+    }
+}
+
+fn head(url: &str, host: &str) -> String {
+    format!(
+        "POST {url} HTTP/1.1\r\nhost: {host}\r\ncontent-type: image/png\r\nexpect: 100-continue\r\ncontent-length: {SIZE}\r\n\r\n"
+    )
+}
+
+impl World {
+    /// A client that waits, in the clear or in an intercepted tunnel.
+    fn ask(&self, path: &str, door: Door) -> (Wire, &Origin) {
+        match door {
+            Door::Plain => {
+                let mut wire = self.sidecar.wire();
+                wire.say(head(&self.plain.url(path), &self.plain.authority()));
+                (wire, &self.plain)
+            }
+            Door::Secure => {
+                let mut wire = self.sidecar.tls_tunnel(&self.secure);
+                wire.say(head(path, &self.secure.authority()));
+                (wire, &self.secure)
+            }
+        }
+    }
+
+    /// That both requests for `path` were completed, once each.
+    fn completed_once(&self, path: &str) {
+        let completed = || {
+            let journal = self.sidecar.journal();
+            let of_path = |line: &&serde_json::Value| {
+                line["stage"] == "completed"
+                    && line["record"] == "completion"
+                    && line["http_url"]
+                        .as_str()
+                        .is_some_and(|url| url.ends_with(path))
+            };
+            journal.iter().filter(of_path).count()
+        };
+        until("both completions", || (completed() >= 2).then_some(()));
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(completed(), 2, "{path}");
+    }
+}
+
+#[test]
+fn the_origin_says_whether_a_body_is_to_come() {
+    let world = world();
+    #[rustfmt::skip]
+    let table = [
+        // path      asked for within, ms
+        ("/yes",     0..900),
+        ("/silent",  900..5_000),
+        ("/late",    900..1_450),
+    ];
+    for (path, within) in table {
+        for door in [Door::Plain, Door::Secure] {
+            let begun = Instant::now();
+            let (mut wire, _) = world.ask(path, door);
+            assert_eq!(wire.head().unwrap().status(), 100, "{path}");
+            let took = u64::try_from(begun.elapsed().as_millis()).unwrap();
+            assert!(within.contains(&took), "{path}: {took} ms");
+            wire.say(vec![b'x'; SIZE]);
+            let answer = wire.answer();
+            let said = format!("{SIZE} after 100-continue");
+            assert_eq!(answer.text(), said, "{path}");
+        }
+        world.completed_once(path);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_first_reaches_the_client_and_the_body_stays_there() {
+    let world = world();
+    for (path, status) in [("/no", 417), ("/elsewhere", 307), ("/who", 401)] {
+        for door in [Door::Plain, Door::Secure] {
+            let (mut wire, origin) = world.ask(path, door);
+            let before = origin.heard().len();
+            let head = wire.head().unwrap();
+            assert_eq!(head.status(), status, "{path}");
+            assert_eq!(head.get("connection"), Some("close"), "{path}");
+            assert!(wire.body(&head, true).is_some());
+            // What comes now is no request.
+            assert!(wire.is_ended(), "{path}");
+            assert_eq!(origin.heard().len(), before);
+        }
+        world.completed_once(path);
+        // Those connections wait for a body that never comes.
+        let connections = world.plain.connections();
+        let (mut next, _) = world.ask("/yes", Door::Plain);
+        assert_eq!(next.head().unwrap().status(), 100);
+        assert_eq!(world.plain.connections(), connections + 1, "{path}");
+    }
+}
+
+#[test]
+fn a_body_that_policy_sees_is_asked_for_here() {
+    let world = world();
+    let mut wire = world.sidecar.wire();
+    let small = head(&world.plain.url("/silent"), &world.plain.authority());
+    wire.say(small.replace("100000", "5"));
+    assert_eq!(wire.head().unwrap().status(), 100);
+    assert_eq!(world.plain.connections(), 0);
+    wire.say("abcde");
+    assert_eq!(wire.answer().text(), "5 after nothing");
+}
+
+#[test]
+fn curl_and_pythons_own_client_upload_as_they_do_directly() {
+    let world = world();
+    let file = std::env::temp_dir().join(format!("openbox-expect-{}", std::process::id()));
+    std::fs::write(&file, vec![b'x'; SIZE]).unwrap();
+    let upload = format!("@{}", file.display());
+    let proxy = format!("http://{}", world.sidecar.http);
+    let ca = world.sidecar.ca().display().to_string();
+    for (path, expected) in [
+        ("/yes", "100000 after 100-continue 200 100000"),
+        ("/who", "no 401 0"),
+    ] {
+        for origin in [&world.plain, &world.secure] {
+            let url = origin.url(path);
+            let ended = curl(&[
+                "--http1.1",
+                "--proxy",
+                &proxy,
+                "--cacert",
+                &ca,
+                "--header",
+                "content-type: image/png",
+                "--header",
+                "expect: 100-continue",
+                "--expect100-timeout",
+                "9",
+                "--data-binary",
+                &upload,
+                "--write-out",
+                " %{http_code} %{size_upload}",
+                &url,
+            ]);
+            assert_eq!(ended.out, expected, "{url}: {}", ended.err);
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    // It says that it waits, and does not.
+    let said = "import http.client, sys\n\
+        connection = http.client.HTTPConnection(sys.argv[1])\n\
+        connection.request('POST', sys.argv[2], b'x' * 100000, {'expect': '100-continue', 'content-type': 'image/png'})\n\
+        print(connection.getresponse().read().decode())\n";
+    let mut command = process::command(&python_of_tests().display().to_string());
+    let (proxy, url) = (world.sidecar.http.to_string(), world.plain.url("/yes"));
+    let ended = process::run(command.args(["-c", said, &proxy, &url]));
+    assert_eq!(ended.out, "100000 after 100-continue\n", "{}", ended.err);
+}
