@@ -4,12 +4,17 @@
 //! The server is asked to prepare each statement for somebody who may do nothing. What
 //! it cannot parse it says so of; else it answers with what that somebody lacks, which
 //! names what the statement would do, and to which table.
+//!
+//! Calls it does not name so: a call is put in the place of a word of the statement, or
+//! behind it, that is one with too few arguments. Of that the server says so before it
+//! looks at anything else, and only where it takes it for a call.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use openbox_sidecar::protocols::sql::{Access, Analysis, Class, Dialect, Statement};
 
+use crate::calls::Calls;
 use crate::support::mysql::{Client, Server};
 
 /// Fewest statements that a server must have understood.
@@ -40,7 +45,9 @@ fn nothing_is_missed(server: &Server) {
     let (mut understood, mut denied) = (0, 0);
     let mut missed = Vec::new();
     let mut opaque: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut calls = Calls::default();
     for text in texts() {
+        calls.puts(&mut client, &text);
         let Some(says) = says(&mut client, &text) else {
             continue;
         };
@@ -59,6 +66,7 @@ fn nothing_is_missed(server: &Server) {
         missed.extend(difference(&analysis, &says).map(|what| format!("{what}: {text}")));
         missed.extend(joined(&text).map(|what| format!("{what}: {text}")));
     }
+    calls.all_are_read();
     let all: usize = opaque.values().sum();
     eprintln!("{understood} understood, {denied} denied, {all} opaque: {opaque:#?}");
     assert!(understood >= STATEMENTS_MIN, "{understood}");

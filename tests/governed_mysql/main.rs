@@ -12,6 +12,7 @@
 mod support;
 
 mod agent_leg;
+mod calls;
 mod clients;
 mod corpus;
 mod environment;

@@ -366,6 +366,11 @@ impl Client {
     /// The same, or the code and the text of the error.
     pub(crate) fn prepares(&mut self, sql: &str) -> Result<u32, (u16, String)> {
         self.send(0, &[b"\x16", sql.as_bytes()].concat());
+        self.prepared()
+    }
+
+    /// What the server says of the next statement that it was asked to prepare.
+    pub(crate) fn prepared(&mut self) -> Result<u32, (u16, String)> {
         let first = self.next().unwrap();
         if first.is_error() {
             return Err(first.error());

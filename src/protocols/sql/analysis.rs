@@ -338,7 +338,9 @@ impl Statement {
 impl Unreadable {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Unterminated => "a literal, name or comment in it does not end",
+            Self::Unterminated => {
+                "a literal, name or comment in it does not end, or is not understood"
+            }
             Self::Stray => "it has a NUL byte",
             Self::TooMany => "it has too many words to be understood",
         }

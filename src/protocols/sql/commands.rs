@@ -434,26 +434,82 @@ fn index(words: Words<'_>, at: usize, found: &mut Found) {
     }
 }
 
-/// `CREATE … AS query`.
+/// `CREATE … AS query`, and what the definitions in front of it compute.
 fn made_of(words: Words<'_>, first: usize, found: &mut Found) {
-    let query = (first..words.len()).find(|at| {
-        let next = at.saturating_add(1);
-        words.is(*at, K::As)
-            && (words.keyword(next).begins_query()
-                || words.is_mark(next, b'(')
-                || words.is(next, K::Execute))
-    });
-    let Some(at) = query else {
-        // MySQL needs no `AS`.
-        let bare = (first..words.len()).find(|at| words.is(*at, K::Select));
-        if let (Some(at), false) = (bare, words.dialect.is_postgres()) {
-            walk(words.from(at), found);
+    let mut depth = 0_usize;
+    for at in first..words.len() {
+        if words.is_mark(at, b'(') {
+            if depth == 0 && begins_bare(words, at) {
+                return walk(words.from(at), found);
+            }
+            depth = depth.saturating_add(1);
+        } else if words.is_mark(at, b')') {
+            depth = depth.saturating_sub(1);
+        } else if depth > 0 {
+            computed(words, at, found);
+        } else if begins_bare(words, at) {
+            return walk(words.from(at), found);
+        } else if words.is(at, K::As) {
+            let next = at.saturating_add(1);
+            if words.is(next, K::Execute) {
+                return found.give_up(BY_NAME);
+            }
+            if words.keyword(next).begins_query() || words.is_mark(next, b'(') {
+                return walk(words.from(next), found);
+            }
         }
-        return;
-    };
-    let next = at.saturating_add(1);
-    if words.is(next, K::Execute) {
-        return found.give_up(BY_NAME);
     }
-    walk(words.from(next), found);
+}
+
+/// A query without `AS` in front of it, as only MySQL has it; also in parentheses.
+fn begins_bare(words: Words<'_>, at: usize) -> bool {
+    let next = at.saturating_add(1);
+    // `WITH SYSTEM VERSIONING`, and `WITH PARSER`.
+    let is_with = words.name(next).is_some()
+        && (words.is(next, K::Recursive)
+            || words.is(next.saturating_add(1), K::As)
+            || words.is_mark(next.saturating_add(1), b'('));
+    let begins = match words.keyword(at) {
+        K::Select | K::Table => true,
+        K::Values => words.is(next, K::Row) || words.is_mark(next, b'('),
+        K::With => is_with,
+        _ => {
+            words.is_mark(at, b'(')
+                && (words.keyword(next).begins_query() || words.is_mark(next, b'('))
+        }
+    };
+    begins && !words.dialect.is_postgres()
+}
+
+/// The expression of a column that is computed: `AS (x)`; in MySQL, also that of a default
+/// or a check.
+fn computed(words: Words<'_>, at: usize, found: &mut Found) {
+    let computes = match words.keyword(at) {
+        K::As => true,
+        K::Default => !words.dialect.is_postgres(),
+        _ => !words.dialect.is_postgres() && words.of(at).eq_ignore_ascii_case("check"),
+    };
+    let first = at.saturating_add(1);
+    let called = first.saturating_add(1);
+    let last = match (words.is_mark(first, b'('), words.is_mark(called, b'(')) {
+        _ if !computes => return,
+        (true, _) => closing(words, first),
+        // `DEFAULT f(x)`, and `DEFAULT NEXT VALUE FOR s`.
+        (false, true) => closing(words, called),
+        (false, false) => (first..words.len()).find(|at| {
+            let behind = at.saturating_add(1);
+            words.is_mark(behind, b',') || words.is_mark(behind, b')')
+        }),
+    };
+    match last {
+        Some(last) => {
+            let inner = words.words.get(first..=last).unwrap_or_default();
+            let inner = Words {
+                words: inner,
+                ..words
+            };
+            walk_expression(inner, found);
+        }
+        None => found.give_up("a parenthesis in it does not close"),
+    }
 }

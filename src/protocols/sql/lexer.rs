@@ -67,6 +67,30 @@ impl Token {
     }
 }
 
+/// Settings of MySQL that check, record, or say whom something is done for; lower case.
+pub(super) const STRICT_SETTINGS: [&str; 13] = [
+    "sql_log_bin",
+    "foreign_key_checks",
+    "gtid_next",
+    "gtid_domain_id",
+    "gtid_seq_no",
+    "binlog_format",
+    "pseudo_thread_id",
+    "pseudo_slave_mode",
+    "pseudo_replica_mode",
+    "timestamp",
+    "server_id",
+    "check_constraint_checks",
+    "system_versioning_alter_history",
+];
+
+/// Whether a hint may set one of them. Names of settings are compared without accents.
+fn sets_strictly(hint: &[u8]) -> bool {
+    let lower = hint.to_ascii_lowercase();
+    let has = |part: &str| memchr::memmem::find(&lower, part.as_bytes()).is_some();
+    has("set_var") && (!lower.is_ascii() || STRICT_SETTINGS.iter().any(|name| has(name)))
+}
+
 /// The tokens of a text.
 #[derive(Clone, Debug)]
 pub struct Lexer<'a> {
@@ -233,12 +257,13 @@ impl<'a> Lexer<'a> {
     }
 
     /// A comment that tells the optimizer something. A name in quotes may hide its
-    /// end from the server: such a one is not understood.
+    /// end from the server, and `SET_VAR` may set for the statement what `SET` may not
+    /// without being told: such a one is not understood.
     fn hint(&mut self) -> Kind {
         let start = self.at;
         let kind = self.flat_comment();
         let hint = self.bytes.get(start..self.at).unwrap_or_default();
-        match hint.iter().any(|byte| b"`\"'".contains(byte)) {
+        match hint.iter().any(|byte| b"`\"'".contains(byte)) || sets_strictly(hint) {
             true => self.not_understood(),
             false => kind,
         }

@@ -4,7 +4,7 @@
 use super::analysis::{Access, Class};
 use super::commands;
 use super::keywords::Keyword as K;
-use super::lexer::Kind;
+use super::lexer::{Kind, STRICT_SETTINGS};
 use super::reading::{Found, walk_expression};
 use super::words::Words;
 
@@ -68,7 +68,11 @@ fn other(words: Words<'_>, found: &mut Found) -> bool {
     };
     found.verb(verb, class);
     match verb {
-        "HANDLER" => commands::relations(words, 1, Access::Read, found),
+        "HANDLER" => {
+            commands::relations(words, 1, Access::Read, found);
+            // Its WHERE, which may call anything native.
+            walk_expression(words.from(2), found);
+        }
         "CHECK" | "CHECKSUM" => maintained(words, Access::Read, found),
         "OPTIMIZE" | "REPAIR" => maintained(words, Access::Schema, found),
         "RENAME" if is_one_of(words, 1, &["USER"]) => found.verb(verb, Class::Admin),
@@ -249,24 +253,8 @@ fn is_strict(words: Words<'_>, at: usize) -> bool {
         return true;
     }
     let named = words.name(name).unwrap_or_default().to_ascii_lowercase();
-    // What checks, records, or says whom something is done for; a name that is
-    // not plain may be any of them.
-    let strict = [
-        "sql_log_bin",
-        "foreign_key_checks",
-        "gtid_next",
-        "gtid_domain_id",
-        "gtid_seq_no",
-        "binlog_format",
-        "pseudo_thread_id",
-        "pseudo_slave_mode",
-        "pseudo_replica_mode",
-        "timestamp",
-        "server_id",
-        "check_constraint_checks",
-        "system_versioning_alter_history",
-    ];
-    !named.is_ascii() || strict.contains(&&*named)
+    // A name that is not plain may be any of them.
+    !named.is_ascii() || STRICT_SETTINGS.contains(&&*named)
 }
 
 /// `SET STATEMENT a = b, … FOR statement`.

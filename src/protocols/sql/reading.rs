@@ -9,6 +9,7 @@ mod found;
 mod hints;
 mod joins;
 mod level;
+mod only_mysql;
 mod places;
 mod tables;
 

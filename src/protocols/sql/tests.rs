@@ -1,5 +1,7 @@
 //! Whole texts, by table: what each is, and what must never be milder.
 
+mod only_mysql;
+
 use super::analysis::{cut, pieces};
 use super::words::Words;
 use super::*;

@@ -28,7 +28,8 @@ pub(super) struct Word {
 /// Why a text could not be cut into statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It ends within a literal, a name or a comment.
+    /// It ends within a literal, a name or a comment, or has a comment that is not
+    /// understood.
     Unterminated,
     /// It has a byte that no statement has.
     Stray,

@@ -42,6 +42,8 @@ impl Walk<'_, '_> {
                     (self.level.from, self.level.at) = (true, At::Item);
                 }
             }
+            // Before anything is selected from, it is a modifier of the SELECT.
+            K::Straight if query && !self.level.from => {}
             K::Join | K::Straight if joins => {
                 (self.level.from, self.level.at) = (true, At::Item);
             }
@@ -50,6 +52,7 @@ impl Walk<'_, '_> {
                 self.level.joined = Joined::Read;
                 self.leave_from();
             }
+            K::On if self.is_on_duplicate_key(at) => self.leave_from(),
             K::On | K::Tablesample if self.level.at == At::ItemTail => {
                 self.level.at = At::Expression;
             }
@@ -59,6 +62,8 @@ impl Walk<'_, '_> {
             }
             K::Group | K::Order if query && self.words.is(next, K::By) => self.leave_from(),
             K::Having | K::Limit if query => self.leave_from(),
+            K::Returning if self.is_returning(at) => self.leave_from(),
+            K::Window if self.is_window(at) => self.leave_from(),
             // Names of columns, in MySQL.
             K::Window | K::Offset | K::Fetch | K::Returning
                 if query && self.words.dialect.is_postgres() =>
@@ -67,6 +72,14 @@ impl Walk<'_, '_> {
             }
             K::Union | K::Intersect | K::Except => return self.set_operation(next),
             K::For if self.level.does == Does::Select => return self.locking(next),
+            K::For if self.level.does == Does::Insert && locks(self.words.keyword(next)) => {
+                return self.locking(next);
+            }
+            K::Lock if query && self.is_share_mode(at) => {
+                self.found.flags.for_update = true;
+                self.leave_from();
+                return next.saturating_add(3);
+            }
             K::Into if self.level.does == Does::Select => return self.selects_into(next),
             K::Into if self.level.does == Does::Insert => {
                 self.found.give_up("it selects into where nothing can be");
@@ -134,9 +147,9 @@ impl Walk<'_, '_> {
     }
 
     pub(super) fn locking(&mut self, at: usize) -> usize {
-        match self.words.keyword(at) {
-            K::Update | K::Share | K::No | K::Key => self.found.flags.for_update = true,
-            _ => self.found.give_up("it has a clause that is not known"),
+        match locks(self.words.keyword(at)) {
+            true => self.found.flags.for_update = true,
+            false => self.found.give_up("it has a clause that is not known"),
         }
         self.leave_from();
         at.saturating_add(1)
@@ -151,8 +164,11 @@ impl Walk<'_, '_> {
                     self.found.verb("SELECT", Class::Admin);
                     return at.saturating_add(1);
                 }
-                // `INTO @variable`.
-                _ if self.words.of(at) == "@" => return at.saturating_add(1),
+                // `INTO @variable, @another`.
+                _ if self.words.of(at) == "@" => {
+                    self.leave_from();
+                    return at.saturating_add(1);
+                }
                 _ => {}
             }
         }
@@ -189,6 +205,9 @@ impl Walk<'_, '_> {
 
     /// A name within an expression: it may be called.
     pub(super) fn named(&mut self, at: usize) -> usize {
+        if let Some(next) = self.sequence(at) {
+            return next;
+        }
         let Some((name, next)) = self.words.dotted(at) else {
             if self.words.kind(at) == Some(Kind::EscapedName) {
                 self.found.give_up("a name in it has Unicode escapes");
@@ -196,13 +215,15 @@ impl Walk<'_, '_> {
             return at.saturating_add(1);
         };
         if self.words.is_mark(next, b'(') {
-            if self.level.inside == Inside::Columns || self.level.at == At::ItemTail {
+            let lists = self.level.inside == Inside::Columns || self.level.at == At::ItemTail;
+            if lists && self.lists_names(at) {
                 // `numeric(10,2)`, or the alias in `f() AS t(a int)`.
-                self.open(Inside::Columns, At::Expression);
+                self.open_names();
                 return next.saturating_add(1);
             }
             if !self.is_type(at) {
                 self.found.function(&name);
+                self.of_sequence(&name, next.saturating_add(1));
             }
             // The parenthesis itself is next; it opens arguments.
             self.open(Inside::Value, At::Start);
@@ -235,7 +256,7 @@ impl Walk<'_, '_> {
         let before = at.checked_sub(1);
         let behind = before.map_or(K::Other, |before| self.words.keyword(before));
         if self.level.inside == Inside::Columns {
-            return self.open(Inside::Columns, At::Expression);
+            return self.open_names();
         }
         if self.level.at == At::ItemTail {
             // `AS t(a, b)`, `USING (a)`, `TABLESAMPLE system (1)`: names, or an
@@ -245,12 +266,17 @@ impl Walk<'_, '_> {
                 || sampled.is_some_and(|at| self.words.is(at, K::Tablesample));
             return match argument {
                 true => self.open(Inside::Value, At::Start),
-                false => self.open(Inside::Columns, At::Expression),
+                false => self.open_names(),
             };
         }
         if behind == K::Using && self.level.from {
-            return self.open(Inside::Columns, At::Expression);
+            return self.open_names();
         }
         self.open(Inside::Value, At::Start);
     }
+}
+
+/// Whether rows are locked behind `FOR` and this word.
+fn locks(word: K) -> bool {
+    matches!(word, K::Update | K::Share | K::No | K::Key)
 }

@@ -41,12 +41,13 @@ impl Walk<'_, '_> {
         };
         self.level.at = At::ItemTail;
         if self.words.is_mark(next, b'(') {
-            if self.words.dialect.is_postgres() || self.call_like(&name) {
-                self.found.function(&name);
-                self.open(Inside::Value, At::Start);
-                return next.saturating_add(1);
-            }
-        } else if self.words.is_mark(next, b'.') {
+            // In MySQL, `JSON_TABLE`; behind a comma that ends what is selected from, any
+            // other.
+            self.found.function(&name);
+            self.open(Inside::Value, At::Start);
+            return next.saturating_add(1);
+        }
+        if self.words.is_mark(next, b'.') {
             self.found.give_up("it selects from what is not known");
         }
         let hidden = matches!(&*name, [only] if self.known.contains(only));
@@ -54,11 +55,6 @@ impl Walk<'_, '_> {
             self.joins(&name, at, next);
         }
         next
-    }
-
-    /// MySQL has few table functions, and none of users.
-    pub(super) fn call_like(&self, name: &[String]) -> bool {
-        matches!(name, [one] if one.eq_ignore_ascii_case("json_table"))
     }
 
     pub(super) fn target(&mut self, at: usize) -> usize {
@@ -128,6 +124,7 @@ impl Walk<'_, '_> {
                     self.found.verb("SELECT", Class::Read);
                 }
             }
+            (Does::Insert, _) if self.is_value(at) => self.level.at = At::Expression,
             (Does::Insert, K::With | K::Table) => return self.start(at),
             (Does::Insert, K::Default | K::Set | K::On | K::Returning) => {
                 self.level.at = At::Expression;
@@ -162,12 +159,12 @@ impl Walk<'_, '_> {
                     self.level.at = At::Expression;
                     self.open(Inside::Value, At::Start);
                 } else {
-                    self.open(Inside::Columns, At::Expression);
+                    self.open_names();
                 }
             }
             // `PARTITION (p)`.
             (Does::Delete, _) if mysql && self.words.is_mark(at, b'(') => {
-                self.open(Inside::Columns, At::Expression);
+                self.open_names();
             }
             _ if mysql => self.found.give_up("it has a clause that is not known"),
             // `OVERRIDING SYSTEM VALUE` and other words of no region.

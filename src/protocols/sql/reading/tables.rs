@@ -31,7 +31,7 @@ impl Walk<'_, '_> {
                     self.open(Inside::Statement, At::Start);
                     self.level.body = true;
                 } else {
-                    self.open(Inside::Columns, At::Expression);
+                    self.open_names();
                 }
             }
             _ => self

@@ -1,0 +1,219 @@
+//! Clauses that only MySQL and MariaDB have: what is called in them is seen.
+
+use super::{Analysis, Class, Dialect, read};
+
+fn is(rows: &[(&str, &str)]) {
+    for (text, expected) in rows {
+        assert_eq!(read(text, Dialect::MYSQL), *expected, "{text}");
+    }
+}
+
+#[test]
+fn my_10_what_is_called_behind_what_is_selected_from_is_seen() {
+    is(&[
+        (
+            "SELECT STRAIGHT_JOIN load_file('/etc/passwd')",
+            "admin SELECT load_file() server_file",
+        ),
+        (
+            "SELECT STRAIGHT_JOIN x, y FROM a STRAIGHT_JOIN b, c",
+            "read SELECT r:a r:b r:c",
+        ),
+        (
+            "SELECT 1 FROM a UNION SELECT STRAIGHT_JOIN x, f() FROM (b STRAIGHT_JOIN c)",
+            "read SELECT r:a r:b r:c f()",
+        ),
+        (
+            "INSERT INTO t VALUE (load_file('/etc/passwd'))",
+            "admin INSERT w:t load_file() server_file",
+        ),
+        (
+            "REPLACE t(a) VALUE (sys_exec('id'))",
+            "admin REPLACE w:t sys_exec()",
+        ),
+        ("REPLACE value(value) VALUE (1)", "write REPLACE w:value"),
+        (
+            "INSERT INTO a SELECT 1,2 FROM b ON DUPLICATE KEY UPDATE x=1, y=load_file('/etc/passwd')",
+            "admin INSERT SELECT r:b w:a load_file() server_file",
+        ),
+        (
+            "INSERT INTO a SELECT 1 FROM b JOIN c ON duplicate, d ON DUPLICATE KEY UPDATE x=1, y=2",
+            "write INSERT SELECT r:b r:c r:d w:a",
+        ),
+        (
+            "INSERT INTO scratch SELECT 1 FROM dual RETURNING load_file('/etc/passwd')",
+            "admin INSERT SELECT r:dual w:scratch load_file() server_file",
+        ),
+        (
+            "INSERT INTO a SELECT 1 FROM b RETURNING x, f(), (SELECT y FROM c)",
+            "write INSERT SELECT r:b r:c w:a f()",
+        ),
+        // In MySQL, an alias.
+        (
+            "INSERT INTO a SELECT 1 FROM b returning, c",
+            "write INSERT SELECT r:b r:c w:a",
+        ),
+        (
+            "INSERT INTO a SELECT 1 FROM b returning STRAIGHT_JOIN c",
+            "write INSERT SELECT r:b r:c w:a",
+        ),
+        (
+            "INSERT INTO a SELECT 1 FROM b returning LEFT JOIN c ON f(), d",
+            "write INSERT SELECT r:b r:c r:d w:a f()",
+        ),
+        (
+            "SELECT rank() OVER w FROM t WINDOW w AS (ORDER BY sys_exec('id'))",
+            "admin SELECT r:t rank() sys_exec()",
+        ),
+        (
+            "SELECT rank() OVER w FROM t WINDOW v AS (PARTITION BY x), w AS (ORDER BY f())",
+            "read SELECT r:t f() rank()",
+        ),
+        // In MariaDB, an alias.
+        ("SELECT 1 FROM t window, u", "read SELECT r:t r:u"),
+        (
+            "SELECT x FROM t QUALIFY load_file('/etc/passwd')",
+            "admin SELECT r:t load_file() server_file",
+        ),
+        (
+            "SELECT x FROM t PARTITION (p0, p1) AS z, (SELECT 1) v (a, b), u JOIN w USING (x)",
+            "read SELECT r:t r:u r:w",
+        ),
+        (
+            "SELECT x FROM (SELECT 1) AS v (a, b), JSON_TABLE('[]', '$' COLUMNS (a INT PATH '$')) AS j, u",
+            "read SELECT r:u COLUMNS() JSON_TABLE()",
+        ),
+        (
+            "WITH v (a, b) AS (SELECT 1, f()) SELECT * FROM v, u",
+            "read SELECT r:u f()",
+        ),
+        (
+            "SELECT * FROM t PROCEDURE ANALYSE(f())",
+            "read SELECT r:t ANALYSE() f()",
+        ),
+        (
+            "HANDLER t READ FIRST WHERE load_file('/etc/passwd') LIKE 'root%'",
+            "admin HANDLER r:t load_file() server_file",
+        ),
+        ("HANDLER s.t OPEN AS u", "read HANDLER r:s.t"),
+    ]);
+}
+
+#[test]
+fn my_10_what_locks_and_what_selects_into_variables_is_known() {
+    is(&[
+        (
+            "SELECT * FROM t LOCK IN SHARE MODE",
+            "read SELECT r:t for_update",
+        ),
+        ("SELECT * FROM t FOR SHARE", "read SELECT r:t for_update"),
+        (
+            "INSERT INTO a SELECT * FROM t FOR UPDATE",
+            "write INSERT SELECT r:t w:a for_update",
+        ),
+        (
+            "INSERT INTO a SELECT * FROM t LOCK IN SHARE MODE ON DUPLICATE KEY UPDATE x = f()",
+            "write INSERT SELECT r:t w:a f() for_update",
+        ),
+        ("SELECT a, b FROM t INTO @x, @y", "read SELECT r:t"),
+        ("SELECT a, b INTO @x, @y FROM t, u", "read SELECT r:t r:u"),
+    ]);
+}
+
+#[test]
+fn my_10_sequences_of_mariadb_are_drawn_from() {
+    is(&[
+        ("SELECT (NEXT VALUE FOR s)", "write SELECT w:s"),
+        ("DO NEXT VALUE FOR shop.s", "write DO w:shop.s"),
+        ("SET @x = NEXT VALUE FOR s", "write SET w:s"),
+        ("SELECT PREVIOUS VALUE FOR s", "read SELECT r:s"),
+        (
+            "SELECT nextval(s), lastval(s)",
+            "write SELECT r:s w:s lastval() nextval()",
+        ),
+        (
+            "INSERT INTO t VALUES (NEXT VALUE FOR s)",
+            "write INSERT w:s w:t",
+        ),
+        (
+            "SELECT next value FROM t FOR UPDATE",
+            "read SELECT r:t for_update",
+        ),
+        ("SELECT next value FOR UPDATE", "read SELECT for_update"),
+    ]);
+}
+
+#[test]
+fn my_10_a_table_is_made_of_a_query_however_that_is_written() {
+    is(&[
+        (
+            "CREATE TABLE n VALUES ROW(load_file('/etc/passwd'))",
+            "admin CREATE SELECT s:n load_file() server_file",
+        ),
+        (
+            "CREATE TABLE n TABLE secret",
+            "schema CREATE SELECT r:secret s:n",
+        ),
+        (
+            "CREATE TABLE n (a INT) IGNORE SELECT * FROM t",
+            "schema CREATE SELECT r:t s:n",
+        ),
+        (
+            "CREATE TABLE n (SELECT * FROM t)",
+            "schema CREATE SELECT r:t s:n",
+        ),
+        (
+            "CREATE TABLE n WITH c AS (SELECT * FROM t) SELECT * FROM c",
+            "schema CREATE SELECT r:t s:n",
+        ),
+        (
+            "CREATE TABLE t (a INT, b INT GENERATED ALWAYS AS (a+1) STORED)",
+            "schema CREATE s:t",
+        ),
+        (
+            "CREATE TABLE t (a INT AS (f(b)), c INT CHECK (c < g(a)), d INT DEFAULT (h()), e INT DEFAULT i(1) NOT NULL)",
+            "schema CREATE s:t f() g() h() i()",
+        ),
+        (
+            "CREATE TABLE t (a INT DEFAULT NEXT VALUE FOR s, b VARCHAR(10) DEFAULT 'x')",
+            "schema CREATE s:t w:s",
+        ),
+        (
+            "CREATE TABLE t (a INT AS (b)) AS SELECT x FROM u",
+            "schema CREATE SELECT r:u s:t",
+        ),
+        (
+            "CREATE TABLE t (a INT) WITH SYSTEM VERSIONING PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (1))",
+            "schema CREATE s:t",
+        ),
+    ]);
+}
+
+#[test]
+fn my_27_a_hint_that_sets_what_set_may_not_is_not_understood() {
+    for (text, expected) in [
+        (
+            "DELETE /*+ SET_VAR(foreign_key_checks=OFF) */ FROM parent WHERE id=1",
+            Class::Opaque,
+        ),
+        (
+            "SELECT /*+ set_var ( TIMESTAMP = 1 ) */ now()",
+            Class::Opaque,
+        ),
+        (
+            "SELECT /*+ SET_VAR(foreign_k\u{e9}y_checks=OFF) */ 1",
+            Class::Opaque,
+        ),
+        (
+            "DELETE /*+ SET_VAR(sort_buffer_size=16M) */ FROM parent WHERE id=1",
+            Class::Write,
+        ),
+        ("SELECT /*+ MAX_EXECUTION_TIME(1000) */ 1", Class::Read),
+    ] {
+        assert_eq!(
+            Analysis::of(text, Dialect::MYSQL).class(),
+            expected,
+            "{text}"
+        );
+    }
+}
