@@ -12,6 +12,7 @@
 mod support;
 
 mod agent_leg;
+mod between;
 mod calls;
 mod clients;
 mod corpus;
@@ -26,6 +27,7 @@ mod queries;
 mod repeats;
 mod sessions;
 mod streams;
+mod unseen;
 
 use support::free_port;
 use support::mysql::{Client, Server};

@@ -112,6 +112,12 @@ pub(super) fn as_statement(code: Code, body: &[u8]) -> Option<String> {
     })
 }
 
+/// What is shown of a command whose name cannot be read.
+pub(super) fn shown(code: Code, body: &[u8]) -> String {
+    let lossy = String::from_utf8_lossy(body);
+    as_statement(code, lossy.as_bytes()).unwrap_or_default()
+}
+
 /// What a refresh of this one kind says; `None` for several at once.
 fn refreshes(kinds: u8) -> Option<&'static str> {
     Some(match kinds {

@@ -15,6 +15,7 @@
 //! what is behind waits until the answer has come. So a refusal is an answer in
 //! its turn, and how the server reads a text is known before it gets one.
 
+mod ahead;
 mod client;
 mod entering;
 mod running;
@@ -39,6 +40,7 @@ use super::statement::{PROBE, Reading, Statements, Text};
 use super::whole_password::Key;
 use super::wire::{HEADER_BYTES, packet};
 
+use ahead::Ahead;
 use entering::Entering;
 pub(super) use entering::Enters;
 use running::Running;
@@ -318,9 +320,10 @@ pub(super) struct Conversation {
     imposed: Option<Box<str>>,
     /// Most rows of a result, whatever the session sets or a statement says.
     most_rows: Option<u64>,
-    /// Values were sent ahead for a statement: what is executed is not all in
-    /// its packet.
-    values_ahead: bool,
+    /// Values that were sent ahead: what is executed is not all in its packet.
+    ahead: Ahead,
+    /// What the current database is, the server has to be asked before anybody is told.
+    doubts_database: bool,
     killed: Option<u32>,
     farewell: bool,
     ended: bool,
@@ -365,7 +368,8 @@ impl Conversation {
             enters,
             imposed: None,
             most_rows: None,
-            values_ahead: false,
+            ahead: Ahead::default(),
+            doubts_database: false,
             killed: None,
             farewell: false,
             ended: false,
@@ -421,6 +425,19 @@ impl Conversation {
     /// Whether somebody has logged in.
     pub(super) fn is_ready(&self) -> bool {
         !matches!(self.phase, Phase::Login(_))
+    }
+
+    /// Whether somebody waits to be let in.
+    pub(super) fn owes_login(&self) -> bool {
+        match &self.phase {
+            Phase::Login(_) | Phase::Entering(_) => !self.ended,
+            Phase::Own(own) => match &own.purpose {
+                Purpose::Probe(behind) => !behind.is_empty(),
+                Purpose::Begins(_, _) => true,
+                Purpose::Reset(_, _) | Purpose::Imposes => false,
+            },
+            Phase::Idle | Phase::Answering(_) => false,
+        }
     }
 
     /// Whether no command is under way.
@@ -522,8 +539,10 @@ impl Conversation {
         }));
     }
 
-    /// Asks the server how it reads texts, and then says `behind`.
+    /// Asks the server how it reads texts and where, and then says `behind`.
     fn probes(&mut self, behind: Bytes) -> Bytes {
+        // Once is enough, whatever it says.
+        self.doubts_database = false;
         self.phase = Phase::Own(Box::new(Own {
             answer: Answer::new(Form::Results, self.capabilities),
             row: None,

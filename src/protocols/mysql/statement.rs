@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::protocols::sql::{
-    Analyses, Analysis, Class, Conditional, Dialect, Kind, Lexer, Read, TEXT_BYTES_MAX,
+    Analyses, Analysis, Class, Conditional, Dialect, Kind, Lexer, Read, TEXT_BYTES_MAX, Token,
     contains_ignoring_case,
 };
 
@@ -14,8 +14,12 @@ const STATEMENTS_MAX: usize = 4_096;
 /// Most bytes of their texts.
 const STATEMENTS_BYTES_MAX: usize = 8 << 20;
 
-/// What asks a server how it reads texts.
-pub(super) const PROBE: &str = "SELECT @@character_set_client, @@sql_mode";
+/// What asks a server how it reads texts, and which database is current: in digits, which
+/// say the same in all encodings but those that nothing is read in.
+pub(super) const PROBE: &str = "SELECT @@character_set_client, @@sql_mode, HEX(DATABASE())";
+
+/// Why a text is opaque of which the beginning alone may have been seen.
+pub(super) const TOO_LONG: &str = "it is too long to be understood";
 
 /// A text, and what it is.
 #[derive(Clone, Debug)]
@@ -111,7 +115,8 @@ impl Text {
         let text = self.text.as_deref().unwrap_or_default();
         let has = |word: &str| contains_ignoring_case(text, word);
         if self.is_opaque() {
-            let may = self.text.is_none() || has("use") || self.has_verb("EXECUTE");
+            let unseen = self.text.is_none() || self.why == Some(TOO_LONG);
+            let may = unseen || has("use") || self.has_verb("EXECUTE");
             return if may { Uses::Unknown } else { Uses::None };
         }
         if self.has_verb("DROP") && current.is_some_and(has) && (has("database") || has("schema")) {
@@ -126,24 +131,33 @@ impl Text {
     fn uses(&self, text: &str, executed: usize) -> Uses {
         let tokens = Lexer::new(text, Dialect::MYSQL).filter(|token| !token.kind.is_blank());
         let all: Vec<_> = tokens.collect();
-        // Not every server executes what is in it.
-        if all.iter().any(|token| token.kind == Kind::Executable) {
+        // Not every server executes what is in it; and where a quote ends depends on the
+        // session, but for `USE name;` alone.
+        let begins = |first: &Token| first.of(text).eq_ignore_ascii_case("USE");
+        let alone = all.first().is_some_and(begins) && all.len() <= 3;
+        let quotes = memchr::memchr3(b'"', b'\\', b'[', text.as_bytes()).is_some();
+        if (quotes && !alone) || all.iter().any(|token| token.kind == Kind::Executable) {
             return Uses::Unknown;
         }
         let statements = all.split(|token| token.kind == Kind::Mark(b';'));
         let begun = statements.filter(|tokens| !tokens.is_empty());
         let used = begun.take(executed).filter_map(|tokens| match tokens {
-            [verb, name, ..] if verb.of(text).eq_ignore_ascii_case("USE") => Some(*name),
+            [verb, names @ ..] if verb.of(text).eq_ignore_ascii_case("USE") => Some(names),
             _ => None,
         });
-        let Some(name) = used.last() else {
+        let Some(names) = used.last() else {
             return Uses::None;
         };
+        let [name] = names else { return Uses::Unknown };
         let word = name.of(text);
-        let bare = word
+        let quoted = word
             .strip_prefix('`')
             .and_then(|word| word.strip_suffix('`'));
-        Uses::Database(bare.map_or_else(|| word.into(), |name| name.replace("``", "`").into()))
+        match (name.kind, quoted) {
+            (Kind::Word, _) => Uses::Database(word.into()),
+            (Kind::Name, Some(name)) => Uses::Database(name.replace("``", "`").into()),
+            _ => Uses::Unknown,
+        }
     }
 
     /// The connection that it ends, or ends the statement of.
@@ -292,7 +306,7 @@ impl Reading {
     /// What `text` is; `no_backslash_escapes` as the server last reported it.
     pub(super) fn read(&self, text: &[u8], no_backslash_escapes: bool) -> Text {
         if text.len() > TEXT_BYTES_MAX {
-            return Text::opaque(text, "it is too long to be understood");
+            return Text::opaque(text, TOO_LONG);
         }
         if is_plain(text) {
             // All of it is ASCII.
@@ -337,9 +351,18 @@ impl Reading {
                 // Whichever letters they are: only in quotes they end nothing.
                 let decoded: String = text.iter().map(|byte| char::from(*byte)).collect();
                 let mut all = Lexer::new(&decoded, dialect);
-                let bare = |kind| matches!(kind, Kind::Word | Kind::Mark(_) | Kind::Operator);
+                // A name would be told in letters that are not its own.
+                let bare = |kind| {
+                    matches!(
+                        kind,
+                        Kind::Word | Kind::Name | Kind::Mark(_) | Kind::Operator
+                    )
+                };
                 match all.any(|one| bare(one.kind) && !one.of(&decoded).is_ascii()) {
-                    true => Text::opaque(text, "it has letters of its encoding outside quotes"),
+                    true => Text::opaque(
+                        text,
+                        "it has letters of its encoding in a name, or outside quotes",
+                    ),
                     false => self.understood(&decoded, dialect),
                 }
             }
@@ -349,8 +372,19 @@ impl Reading {
         }
     }
 
-    /// A text that we have written.
+    /// A text that we have written, with a name in it that was sent.
     pub(super) fn names(&self, text: &str) -> Text {
+        let is_utf8 = matches!(
+            self.rules,
+            Rules::Known {
+                charset: Charset::Utf8 | Charset::Utf8Short,
+                ..
+            }
+        );
+        if !text.is_ascii() && !is_utf8 {
+            let why = "it names something in letters of an encoding that is not read";
+            return Text::opaque(text.as_bytes(), why);
+        }
         self.understood(text, Dialect::MYSQL)
     }
 
@@ -507,6 +541,19 @@ mod tests {
             ("utf8mb3", none, "SELECT '😀'".as_bytes(), Class::Opaque),
             ("latin1", none, b"SELECT '\xe9'", Class::Read),
             ("latin1", none, b"SELECT 1 FROM\xa0secret", Class::Opaque),
+            // Other letters than these bytes are in UTF-8.
+            (
+                "cp1251",
+                none,
+                b"SELECT 1 FROM `\xf1\xe5\xea\xf0\xe5\xf2`",
+                Class::Opaque,
+            ),
+            (
+                "latin1",
+                "ANSI_QUOTES",
+                b"SELECT 1 FROM \"\xe9\"",
+                Class::Opaque,
+            ),
             (
                 "latin1",
                 none,
@@ -561,6 +608,23 @@ mod tests {
     }
 
     #[test]
+    fn my_26_names_of_commands_are_read_in_utf_8_or_not_at_all() {
+        for (charset, name, expected) in [
+            ("utf8mb4", "USE `é`", false),
+            ("utf8mb3", "USE `é`", false),
+            ("latin1", "USE `é`", true),
+            ("gbk", "USE `é`", true),
+            ("latin1", "USE `e`", false),
+        ] {
+            let read = reading(charset, "").names(name);
+            assert_eq!(read.is_opaque(), expected, "{charset} {name}");
+        }
+        let mut stale = reading("utf8mb4", "");
+        stale.stale();
+        assert!(stale.must_ask("USE `é`".as_bytes()) && stale.names("USE `é`").is_opaque());
+    }
+
+    #[test]
     fn what_a_text_changes_for_those_behind_it_is_known() {
         let read = |text: &str| reading("utf8mb4", "").read(text.as_bytes(), false);
         for (text, expected) in [
@@ -590,12 +654,26 @@ mod tests {
             ("CALL p()", 1, Uses::None),
             ("DROP SCHEMA shop", 1, Uses::Unknown),
             ("DROP DATABASE other", 1, Uses::None),
+            // Whose quotes are whose, the session says.
+            ("USE \"secret\"", 1, Uses::Unknown),
+            ("USE `a\"b`", 1, is("a\"b")),
+            ("USE a.b", 1, Uses::Unknown),
         ] {
             assert_eq!(
                 read(text).used_database(executed, Some("shop")),
                 expected,
                 "{text}"
             );
+        }
+        let reads = reading("utf8mb4", "NO_BACKSLASH_ESCAPES");
+        let two = reads.read(b"SELECT '\\'; USE a; -- '", true);
+        assert_eq!(two.used_database(2, Some("shop")), Uses::Unknown);
+        // What was not seen may be anything.
+        for text in [
+            Text::opaque(b"INSERT INTO t VALUES", TOO_LONG),
+            Text::unknown(),
+        ] {
+            assert_eq!(text.used_database(1, Some("shop")), Uses::Unknown);
         }
         for (text, expected) in [
             ("KILL QUERY 7 ;", Some(7)),

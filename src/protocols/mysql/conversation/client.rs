@@ -12,7 +12,7 @@ use super::super::capability::Capabilities;
 use super::super::commands::{self, Code, Treatment};
 use super::super::greeting;
 use super::super::refuse::Answered;
-use super::super::statement::Text;
+use super::super::statement::{TOO_LONG, Text};
 use super::super::whole_password::{self, Key};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
@@ -128,6 +128,11 @@ impl Conversation {
                         Effect::Prepare(self.prepares(text, whole))
                     }
                     Code::RESET_CONNECTION => Effect::Reset,
+                    Code::STMT_RESET => {
+                        let number = number(body).and_then(|number| self.statements.number(number));
+                        self.ahead.gone(number);
+                        Effect::None
+                    }
                     Code::STMT_FETCH => number(body).map_or(Effect::None, Effect::Fetched),
                     _ => Effect::None,
                 };
@@ -137,9 +142,14 @@ impl Conversation {
                 Ok(Step::Pass(bytes, passage))
             }
             Treatment::PassSilently(passage) => {
-                match (code, number(body)) {
-                    (Code::STMT_CLOSE, Some(number)) => self.statements.close(number),
-                    _ => self.values_ahead = true,
+                let named = number(body);
+                let known = named.and_then(|number| self.statements.number(number));
+                match (code, named) {
+                    (Code::STMT_CLOSE, Some(number)) => {
+                        self.statements.close(number);
+                        self.ahead.gone(known);
+                    }
+                    _ => self.ahead.sent(known),
                 }
                 let rest = Rest::Pass(passage);
                 let bytes = self.begin(input, header.whole(), header.is_full(), rest);
@@ -166,6 +176,7 @@ impl Conversation {
                     first: false,
                 }));
                 self.statements.clear();
+                self.ahead.clear();
                 self.reading.stale();
                 let rest = Rest::Pass(Passage::DatabaseLogin);
                 let bytes = self.begin(input, header.whole(), false, rest);
@@ -189,7 +200,7 @@ impl Conversation {
     fn prepares(&self, text: &[u8], whole: bool) -> Text {
         match whole {
             true => self.reading.read(text, self.status.no_backslash_escapes()),
-            false => Text::opaque(text, "it is too long to be understood"),
+            false => Text::opaque(text, TOO_LONG),
         }
     }
 
@@ -203,6 +214,10 @@ impl Conversation {
     ) -> Result<Step, WireError> {
         let seen = input.get(HEADER_BYTES..header.whole().min(input.len()));
         let body = seen.and_then(|seen| seen.get(1..)).unwrap_or_default();
+        // What it is about depends on the database.
+        if self.doubts_database {
+            return Ok(Step::Own(self.probes(Bytes::new())));
+        }
         let mut trace = None;
         let mut statement = None;
         let text = match code {
@@ -238,8 +253,14 @@ impl Conversation {
                 text
             }
             _ => match commands::as_statement(code, body) {
+                Some(text) if self.reading.must_ask(text.as_bytes()) => {
+                    return Ok(Step::Own(self.probes(Bytes::new())));
+                }
                 Some(text) => self.reading.names(&text),
-                None => Text::opaque(b"", "what it names cannot be read"),
+                None => Text::opaque(
+                    commands::shown(code, body).as_bytes(),
+                    "what it names cannot be read",
+                ),
             },
         };
         let is_empty = |text: &Text| {
@@ -252,10 +273,10 @@ impl Conversation {
             self.answers(form, Effect::None, None);
             return Ok(Step::Pass(bytes, passage));
         }
-        let digest = (whole && !self.values_ahead).then(|| digest(&text, code, body));
-        if statement.is_some() {
-            self.values_ahead = false;
-        }
+        let executes = matches!(code, Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE);
+        let is_all = whole && !(executes && self.ahead.has(statement));
+        let digest = is_all.then(|| digest(&text, code, body));
+        self.ahead.gone(statement);
         let bytes = self.begin(input, header.whole(), header.is_full(), Rest::Waits);
         Ok(Step::Ask(Box::new(Ask {
             kind: Kind { form, statement },

@@ -291,7 +291,19 @@ impl Conversation {
             Purpose::Probe(behind) => {
                 let row = own.row.as_deref().and_then(columns);
                 let values = row.filter(|_| own.answer.error.is_none());
-                self.reading.said(values.as_deref());
+                let (rules, database) = match values.as_deref() {
+                    Some([rules @ .., database]) => (Some(rules), Some(*database)),
+                    Some([]) | None => (None, None),
+                };
+                self.reading.said(rules);
+                match database {
+                    Some([]) => self.who.database = None,
+                    // In another encoding they are no digits, and what is known stays.
+                    Some(digits) => {
+                        self.who.database = from_hex(digits).or(self.who.database.take())
+                    }
+                    None => {}
+                }
                 if self.reading.have_changed() {
                     self.statements.doubt();
                 }
@@ -379,6 +391,7 @@ impl Conversation {
             }
             Effect::Reset => {
                 self.statements.clear();
+                self.ahead.clear();
                 self.reading.stale();
                 if !failed && let Some(imposes) = self.imposes_again() {
                     sides.to_server.push(imposes);
@@ -409,19 +422,34 @@ impl Conversation {
         }
         // Each statement has a result, up to one that fails.
         let executed = answer.results.saturating_add(usize::from(!failed));
-        if answer.database.is_none() {
-            match text.used_database(executed, self.who.database.as_deref()) {
-                Uses::None => {}
-                Uses::Database(database) => self.who.database = Some(database),
-                // The server would have said so.
-                Uses::Unknown if self.capabilities.has(Capabilities::SESSION_TRACK) => {}
-                Uses::Unknown => self.who.database = None,
+        let told = answer.database.as_deref();
+        match text.used_database(executed, self.who.database.as_deref()) {
+            Uses::None => {}
+            // Of one statement the server says all; of several, one may have told it not to
+            // (`session_track_schema`).
+            _ if told.is_some() && answer.results == 0 => {}
+            Uses::Database(database) if told.is_none_or(|told| *told == *database) => {
+                self.who.database = Some(database);
+            }
+            Uses::Database(_) | Uses::Unknown => {
+                self.who.database = None;
+                self.doubts_database = true;
             }
         }
         if !failed {
             self.killed = text.killed();
         }
     }
+}
+
+/// What these digits say; `None` for what is no text.
+fn from_hex(digits: &[u8]) -> Option<Box<str>> {
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    String::from_utf8(bytes?).ok().map(Into::into)
 }
 
 impl Answering {

@@ -365,10 +365,13 @@ impl Server {
 
     /// No answer to a client: its rows are nobody's.
     fn probed(&mut self) {
-        self.say(&[2]);
-        self.columns(2);
+        self.say(&[3]);
+        self.columns(3);
         let counted = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-        let row = [counted(&self.charset), counted(&self.mode)].concat();
+        let digits = self.database.bytes().map(|byte| format!("{byte:02X}"));
+        let database = digits.collect::<String>();
+        let row = [&self.charset, &self.mode, &database].map(|text| counted(text));
+        let row = row.concat();
         self.say(&row);
         self.ends_rows(0);
     }
