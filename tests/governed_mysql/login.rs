@@ -93,16 +93,43 @@ fn c_8_my_24_my_30_bad_input_is_told_and_the_connection_ends() {
         assert!(text.contains(expected), "{expected}: {text}");
         assert_eq!(client.next(), None);
     }
-    for (bytes, code) in [
-        (frame(1, b"\x0e"), 1156),
-        (frame(0, b""), 1156),
-        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), 1156),
+    let refused = |cause: &str| {
+        let labels = format!("{{cause=\"{cause}\",protocol=\"mysql\"}}");
+        let name = format!("openbox_connections_refused_total{labels}");
+        world.sidecar.metric(&name)
+    };
+    assert_eq!((refused("malformed"), refused("tls")), (7, 1));
+    let broken = || {
+        let name = "openbox_malformed_total{protocol=\"mysql\"}";
+        world.sidecar.metric(name)
+    };
+    for (count, bytes, code) in [
+        (1, frame(1, b"\x0e"), 1156),
+        (2, frame(0, b""), 1156),
+        (3, b"GET / HTTP/1.1\r\n\r\n".to_vec(), 1156),
+        // An execution that does not say of what.
+        (4, frame(0, b"\x17\x01"), 1156),
+        // A name that nobody needs so long.
+        (5, b"\x70\x11\x01\0\x02".to_vec(), 1156),
     ] {
         let mut client = world.client();
         client.raw(&bytes);
         assert_eq!(client.next().unwrap().error().0, code);
         assert_eq!(client.next(), None);
+        assert_eq!(broken(), count, "{:?}", &bytes[..8.min(bytes.len())]);
     }
+    // As if compression had been agreed on: a longer header, and the command behind it.
+    let mut client = world.client();
+    let inner = frame(0, b"\x03DELETE FROM t");
+    client.raw(&[frame(0, b"")[..3].to_vec(), vec![0, 0, 0, 0], inner.clone()].concat());
+    assert_eq!(client.next().unwrap().error().0, 1156);
+    assert_eq!((client.next(), broken()), (None, 6));
+    let mut client = world.client();
+    let length = u8::try_from(inner.len()).unwrap();
+    client.raw(&[vec![length, 0, 0, 0, 0, 0, 0], inner].concat());
+    let (code, text) = client.next().unwrap().error();
+    assert!(code == 1227 && text.contains("not known"), "{text}");
+    assert!(world.told("started").is_empty());
     assert_eq!(world.client().rows("SELECT 1"), ["1"]);
 }
 
@@ -119,6 +146,7 @@ fn c_11_my_30_a_server_that_says_something_else_is_told_of() {
             "Too many connections",
         ),
         (b"\x30\0\0\0\x0a", "ended the connection"),
+        (b"\x01\0\0\x03\x0a", "packet number 3"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = listener.local_addr().unwrap();

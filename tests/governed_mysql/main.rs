@@ -16,6 +16,7 @@ mod between;
 mod calls;
 mod clients;
 mod corpus;
+mod cuts;
 mod environment;
 mod holds;
 mod login;

@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::domain::{Operation, OperationId, Refusal, Timestamp, TraceId};
+use crate::domain::{Operation, OperationId, Protocol, Refusal, Timestamp, TraceId};
 use crate::gate::{Decision, Held, Permit, Refused, Repeats, Terms};
-use crate::metrics::Passage;
+use crate::metrics::{Passage, Unaccepted};
 use crate::net::client_socket::Watch;
 use crate::net::maybe_tls::MaybeTls;
 use crate::process::{Drain, clock};
@@ -123,6 +123,8 @@ struct Relay<'a> {
     repeats: Repeats<Like>,
     kills: Registered,
     session: Option<Session>,
+    /// Somebody has logged in.
+    begun: bool,
     /// The client is done: until then, what is owed to it is waited for.
     leaves_at: Option<Instant>,
 }
@@ -154,6 +156,7 @@ impl<'a> Relay<'a> {
             repeats: Repeats::default(),
             kills: shared.kills.register(upstream.listen.clone(), connection),
             session: None,
+            begun: false,
             leaves_at: None,
         }
     }
@@ -165,6 +168,7 @@ impl<'a> Relay<'a> {
         let host = &self.upstream.host;
         match ended {
             Ended::Client(wrong) => {
+                self.shared.gate.metrics().malformed(Protocol::Mysql);
                 tracing::info!(%host, "a connection for MySQL ended: {wrong}");
                 if let Some(number) = self.talk.last_word() {
                     self.to_client
@@ -172,6 +176,7 @@ impl<'a> Relay<'a> {
                 }
             }
             Ended::Server(wrong) => {
+                self.shared.gate.metrics().malformed(Protocol::Mysql);
                 tracing::warn!(%host, "a connection to MySQL ended: {wrong}");
                 self.talk.lost();
             }
@@ -190,7 +195,6 @@ impl<'a> Relay<'a> {
 
     async fn relay(&mut self, login_until: Instant, mut drain: Drain) -> Ended {
         let mut halts = self.shared.gate.registry().halt_changes();
-        let mut ready = false;
         loop {
             let more = match self.advance() {
                 Ok(more) => more,
@@ -207,7 +211,7 @@ impl<'a> Relay<'a> {
             }
             let idle = !asks && self.talk.is_idle();
             // Of the first login: a change of user comes at any time.
-            ready |= self.talk.is_ready();
+            self.begun |= self.talk.is_ready();
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
             let turn = tokio::select! {
                 biased;
@@ -256,7 +260,7 @@ impl<'a> Relay<'a> {
                 () = tokio::time::sleep_until(leaves_at), if leaves => {
                     Err(Ended::Gone("the client left"))
                 }
-                () = tokio::time::sleep_until(login_until), if !ready => {
+                () = tokio::time::sleep_until(login_until), if !self.begun => {
                     Err(Ended::Gone("nobody logged in in time"))
                 }
                 () = drain.begun(), if idle => {
@@ -521,6 +525,10 @@ impl<'a> Relay<'a> {
     }
 
     fn server_left(&mut self) -> Ended {
+        if self.talk.owes_login() {
+            let metrics = self.shared.gate.metrics();
+            metrics.unaccepted(Protocol::Mysql, Unaccepted::UpstreamDown);
+        }
         self.talk.lost();
         Ended::Gone("the server ended the connection")
     }

@@ -1,0 +1,150 @@
+//! A server that ends a connection at each point of its beginning.
+
+use std::time::{Duration, Instant};
+
+use crate::POLICY;
+use crate::between::{Way, between};
+use crate::support::authority::{Authority, Dates};
+use crate::support::mysql::{CAPABILITIES, Client, Server, login};
+use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::{free_port, until};
+
+/// Before, within and near the end of each packet, or record of TLS.
+fn points(said: &[u8]) -> Vec<usize> {
+    let mut points = Vec::new();
+    let mut at = 0;
+    while let Some(&[a, b, c, d]) = said.get(at..at + 4) {
+        let is_tls = (20..=23).contains(&a) && b == 3;
+        let whole = match (is_tls, said.get(at + 4)) {
+            (true, Some(e)) => 5 + usize::from(u16::from_be_bytes([d, *e])),
+            _ => 4 + usize::try_from(u32::from_le_bytes([a, b, c, 0])).unwrap(),
+        };
+        let end = (at + whole).min(said.len());
+        points.extend([at, at + 1, (at + 4).min(end - 1), end - 1]);
+        at = end;
+    }
+    points.dedup();
+    points
+}
+
+/// What came of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    In,
+    /// To this error.
+    Told(u16),
+    /// To the end of the connection.
+    Ended,
+}
+
+/// Logs in as somebody without a password, by a method that the server has another for.
+fn logs_in(port: u16) -> Came {
+    let mut client = Client::open(port);
+    let body = login(CAPABILITIES, "bob");
+    let method: &[u8] = b"mysql_native_password\0";
+    let body = [body.strip_suffix(method).unwrap(), b"client_ed25519\0"].concat();
+    let mut number = 1;
+    let mut says = Some(body);
+    loop {
+        let Some(packet) = client.next() else {
+            return Came::Ended;
+        };
+        match packet.body[0] {
+            0xff => return Came::Told(packet.error().0),
+            0 => return Came::In,
+            _ => {}
+        }
+        // That there is no password, as both methods say it in the end.
+        let caching = packet.body.starts_with(b"\xfecaching");
+        let said = says.take().unwrap_or(match caching {
+            true => vec![0],
+            false => Vec::new(),
+        });
+        client.send(number, &said);
+        number += 2;
+    }
+}
+
+fn refused(sidecar: &Sidecar) -> u64 {
+    let causes = ["upstream_down", "upstream_tls", "foreign_protocol"];
+    let count = |cause: &&str| {
+        let name =
+            format!("openbox_connections_refused_total{{cause=\"{cause}\",protocol=\"mysql\"}}");
+        sidecar.metric(&name)
+    };
+    causes.iter().map(count).sum()
+}
+
+fn ends_at_each_point(server: &Server, query: &str) {
+    let (near, passing) = between(server.port);
+    let port = free_port();
+    let url = format!("127.0.0.1:{port}=mysql://localhost:{near}{query}");
+    let sidecar = Setup::new().policy(POLICY).flag("--mysql", &url).start();
+    assert_eq!(logs_in(port), Came::In);
+    let said = {
+        let passing = passing.lock().unwrap();
+        [
+            (Way::ToServer, points(&passing.to_server)),
+            (Way::ToSidecar, points(&passing.to_sidecar)),
+        ]
+    };
+    let began = Instant::now();
+    let mut cuts = 0;
+    for (way, points) in said {
+        for point in points {
+            passing.lock().unwrap().cut = Some((way, point));
+            let came = logs_in(port);
+            assert_ne!(came, Came::In, "{way:?} {point}");
+            cuts += 1;
+            until("it to be counted", || {
+                (refused(&sidecar) >= cuts).then_some(())
+            });
+            assert_eq!(refused(&sidecar), cuts, "{way:?} {point}: {came:?}");
+        }
+    }
+    eprintln!("{cuts} cuts in {:?}", began.elapsed());
+    assert!(cuts >= 24, "{cuts}");
+    assert!(began.elapsed() < Duration::from_secs(60));
+    passing.lock().unwrap().cut = None;
+    assert_eq!(logs_in(port), Came::In);
+    let log = sidecar.log();
+    assert!(!log.contains("panic"), "{log}");
+    until("nothing to be left", || {
+        let left = server
+            .ask("SELECT count(*) FROM information_schema.processlist WHERE user <> 'root' AND user <> 'system user' AND user <> 'event_scheduler'");
+        (left == "0").then_some(())
+    });
+}
+
+#[test]
+fn my_3_c_11_a_login_in_clear_that_ends_anywhere_ends_for_both() {
+    ends_at_each_point(&Server::start(&[]), "?ssl-mode=DISABLED");
+}
+
+#[test]
+fn my_3_my_4_c_11_a_login_inside_tls_that_ends_anywhere_ends_for_both() {
+    let authority = Authority::new();
+    let (chain, key) = authority.pair("localhost", Dates::Current);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let server = [
+        format!("--ssl-cert={}", file("chain.pem", &chain)),
+        format!("--ssl-key={}", file("key.pem", &key)),
+    ];
+    let server: Vec<_> = server.iter().map(String::as_str).collect();
+    ends_at_each_point(&Server::start(&server), "?ssl-mode=REQUIRED");
+}
+
+#[test]
+fn my_3_my_5_c_11_oracle_mysqls_login_that_ends_anywhere_ends_for_both() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    for query in ["?ssl-mode=DISABLED", "?ssl-mode=REQUIRED"] {
+        ends_at_each_point(&server, query);
+    }
+}
