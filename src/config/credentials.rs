@@ -214,5 +214,8 @@ mod tests {
         ] {
             assert!(credential(&text, &passthrough).is_ok(), "{text}");
         }
+        let below = format!("*.pinned.test file={good}");
+        let apart = ["pinned.test".to_owned(), "*.x.pinned.test".to_owned()];
+        assert!(credential(&below, &apart).is_ok());
     }
 }
