@@ -122,7 +122,11 @@ mod tests {
 
     #[test]
     fn every_variable_that_names_a_database_is_read() {
-        let rows: [(&[(&str, &str)], &[&str]); 10] = [
+        type Row = (
+            &'static [(&'static str, &'static str)],
+            &'static [&'static str],
+        );
+        let rows: [Row; 10] = [
             (
                 &[(
                     "DATABASE_URL",

@@ -73,15 +73,11 @@ impl Connections {
     /// # Errors
     /// The system has no such tables.
     pub fn now(wanted: impl Fn(u32) -> bool) -> io::Result<Self> {
-        let mut rows = Vec::new();
-        for (path, transport) in TABLES {
-            match File::open(path) {
-                Ok(table) => rows.extend(read(table, transport)),
-                // A system without IPv6 has no table of it.
-                Err(_) if path.ends_with('6') => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let mut rows = rows()?;
+        // A table shows who listens first, and is no picture of one moment: what was accepted in the middle of
+        // it must not be taken for what was made here.
+        let listening = |row: &Row| row.state == State::Listening;
+        rows.extend(self::rows()?.into_iter().filter(listening));
         let mut found = Self {
             rows,
             owners: HashMap::new(),
@@ -180,6 +176,19 @@ impl Connections {
     fn owners_of(&self, row: &Row) -> impl Iterator<Item = u32> {
         self.owners.get(&row.inode).into_iter().flatten().copied()
     }
+}
+
+fn rows() -> io::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (path, transport) in TABLES {
+        match File::open(path) {
+            Ok(table) => rows.extend(read(table, transport)),
+            // A system without IPv6 has no table of it.
+            Err(_) if path.ends_with('6') => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(rows)
 }
 
 fn read(table: impl Read, transport: Transport) -> Vec<Row> {

@@ -174,6 +174,17 @@ fn everything_that_is_wrong_is_found_by_itself() {
             "agent_token_of_another",
             "OPENBOX_SIDECAR_TOKEN",
         ),
+        (
+            "unset OPENBOX_SIDECAR_TOKEN; export OPENBOX_SIDECAR_TOKEN_FILE=/nonexistent/token"
+                .to_owned(),
+            "agent_token_unreadable",
+            "/nonexistent/token cannot be read",
+        ),
+        (
+            format!("unset OPENBOX_SIDECAR_TOKEN; export OPENBOX_SIDECAR_TOKEN_FILE={other}"),
+            "agent_token_of_another",
+            "OPENBOX_SIDECAR_TOKEN_FILE does not open",
+        ),
     ];
     for (wrong, code, told) in &rows {
         let ended = under_run(&setup, &format!("{wrong}; doctor --no-probes"));
@@ -259,6 +270,49 @@ fn without_a_sidecar_it_could_not_look() {
         ended.err
     );
     assert!(ended.err.contains("openbox-sidecar serve"), "{}", ended.err);
+}
+
+/// Where there is a Node 24; `scripts/test.sh` says where there is none.
+#[test]
+fn a_node_that_heeds_its_variables_comes_through() {
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/node24/run");
+    let Ok(node) = run.canonicalize() else { return };
+    let path = format!("{}:{}", node.parent().unwrap().display(), path());
+    let setup = Setup::new().policy(ALLOW).env("PATH", &path);
+    let ended = under_run(&setup, "doctor");
+    let report = report(&ended);
+    assert_eq!(ended.status.code(), Some(0), "{report:#}");
+    let through = report["through"].as_array().unwrap();
+    assert!(
+        through.iter().any(|name| name == "Node's fetch"),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn the_kernels_rules_are_looked_for_where_the_sidecar_captures() {
+    let setup = Setup::new()
+        .policy(ALLOW)
+        .config("listen:\n  transparent: 127.0.0.1:15802\n");
+    let doctor = format!("{BINARY} doctor --no-probes --json");
+    let without = alone(&setup, &doctor);
+    assert_eq!(
+        codes(&report(&without)),
+        ["rules_missing"],
+        "{}",
+        without.out
+    );
+    let install = format!(
+        "printf 'nameserver 192.0.2.53\n' > $HOME/resolv.conf && {BINARY} init-net install --resolv-conf $HOME/resolv.conf >&2 && {doctor}"
+    );
+    let with = alone(&setup, &install);
+    assert_eq!(with.status.code(), Some(0), "{} {}", with.out, with.err);
+    assert_eq!(
+        report(&with)["notes"].as_array().map(Vec::len),
+        Some(0),
+        "{}",
+        with.out
+    );
 }
 
 /// A client that heeds nothing, and whom it asks: between two addresses of a network of their own, out of

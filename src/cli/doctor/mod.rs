@@ -23,7 +23,7 @@ use crate::config::Source;
 use super::{Streams, exit, runtime};
 
 use finding::Report;
-use sidecar::{Found, Sidecar};
+use sidecar::Sidecar;
 
 /// It could not be looked: there is no sidecar, or none that answers.
 const NOT_LOOKED: u8 = 2;
@@ -54,8 +54,8 @@ pub(super) struct Args {
 pub(super) fn doctor(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io::Result<u8> {
     let parent: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let sidecar = match sidecar::find(args, env, &parent) {
-        Found::Answers(sidecar) => sidecar,
-        Found::Nobody(asked) => {
+        Ok(sidecar) => sidecar,
+        Err(asked) => {
             writeln!(streams.err, "openbox-sidecar: {asked}")?;
             return Ok(NOT_LOOKED);
         }

@@ -17,7 +17,7 @@ use crate::protocols::http::canary::{BRANCH, HOST};
 
 use super::super::operator_client::shown;
 use super::finding::{Finding, Report, Weight};
-use super::sidecar::{Sidecar, place_of};
+use super::sidecar::{Sidecar, leads_to};
 
 /// Longest that one client may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -263,7 +263,11 @@ async fn of_node(
     }
     let led = |wanted: &str| {
         let mut all = parent.iter().filter(|(name, _)| name == wanted);
-        all.any(|(_, value)| value.to_str().and_then(place_of) == Some(sidecar.proxy))
+        all.any(|(_, value)| {
+            value
+                .to_str()
+                .is_some_and(|text| leads_to(text, sidecar.proxy))
+        })
     };
     if !led("http_proxy") || !led("https_proxy") {
         set.push(format!(
@@ -273,6 +277,11 @@ async fn of_node(
     }
     if heeds != Some(true) {
         set.push("use Node 24 (or 22.21), or have the agent say, with the package undici: setGlobalDispatcher(new EnvHttpProxyAgent())".to_owned());
+    }
+    if set.is_empty() {
+        set.push(
+            "see what it says; a client of the agent's own may need more than variables".to_owned(),
+        );
     }
     let why = match heeds {
         Some(false) => format!(

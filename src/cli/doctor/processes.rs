@@ -12,7 +12,7 @@ use crate::net::connections::{Connection, Connections, Transport};
 
 use super::super::operator_client::shown;
 use super::finding::{Finding, Report, Weight};
-use super::sidecar::{Sidecar, place_of};
+use super::sidecar::{Sidecar, leads_to};
 
 /// Most of a process's environment that is read, bytes.
 const ENVIRONMENT_BYTES_MAX: u64 = 1 << 20;
@@ -127,7 +127,7 @@ fn is_led(id: u32, sidecar: &Sidecar) -> bool {
         let Some((name, value)) = variable.split_once('=') else {
             return false;
         };
-        Purpose::of(name) == Some(Purpose::Proxy) && place_of(value) == Some(sidecar.proxy)
+        Purpose::of(name) == Some(Purpose::Proxy) && leads_to(value, sidecar.proxy)
     })
 }
 

@@ -2,15 +2,21 @@
 
 use std::ffi::OsString;
 
+use zeroize::Zeroizing;
+
 use crate::app::child_env::{reachable, value_of};
 
 use super::super::health;
+use super::super::operator_client::shown;
 use super::ask;
 use super::finding::{Finding, Report, Weight};
 use super::sidecar::Sidecar;
 
 /// What asks least of the agent API.
 const SESSION: &str = "/v1/session";
+/// Why it matters where nobody can ask there.
+const UNTOLD: &str =
+    "what only the agent knows (its runs, activities, tools) is not told, so it is not judged";
 
 pub(super) fn look(sidecar: &Sidecar, parent: &[(OsString, OsString)], report: &mut Report) {
     ready(sidecar, report);
@@ -50,14 +56,24 @@ fn agent_api(sidecar: &Sidecar, parent: &[(OsString, OsString)], report: &mut Re
     let Some(address) = sidecar.told.agent.map(reachable) else {
         return;
     };
-    let token = value_of(parent, "OPENBOX_SIDECAR_TOKEN").and_then(|token| token.to_str());
-    let told = match (
-        ask::get(address, SESSION, &address.to_string(), token),
-        token,
-    ) {
+    let (name, token) = match token(parent) {
+        Ok(found) => found,
+        Err(finding) => {
+            report.add(finding);
+            return;
+        }
+    };
+    let said = token.as_deref().map(|token| token.trim());
+    // What could not stand in a field is no token, and must not become more than one.
+    let is_token = said.is_none_or(|said| said.bytes().all(|byte| byte.is_ascii_graphic()));
+    let answer = match is_token {
+        true => ask::get(address, SESSION, &address.to_string(), said),
+        false => Ok((401, String::new())),
+    };
+    let told = match (answer, token) {
         (Ok((401, _)), Some(_)) => (
             "agent_token_of_another",
-            "OPENBOX_SIDECAR_TOKEN does not open the agent API of the sidecar that runs".to_owned(),
+            format!("{name} does not open the agent API of the sidecar that runs"),
             "its token is new at every start, unless OPENBOX_AGENT_TOKEN says it: begin the agent anew, or let it read OPENBOX_SIDECAR_TOKEN_FILE",
         ),
         (Ok(_), _) => return,
@@ -72,7 +88,42 @@ fn agent_api(sidecar: &Sidecar, parent: &[(OsString, OsString)], report: &mut Re
         weight: Weight::Finding,
         code,
         what,
-        why: "what only the agent knows (its runs, activities, tools) is not told, so it is not judged".to_owned(),
+        why: UNTOLD.to_owned(),
         set: vec![set.to_owned()],
     });
+}
+
+/// A token, and the variable that says it.
+type Said = (&'static str, Option<Zeroizing<String>>);
+
+/// What opens the agent API, as clients find it.
+///
+/// # Errors
+/// It is to be in a file that cannot be read.
+fn token(parent: &[(OsString, OsString)]) -> Result<Said, Finding> {
+    const DIRECT: &str = "OPENBOX_SIDECAR_TOKEN";
+    const FILE: &str = "OPENBOX_SIDECAR_TOKEN_FILE";
+    if let Some(token) = value_of(parent, DIRECT).filter(|token| !token.is_empty()) {
+        let token = Zeroizing::new(token.to_string_lossy().into_owned());
+        return Ok((DIRECT, Some(token)));
+    }
+    let Some(path) = value_of(parent, FILE).filter(|path| !path.is_empty()) else {
+        return Ok((DIRECT, None));
+    };
+    match std::fs::read_to_string(path) {
+        Ok(token) => Ok((FILE, Some(Zeroizing::new(token)))),
+        Err(error) => Err(Finding {
+            weight: Weight::Finding,
+            code: "agent_token_unreadable",
+            what: format!(
+                "{FILE}: {} cannot be read: {error}",
+                shown(&path.to_string_lossy())
+            ),
+            why: UNTOLD.to_owned(),
+            set: vec![
+                "make the folder that the sidecar shares (share_dir) visible here, and name its agent-token"
+                    .to_owned(),
+            ],
+        }),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::app::child_env::{Purpose, reachable};
 use crate::config::{self, Config, Flags, For, Listener, Source};
@@ -18,12 +18,6 @@ pub(super) struct Sidecar {
     pub(super) proxy: SocketAddr,
     /// What it tells of itself.
     pub(super) told: Told,
-}
-
-/// What came of asking.
-pub(super) enum Found {
-    Answers(Sidecar),
-    Nobody(Asked),
 }
 
 /// Where nobody answered, and what could not be read.
@@ -49,7 +43,14 @@ impl fmt::Display for Asked {
 }
 
 /// The sidecar of these flags, else of this environment, else of the state folder, else of the configuration.
-pub(super) fn find(args: &Args, env: &Source, parent: &[(OsString, OsString)]) -> Found {
+///
+/// # Errors
+/// None of them answers.
+pub(super) fn find(
+    args: &Args,
+    env: &Source,
+    parent: &[(OsString, OsString)],
+) -> Result<Sidecar, Asked> {
     let mut flags = Flags::default();
     for (name, value) in [
         ("--config", &args.config),
@@ -81,11 +82,11 @@ pub(super) fn find(args: &Args, env: &Source, parent: &[(OsString, OsString)]) -
     let mut asked = Vec::new();
     for place in places {
         match told(place) {
-            Ok(told) => return Found::Answers(Sidecar { proxy: place, told }),
+            Ok(told) => return Ok(Sidecar { proxy: place, told }),
             Err(why) => asked.push((place, why)),
         }
     }
-    Found::Nobody(Asked {
+    Err(Asked {
         places: asked,
         config: config.err().map(|problems| problems.to_string()),
     })
@@ -127,9 +128,29 @@ fn told(place: SocketAddr) -> Result<Told, String> {
     }
 }
 
+/// Whether a variable's `text` names `proxy`. Names are looked up for a proxy of another machine alone.
+pub(super) fn leads_to(text: &str, proxy: SocketAddr) -> bool {
+    if proxy.ip().is_loopback() {
+        return place_of(text) == Some(proxy);
+    }
+    let found = parts_of(text).and_then(|place| place.to_socket_addrs().ok());
+    found.into_iter().flatten().any(|place| place == proxy)
+}
+
 /// The address of a proxy as variables write it: with or without scheme, login and path; a name of this machine
 /// is its address.
 pub(super) fn place_of(text: &str) -> Option<SocketAddr> {
+    let (host, port) = parts_of(text)?;
+    let ip = if host.eq_ignore_ascii_case("localhost") {
+        IpAddr::from([127, 0, 0, 1])
+    } else {
+        host.parse().ok()?
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// Host and port.
+fn parts_of(text: &str) -> Option<(&str, u16)> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?;
     let place = authority
@@ -137,17 +158,20 @@ pub(super) fn place_of(text: &str) -> Option<SocketAddr> {
         .map_or(authority, |(_, place)| place);
     let (host, port) = place.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let ip = if host.eq_ignore_ascii_case("localhost") {
-        IpAddr::from([127, 0, 0, 1])
-    } else {
-        host.parse().ok()?
-    };
-    Some(SocketAddr::new(ip, port.parse().ok()?))
+    Some((host, port.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_of_another_machine_may_be_named() {
+        let elsewhere = "192.0.2.7:15801".parse().unwrap();
+        assert!(leads_to("http://192.0.2.7:15801", elsewhere));
+        assert!(!leads_to("http://192.0.2.7:15802", elsewhere));
+        assert!(!leads_to("http://localhost:15801", elsewhere));
+    }
 
     #[test]
     fn a_proxy_is_read_as_clients_read_it() {
@@ -163,6 +187,9 @@ mod tests {
         ] {
             let expected = expected.map(|text| text.parse().unwrap());
             assert_eq!(place_of(text), expected, "{text}");
+            if let Some(place) = expected {
+                assert!(leads_to(text, place), "{text}");
+            }
         }
     }
 }

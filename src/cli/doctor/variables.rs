@@ -11,7 +11,7 @@ use crate::net::trust;
 
 use super::super::operator_client::shown;
 use super::finding::{Finding, Report, Weight};
-use super::sidecar::{Sidecar, place_of};
+use super::sidecar::{Sidecar, leads_to};
 
 type Variables = [(OsString, OsString)];
 
@@ -143,7 +143,7 @@ fn unset(purpose: Purpose, all: &[Wanted]) -> Finding {
 
 fn elsewhere(sidecar: &Sidecar, (name, value): (&str, &str), is: &OsStr, report: &mut Report) {
     let is = is.to_string_lossy();
-    if place_of(&is) == Some(sidecar.proxy) {
+    if leads_to(&is, sidecar.proxy) {
         return;
     }
     report.add(Finding {

@@ -55,8 +55,11 @@ impl Target {
             return Err(bad("CONNECT needs a port: CONNECT example.com:443"));
         }
         if let Some(host) = host_field(request.headers())? {
-            let named = Self::new("https", &host)?;
-            if (&named.host, named.port) != (&target.host, target.port) {
+            // Without a port it stands for either, as what the tunnel carries is not known yet:
+            // Node's own client asks for port 80 so.
+            let named = [Self::new("https", &host)?, Self::new("http", &host)?];
+            let agrees = |one: &Self| (&one.host, one.port) == (&target.host, target.port);
+            if !named.iter().any(agrees) {
                 return Err(bad("the Host field and the CONNECT target differ"));
             }
         }
@@ -387,8 +390,17 @@ mod tests {
         for (uri, host) in [
             ("a.test:443", Some("b.test:443")),
             ("a.test:443", Some("a.test:444")),
+            ("a.test:80", Some("b.test")),
+            ("a.test:8080", Some("a.test")),
         ] {
             assert!(Target::of_connect(&parts("CONNECT", uri, host)).is_err());
+        }
+        for (uri, host) in [
+            ("a.test:443", Some("a.test")),
+            ("a.test:80", Some("a.test")),
+            ("a.test:8080", Some("a.test:8080")),
+        ] {
+            assert!(Target::of_connect(&parts("CONNECT", uri, host)).is_ok());
         }
     }
 }
