@@ -1,6 +1,8 @@
 //! Clients that ask before they send a body that nobody here reads: the origin says whether it comes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::clients::{curl, python_of_tests};
 use crate::support::authority::{Authority, Dates};

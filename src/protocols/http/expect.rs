@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    fn expectation() -> (Arc<Told>, Expectation) {
+    fn unsaid() -> (Arc<Told>, Expectation) {
         let told = Arc::new(Told::default());
         let expectation = Expectation {
             told: told.clone(),
@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_waits_for_the_origin_but_not_for_ever() {
         let begun = Instant::now();
-        let (told, mut expectation) = expectation();
+        let (told, mut expectation) = unsaid();
         let asked = poll_fn(|cx| expectation.poll(cx));
         let origin = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -176,7 +176,7 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_millis(100));
         assert!(!is_marked(&told));
 
-        let (told, mut expectation) = super::tests::expectation();
+        let (told, mut expectation) = unsaid();
         let begun = Instant::now();
         poll_fn(|cx| expectation.poll(cx)).await;
         assert!(begun.elapsed() >= ANSWERED_WITHIN);
@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_was_answered_without_is_never_asked_for() {
-        let (told, mut expectation) = expectation();
+        let (told, mut expectation) = unsaid();
         let asked = poll_fn(|cx| Poll::Ready(expectation.poll(cx).is_ready()));
         assert!(!asked.await);
         assert!(is_marked(&told));

@@ -127,19 +127,19 @@ mod tests {
         let (paces, second) = (Arc::new(Paces::default()), Duration::from_secs(1));
         assert!(!paces.is_any_stuck_for(Duration::ZERO));
         let (one, other) = (paces.begin(None), paces.begin(None));
-        tokio::time::advance(second * 3).await;
+        time::advance(second * 3).await;
         assert!(paces.is_any_stuck_for(second * 3));
         one.waits_for_client();
         other.waits_for_origin();
         assert!(!paces.is_any_stuck_for(second * 3));
-        tokio::time::advance(second * 2).await;
+        time::advance(second * 2).await;
         assert!(paces.is_any_stuck_for(second * 2));
         assert!(!paces.is_any_stuck_for(second * 3));
         drop(one);
-        tokio::time::advance(second * 9).await;
+        time::advance(second * 9).await;
         assert!(!paces.is_any_stuck_for(second));
         other.waits_for_client();
-        tokio::time::advance(second).await;
+        time::advance(second).await;
         assert!(paces.is_any_stuck_for(second));
     }
 
