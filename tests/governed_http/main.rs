@@ -14,6 +14,7 @@ mod support;
 mod compat;
 
 mod approvals;
+mod as_direct;
 mod bad_input;
 mod bodies;
 mod chaining;
