@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::protocols::http::Place;
 use crate::protocols::http::credentials::{
     Credential, DEFAULT_HEADER, DEFAULT_PREFIX, InClear, credential_header,
 };
@@ -11,18 +12,15 @@ use super::value::{self, Wrong};
 
 const EXAMPLE: &str = "api.example.com file=/run/secrets/example-token";
 
-/// `HOST[/PATH] file=FILE [header=NAME] [prefix="TEXT"] [plain]`, whose file can be used now; a host
+/// `HOST[:PORT][/PATH] file=FILE [header=NAME] [prefix="TEXT"] [plain]`, whose file can be used now; a host
 /// that passes unread, by `passthrough`, is none.
 pub(super) fn credential(text: &str, passthrough: &[String]) -> Result<Credential, Wrong> {
     let words = words(text)?;
-    let Some((place, said)) = words
-        .split_first()
-        .filter(|(place, _)| !place.contains('='))
-    else {
+    let Some((place, said)) = words.split_first().filter(|(place, _)| !is_said(place)) else {
         let expected = "a place, file=FILE, and perhaps header=NAME, prefix=\"TEXT\" and plain";
         return Err(Wrong::is_not(text, "a credential", expected, EXAMPLE));
     };
-    let place = value::place(place)?;
+    let (place, port) = place_and_port(place)?;
     let Said {
         file,
         header,
@@ -59,6 +57,7 @@ pub(super) fn credential(text: &str, passthrough: &[String]) -> Result<Credentia
     }
     let credential = Credential {
         place,
+        port,
         file: PathBuf::from(&file),
         header,
         prefix: prefix.into(),
@@ -71,6 +70,28 @@ pub(super) fn credential(text: &str, passthrough: &[String]) -> Result<Credentia
             Err(Wrong::new(format!("{file}: {unusable}"), expected, EXAMPLE))
         }
     }
+}
+
+/// Whether `word` is no place, but what stands behind one.
+fn is_said(word: &str) -> bool {
+    let name = word.split_once('=').map(|(name, _)| name);
+    name.is_some_and(|name| ["file", "header", "prefix"].contains(&name))
+}
+
+/// `HOST[:PORT][/PATH]`, with an IPv6 address before a port in brackets.
+fn place_and_port(text: &str) -> Result<(Place, Option<u16>), Wrong> {
+    let end = text.find('/').unwrap_or(text.len());
+    let (host, path) = text.split_at_checked(end).unwrap_or((text, ""));
+    let (host, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, "")) => (address, None),
+        Some((address, port)) => (address, port.strip_prefix(':')),
+        None => match host.split_once(':') {
+            Some((name, port)) if !port.is_empty() && !port.contains(':') => (name, Some(port)),
+            Some(_) | None => (host, None),
+        },
+    };
+    let port = port.map(value::port).transpose()?;
+    Ok((value::place(&[host, path].concat())?, port))
 }
 
 /// What a line says behind its place.
@@ -174,6 +195,37 @@ mod tests {
                 (header.to_owned(), prefix.into(), in_clear),
                 "{rest}"
             );
+        }
+    }
+
+    #[test]
+    fn a_line_may_say_a_port_and_a_path_with_anything_in_it() {
+        let file = file("hush");
+        let read = |place: &str| {
+            let line = format!("{place} file={}", file.path().display());
+            let found = credential(&line, &[]).map(|found| (found.place, found.port));
+            found.map_err(|wrong| wrong.found)
+        };
+        #[rustfmt::skip]
+        let table = [
+            ("a.test",               Ok(("a.test",    None,        None))),
+            ("a.test:8443/x*",       Ok(("a.test",    Some("/x*"), Some(8443)))),
+            ("localhost:8200",       Ok(("localhost", None,        Some(8200)))),
+            ("[::1]:8200/x",         Ok(("::1",       Some("/x"),  Some(8200)))),
+            ("::1",                  Ok(("::1",       None,        None))),
+            ("[::1]",                Ok(("::1",       None,        None))),
+            ("a.test/Items(Id=1)*",  Ok(("a.test",    Some("/Items(Id=1)*"), None))),
+            ("a.test:0",             Err("is not a port")),
+            ("a.test:x",             Err("is not a port")),
+        ];
+        for (place, expected) in table {
+            match (read(place), expected) {
+                (Ok(found), Ok((host, path, port))) => {
+                    assert_eq!(found, (Place::new(host, path), port), "{place}");
+                }
+                (Err(found), Err(told)) => assert!(found.ends_with(told), "{place}: {found}"),
+                (found, _) => panic!("{place}: {found:?}"),
+            }
         }
     }
 

@@ -429,7 +429,7 @@ pub(super) struct Http {
     /// What differs for some requests, by method, host and path; the first that fits holds: `[METHOD,METHOD] HOST[/PATH]` and, of `hold_within`, `body_within`, `capture`, `completed`, `over_cap` and `fail_mode`, what differs.
     #[schemars(extend("examples" = [["POST,PUT api.example.com/v1/* hold_within=5m fail_mode=closed"]]))]
     pub(super) routes: Option<Vec<String>>,
-    /// Headers that requests get once they may leave, out of files that the agent need not read; the first whose place fits: `HOST[/PATH] file=FILE` and, where it is not `authorization` with `Bearer ` before it, `header=NAME` and `prefix="TEXT"`; `plain` where it may go without TLS.
+    /// Headers that requests get once they may leave, out of files that the agent need not read; the first whose place fits: `HOST[:PORT][/PATH] file=FILE` and, where it is not `authorization` with `Bearer ` before it, `header=NAME` and `prefix="TEXT"`; `plain` where it may go without TLS.
     #[schemars(extend("examples" = [["api.example.com file=/run/secrets/example-token"]]))]
     pub(super) credentials: Option<Vec<String>>,
     /// Largest header section of a request, bytes; beyond it 431.

@@ -118,7 +118,9 @@ fn calls_of_all_kinds_pass_with_their_trailers_and_deadlines() {
         "DEADLINE_EXCEEDED",
     ];
     assert_eq!(world.found("allowed"), expected);
-    until("the call to be there", || (world.reached("/calls/one") >= 5).then_some(()));
+    until("the call to be there", || {
+        (world.reached("/calls/one") >= 5).then_some(())
+    });
     assert_eq!(world.reached("/calls/one"), 5);
 }
 
@@ -150,7 +152,9 @@ fn a_call_is_held_until_a_person_decides() {
     assert_eq!(world.reached("/started/require_approval"), 0);
     world.sidecar.approve(&approval);
     assert_eq!(lines(&waiting.ended()), ["b'heard hello'"]);
-    until("the call to be there", || (world.reached("/started/require_approval") >= 1).then_some(()));
+    until("the call to be there", || {
+        (world.reached("/started/require_approval") >= 1).then_some(())
+    });
     assert_eq!(world.reached("/started/require_approval"), 1);
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request};
+use tokio::sync::Semaphore;
 
 use crate::gate::Cleared;
 use crate::redact::Secret;
@@ -31,6 +32,10 @@ const FILE_BYTES_MAX: u64 = 16_384;
 /// Longest wait for the file, which may be in a network that is gone.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
+/// Most threads that read one file at once: where it is gone, each stays with it for longer than
+/// it is waited for.
+const READERS_MAX: usize = 4;
+
 /// How old a file is before what was read of it is kept: the clock of a file system ticks, and a
 /// change within one tick does not show.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
@@ -40,6 +45,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 pub struct Credential {
     /// Where.
     pub place: Place,
+    /// The port there, where not any is meant.
+    pub port: Option<u16>,
     /// The file that has it, and nothing else but space around it.
     pub file: PathBuf,
     /// The field; see [`credential_header`].
@@ -53,7 +60,8 @@ pub struct Credential {
 /// Over which connections without TLS a credential goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InClear {
-    /// Those to a loopback address, or to `localhost`: nobody else is on the way.
+    /// Those to a named port of a loopback address or of `localhost`: nobody else is on the way,
+    /// and at another port the agent itself may listen.
     ToLoopback,
     /// All.
     Everywhere,
@@ -64,6 +72,10 @@ pub enum InClear {
 pub enum Withheld {
     /// There is no TLS on its way.
     InClear,
+    /// It leads to this machine, where anybody may listen at some port, and no port is said.
+    AnyPort,
+    /// Origins may read its path as another than the one it was given for.
+    Ambiguous,
     /// Its method is TRACE, whose answer says what came (RFC 9110 §9.3.8).
     Traced,
 }
@@ -72,6 +84,12 @@ impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InClear => "the request goes in the clear, and the line does not say `plain`",
+            Self::AnyPort => {
+                "it goes to this machine without TLS, and the line says no port: HOST:PORT"
+            }
+            Self::Ambiguous => {
+                "an origin may read its path as another: it has an encoded or backward slash"
+            }
             Self::Traced => "the answer to TRACE says what came",
         })
     }
@@ -102,13 +120,23 @@ impl Credential {
 
     /// Why a request does not get it although its place fits; `None` where it does.
     #[must_use]
-    pub fn withheld(&self, method: &str, scheme: &str, host: &str) -> Option<Withheld> {
-        let clear = scheme != "https" && !(self.in_clear == InClear::Everywhere || is_here(host));
+    pub fn withheld(
+        &self,
+        method: &str,
+        (scheme, host, path): (&str, &str, &str),
+    ) -> Option<Withheld> {
+        let (clear, here) = (scheme != "https", is_here(host));
         match () {
             () if method.eq_ignore_ascii_case(Method::TRACE.as_str()) => Some(Withheld::Traced),
-            () if clear => Some(Withheld::InClear),
+            () if clear && here && self.port.is_none() => Some(Withheld::AnyPort),
+            () if clear && !here && self.in_clear == InClear::ToLoopback => Some(Withheld::InClear),
+            () if self.place.is_ambiguous(path) => Some(Withheld::Ambiguous),
             () => None,
         }
+    }
+
+    fn covers(&self, host: &str, port: u16, path: &str) -> bool {
+        self.port.is_none_or(|only| only == port) && self.place.covers(host, path)
     }
 
     /// The field's value. That copy is not wiped: it belongs to the request, and goes with it.
@@ -133,9 +161,9 @@ fn is_here(host: &str) -> bool {
 impl Settings {
     /// The credential of such requests, with its place in the list: the first whose place fits.
     #[must_use]
-    pub fn credential(&self, host: &str, path: &str) -> Option<(usize, &Credential)> {
+    pub fn credential(&self, host: &str, port: u16, path: &str) -> Option<(usize, &Credential)> {
         let mut all = self.credentials.iter().enumerate();
-        all.find(|(_, credential)| credential.place.covers(host, path))
+        all.find(|(_, credential)| credential.covers(host, port, path))
     }
 }
 
@@ -216,6 +244,7 @@ pub(super) struct Credentials(Box<[Arc<Kept>]>);
 pub(super) struct Kept {
     credential: Credential,
     known: Mutex<Option<Known>>,
+    readers: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -252,6 +281,7 @@ impl Credentials {
             Arc::new(Kept {
                 credential: credential.clone(),
                 known: Mutex::default(),
+                readers: Arc::new(Semaphore::new(READERS_MAX)),
             })
         });
         Self(kept.collect())
@@ -265,8 +295,9 @@ impl Credentials {
         target: &Target,
         path: &str,
     ) -> Option<Arc<Kept>> {
-        let (at, credential) = settings.credential(&target.host, path)?;
-        match credential.withheld(method.as_str(), target.scheme, &target.host) {
+        let (at, credential) = settings.credential(&target.host, target.port, path)?;
+        let to = (target.scheme, &*target.host, path);
+        match credential.withheld(method.as_str(), to) {
             Some(_) => None,
             None => self.0.get(at).cloned(),
         }
@@ -289,12 +320,18 @@ impl Kept {
     ) -> Result<Mask, Unusable> {
         let kept = self.clone();
         // A file may be slow to answer, and others are served by this thread.
-        let reading = tokio::task::spawn_blocking(move || kept.current());
-        let text = match tokio::time::timeout(READ_WITHIN, reading).await {
-            Ok(Ok(read)) => read?,
-            Ok(Err(ended)) => return Err(Unusable::Unreadable(io::Error::other(ended))),
-            Err(_) => return Err(Unusable::TooSlow),
+        let reading = async {
+            let reader = kept.readers.clone().acquire_owned().await;
+            let reading = tokio::task::spawn_blocking(move || {
+                // It stays with the thread, which goes on after nobody waits any more.
+                let _reader = reader;
+                kept.current()
+            });
+            let read = reading.await;
+            read.unwrap_or_else(|ended| Err(Unusable::Unreadable(io::Error::other(ended))))
         };
+        let reading = tokio::time::timeout(READ_WITHIN, reading);
+        let text = reading.await.unwrap_or(Err(Unusable::TooSlow))?;
         let value = self.credential.value(&text)?;
         let header = self.credential.header.clone();
         cleared.amend(|request| drop(request.headers_mut().insert(header, value)));
@@ -322,10 +359,15 @@ impl Kept {
 }
 
 fn is_settled(found: &Metadata) -> bool {
-    let age = found
-        .modified()
-        .map(|at| SystemTime::now().duration_since(at));
-    matches!(age, Ok(Ok(age)) if age >= SETTLED_AFTER)
+    let seconds = |at: i64| u64::try_from(at).map(Duration::from_secs);
+    let times = [found.mtime(), found.ctime()].map(seconds);
+    times.into_iter().flatten().count() == 2
+        && times.into_iter().flatten().all(|at| {
+            let at = SystemTime::UNIX_EPOCH.checked_add(at);
+            let age = at.and_then(|at| SystemTime::now().duration_since(at).ok());
+            // Whole seconds: it may be up to one younger.
+            age.is_some_and(|age| age >= SETTLED_AFTER + Duration::from_secs(1))
+        })
 }
 
 /// The field of a credential that does not say which.
@@ -341,6 +383,7 @@ mod tests {
     fn credential(place: Place, file: &Path, in_clear: InClear) -> Credential {
         Credential {
             place,
+            port: None,
             file: file.to_owned(),
             header: DEFAULT_HEADER,
             prefix: DEFAULT_PREFIX.into(),
@@ -357,17 +400,56 @@ mod tests {
             (ToLoopback,  "GET",   "https", "a.test",       None),
             (ToLoopback,  "GET",   "http",  "a.test",       Some(Withheld::InClear)),
             (Everywhere,  "GET",   "http",  "a.test",       None),
-            (ToLoopback,  "GET",   "http",  "localhost",    None),
-            (ToLoopback,  "GET",   "http",  "127.9.9.9",    None),
-            (ToLoopback,  "GET",   "http",  "::ffff:127.0.0.1", None),
+            (ToLoopback,  "GET",   "https", "localhost",    None),
+            (ToLoopback,  "GET",   "http",  "localhost",    Some(Withheld::AnyPort)),
+            (Everywhere,  "GET",   "http",  "127.9.9.9",    Some(Withheld::AnyPort)),
+            (ToLoopback,  "GET",   "http",  "::ffff:127.0.0.1", Some(Withheld::AnyPort)),
             (ToLoopback,  "GET",   "http",  "a.localhost",  Some(Withheld::InClear)),
             (ToLoopback,  "TRACE", "https", "a.test",       Some(Withheld::Traced)),
             (Everywhere,  "trace", "http",  "a.test",       Some(Withheld::Traced)),
         ];
         for (in_clear, method, scheme, host, withheld) in table {
             let credential = credential(Place::new("*", None), Path::new("x"), in_clear);
-            let found = credential.withheld(method, scheme, host);
+            let found = credential.withheld(method, (scheme, host, "/"));
             assert_eq!(found, withheld, "{in_clear:?} {method} {scheme}://{host}");
+        }
+        let mut here = credential(Place::new("*", None), Path::new("x"), ToLoopback);
+        here.port = Some(8200);
+        for host in ["localhost", "127.9.9.9", "::ffff:127.0.0.1"] {
+            assert_eq!(here.withheld("GET", ("http", host, "/")), None, "{host}");
+            assert!(here.covers(host, 8200, "/"), "{host}");
+            assert!(!here.covers(host, 9999, "/"), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_an_origin_may_read_as_another_gets_no_credential_of_a_path() {
+        let of = |path| {
+            let place = Place::new("a.test", path);
+            let credential = credential(place, Path::new("x"), InClear::ToLoopback);
+            move |path: &str| credential.withheld("GET", ("https", "a.test", path))
+        };
+        let (scoped, whole) = (of(Some("/v1/*")), of(None));
+        for path in [
+            "/v1/..%2fadmin",
+            "/v1/..%5Cadmin",
+            "/v1/..\\admin",
+            "/v1/..;/admin",
+            "/v1/%252e%252e/a",
+            "/v1/..%00/a",
+        ] {
+            assert_eq!(scoped(path), Some(Withheld::Ambiguous), "{path}");
+            assert_eq!(whole(path), None, "{path}");
+        }
+        for path in [
+            "/v1/x",
+            "/v1/a;b",
+            "/v1/%41",
+            "/v1/a%20b",
+            "/v1/../x",
+            "/v1/%C3%A9",
+        ] {
+            assert_eq!(scoped(path), None, "{path}");
         }
     }
 
@@ -394,7 +476,7 @@ mod tests {
             ("a.test", "/y", Some(1)),
             ("b.test", "/x/y", None),
         ] {
-            let found = settings.credential(host, path).map(|(at, _)| at);
+            let found = settings.credential(host, 443, path).map(|(at, _)| at);
             assert_eq!(found, at, "{host}{path}");
         }
     }
@@ -449,6 +531,8 @@ mod tests {
                 .unwrap();
         };
         write("one", old);
+        // When it was changed shows as well, and nobody can set that.
+        std::thread::sleep(SETTLED_AFTER + Duration::from_secs(1));
         let kept = Credentials::new(&[credential(
             Place::new("*", None),
             &file,

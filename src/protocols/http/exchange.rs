@@ -247,10 +247,10 @@ async fn describe(
     let is_with_client = seen.is_with_client();
     let mut body = seen.goes_on(body, cap, line.proxy.gate.metrics());
     body.take_at_most(treatment.body_within);
-    let outbound = match expects && is_with_client {
-        true => expect::ask_origin(parts, body),
-        false => outbound(parts, body, way),
-    };
+    let mut outbound = outbound(parts, body, way);
+    if expects && is_with_client {
+        expect::ask_origin(&mut outbound);
+    }
     let waiting = Waiting {
         id: operation.id,
         // From here on nothing but a permit for this operation gets it out.

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use tokio::time::Sleep;
 
@@ -25,28 +24,24 @@ pub(super) fn is_said<B>(request: &Request<B>) -> bool {
 }
 
 /// Has the origin say whether it wants the body of this request, all of which is still with the client.
-pub(super) fn ask_origin(parts: Parts, mut body: RequestBody) -> Request<RequestBody> {
-    // A client of HTTP/2 cannot be told (the library has no way to), and waits no longer than it likes to.
-    let can_be_told = parts.version == Version::HTTP_11;
-    let mut parts = parts;
+pub(super) fn ask_origin(request: &mut Request<RequestBody>) {
     let go_on = HeaderValue::from_static("100-continue");
-    parts.headers.insert(header::EXPECT, go_on);
-    if !can_be_told {
-        return Request::from_parts(parts, body);
+    request.headers_mut().insert(header::EXPECT, go_on);
+    // A client of HTTP/2 cannot be told (the library has no way to), and waits no longer than it likes to.
+    if request.version() != Version::HTTP_11 {
+        return;
     }
     let told = Arc::new(Told::default());
-    body.wait_for(Expectation {
+    request.body_mut().wait_for(Expectation {
         told: told.clone(),
         alarm: None,
     });
-    let mut request = Request::from_parts(parts, body);
     request.extensions_mut().insert(told.clone());
-    hyper::ext::on_informational(&mut request, move |answer| {
+    hyper::ext::on_informational(request, move |answer| {
         if answer.status() == StatusCode::CONTINUE {
             told.to_go_on();
         }
     });
-    request
 }
 
 /// What the origin has said about a body.

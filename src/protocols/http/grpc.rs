@@ -43,7 +43,7 @@ fn status_of(status: StatusCode) -> &'static str {
         401 => "16",                   // UNAUTHENTICATED
         403 => "7",                    // PERMISSION_DENIED
         404 => "12",                   // UNIMPLEMENTED
-        413 | 431 => "8",              // RESOURCE_EXHAUSTED: a limit of ours
+        408 | 413 | 431 => "8",        // RESOURCE_EXHAUSTED: a limit of ours
         429 | 502 | 503 | 504 => "14", // UNAVAILABLE
         _ => "2",                      // UNKNOWN
     }

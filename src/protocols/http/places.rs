@@ -63,6 +63,24 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Whether a path is said, and `path` is one that an origin may read as another than it is
+    /// compared as: with a slash that is encoded (also twice) or leans backwards, with what ends
+    /// a text in C, or with `..` and parameters.
+    pub(super) fn is_ambiguous(&self, path: &str) -> bool {
+        let path_is_said = match self.path {
+            Path::Any => false,
+            Path::Is(_) | Path::Begins(_) => true,
+        };
+        let lower = plain(path).to_ascii_lowercase();
+        let is_said = |part: &&str| lower.contains(*part);
+        path_is_said
+            && ["%2f", "%5c", "%25", "%00", "\\", "..;"]
+                .iter()
+                .any(is_said)
+    }
+}
+
 /// `path` as origins understand it, or an agent could write it so that no setting
 /// fits: percent-encoded letters, digits and `-._~` as themselves, `.` and `..`
 /// resolved (RFC 3986 §6.2.2), several slashes as one.

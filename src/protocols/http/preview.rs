@@ -113,7 +113,7 @@ pub fn preview<'a>(settings: &'a Settings, asked: &Asked<'_>) -> Result<Preview<
     let each = leads == Leads::Read && settings.judges_each(&target.host, path);
     let credential = Some(())
         .filter(|()| leads == Leads::Read && about == About::Request)
-        .and_then(|()| settings.credential(&target.host, path));
+        .and_then(|()| settings.credential(&target.host, target.port, path));
     Ok(Preview {
         route,
         treatment: route.map_or(settings.treatment, |(_, route)| route.treatment),
@@ -124,7 +124,7 @@ pub fn preview<'a>(settings: &'a Settings, asked: &Asked<'_>) -> Result<Preview<
             (About::Request | About::Message, false) => Judged::Request,
         },
         credential: credential.map(|(at, credential)| {
-            let withheld = credential.withheld(shown_method, scheme, &target.host);
+            let withheld = credential.withheld(shown_method, (scheme, &target.host, path));
             (at, credential, withheld)
         }),
         is_text: about == About::Message || fields::reading(&headers).is_text(),

@@ -47,7 +47,10 @@ pub(super) fn refusal(refused: &Refused) -> Response<Outgoing> {
     let refusal = &refused.refusal;
     let retry_after = refusal.retry_after();
     let (mut response, document) = respond(status_of(refusal), &problem_of(refused));
-    response.extensions_mut().insert(document);
+    if status_of(refusal) == StatusCode::FORBIDDEN {
+        // What is no verdict is said by its status alone.
+        response.extensions_mut().insert(document);
+    }
     let headers = response.headers_mut();
     headers.insert(VERDICT, HeaderValue::from_static(verdict(refusal)));
     insert(headers, EVENT_ID, &refused.event.to_string());
