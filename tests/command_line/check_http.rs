@@ -209,6 +209,30 @@ fn a_policy_is_shown_the_headers_and_the_body_that_it_would_be_shown() {
     said(&by_tool, rows);
 }
 
+/// Redacts everything, and blocks what says so.
+const REDACTS: &str = r#"
+package test
+
+default result := {"decision": "ALLOW", "redacted": {"request_body": "hidden"}}
+
+result := {"decision": "BLOCK", "reason": "no", "redacted": {"request_body": "hidden"}} if {
+	input.spans[0].http_method == "PUT"
+}
+"#;
+
+#[test]
+fn what_is_redacted_is_told_where_something_goes_on() {
+    let url = "http://a.test/";
+    #[rustfmt::skip]
+    let rows: &[(&str, &[&str], &[&str])] = &[
+        ("", &["POST", url, "--body", "x"],                           &["verdict        allow", "\nredacted       the body goes on as \"hidden\"\n"]),
+        ("", &["GET", url],                                           &["verdict        allow", "\nredacted       refused: constraint_not_applicable"]),
+        ("http: {capture: false}", &["POST", url, "--body", "x"],     &["\nredacted       refused: constraint_not_applicable"]),
+        ("", &["PUT", url, "--body", "x"],                            &["verdict        block: no", "!redacted"]),
+    ];
+    said(REDACTS, rows);
+}
+
 #[test]
 fn a_credential_that_cannot_be_used_ends_the_start_and_is_not_shown() {
     let setup = Setup::new();
