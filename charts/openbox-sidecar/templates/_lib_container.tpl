@@ -142,13 +142,16 @@ volumeMounts:
   {{- if .agentTokenSecret }}
   - {name: openbox-agent-token, mountPath: /etc/openbox/agent-token, readOnly: true}
   {{- end }}
+  {{- if .credentialsSecret }}
+  - {name: openbox-credentials, mountPath: /etc/openbox/credentials, readOnly: true}
+  {{- end }}
 {{- end }}
 
 {{/*
 What cannot be is refused while the chart is rendered.
 */}}
 {{- define "openbox-sidecar.checked" -}}
-{{- $known := list "image" "initNetImage" "mode" "imagePullPolicy" "resources" "settings" "apiKeySecret" "agentTokenSecret" "policyConfigMap" "configConfigMap" "journalClaim" "terminationGracePeriodSeconds" }}
+{{- $known := list "image" "initNetImage" "mode" "imagePullPolicy" "resources" "settings" "apiKeySecret" "agentTokenSecret" "credentialsSecret" "policyConfigMap" "configConfigMap" "journalClaim" "terminationGracePeriodSeconds" }}
 {{- range $name, $_ := . }}
 {{- if not (has $name $known) }}
 {{- fail (printf "openbox-sidecar: %q is not known; known are %s" $name (join ", " $known)) }}

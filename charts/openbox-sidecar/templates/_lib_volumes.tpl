@@ -30,6 +30,12 @@ The pod's volumes that are the sidecar's. Same argument as "openbox-sidecar.cont
     defaultMode: 292
     items: [{key: {{ .key | default "agent-token" | quote }}, path: agent-token}]
 {{- end }}
+{{- if .credentialsSecret }}
+- name: openbox-credentials
+  secret:
+    secretName: {{ .credentialsSecret | quote }}
+    defaultMode: 292
+{{- end }}
 {{- end }}
 
 {{/*
