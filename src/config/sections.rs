@@ -175,7 +175,7 @@ impl Resolver<'_> {
         for credential in &all {
             if let Ok(Readable::ByAll) = credential.check() {
                 self.warnings.push(format!(
-                    "http.credentials: every user of this machine, the agent too, can read {path}; chmod 600 it",
+                    "http.credentials: whoever finds {path} can read it, the agent too; chmod 600 it, where more than the sidecar find it",
                     path = credential.file.display()
                 ));
             }

@@ -57,6 +57,24 @@ fn the_annotated_file_says_exactly_the_defaults() {
 }
 
 #[test]
+fn a_credential_that_everybody_can_read_is_warned_of_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "hush-hush-1").unwrap();
+    let secret_at = secret.display();
+    let yaml = format!("http: {{credentials: [\"a.test file={secret_at}\"]}}");
+    let (_folder, path) = file(&yaml);
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+        std::fs::set_permissions(&secret, PermissionsExt::from_mode(mode)).unwrap();
+        let config = serve([("--config", &path)], &[]).unwrap();
+        assert_eq!(config.warnings.len(), warnings, "{mode:o}");
+        let told = config.warnings.iter();
+        assert!(told.clone().all(|told| told.contains("chmod 600")));
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}
+
+#[test]
 fn the_annotated_file_shows_every_key_with_a_comment() {
     let mut path: Vec<(usize, &str)> = Vec::new();
     let mut keys = Vec::new();
