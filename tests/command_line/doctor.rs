@@ -321,6 +321,12 @@ import socket, sys, time
 served = socket.create_server(("192.0.2.2", 443))
 asking = socket.create_connection(("192.0.2.2", 443), source_address=("192.0.2.1", 0))
 answering, _ = served.accept()
+if sys.argv[2:] == ["datagrams"]:
+    asking.close(), answering.close(), served.close()
+    quic = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    quic.bind(("192.0.2.1", 0)), quic.connect(("192.0.2.2", 443))
+    names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    names.bind(("192.0.2.1", 0)), names.connect(("192.0.2.2", 53))
 print("connected", flush=True)
 time.sleep(float(sys.argv[1]))
 "#;
@@ -372,6 +378,22 @@ fn a_process_that_goes_past_the_sidecar_is_named() {
             "{what}"
         );
     }
+}
+
+#[test]
+fn datagrams_that_go_past_the_sidecar_are_named_and_questions_for_names_are_not() {
+    let setup = Setup::new().policy(ALLOW);
+    let script = format!(
+        "mkfifo $HOME/said; python3 $AGENT 60 datagrams > $HOME/said & read said < $HOME/said; {BINARY} doctor --no-probes --json; found=$?; kill $!; exit $found"
+    );
+    let ended = alone(&setup, &script);
+    let report = report(&ended);
+    assert_eq!(codes(&report), ["process_past"], "{report:#}");
+    let what = report["findings"][0]["what"].as_str().unwrap();
+    assert!(
+        what.ends_with("is connected to 192.0.2.2:443 by UDP past the sidecar"),
+        "{what}"
+    );
 }
 
 #[test]

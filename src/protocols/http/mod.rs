@@ -6,6 +6,7 @@
 //! ([`describe`]) and admits it, [`credentials`] are added, [`upstream`] sends it, [`outgoing`] carries the
 //! answer ([`events`] where its events are judged); [`connect`] opens tunnels, [`upgrade`] relays WebSocket
 //! ([`websocket`] where its messages are judged), [`refuse`] says no; [`socks`] opens tunnels for who speaks SOCKS5.
+//! [`canary`] is answered here; [`unserved`] tells of connections that become no request.
 
 mod answer_body;
 mod authority;

@@ -79,7 +79,7 @@ struct Told<'w> {
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.came {
-            Came::Named => "a tunnel is refused: ",
+            Came::Named => "a connection is refused: ",
             Came::Captured => "a captured connection is refused: ",
         })?;
         match self.why {
