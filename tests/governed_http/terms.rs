@@ -81,7 +81,11 @@ fn an_answer_that_drips_breaks_off_at_its_term() {
         wire.say(request("GET", &plain.url(path), &[], ""));
         let head = wire.head().unwrap();
         assert_eq!(head.status(), 200, "{path}");
-        assert!(wire.body(&head, true).is_none(), "{path}");
+        let mut chunks = 0;
+        while chunks < 50 && wire.chunk().is_some() {
+            chunks += 1;
+        }
+        assert!((5..50).contains(&chunks), "{path}: {chunks}");
         failed(&sidecar, &plain.url(path));
     }
 }
