@@ -4,9 +4,19 @@
 # of the machine's packages. Signatures are checked as apt always does.
 #
 #   from-sid.sh FOLDER PACKAGE...
+#   from-sid.sh --only PATTERN... -- FOLDER PACKAGE   # files of one package, nothing that runs
 #
 # A program of it runs with its own loader and libraries: FOLDER/run PROGRAM ARGUMENTS...
 set -euo pipefail
+patterns=()
+if [[ $1 == --only ]]; then
+	shift
+	while [[ $1 != -- ]]; do
+		patterns+=("$1")
+		shift
+	done
+	shift
+fi
 folder=$1
 shift
 
@@ -23,6 +33,14 @@ options=(
 	-o Acquire::Languages=none -o APT::Sandbox::User=root -o Debug::NoLocking=1
 )
 apt-get "${options[@]}" -qq update
+if ((${#patterns[@]})); then
+	(cd "$work" && apt-get "${options[@]}" -qq download "$1")
+	dpkg-deb --fsys-tarfile "$work/$1"_*.deb | tar -x -C "$work/unpacked" --wildcards "${patterns[@]}"
+	rm -rf "$folder"
+	mkdir -p "$(dirname "$folder")"
+	mv "$work/unpacked" "$folder"
+	exit
+fi
 apt-get "${options[@]}" -qq -y --no-install-recommends --download-only install "$@" >/dev/null
 for package in "$work"/cache/archives/*.deb; do
 	dpkg-deb -x "$package" "$work/unpacked"

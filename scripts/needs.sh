@@ -223,5 +223,11 @@ if ! command -v kubectl >/dev/null && [[ ! -x .tools/kubectl/run ]]; then
 	fi
 fi
 from_sid mysql9 "Oracle MySQL 9" mysql-server-core mysql-client-core
+# Statements that MariaDB does not have.
+if [[ ! -d .tools/mysql9-tests ]]; then
+	echo "MySQL 9's own test files: from Debian sid, into .tools/mysql9-tests"
+	scripts/from-sid.sh --only '*.test' '*.inc' -- "$PWD/.tools/mysql9-tests" mysql-testsuite ||
+		echo "no test files of MySQL 9: it is asked of MariaDB's alone" >&2
+fi
 from_sid mariadb11 "MariaDB 11" mariadb-server-core mariadb-client-core
 echo "all there"

@@ -114,7 +114,10 @@ fn mysqlclient_with_rows_that_are_read_as_they_come() {
 /// says.
 #[test]
 fn sysbench_sees_no_errors_and_has_the_server_do_the_same() {
-    let world = World::with(&[], |setup| setup);
+    sysbench_in(&World::with(&[], |setup| setup));
+}
+
+pub(crate) fn sysbench_in(world: &World) {
     world
         .server
         .ask("ALTER USER bob@'%' IDENTIFIED BY 'secret'");
@@ -135,9 +138,9 @@ fn sysbench_sees_no_errors_and_has_the_server_do_the_same() {
     for mode in ["--db-ps-mode=auto", "--db-ps-mode=disable"] {
         let done = [world.server.port, world.port].map(|port| {
             sysbench(port, "oltp_read_write", &["prepare"]);
-            let before = counted(&world);
+            let before = counted(world);
             let ran = sysbench(port, "oltp_read_write", &[mode, "run"]);
-            let after = counted(&world);
+            let after = counted(world);
             assert_eq!(said(&ran, "transactions:"), "60", "{ran}");
             assert_eq!(said(&ran, "ignored errors:"), "0", "{ran}");
             let rows = world
@@ -171,7 +174,10 @@ fn said<'a>(out: &'a str, what: &str) -> &'a str {
 
 #[test]
 fn mysql_async_sees_the_same_direct_and_relayed_and_refusals_in_their_place() {
-    let world = world();
+    mysql_async_in(&world());
+}
+
+pub(crate) fn mysql_async_in(world: &World) {
     let seen = |port: u16| {
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/bin/mysql-async-client");
         let ran = Command::new(program).arg(port.to_string()).output();

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::clients::{node_in, python_in};
+use crate::clients::{mysql_async_in, node_in, python_in, sysbench_in};
 use crate::support::free_port;
 use crate::support::mysql::{Client, Server, execute, oracle};
 use crate::support::sidecar::{Setup, Sidecar};
@@ -100,6 +100,17 @@ fn drivers_are_governed_before_oracle_mysql_as_before_mariadb() {
     }
     world.server.ask(&format!("{alter}; DELETE FROM shop.t"));
     node_in(&world);
+    world.server.ask(&format!("{alter}; DELETE FROM shop.t"));
+    python_in(&world, "mysqlclient");
+    world.server.ask(alter);
+    mysql_async_in(&world);
+}
+
+#[test]
+fn sysbench_sees_no_errors_before_oracle_mysql() {
+    if let Some(server) = Server::start_oracle(&[]) {
+        sysbench_in(&World::before(server, "?ssl-mode=DISABLED", |setup| setup));
+    }
 }
 
 #[test]

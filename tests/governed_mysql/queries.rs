@@ -1,7 +1,7 @@
 //! `COM_QUERY` and the commands of one packet.
 
 use crate::World;
-use crate::support::mysql::{Client, execute};
+use crate::support::mysql::{Client, Server, execute};
 
 #[test]
 fn my_9_a_refusal_is_an_answer_and_ends_no_transaction() {
@@ -202,4 +202,45 @@ fn c_9_rows_beyond_a_cap_are_dropped_and_read_only_refuses_changes() {
         client.rows("SELECT id FROM t WHERE x <> 'reading' LIMIT 1"),
         ["1"]
     );
+}
+
+/// Statements that read a file of the server, by a call where one may not look for it.
+const READ_A_FILE: [&str; 8] = [
+    "SELECT STRAIGHT_JOIN load_file('/etc/passwd')",
+    "INSERT INTO t VALUE (1, load_file('/etc/passwd'))",
+    "REPLACE t(id, x) VALUE (1, load_file('/etc/passwd'))",
+    "INSERT INTO t SELECT 1, 'a' FROM t u ON DUPLICATE KEY UPDATE id = 1, x = load_file('/etc/passwd')",
+    "INSERT INTO t SELECT 7, 'a' FROM dual RETURNING load_file('/etc/passwd')",
+    "SELECT rank() OVER w FROM t WINDOW w AS (ORDER BY load_file('/etc/passwd'))",
+    "CREATE TABLE made VALUES ROW(load_file('/etc/passwd'))",
+    "SELECT count(*) FROM t GROUP BY load_file('/etc/passwd') WITH ROLLUP",
+];
+
+/// Each is refused, and does what it says where nobody judges it, if `server` knows it.
+fn files_are_seen(server: Server) {
+    let world = World::before(server, "?ssl-mode=DISABLED", |setup| setup);
+    let mut client = world.client();
+    let mut direct = Client::connect(world.server.port);
+    let mut done = 0;
+    for text in READ_A_FILE {
+        assert!(client.refusal(text).contains("not the server"), "{text}");
+        done += usize::from(!direct.query(text)[0].is_error());
+        direct.query("DROP TABLE IF EXISTS made");
+    }
+    assert!(done >= 6, "{done}");
+    client.rows("HANDLER t OPEN");
+    let handler = "HANDLER t READ FIRST WHERE load_file('/etc/passwd') LIKE 'root%'";
+    assert!(client.refusal(handler).contains("not the server"));
+}
+
+#[test]
+fn my_10_a_file_of_the_server_is_seen_wherever_it_is_read() {
+    files_are_seen(Server::start(&[]));
+}
+
+#[test]
+fn my_10_a_file_of_oracle_mysqls_machine_is_seen_wherever_it_is_read() {
+    if let Some(server) = Server::start_oracle(&[]) {
+        files_are_seen(server);
+    }
 }

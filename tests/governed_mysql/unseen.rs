@@ -198,6 +198,29 @@ fn my_21_a_server_that_asks_for_another_file_gets_none() {
 }
 
 #[test]
+fn c_8_my_30_a_server_that_says_what_no_server_says_is_counted() {
+    let server = Server::start(&[]);
+    let (near, passing) = between(server.port);
+    let port = free_port();
+    let url = format!("127.0.0.1:{port}=mysql://localhost:{near}?ssl-mode=DISABLED");
+    let sidecar = Setup::new().policy(POLICY).flag("--mysql", &url).start();
+    let mut client = Client::connect(port);
+    // A number of columns that is not all there.
+    passing.lock().unwrap().swap = Some((b"\x07\0\0\x01\0\0\0", b"\x07\0\0\x01\xfe\0\0"));
+    client.send(0, b"\x03DO 0");
+    assert_eq!(client.next(), None);
+    let broken = "openbox_malformed_total{protocol=\"mysql\"}";
+    assert_eq!(sidecar.metric(broken), 1);
+    passing.lock().unwrap().swap = None;
+    assert_eq!(Client::connect(port).rows("SELECT 1"), ["1"]);
+    let completed = sidecar.recorded("its end", |line| line["stage"] == "completed");
+    assert!(
+        completed["error"].to_string().contains("ended"),
+        "{completed}"
+    );
+}
+
+#[test]
 fn my_25_my_13_what_is_prepared_and_executed_in_one_go_is_judged() {
     let world = World::new();
     let mut client = world.client();
