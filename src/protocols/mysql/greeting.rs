@@ -156,7 +156,9 @@ impl First {
         let fixed = at.take(FIXED_BYTES).ok_or(malformed.clone())?;
         let mut fixed = Cursor::new(fixed);
         let mysql = fixed.u32().ok_or(malformed.clone())?;
-        fixed.take(24).ok_or(malformed.clone())?;
+        fixed.take(4).ok_or(malformed.clone())?;
+        let collation = fixed.u8().ok_or(malformed.clone())?;
+        fixed.take(19).ok_or(malformed.clone())?;
         let added = fixed.u32().ok_or(malformed.clone())?;
         let is_mysql = mysql & 1 == 1;
         let asked = Capabilities::from_halves(mysql, if is_mysql { 0 } else { added });
@@ -183,7 +185,7 @@ impl First {
         proof.ok_or(malformed)?;
         let mut who = Who::default();
         if capabilities.has(Capabilities::CONNECT_WITH_DB) {
-            who.database = name(&mut at);
+            who.database = database(&mut at, collation.into());
         }
         let plugin = plugin(&mut at, capabilities);
         who.attributes = attributes(&mut at, capabilities);
@@ -208,6 +210,18 @@ fn name(at: &mut Cursor<'_>) -> Option<Box<str>> {
         None => at.take(rest.len())?,
     };
     (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into())
+}
+
+/// The same in the letters of `collation`; `None` also for letters that are not read.
+fn database(at: &mut Cursor<'_>, collation: u16) -> Option<Box<str>> {
+    let name = name(at)?;
+    let is_read = name.is_ascii() || (is_utf8(collation) && !name.contains('\u{fffd}'));
+    is_read.then_some(name)
+}
+
+/// Whether texts in a collation of this number are in UTF-8: those of MySQL and MariaDB alike.
+fn is_utf8(collation: u16) -> bool {
+    matches!(collation, 33 | 45 | 46 | 76 | 83 | 192..=247 | 255..=323)
 }
 
 fn attributes(at: &mut Cursor<'_>, capabilities: Capabilities) -> Vec<(Box<str>, Box<str>)> {
@@ -259,12 +273,15 @@ pub(super) fn changed_user(
     } else {
         at.until_nul()?;
     }
+    let mut named = at;
+    name(&mut at);
+    let collation = at.u16();
     let mut who = Who {
-        database: name(&mut at),
+        database: database(&mut named, collation.unwrap_or_default()),
         attributes: Vec::new(),
     };
     let mut by = None;
-    if at.u16().is_some() {
+    if collation.is_some() {
         by = plugin(&mut at, capabilities);
         who.attributes = attributes(&mut at, capabilities);
     }
@@ -388,6 +405,27 @@ mod tests {
         assert_eq!(who.database.as_deref(), Some("stock"));
         assert_eq!(plugin.as_deref(), Some("native"));
         assert_eq!(changed_user(b"eve", Capabilities(0)), None);
+        // Letters of another encoding are not read, nor what is in none.
+        for (collation, name, expected) in [
+            (45, &b"caf\xc3\xa9"[..], Some("caf\u{e9}")),
+            (8, b"caf\xc3\xa9", None),
+            (45, b"caf\xe9", None),
+            (8, b"cafe", Some("cafe")),
+        ] {
+            let body = [b"eve\0\0", name, &[0, collation, 0][..], b"native\0"].concat();
+            let (who, _) = changed_user(&body, Capabilities(0x0008_8209)).unwrap();
+            assert_eq!(who.database.as_deref(), expected, "{collation} {name:?}");
+            let mut body = login(0x0008_8209, &[b"eve\0\0", name, b"\0native\0"].concat());
+            body[8] = collation;
+            let Ok(First::Login(read)) = First::of(&body, OFFERED) else {
+                panic!()
+            };
+            assert_eq!(
+                read.who.database.as_deref(),
+                expected,
+                "{collation} {name:?}"
+            );
+        }
         // A proof without its length, as agreed.
         let (who, _) = changed_user(b"eve\0\x03ab\0shop\0", Capabilities(0x209)).unwrap();
         assert_eq!(who.database.as_deref(), Some("shop"));

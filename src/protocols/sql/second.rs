@@ -72,7 +72,12 @@ fn sees_more(parsed: &[sqlparser::ast::Statement], statement: &Statement, longes
             let known = known.rsplit('.').next().unwrap_or_default();
             known.eq_ignore_ascii_case(name)
         });
-        match known || name.eq_ignore_ascii_case("only") {
+        // So it does with the reserved word of `UPDATE IGNORE t`.
+        match known
+            || ["only", "ignore"]
+                .iter()
+                .any(|word| name.eq_ignore_ascii_case(word))
+        {
             true => ControlFlow::Continue(()),
             false => ControlFlow::Break(()),
         }

@@ -71,6 +71,10 @@ impl Walk<'_, '_> {
                 self.leave_from();
             }
             K::Union | K::Intersect | K::Except => return self.set_operation(next),
+            K::For if self.is_system_time(next) => {
+                self.level.at = At::Expression;
+                return next.saturating_add(1);
+            }
             K::For if self.level.does == Does::Select => return self.locking(next),
             K::For if self.level.does == Does::Insert && locks(self.words.keyword(next)) => {
                 return self.locking(next);

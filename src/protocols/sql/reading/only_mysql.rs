@@ -77,6 +77,12 @@ impl Walk<'_, '_> {
             && self.words.is_mark(by.saturating_add(1), b'(')
     }
 
+    /// Whether word `at` is of MariaDB's `FOR SYSTEM_TIME AS OF x`, behind a table: what
+    /// follows is an expression, up to what joins more.
+    pub(super) fn is_system_time(&self, at: usize) -> bool {
+        !self.words.dialect.is_postgres() && self.level.from && self.is_word(at, "SYSTEM_TIME")
+    }
+
     /// Whether `LOCK IN SHARE MODE` is at word `at`.
     pub(super) fn is_share_mode(&self, at: usize) -> bool {
         let next = at.saturating_add(1);

@@ -92,6 +92,15 @@ fn my_10_what_is_called_behind_what_is_selected_from_is_seen() {
             "read SELECT r:t ANALYSE() f()",
         ),
         (
+            "SELECT * FROM t FOR SYSTEM_TIME AS OF f() AS z, u FOR SYSTEM_TIME ALL, v",
+            "read SELECT r:t r:u r:v f()",
+        ),
+        (
+            "SELECT * FROM (t FOR SYSTEM_TIME BETWEEN f() AND g() JOIN u) FOR UPDATE",
+            "read SELECT r:t r:u f() g() for_update",
+        ),
+        ("UPDATE IGNORE a SET x = 1", "write UPDATE w:a no_where"),
+        (
             "HANDLER t READ FIRST WHERE load_file('/etc/passwd') LIKE 'root%'",
             "admin HANDLER r:t load_file() server_file",
         ),
