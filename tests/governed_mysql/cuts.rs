@@ -1,11 +1,13 @@
 //! A server that ends a connection at each point of its beginning.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::POLICY;
 use crate::between::{Way, between};
 use crate::support::authority::{Authority, Dates};
-use crate::support::mysql::{CAPABILITIES, Client, Server, login};
+use crate::support::mysql::{CAPABILITIES, Client, Server, login, oracle};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::{free_port, until};
 
@@ -153,5 +155,60 @@ fn my_3_my_5_c_11_oracle_mysqls_login_that_ends_anywhere_ends_for_both() {
     };
     for query in ["?ssl-mode=DISABLED", "?ssl-mode=REQUIRED"] {
         ends_at_each_point(&server, query);
+    }
+}
+
+/// What comes of a login with a password, of which the server knows nothing or all.
+fn proves_a_password(server: &Server, port: u16, is_known: bool) -> Came {
+    if !is_known {
+        server.ask("FLUSH PRIVILEGES");
+    }
+    let mut client = oracle("mysql").unwrap();
+    client
+        .args(["-h127.0.0.1", "-ueve", "-psecret", "-e", ""])
+        .args(["--ssl-mode=DISABLED", "--get-server-public-key"])
+        .arg(format!("-P{port}"));
+    match client.output().unwrap().status.success() {
+        true => Came::In,
+        false => Came::Ended,
+    }
+}
+
+#[test]
+fn my_3_my_5_c_11_a_proof_of_a_password_that_ends_anywhere_ends_for_both() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    server.ask("CREATE USER eve@'%' IDENTIFIED BY 'secret'");
+    let (near, passing) = between(server.port);
+    let port = free_port();
+    let url = format!("127.0.0.1:{port}=mysql://localhost:{near}?ssl-mode=DISABLED");
+    let sidecar = Setup::new().policy(POLICY).flag("--mysql", &url).start();
+    let mut ended = 0;
+    // With the key of the server and the whole password, and without.
+    for (is_known, least) in [(false, 12), (true, 8)] {
+        passing.lock().unwrap().cut = None;
+        assert_eq!(proves_a_password(&server, port, is_known), Came::In);
+        let said = {
+            let passing = passing.lock().unwrap();
+            [
+                (Way::ToServer, points(&passing.to_server)),
+                (Way::ToSidecar, points(&passing.to_sidecar)),
+            ]
+        };
+        let before = ended;
+        for (way, points) in said {
+            for point in points.into_iter().step_by(3) {
+                passing.lock().unwrap().cut = Some((way, point));
+                // Of its goodbye nothing has to arrive.
+                let came = proves_a_password(&server, port, is_known);
+                ended += u64::from(came != Came::In);
+                until("it to be counted", || {
+                    (refused(&sidecar) >= ended).then_some(())
+                });
+                assert_eq!(refused(&sidecar), ended, "{is_known} {way:?} {point}");
+            }
+        }
+        assert!(ended - before >= least, "{ended}");
     }
 }

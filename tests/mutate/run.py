@@ -4,7 +4,7 @@
 Not run by `make test`. Works on a copy, with a target folder of its own: cargo tells a copy from
 the original by nothing but the age of files.
     python3 tests/mutate/run.py LIST [words of the mutants to run]
-LIST is one of the files beside this one: core, gate, postgres, proxy, redis, sql.
+LIST is one of the files beside this one: core, gate, mysql, postgres, proxy, redis, sql.
 Exit code 1 if a mutant survives, does not compile, or no longer applies.
 
 OPENBOX_MUTATE_THROUGH: a command that commands are run through, such as `nice -n 15`.
