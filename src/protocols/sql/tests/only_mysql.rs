@@ -35,7 +35,10 @@ fn my_10_what_is_called_behind_what_is_selected_from_is_seen() {
             "REPLACE t(a) VALUE (sys_exec('id'))",
             "admin REPLACE w:t sys_exec()",
         ),
-        ("REPLACE value(value) VALUE (1)", "write REPLACE w:value"),
+        (
+            "REPLACE value(value) VALUE (1), (f())",
+            "write REPLACE w:value f()",
+        ),
         (
             "INSERT INTO a SELECT 1,2 FROM b ON DUPLICATE KEY UPDATE x=1, y=load_file('/etc/passwd')",
             "admin INSERT SELECT r:b w:a load_file() server_file",
