@@ -83,6 +83,10 @@ fn my_10_what_is_called_behind_what_is_selected_from_is_seen() {
             "admin SELECT r:t load_file() server_file",
         ),
         (
+            "SELECT x FROM t QUALIFY x IN (SELECT f(y) FROM u)",
+            "read SELECT r:t r:u f()",
+        ),
+        (
             "SELECT x FROM t PARTITION (p0, p1) AS z, (SELECT 1) v (a, b), u JOIN w USING (x)",
             "read SELECT r:t r:u r:w",
         ),
