@@ -2,12 +2,19 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[REDACTED]";
+
+/// Longest file with a secret that is read, bytes: an RSA key of 8192 bits has 6,500.
+const FILE_BYTES_MAX: u64 = 16_384;
 
 /// A secret text. It is wiped when dropped, and `Debug` does not show it.
 #[derive(Clone)]
@@ -17,6 +24,25 @@ impl Secret {
     /// Takes over `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
+    }
+
+    /// What stands in a file, without space around it, and the permissions of that file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is no text, or is longer than any secret: what is wrong, in words.
+    pub fn in_file(path: &Path) -> Result<(Self, u32), String> {
+        let told = |error: std::io::Error| error.to_string();
+        let file = File::open(path).map_err(told)?;
+        let mode = file.metadata().map_err(told)?.permissions().mode();
+        let mut text = Zeroizing::new(String::new());
+        // One byte more than allowed, so that too long is seen.
+        let limit = FILE_BYTES_MAX.saturating_add(1);
+        file.take(limit).read_to_string(&mut text).map_err(told)?;
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+            return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
+        }
+        Ok((Self::new(text.trim()), mode))
     }
 
     /// The secret itself, for the one place that sends or compares it.

@@ -1,9 +1,6 @@
 //! Keys: out of the environment, or out of files that only their owner may read.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::control::auth::Token;
 use crate::policy::core::{ApiKey, Unfit};
@@ -13,13 +10,12 @@ use super::PolicyMode;
 use super::resolve::Resolver;
 use super::value::Wrong;
 
-/// Longest secret file read, bytes: an RSA key of 8192 bits has 6,500.
-const SECRET_BYTES_MAX: u64 = 16_384;
-
 /// A secret, and where it was found.
 pub(super) struct Kept {
     pub(super) at: String,
     pub(super) secret: Secret,
+    /// The file that it stands in, if it does in one.
+    pub(super) file: Option<PathBuf>,
 }
 
 /// The problem was told already.
@@ -28,17 +24,18 @@ pub(super) struct Told;
 impl Resolver<'_> {
     /// The API key that goes with a Core; its absence is a problem.
     pub(super) fn api_key(&mut self, in_file: Option<String>) -> Option<ApiKey> {
-        let Kept { at, secret } = match self.kept("OPENBOX_API_KEY", "core.api_key_file", in_file) {
-            Ok(Some(kept)) => kept,
-            Ok(None) => {
-                let found = "a Core is set, and no API key".to_owned();
-                let expected = "the agent's API key, or OPENBOX_API_KEY_FILE with its path";
-                let wrong = Wrong::new(found, expected, "OPENBOX_API_KEY=obx_live_…");
-                self.tell("OPENBOX_API_KEY", wrong);
-                return None;
-            }
-            Err(Told) => return None,
-        };
+        let Kept { at, secret, .. } =
+            match self.kept("OPENBOX_API_KEY", "core.api_key_file", in_file) {
+                Ok(Some(kept)) => kept,
+                Ok(None) => {
+                    let found = "a Core is set, and no API key".to_owned();
+                    let expected = "the agent's API key, or OPENBOX_API_KEY_FILE with its path";
+                    let wrong = Wrong::new(found, expected, "OPENBOX_API_KEY=obx_live_…");
+                    self.tell("OPENBOX_API_KEY", wrong);
+                    return None;
+                }
+                Err(Told) => return None,
+            };
         match ApiKey::parse(secret) {
             Ok(key) => Some(key),
             Err(unfit) => {
@@ -55,7 +52,7 @@ impl Resolver<'_> {
         judge: Option<&PolicyMode>,
     ) -> Option<Token> {
         let kept = self.kept("OPENBOX_AGENT_TOKEN", "listen.agent_token_file", in_file);
-        let Kept { at, secret } = kept.ok()??;
+        let Kept { at, secret, .. } = kept.ok()??;
         let opens_core = match judge {
             Some(PolicyMode::Core(core)) => core.client.key.is(&secret),
             Some(PolicyMode::Local(_)) | None => false,
@@ -94,12 +91,14 @@ impl Resolver<'_> {
             (Some(secret), _) => Ok(Some(Kept {
                 at: variable.to_owned(),
                 secret: Secret::new(secret),
+                file: None,
             })),
             (None, Some(file)) => {
                 let secret = self.secret_in(&file.at, &file.text).ok_or(Told)?;
                 Ok(Some(Kept {
                     at: file.at,
                     secret,
+                    file: Some(PathBuf::from(file.text)),
                 }))
             }
             (None, None) => Ok(None),
@@ -107,7 +106,7 @@ impl Resolver<'_> {
     }
 
     fn secret_in(&mut self, at: &str, path: &str) -> Option<Secret> {
-        match read(Path::new(path)) {
+        match Secret::in_file(Path::new(path)) {
             Ok((secret, mode)) => {
                 if mode & 0o004 != 0 {
                     self.warnings.push(format!(
@@ -128,19 +127,4 @@ impl Resolver<'_> {
             }
         }
     }
-}
-
-fn read(path: &Path) -> Result<(Secret, u32), String> {
-    let told = |error: std::io::Error| error.to_string();
-    let file = File::open(path).map_err(told)?;
-    let mode = file.metadata().map_err(told)?.permissions().mode();
-    let mut text = String::new();
-    // One byte more than allowed, so that too long is seen.
-    let limit = SECRET_BYTES_MAX.saturating_add(1);
-    file.take(limit).read_to_string(&mut text).map_err(told)?;
-    let text = Secret::new(text);
-    if u64::try_from(text.expose().len()).unwrap_or(u64::MAX) > SECRET_BYTES_MAX {
-        return Err(format!("it is longer than {SECRET_BYTES_MAX} bytes"));
-    }
-    Ok((Secret::new(text.expose().trim().to_owned()), mode))
 }

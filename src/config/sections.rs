@@ -376,14 +376,18 @@ impl Resolver<'_> {
         );
         let login = match kept {
             Ok(Some(kept)) => {
-                let login = chain::Login::parse(&kept.secret);
-                if login.is_none() {
-                    let found = "no USER:PASSWORD of at most 255 bytes each".to_owned();
-                    let wrong =
-                        Wrong::new(found, "the proxy's user, a colon, the password", "me:…");
+                if chain::Login::parse(&kept.secret).is_none() {
+                    let wrong = Wrong::new(
+                        chain::NO_LOGIN.to_owned(),
+                        "the proxy's user, a colon, the password",
+                        "me:…",
+                    );
                     self.tell(&kept.at, wrong);
                 }
-                login
+                Some(match kept.file {
+                    Some(file) => chain::LoginAt::File(file),
+                    None => chain::LoginAt::Here(kept.secret),
+                })
             }
             Ok(None) | Err(Told) => None,
         };

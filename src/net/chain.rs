@@ -6,8 +6,10 @@
 
 mod connect;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll, ready};
@@ -24,6 +26,8 @@ use tokio::net::TcpStream;
 use tower::{Service, service_fn};
 
 use crate::net::dial::{DialError, Dialer};
+use crate::net::passed::{Name, Passed};
+use crate::net::reread::Reread;
 use crate::redact::Secret;
 
 /// What no proxy can reach for us: this machine.
@@ -35,10 +39,63 @@ pub struct Settings {
     /// Where it is, and what it speaks.
     pub proxy: Proxy,
     /// Who it is told that asks.
-    pub login: Option<Login>,
+    pub login: Option<LoginAt>,
     /// Hosts that are reached directly, as `NO_PROXY` has them: names, which stand for names below them as well,
     /// addresses, networks, or `*`; with commas between them. Loopback is always.
     pub direct: String,
+}
+
+/// Where a login is.
+#[derive(Clone, Debug)]
+pub enum LoginAt {
+    /// This is it.
+    Here(Secret),
+    /// In this file, which may become another.
+    File(PathBuf),
+}
+
+/// What is wrong with a login that is none.
+pub const NO_LOGIN: &str = "no USER:PASSWORD of at most 255 bytes each";
+
+impl LoginAt {
+    fn read(&self) -> Result<Login, String> {
+        let parsed = match self {
+            Self::Here(secret) => Login::parse(secret),
+            Self::File(file) => {
+                let told = |error| format!("{}: {error}", file.display());
+                Login::parse(&Secret::in_file(file).map_err(told)?.0)
+            }
+        };
+        parsed.ok_or_else(|| NO_LOGIN.to_owned())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Here(_) => Vec::new(),
+            Self::File(file) => vec![file.clone()],
+        }
+    }
+}
+
+/// A login as it is by now.
+#[derive(Debug)]
+struct Renewed {
+    at: LoginAt,
+    login: Reread<Option<Login>>,
+}
+
+impl Renewed {
+    /// Nobody is logged in by a file that is no login yet; it was one when the settings were read.
+    fn new(at: LoginAt) -> Self {
+        let what = "the login of upstream.proxy_login_file";
+        let read = || Ok::<_, Infallible>(at.read().ok());
+        let Ok(login) = Reread::new(what, at.files(), read);
+        Self { at, login }
+    }
+
+    fn newest(&self) -> (Option<Login>, u64) {
+        self.login.newest(|| self.at.read().map(Some))
+    }
 }
 
 /// `http://HOST:PORT`, which is asked by `CONNECT`, or `socks5://HOST:PORT`.
@@ -133,8 +190,10 @@ impl Login {
 #[derive(Debug)]
 pub(super) struct Chain {
     proxy: Proxy,
-    login: Option<Login>,
+    login: Option<Renewed>,
     matcher: Matcher,
+    /// What we are called by proxies behind it.
+    name: Name,
     /// To the proxy, which whoever runs the sidecar has named.
     dialer: Dialer,
 }
@@ -152,10 +211,21 @@ impl Chain {
         let matcher = Matcher::builder().all("http://proxy").no(direct).build();
         Self {
             proxy,
-            login,
+            login: login.map(Renewed::new),
             matcher,
+            name: Name::default(),
             dialer,
         }
+    }
+
+    /// Grows whenever the login has changed: a connection that was made before then is somebody else's.
+    pub(super) fn edition(&self) -> u64 {
+        self.login.as_ref().map_or(0, |login| login.newest().1)
+    }
+
+    /// What we are called by proxies behind it.
+    pub(super) fn name(&self) -> &Name {
+        &self.name
     }
 
     /// Whether this host, without brackets, is reached through the proxy.
@@ -163,12 +233,18 @@ impl Chain {
         place(host, 80).is_some_and(|uri| self.matcher.intercept(&uri).is_some())
     }
 
-    /// A connection to this host, without brackets, and port. Dropping the future closes what there is of it.
+    /// A connection to this host, without brackets, and port, asked for by who has `passed` others. Dropping the
+    /// future closes what there is of it.
     ///
     /// # Errors
     ///
-    /// When the proxy cannot be reached, or does not connect.
-    pub(super) async fn reach(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    /// When the proxy cannot be reached, does not connect, or leads back here.
+    pub(super) async fn reach(
+        &self,
+        host: &str,
+        port: u16,
+        passed: &Passed,
+    ) -> Result<TcpStream, DialError> {
         let failed = |reason: String| DialError::Proxy {
             host: host.into(),
             proxy: self.proxy.to_string().into(),
@@ -182,26 +258,45 @@ impl Chain {
             self.dialer.connect(&checked.await?).await
         };
         let mut stream = to_proxy.await.map_err(|error| failed(error.to_string()))?;
-        let connected = match self.proxy.kind {
+        let login = self.login.as_ref().and_then(|login| login.newest().0);
+        match self.proxy.kind {
             Kind::Connect => {
-                let basic = self.login.as_ref().and_then(Login::basic);
+                let basic = login.as_ref().and_then(Login::basic);
                 let authority = there.authority().map(Authority::as_str).unwrap_or_default();
-                let connected = connect::connect(&mut stream, authority, basic.as_ref()).await;
-                connected.map(|()| stream)
+                let via = passed.and(&self.name);
+                let asked = connect::Asked {
+                    place: authority,
+                    login: basic.as_ref(),
+                    via: &via,
+                };
+                match connect::connect(&mut stream, &asked).await {
+                    Ok(()) => Ok(stream),
+                    Err(connect::Failed::Circle) => Err(DialError::Circle {
+                        host: host.into(),
+                        proxy: self.proxy.to_string().into(),
+                    }),
+                    Err(connect::Failed::Other(reason)) => Err(failed(reason)),
+                }
             }
-            Kind::Socks5 => self.socks(stream, there).await,
-        };
-        connected.map_err(failed)
+            Kind::Socks5 => {
+                let connected = Self::socks(stream, there, login.as_ref()).await;
+                connected.map_err(failed)
+            }
+        }
     }
 
-    async fn socks(&self, stream: TcpStream, there: Uri) -> Result<TcpStream, String> {
+    async fn socks(
+        stream: TcpStream,
+        there: Uri,
+        login: Option<&Login>,
+    ) -> Result<TcpStream, String> {
         let mut once = Some(TokioIo::new(Sparing(stream)));
         let connected = service_fn(move |_: Uri| {
             let stream = once.take().ok_or(io::ErrorKind::NotConnected);
             std::future::ready(stream.map_err(io::Error::from))
         });
         let mut socks = SocksV5::new(Uri::from_static("http://proxy"), connected).local_dns(false);
-        if let Some(Login { user, password }) = &self.login {
+        if let Some(Login { user, password }) = login {
             socks = socks.with_auth(user.to_string(), password.expose().to_owned());
         }
         let done = socks.call(there).await;
@@ -336,7 +431,7 @@ mod tests {
             stream.write_all(connected).await.unwrap();
         };
         let reaches = async {
-            let mut stream = chain.reach("a.test", 22).await.unwrap();
+            let mut stream = chain.reach("a.test", 22, &Passed::default()).await.unwrap();
             let mut said = [0; 11];
             stream.read_exact(&mut said).await.unwrap();
             assert_eq!(&said, b"SSH-2.0-x\r\n");

@@ -133,6 +133,15 @@ impl Watch {
         self.callers.as_deref().unwrap_or_default()
     }
 
+    /// The address that the client came from; `None` where it came by a path, or is gone.
+    #[must_use]
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        match &*self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// Reads and drops what the client still sends, until it closes, `bytes_max` have come or the time is
     /// over. To be called once the sending side was shut down: closing a socket with unread data resets the
     /// connection, and the reset can overtake an answer the client has not read yet.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use ipnet::IpNet;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -16,6 +17,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::net::address::{AddressRules, Private, Rule};
 use crate::net::chain::{self, Chain};
 use crate::net::listen::KEEPALIVE_AFTER;
+use crate::net::passed::{Circle, Passed};
+use crate::net::transparent;
 
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
@@ -126,6 +129,25 @@ impl Checked {
     }
 }
 
+/// For whom a connection is made. Those of one are not for another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Asker {
+    /// The address that it is made from, though it be another machine's; `None`: one of ours.
+    pub from: Option<IpAddr>,
+    /// The sidecars that have asked one another for it.
+    pub passed: Passed,
+}
+
+/// Whose address captured connections go on from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Ours.
+    #[default]
+    Own,
+    /// The client's, so that the origin sees it.
+    Client,
+}
+
 /// Makes upstream connections under the address rules. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dialer {
@@ -162,14 +184,30 @@ impl Dialer {
     ///
     /// As [`Dialer::resolve`] and [`Dialer::connect`], and [`DialError::Proxy`].
     pub async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        self.dial_for(host, port, &Asker::default()).await
+    }
+
+    /// As [`Self::dial`], for `asker`. Through a proxy, a connection comes from our own address.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::dial`], and where the process may not have the asker's address.
+    pub async fn dial_for(
+        &self,
+        host: &str,
+        port: u16,
+        asker: &Asker,
+    ) -> Result<TcpStream, DialError> {
         let bare = bare(host);
         let chain = self.chain.as_ref().filter(|chain| chain.leads_to(bare));
         let Some(chain) = chain.filter(|_| self.pinned(bare, port).next().is_none()) else {
             let checked = self.resolve(host, port).await?;
-            return self.connect(&checked).await;
+            return self.connect_from(&checked, asker.from).await;
         };
         self.permits(bare, port)?;
-        match tokio::time::timeout(self.connect_within, chain.reach(bare, port)).await {
+        match tokio::time::timeout(self.connect_within, chain.reach(bare, port, &asker.passed))
+            .await
+        {
             Ok(reached) => reached,
             Err(_) => Err(DialError::TimedOut {
                 host: bare.into(),
@@ -177,6 +215,25 @@ impl Dialer {
                 within: self.connect_within,
             }),
         }
+    }
+
+    /// The sidecars that a request with these `headers` has passed on its way here. Without a proxy behind us, who
+    /// was passed is nobody's business.
+    ///
+    /// # Errors
+    ///
+    /// When this is one of them, or they are too many.
+    pub fn passed(&self, headers: &HeaderMap) -> Result<Passed, Circle> {
+        match &self.chain {
+            Some(chain) => Passed::of(headers, chain.name()),
+            None => Ok(Passed::default()),
+        }
+    }
+
+    /// Grows whenever the login of the proxy has changed: a connection that was made before then is somebody else's.
+    #[must_use]
+    pub fn edition(&self) -> u64 {
+        self.chain.as_ref().map_or(0, |chain| chain.edition())
     }
 
     /// What the rules say of a host that is not resolved here. Resolvers make addresses of numbers, too
@@ -306,6 +363,14 @@ impl Dialer {
     ///
     /// The last failure, when no address accepted within the time.
     pub async fn connect(&self, checked: &Checked) -> Result<TcpStream, DialError> {
+        self.connect_from(checked, None).await
+    }
+
+    async fn connect_from(
+        &self,
+        checked: &Checked,
+        from: Option<IpAddr>,
+    ) -> Result<TcpStream, DialError> {
         let deadline = Instant::now()
             .checked_add(self.connect_within)
             .unwrap_or_else(Instant::now);
@@ -322,7 +387,8 @@ impl Dialer {
                 .checked_div(left)
                 .unwrap_or_default();
             left = left.saturating_sub(1);
-            match timeout_at(now.checked_add(share).unwrap_or(now), connect_to(*address)).await {
+            let connected = connect_to(*address, from);
+            match timeout_at(now.checked_add(share).unwrap_or(now), connected).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => {
                     last = DialError::Unreachable {
@@ -338,14 +404,30 @@ impl Dialer {
     }
 }
 
-async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_to(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     socket.set_nodelay(true)?;
     SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    if let Some(from) = from {
+        stand_for(&socket, from, address)?;
+    }
     socket.connect(address).await
+}
+
+/// Gives `socket` the address `from`, whoever's it is, for a connection to `address`.
+fn stand_for(socket: &TcpSocket, from: IpAddr, address: SocketAddr) -> io::Result<()> {
+    let from = from.to_canonical();
+    if from.is_ipv4() != address.is_ipv4() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrNotAvailable,
+            "the client's address is of the other family",
+        ));
+    }
+    transparent::allow(&SockRef::from(socket), from)?;
+    socket.bind(SocketAddr::new(from, 0))
 }
 
 /// A host without the brackets of an IPv6 literal and without the dot of a rooted name.
@@ -414,6 +496,13 @@ pub enum DialError {
         /// What went wrong.
         reason: String,
     },
+    /// The proxy in between leads back here.
+    Circle {
+        /// What was to be dialed.
+        host: Box<str>,
+        /// The proxy's URL.
+        proxy: Box<str>,
+    },
     /// The resolver or every address was silent.
     TimedOut {
         /// What was to be dialed.
@@ -478,6 +567,10 @@ impl fmt::Display for DialError {
                 f,
                 "{host} could not be reached through {proxy} (upstream.proxy): {reason}"
             ),
+            Self::Circle { host, proxy } => write!(
+                f,
+                "{host} is not reached through {proxy} (upstream.proxy), which answered 508: proxies lead in a circle, and this sidecar is in it"
+            ),
             Self::TimedOut {
                 host,
                 doing,
@@ -499,6 +592,7 @@ impl std::error::Error for DialError {
             | Self::Unclear { .. }
             | Self::NotFound { .. }
             | Self::Proxy { .. }
+            | Self::Circle { .. }
             | Self::TimedOut { .. } => None,
         }
     }

@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 
 use crate::net::database_tls::{self, SetupError, Trust};
+use crate::net::reread::Reread;
 use crate::net::tls::{ALPN_HTTP_1_1, ALPN_HTTP_2, provider};
 use crate::net::trust::Roots;
 
@@ -65,6 +66,16 @@ impl Offers {
         Ok(Self::of(config))
     }
 
+    /// The files that it is made of.
+    fn files(origin: &Origin) -> Vec<PathBuf> {
+        let authorities = match &origin.trust {
+            Trust::System => None,
+            Trust::File(file) => Some(file),
+        };
+        let identity = origin.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        authorities.into_iter().chain(identity).cloned().collect()
+    }
+
     fn of(mut config: ClientConfig) -> Self {
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
@@ -74,6 +85,41 @@ impl Offers {
             http1: Arc::new(config),
             either: Arc::new(either),
         }
+    }
+}
+
+/// What shakes hands with some origins, as their files say by now.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    origin: Origin,
+    roots: Roots,
+    offers: Reread<Offers>,
+}
+
+impl Renewed {
+    /// For `origin`, whose files are read; see [`Offers::to`].
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be used.
+    pub(super) fn new(origin: &Origin, roots: &Roots) -> Result<Self, SetupError> {
+        let what = format!("what upstream.tls says of {}", origin.host);
+        let offers = Reread::new(&what, Offers::files(origin), || Offers::to(origin, roots))?;
+        Ok(Self {
+            origin: origin.clone(),
+            roots: roots.clone(),
+            offers,
+        })
+    }
+
+    /// Whether it is about `host`.
+    pub(super) fn is_about(&self, host: &str) -> bool {
+        is_host(&self.origin.host, host)
+    }
+
+    /// The newest, and its number.
+    pub(super) fn newest(&self) -> (Offers, u64) {
+        self.offers.newest(|| Offers::to(&self.origin, &self.roots))
     }
 }
 

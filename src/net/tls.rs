@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::net::database_tls::SetupError;
 use crate::net::dial::bare;
-use crate::net::origins::{Offers, Origin, is_host};
+use crate::net::origins::{Offers, Origin, Renewed};
 use crate::net::trust::Roots;
 
 /// HTTP/1.1 and HTTP/2 as application protocols (RFC 7301, RFC 9113 §3.2).
@@ -72,7 +72,7 @@ impl Default for Settings {
 pub struct Upstreams {
     offers: Offers,
     /// Of some hosts.
-    others: Arc<[(String, Offers)]>,
+    others: Arc<[Renewed]>,
     handshake_within: Duration,
 }
 
@@ -83,10 +83,8 @@ impl Upstreams {
     ///
     /// When a file of an origin's cannot be used.
     pub fn new(roots: &Roots, settings: &Settings) -> Result<Self, SetupError> {
-        let others = settings.origins.iter().map(|origin| {
-            let offers = Offers::to(origin, roots)?;
-            Ok((origin.host.clone(), offers))
-        });
+        let others = settings.origins.iter();
+        let others = others.map(|origin| Renewed::new(origin, roots));
         Ok(Self {
             offers: Offers::to_all(roots)?,
             others: others.collect::<Result<_, SetupError>>()?,
@@ -104,7 +102,7 @@ impl Upstreams {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.shake(&self.to(host).http1, stream, host).await
+        self.shake(self.to(host).http1, stream, host).await
     }
 
     /// The same for HTTP/2, or for HTTP/1.1 where the peer does not speak it.
@@ -120,21 +118,31 @@ impl Upstreams {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = self.shake(&self.to(host).either, stream, host).await?;
+        let stream = self.shake(self.to(host).either, stream, host).await?;
         let speaks = Speaks::of(stream.get_ref().1.alpn_protocol());
         Ok((stream, speaks))
     }
 
-    fn to(&self, host: &str) -> &Offers {
+    /// Grows whenever what is shown to `host`, or trusted of it, has changed: a connection that was made before then
+    /// is somebody else's.
+    #[must_use]
+    pub fn edition(&self, host: &str) -> u64 {
+        self.other(host).map_or(0, |other| other.newest().1)
+    }
+
+    fn to(&self, host: &str) -> Offers {
+        let other = self.other(host);
+        other.map_or_else(|| self.offers.clone(), |other| other.newest().0)
+    }
+
+    fn other(&self, host: &str) -> Option<&Renewed> {
         let host = bare(host);
-        let mut others = self.others.iter();
-        let found = others.find(|(pattern, _)| is_host(pattern, host));
-        found.map_or(&self.offers, |(_, offers)| offers)
+        self.others.iter().find(|other| other.is_about(host))
     }
 
     async fn shake<S>(
         &self,
-        config: &Arc<ClientConfig>,
+        config: Arc<ClientConfig>,
         stream: S,
         host: &str,
     ) -> Result<TlsStream<S>, TlsError>
@@ -142,7 +150,7 @@ impl Upstreams {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = server_name(host).ok_or_else(|| TlsError::BadHost { host: host.into() })?;
-        let shaken = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+        let shaken = TlsConnector::from(config).connect(name, stream);
         match tokio::time::timeout(self.handshake_within, shaken).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(TlsError::of(host, error)),

@@ -13,17 +13,17 @@ use crate::support::policies::AS_THE_PATH_SAYS;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::{free_port, until};
 
-const LOGIN: &str = "agent:correct-horse";
+pub(crate) const LOGIN: &str = "agent:correct-horse";
 
 /// A proxy in a file system where names are found; stopped when dropped.
-struct Network {
+pub(crate) struct Network {
     child: Child,
     url: String,
     folder: tempfile::TempDir,
 }
 
 impl Network {
-    fn tinyproxy(origins: &[&Origin]) -> Self {
+    pub(crate) fn tinyproxy(origins: &[&Origin]) -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let log = folder.path().join("log");
         let config = format!(
@@ -82,7 +82,7 @@ impl Network {
     }
 
     /// A sidecar behind it, which knows no names of its own.
-    fn governed(&self, login: &str, authority: &Authority, more: &str) -> Sidecar {
+    pub(crate) fn governed(&self, login: &str, authority: &Authority, more: &str) -> Sidecar {
         let setup = Setup::new().policy(AS_THE_PATH_SAYS).trust(authority);
         let login = setup.write("login", login);
         let config = format!("upstream:\n  proxy_login_file: {login}\n{more}");
@@ -105,7 +105,7 @@ fn host(origin: &Origin) -> String {
     authority.rsplit_once(':').unwrap().0.to_owned()
 }
 
-fn through(sidecar: &Sidecar, url: &str) -> String {
+pub(crate) fn through(sidecar: &Sidecar, url: &str) -> String {
     let (proxy, ca) = (
         format!("http://{}", sidecar.http),
         sidecar.ca().display().to_string(),

@@ -16,17 +16,41 @@ const INTERIM_MAX: usize = 8;
 /// Most of a reason phrase that is repeated, characters.
 const REASON_MAX: usize = 80;
 
-/// Asks for a tunnel to `place`, a host and a port as an authority has them.
+/// What a proxy is asked for.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    /// A host and a port, as an authority has them.
+    pub(super) place: &'a str,
+    /// Who asks.
+    pub(super) login: Option<&'a HeaderValue>,
+    /// Who has asked for it before, and we.
+    pub(super) via: &'a str,
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The way through the proxy leads back here (508).
+    Circle,
+    /// What went wrong, for whoever set the proxy.
+    Other(String),
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+/// Asks for a tunnel.
 ///
 /// # Errors
 ///
-/// What went wrong, for whoever set the proxy.
-pub(super) async fn connect(
-    stream: &mut TcpStream,
-    place: &str,
-    login: Option<&HeaderValue>,
-) -> Result<(), String> {
-    let mut asked = format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n").into_bytes();
+/// When there is none.
+pub(super) async fn connect(stream: &mut TcpStream, asked: &Asked<'_>) -> Result<(), Failed> {
+    let Asked { place, login, via } = asked;
+    let mut asked =
+        format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nVia: {via}\r\n").into_bytes();
     if let Some(login) = login {
         asked.extend_from_slice(b"Proxy-Authorization: ");
         asked.extend_from_slice(login.as_bytes());
@@ -41,19 +65,20 @@ pub(super) async fn connect(
             200..300 => return Ok(()),
             // Some proxies mistake themselves for the origin.
             401 | 407 if login.is_some() => {
-                return Err(format!(
+                return Err(Failed::Other(format!(
                     "it answered {answer}: it does not take the login of upstream.proxy_login_file"
-                ));
+                )));
             }
             401 | 407 => {
-                return Err(format!(
+                return Err(Failed::Other(format!(
                     "it answered {answer}: it wants a login (upstream.proxy_login_file)"
-                ));
+                )));
             }
-            _ => return Err(format!("it answered {answer}")),
+            508 => return Err(Failed::Circle),
+            _ => return Err(Failed::Other(format!("it answered {answer}"))),
         }
     }
-    Err("it answers with nothing but 1xx".to_owned())
+    Err(Failed::Other("it answers with nothing but 1xx".to_owned()))
 }
 
 fn lost(error: io::Error) -> String {
@@ -140,7 +165,7 @@ mod tests {
 
     /// What is made of a proxy that answers these pieces, each in a packet of its own; and
     /// what is left in the connection then.
-    async fn answered(pieces: &[&'static [u8]]) -> (Result<(), String>, Vec<u8>) {
+    async fn answered(pieces: &[&'static [u8]]) -> (Result<(), Failed>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let proxy = async {
@@ -158,7 +183,12 @@ mod tests {
         let client = async {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let login = HeaderValue::from_static("Basic eDp5");
-            let done = connect(&mut stream, "[2001:db8::1]:22", Some(&login)).await;
+            let asked = Asked {
+                place: "[2001:db8::1]:22",
+                login: Some(&login),
+                via: "1.1 a, 1.1 b",
+            };
+            let done = connect(&mut stream, &asked).await;
             let mut left = vec![0; FIRST.len()];
             if done.is_ok() {
                 stream.read_exact(&mut left).await.unwrap();
@@ -170,7 +200,7 @@ mod tests {
         assert_eq!(
             asked,
             "CONNECT [2001:db8::1]:22 HTTP/1.1\r\nHost: [2001:db8::1]:22\r\n\
-             Proxy-Authorization: Basic eDp5\r\n\r\n"
+             Via: 1.1 a, 1.1 b\r\nProxy-Authorization: Basic eDp5\r\n\r\n"
         );
         found
     }
@@ -232,7 +262,9 @@ mod tests {
         ];
         for (answer, expected) in rows {
             let (done, _) = answered(&[answer]).await;
-            assert_eq!(done, Err(expected.to_owned()));
+            assert_eq!(done, Err(Failed::Other(expected.to_owned())));
         }
+        let (done, _) = answered(&[b"HTTP/1.1 508 Loop Detected\r\n\r\n"]).await;
+        assert_eq!(done, Err(Failed::Circle));
     }
 }

@@ -44,6 +44,13 @@ pub(super) async fn open(
         Ok(target) => target,
         Err(wrong) => return refuse::last_problem(wrong.status, wrong.code, wrong.detail),
     };
+    let line = &match line.proxy.upstream.dialer().passed(request.headers()) {
+        Ok(passed) => line.passed(passed),
+        Err(circle) => {
+            let status = StatusCode::LOOP_DETECTED;
+            return refuse::last_problem(status, "proxy_loop", circle.words());
+        }
+    };
     match line.proxy.settings.leads(&target.host, target.port) {
         Leads::Refused => {
             let detail = "http.connect_ports does not name the port of this CONNECT";
@@ -124,7 +131,7 @@ async fn intercept(
 ) {
     // What the host speaks, if it is known: nothing is dialed before a request is
     // allowed, and a client that speaks HTTP/2 to us is served by either.
-    let prefers = line.proxy.upstream.speaks(&target);
+    let prefers = line.proxy.upstream.speaks(&target, &line.asker);
     let told = target.clone();
     match line.proxy.mint.accept(stream, &target.host, prefers).await {
         Ok((stream, speaks)) => {
@@ -232,7 +239,8 @@ pub(super) async fn reach(
     let cleared = Held::new(id, target).release(&permit);
     let target = cleared.ok_or(NotReached::Left)?.into_inner();
     let dialer = line.proxy.upstream.dialer();
-    match dialer.dial(&target.host, target.port).await {
+    let dialed = dialer.dial_for(&target.host, target.port, &line.asker);
+    match dialed.await {
         Ok(upstream) => Ok((permit, upstream)),
         Err(error) => {
             let error = UpstreamError::Dial(error);

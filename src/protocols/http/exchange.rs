@@ -307,7 +307,7 @@ async fn carry_out(
     }
     let sent = tokio::select! {
         biased;
-        sent = line.proxy.upstream.send(cleared, target, way, &line.kept) => sent,
+        sent = line.proxy.upstream.send(cleared, (target, &line.asker), way, &line.kept) => sent,
         reason = halt::of_run(&permit) => return ended(permit, id, reason),
     };
     match sent {

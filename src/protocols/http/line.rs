@@ -12,6 +12,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::metrics::Metrics;
 use crate::net::client_socket::Watch;
+use crate::net::dial::Asker;
+use crate::net::passed::Passed;
 use crate::process::Drain;
 
 use super::authority::Target;
@@ -21,7 +23,7 @@ use super::upstream::Own;
 use super::{Proxy, refuse};
 
 /// A connection, or the inside of a tunnel through one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) proxy: Arc<Proxy>,
     /// Where the tunnel leads, inside one.
@@ -34,10 +36,12 @@ pub(super) struct Line {
     pub(super) drain: Drain,
     /// The connection to an origin that is for this client alone.
     pub(super) kept: Arc<Own>,
+    /// For whom connections to origins are made.
+    pub(super) asker: Asker,
     /// Whom CONNECT named, inside a tunnel.
     user: Option<Box<str>>,
     /// Counts the connection for as long as anything of it lives.
-    place: Arc<Place>,
+    _place: Arc<Place>,
 }
 
 /// A place among the connections that are open at once.
@@ -73,38 +77,56 @@ impl Line {
             shared: Arc::default(),
             drain,
             kept: Arc::default(),
+            asker: Asker::default(),
             user: None,
-            place: Arc::new(place),
+            _place: Arc::new(place),
         })
     }
 
     /// The inside of a tunnel through this connection.
     pub(super) fn inside(&self, target: Target, user: Option<Box<str>>) -> Arc<Self> {
         Arc::new(Self {
-            proxy: self.proxy.clone(),
             tunnel: Some(target),
             captured: None,
-            watch: self.watch.clone(),
             shared: Arc::default(),
-            drain: self.drain.clone(),
             kept: Arc::default(),
             user,
-            place: self.place.clone(),
+            ..self.clone()
+        })
+    }
+
+    /// The same connection, which was asked for by sidecars that have `passed` it on.
+    pub(super) fn passed(self: &Arc<Self>, passed: Passed) -> Arc<Self> {
+        if self.asker.passed == passed {
+            return self.clone();
+        }
+        let from = self.asker.from;
+        self.asked_by(Asker { from, passed })
+    }
+
+    /// The same connection, whose client's address origins are to see.
+    pub(super) fn from_client(self: &Arc<Self>) -> Arc<Self> {
+        let passed = self.asker.passed.clone();
+        let from = self.watch.peer_ip();
+        self.asked_by(Asker { from, passed })
+    }
+
+    fn asked_by(&self, asker: Asker) -> Arc<Self> {
+        Arc::new(Self {
+            asker,
+            ..self.clone()
         })
     }
 
     /// The same connection, whose client wanted to go to `address` and speaks plain HTTP.
     pub(super) fn led_from(&self, address: SocketAddr) -> Arc<Self> {
         Arc::new(Self {
-            proxy: self.proxy.clone(),
             tunnel: None,
             captured: Some(address),
-            watch: self.watch.clone(),
             shared: Arc::default(),
-            drain: self.drain.clone(),
             kept: Arc::default(),
             user: None,
-            place: self.place.clone(),
+            ..self.clone()
         })
     }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::gate::Cleared;
-use crate::net::dial::{DialError, Dialer};
+use crate::net::dial::{Asker, DialError, Dialer};
 use crate::net::http1::{ClientConnection, Kept, Options, Pool, PoolSettings};
 use crate::net::http2::{self, Lease, Opened, Places, Reached};
 use crate::net::maybe_tls::MaybeTls;
@@ -32,9 +32,20 @@ use super::silence::{Silence, TOO_LONG};
 const RESENT_MAX: usize = 3;
 
 /// The connection to an origin that no other client may use.
-pub(super) type Own = Kept<Target, RequestBody>;
+pub(super) type Own = Kept<Destination, RequestBody>;
 
-/// Connections to origins, pooled by destination alone: what a request may do at an origin, it
+/// What connections are known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Destination {
+    /// Where they lead.
+    target: Target,
+    /// For whom they were made.
+    asker: Asker,
+    /// Which of the identities that we have had there made them.
+    edition: u64,
+}
+
+/// Connections to origins, pooled by destination: what a request may do at an origin, it
 /// says itself. Where an origin knows a connection's requests by the connection (NTLM, Negotiate)
 /// it is the client's [`Own`], and never pooled.
 pub(super) struct Upstream {
@@ -47,8 +58,8 @@ pub(super) struct Upstream {
 }
 
 struct Worker {
-    pool: Arc<Pool<Target, RequestBody>>,
-    places: Places<Target, RequestBody, UpstreamError>,
+    pool: Arc<Pool<Destination, RequestBody>>,
+    places: Places<Destination, RequestBody, UpstreamError>,
 }
 
 impl fmt::Debug for Upstream {
@@ -110,10 +121,25 @@ impl Upstream {
 
     /// What a client that speaks both should be answered with: what the origin
     /// speaks, where that is known, or HTTP/2.
-    pub(super) fn speaks(&self, target: &Target) -> Speaks {
+    pub(super) fn speaks(&self, target: &Target, asker: &Asker) -> Speaks {
+        let to = self.destination(target, asker);
         match self.worker() {
-            Some(worker) if worker.places.speaks_http1(target) => Speaks::Http1,
+            Some(worker) if worker.places.speaks_http1(&to) => Speaks::Http1,
             Some(_) | None => Speaks::Http2,
+        }
+    }
+
+    /// Whatever is asked of `target` for `asker` from now on, by whom we are there by now.
+    fn destination(&self, target: &Target, asker: &Asker) -> Destination {
+        let identity = match target.scheme {
+            "https" => self.tls.edition(&target.host),
+            _ => 0,
+        };
+        Destination {
+            target: target.clone(),
+            asker: asker.clone(),
+            // Neither ever shrinks, so where one has changed their sum has.
+            edition: identity.saturating_add(self.dialer.edition()),
         }
     }
 
@@ -129,22 +155,21 @@ impl Upstream {
     pub(super) async fn send(
         &self,
         cleared: Cleared<Request<RequestBody>>,
-        target: &Target,
+        (target, asker): (&Target, &Asker),
         way: Way,
         own: &Arc<Own>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let request = cleared.into_inner();
+        let to = &self.destination(target, asker);
         // In boxes what few requests need: a request over an idle connection would
         // otherwise have room for all of it made, moved and freed.
         match (way, self.worker()) {
             (Way::Either, Some(worker)) => {
-                Box::pin(self.send_either(worker, request, target, own)).await
+                Box::pin(self.send_either(worker, request, to, own)).await
             }
-            (Way::Http1, Some(worker)) => {
-                self.send_http1(worker, request, target, (own, None)).await
-            }
+            (Way::Http1, Some(worker)) => self.send_http1(worker, request, to, (own, None)).await,
             (Way::Upgrade, _) | (_, None) => {
-                Box::pin(self.send_alone(request, target, (own, way))).await
+                Box::pin(self.send_alone(request, to, (own, way))).await
             }
         }
     }
@@ -154,17 +179,14 @@ impl Upstream {
         &self,
         worker: &Worker,
         mut request: Request<RequestBody>,
-        target: &Target,
+        to: &Destination,
         (own, fresh): (&Arc<Own>, Option<ClientConnection<RequestBody>>),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
-        rewrite::for_http1(&mut request, target);
+        rewrite::for_http1(&mut request, &to.target);
         if fresh.is_none() {
-            let idle = || own.take(target).or_else(|| worker.pool.take(target));
+            let idle = || own.take(to).or_else(|| worker.pool.take(to));
             while let Some(idle) = idle() {
-                match self
-                    .exchange(idle, request, target, (own, Way::Http1))
-                    .await
-                {
+                match self.exchange(idle, request, to, (own, Way::Http1)).await {
                     Ok(response) => return Ok(response),
                     Err(Broken {
                         unsent: Some(unsent),
@@ -174,36 +196,34 @@ impl Upstream {
                 }
             }
         }
-        Box::pin(self.send_fresh(worker, request, target, (own, fresh))).await
+        Box::pin(self.send_fresh(worker, request, to, (own, fresh))).await
     }
 
     async fn send_fresh(
         &self,
         worker: &Worker,
         request: Request<RequestBody>,
-        target: &Target,
+        to: &Destination,
         (own, fresh): (&Arc<Own>, Option<ClientConnection<RequestBody>>),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let fresh = match fresh {
             Some(fresh) => fresh,
-            None => self.connect(target).await?,
+            None => self.connect(to).await?,
         };
-        let fresh = worker.pool.adopt(target.clone(), fresh);
-        let sent = self
-            .exchange(fresh, request, target, (own, Way::Http1))
-            .await;
+        let fresh = worker.pool.adopt(to.clone(), fresh);
+        let sent = self.exchange(fresh, request, to, (own, Way::Http1)).await;
         sent.map_err(|broken| broken.error)
     }
 
     async fn send_alone(
         &self,
         mut request: Request<RequestBody>,
-        target: &Target,
+        to: &Destination,
         (own, way): (&Arc<Own>, Way),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
-        rewrite::for_http1(&mut request, target);
-        let alone = self.connect(target).await?;
-        let sent = self.exchange(alone, request, target, (own, way)).await;
+        rewrite::for_http1(&mut request, &to.target);
+        let alone = self.connect(to).await?;
+        let sent = self.exchange(alone, request, to, (own, way)).await;
         sent.map_err(|broken| broken.error)
     }
 
@@ -213,20 +233,20 @@ impl Upstream {
         &self,
         worker: &Worker,
         mut request: Request<RequestBody>,
-        target: &Target,
+        to: &Destination,
         own: &Arc<Own>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut resent = 0_usize;
         loop {
             let broke = |error: hyper::Error| UpstreamError::Broke(in_words(&error));
-            let reached = worker.places.reach(target, self.open(target), broke);
+            let reached = worker.places.reach(to, self.open(to), broke);
             let lease = match reached.await.map_err(UpstreamError::Others)? {
                 Reached::Http1(fresh) => {
-                    return self.send_http1(worker, request, target, (own, fresh)).await;
+                    return self.send_http1(worker, request, to, (own, fresh)).await;
                 }
                 Reached::Http2(lease) => lease,
             };
-            rewrite::for_http2(&mut request, target);
+            rewrite::for_http2(&mut request, &to.target);
             match self.share(lease, request).await {
                 Ok(response) => return Ok(response),
                 Err(Broken {
@@ -243,9 +263,11 @@ impl Upstream {
 
     async fn connect(
         &self,
-        target: &Target,
+        to: &Destination,
     ) -> Result<ClientConnection<RequestBody>, UpstreamError> {
-        let stream = self.dialer.dial(&target.host, target.port).await?;
+        let Destination { target, asker, .. } = to;
+        let stream = self.dialer.dial_for(&target.host, target.port, asker);
+        let stream = stream.await?;
         let opened = if target.scheme == "https" {
             let stream = self.tls.connect(stream, &target.host).await?;
             ClientConnection::open(TokioIo::new(stream), self.options).await
@@ -259,9 +281,11 @@ impl Upstream {
     /// origin speaks but that the client knew.
     async fn open(
         &self,
-        target: &Target,
+        to: &Destination,
     ) -> Result<Opened<ClientConnection<RequestBody>, Io>, UpstreamError> {
-        let stream = self.dialer.dial(&target.host, target.port).await?;
+        let Destination { target, asker, .. } = to;
+        let stream = self.dialer.dial_for(&target.host, target.port, asker);
+        let stream = stream.await?;
         if target.scheme != "https" {
             return Ok(Opened::Http2(TokioIo::new(MaybeTls::Plain(stream))));
         }
@@ -309,20 +333,20 @@ impl Upstream {
         &self,
         mut connection: ClientConnection<RequestBody>,
         request: Request<RequestBody>,
-        target: &Target,
+        to: &Destination,
         (own, way): (&Arc<Own>, Way),
     ) -> Result<Response<AnswerBody>, Broken> {
         let progress = request.body().progress();
         let told = Told::about(&request);
         if speaks_for_connection(request.headers(), &header::AUTHORIZATION) {
-            own.adopt(target, &mut connection);
+            own.adopt(to, &mut connection);
         }
         let sending = async {
             match way {
                 Way::Http1 | Way::Either => {
                     let note = |answer: &HeaderMap, connection: &mut ClientConnection<_>| {
                         if speaks_for_connection(answer, &header::WWW_AUTHENTICATE) {
-                            own.adopt(target, connection);
+                            own.adopt(to, connection);
                         }
                     };
                     connection.send_noting(request, note).await
@@ -457,6 +481,7 @@ impl UpstreamError {
             Self::Dial(DialError::Unreachable { .. } | DialError::Proxy { .. }) => {
                 (StatusCode::BAD_GATEWAY, "upstream_unreachable")
             }
+            Self::Dial(DialError::Circle { .. }) => (StatusCode::LOOP_DETECTED, "proxy_loop"),
             Self::Dial(DialError::TimedOut { .. }) | Self::Silent(_) => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout")
             }
