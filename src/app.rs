@@ -365,6 +365,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         settings: config.http,
         gate: gate.clone(),
         dialer: Dialer::new(config.upstream.dial.clone(), own.clone()),
+        source: config.upstream.source,
         tls,
         mint: mint.clone(),
         workers: workers.clone(),
@@ -506,7 +507,7 @@ fn listen(config: &Config, roots: &Roots) -> Result<(Sockets, Addresses), StartE
     let listen = &config.listen;
     let sockets = Sockets {
         http: listener("--http-listen", listen.http)?,
-        transparent: loopbacks(listen.transparent)?,
+        transparent: loopbacks(listen.transparent, listen.capture)?,
         agent: listener("--agent-listen", listen.agent)?,
         agent_socket: agent_socket(listen.agent_socket.as_ref())?,
         operator: listener("--operator-listen", listen.operator)?,
@@ -635,11 +636,14 @@ fn listener(flag: &'static str, at: Listener) -> Result<Option<net::listen::Boun
     }
 }
 
-fn loopbacks(at: Listener) -> Result<Vec<net::listen::Bound>, StartError> {
+fn loopbacks(
+    at: Listener,
+    capture: net::listen::Capture,
+) -> Result<Vec<net::listen::Bound>, StartError> {
     match at {
         Listener::Off => Ok(Vec::new()),
         Listener::At(address) => {
-            net::listen::bind_loopbacks(address).map_err(|error| StartError::Listen {
+            net::listen::bind_loopbacks(address, capture).map_err(|error| StartError::Listen {
                 flag: "listen.transparent",
                 error: BindError::Address(error),
             })

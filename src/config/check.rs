@@ -100,6 +100,7 @@ impl Resolver<'_> {
         let ca_dir = PathBuf::from(self.text("ca_dir", raw.ca_dir, &state_dir.to_string_lossy()));
         let share_dir = self.share_dir(raw.share_dir, &[&state_dir, &ca_dir]);
         let session = self.session(raw.session);
+        let listen = self.listen(raw.listen, purpose, policy.0.as_ref());
         let config = Config {
             own_run_is_new: *session.own.run_id == *self.env.run_id(),
             gate: gate::Settings {
@@ -135,8 +136,8 @@ impl Resolver<'_> {
             mysql: self.mysql(raw.mysql, purpose),
             redis: self.redis(raw.redis, purpose),
             sdk,
-            listen: self.listen(raw.listen, purpose, policy.0.as_ref()),
-            upstream: self.upstream(raw.upstream),
+            upstream: self.upstream(raw.upstream, listen.capture),
+            listen,
             state_dir,
             ca_dir,
             share_dir,

@@ -31,9 +31,9 @@ use std::time::Duration;
 
 use crate::control::agent::served;
 use crate::control::auth::Token;
-use crate::net::dial;
 use crate::net::listen_at::At;
 use crate::net::origins::Origin;
+use crate::net::{dial, listen};
 use crate::policy::{core, local};
 use crate::protocols::{
     http as http_proxy, mysql as mysql_relay, postgres as postgres_relay, redis as redis_relay,
@@ -188,6 +188,8 @@ pub struct Listen {
     pub http: Listener,
     /// Captured connections, at both loopback addresses.
     pub transparent: Listener,
+    /// How they are led there.
+    pub capture: listen::Capture,
     /// The agent API.
     pub agent: Listener,
     /// The agent API too, at a path.
@@ -227,6 +229,8 @@ pub struct UpstreamConfig {
     pub origins: Vec<Origin>,
     /// The dialer's.
     pub dial: dial::Settings,
+    /// Whose address captured connections go on from.
+    pub source: dial::Source,
 }
 
 /// What is written to standard error.

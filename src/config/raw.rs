@@ -243,6 +243,9 @@ pub(super) struct Listen {
     /// Connections that the kernel leads here, as `init-net` has it do: a port of both loopback addresses.
     #[schemars(extend("examples" = ["127.0.0.1:15802", "off"]))]
     pub(super) transparent: Option<String>,
+    /// How the kernel leads them: `redirect`, or `tproxy`, by which they keep their addresses; that takes Linux, and CAP_NET_ADMIN or CAP_NET_RAW.
+    #[schemars(extend("enum" = ["redirect", "tproxy"]))]
+    pub(super) transparent_mode: Option<String>,
     /// The agent API: lifecycle events.
     #[schemars(extend("examples" = ["127.0.0.1:15800", "off"]))]
     pub(super) agent: Option<String>,
@@ -485,6 +488,9 @@ pub(super) struct Upstream {
     /// Private networks (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, fc00::/7 and the like): `allow`, or `refuse` them unless `upstream.allow_address` names them.
     #[schemars(extend("enum" = ["allow", "refuse"]))]
     pub(super) private: Option<String>,
+    /// Whose address captured connections go on from: `own`, or `client`, with `listen.transparent_mode: tproxy`; databases and a proxy are reached from our own.
+    #[schemars(extend("enum" = ["own", "client"]))]
+    pub(super) source: Option<String>,
     /// HOST:PORT=ADDRESS: where to connect instead of asking the resolver.
     #[schemars(extend("examples" = [["api.example.com:443=10.0.0.7"]]))]
     pub(super) resolve: Option<Vec<String>>,

@@ -12,6 +12,7 @@ use crate::gate::{Govern, HaltScope, Unanswered};
 use crate::journal::{Durability, OnFull};
 use crate::net::address::Private;
 use crate::net::caller::Callers;
+use crate::net::listen::Capture;
 use crate::net::{chain, dial};
 use crate::policy::core::{AgentDid, Identities, Known, Signer, Unsigned};
 use crate::protocols::http::credentials::{Credential, Readable};
@@ -244,6 +245,12 @@ impl Resolver<'_> {
         let listen = Listen {
             http: self.listener("listen.http", raw.http, 15_801, purpose),
             transparent: self.transparent(raw.transparent),
+            capture: self.choice(
+                "listen.transparent_mode",
+                raw.transparent_mode,
+                [("redirect", Capture::Redirect), ("tproxy", Capture::Tproxy)],
+                "",
+            ),
             agent: self.listener("listen.agent", raw.agent, 15_800, purpose),
             agent_socket: self.agent_socket(raw.agent_socket, raw.agent_socket_mode),
             agent_token: self.agent_token(raw.agent_token_file, judge),
@@ -346,11 +353,12 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn upstream(&mut self, mut raw: raw::Upstream) -> UpstreamConfig {
+    pub(super) fn upstream(&mut self, mut raw: raw::Upstream, capture: Capture) -> UpstreamConfig {
         let chain = self.chain(&mut raw);
         UpstreamConfig {
             ca_files: self.list("upstream.ca", raw.ca, ca_file),
             origins: self.list("upstream.tls", raw.tls.take(), value::origin),
+            source: self.source(raw.source.take(), capture),
             dial: dial::Settings {
                 chain,
                 allow: self.list("upstream.allow_address", raw.allow_address, value::network),
@@ -365,6 +373,18 @@ impl Resolver<'_> {
                 connect_within: self.duration("upstream.connect_within", raw.connect_within),
             },
         }
+    }
+
+    /// An address that the kernel has changed is not the client's to go on from.
+    fn source(&mut self, said: Option<String>, capture: Capture) -> dial::Source {
+        let words = [("own", dial::Source::Own), ("client", dial::Source::Client)];
+        let source = self.choice("upstream.source", said, words, "");
+        if (source, capture) == (dial::Source::Client, Capture::Redirect) {
+            let found = "client, while listen.transparent_mode is redirect".to_owned();
+            let expected = "own, or listen.transparent_mode: tproxy";
+            self.tell("upstream.source", Wrong::new(found, expected, "own"));
+        }
+        source
     }
 
     /// The proxy of the network.

@@ -245,6 +245,12 @@ pub static SETTINGS: &[Setting] = &[
         Is("off"),
     ),
     set(
+        "listen.transparent_mode",
+        "",
+        &["OPENBOX_TRANSPARENT_MODE"],
+        Is("redirect"),
+    ),
+    set(
         "listen.agent",
         "--agent-listen",
         &["OPENBOX_AGENT_LISTEN"],
@@ -382,6 +388,7 @@ pub static SETTINGS: &[Setting] = &[
         Empty,
     ),
     key("upstream.private", "allow"),
+    key("upstream.source", "own"),
     set("upstream.resolve", "--resolve", &["OPENBOX_RESOLVE"], Empty),
     set(
         "upstream.proxy",

@@ -9,22 +9,30 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::net::hello;
 use crate::net::intercept::{AcceptError, HELLO_BYTES_MAX};
+#[cfg(target_os = "linux")]
+use crate::net::transparent;
 
-/// Where the client of `socket` wanted to go, as the kernel's table of connections has it.
+/// Where the client of `socket` wanted to go. What TPROXY delivers has kept its destination; of what was redirected,
+/// the kernel's table of connections has it.
 #[cfg(target_os = "linux")]
 pub(super) fn wanted(socket: socket2::SockRef<'_>) -> io::Result<SocketAddr> {
-    let ours = socket.local_addr()?;
+    let by_itself = || io::Error::new(io::ErrorKind::InvalidInput, "it came here by itself");
+    let ours = socket.local_addr()?.as_socket().ok_or_else(by_itself)?;
+    if transparent::is_allowed(&socket, ours.ip())? {
+        // Loopback is where its listener is, and nothing that wants to go there is delivered by TPROXY.
+        return match ours.ip().to_canonical().is_loopback() {
+            true => Err(by_itself()),
+            false => Ok(ours),
+        };
+    }
     let wanted = match ours.is_ipv6() {
         true => socket.original_dst_v6()?,
         false => socket.original_dst_v4()?,
     };
     match wanted.as_socket() {
         // Who comes by himself is in that table too.
-        Some(wanted) if Some(wanted) != ours.as_socket() => Ok(wanted),
-        Some(_) | None => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it came here by itself",
-        )),
+        Some(wanted) if wanted != ours => Ok(wanted),
+        Some(_) | None => Err(by_itself()),
     }
 }
 

@@ -5,10 +5,11 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 
 use crate::net::client_socket::ClientSocket;
+use crate::net::transparent;
 
 /// Connections the kernel may hold for us before they are accepted.
 pub(super) const BACKLOG: i32 = 4096;
@@ -35,33 +36,47 @@ pub struct Bound {
 ///
 /// When the address is in use, not of this machine, or not ours to take.
 pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
+    bind_for(address, Capture::Redirect)
+}
+
+/// How the kernel leads connections to a listener that they were not made to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Capture {
+    /// By changing their destination (REDIRECT), which its table of connections remembers.
+    #[default]
+    Redirect,
+    /// By delivering them as they are (TPROXY): the listener may have any address.
+    Tproxy,
+}
+
+fn bind_for(address: SocketAddr, capture: Capture) -> Result<Bound, BindError> {
     let failed = |source| BindError { address, source };
-    let listener = listening_socket(address).map_err(failed)?;
+    let listener = listening_socket(address, capture).map_err(failed)?;
     let listener = TcpListener::from_std(listener.into()).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok(Bound { listener, address })
 }
 
 /// Binds and listens at both loopback addresses, at the port of `address`: the kernel leads each family to its
-/// own. Where the machine does not have the other one, at `address` alone.
+/// own, as `capture` says. Where the machine does not have the other one, at `address` alone.
 ///
 /// # Errors
 ///
-/// As [`bind`], for either.
-pub fn bind_loopbacks(address: SocketAddr) -> Result<Vec<Bound>, BindError> {
-    let first = bind(address)?;
+/// As [`bind`], for either; for TPROXY, where the process has neither `CAP_NET_ADMIN` nor `CAP_NET_RAW`.
+pub fn bind_loopbacks(address: SocketAddr, capture: Capture) -> Result<Vec<Bound>, BindError> {
+    let first = bind_for(address, capture)?;
     let other: IpAddr = match address {
         SocketAddr::V4(_) => Ipv6Addr::LOCALHOST.into(),
         SocketAddr::V6(_) => Ipv4Addr::LOCALHOST.into(),
     };
-    match bind(SocketAddr::new(other, first.address.port())) {
+    match bind_for(SocketAddr::new(other, first.address.port()), capture) {
         Ok(second) => Ok(vec![first, second]),
         Err(error) if error.is_unknown_here() => Ok(vec![first]),
         Err(error) => Err(error),
     }
 }
 
-fn listening_socket(address: SocketAddr) -> io::Result<Socket> {
+fn listening_socket(address: SocketAddr, capture: Capture) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -73,6 +88,11 @@ fn listening_socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
 
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    match capture {
+        Capture::Redirect => {}
+        // Before anything can be delivered; accepted sockets inherit it.
+        Capture::Tproxy => transparent::allow(&SockRef::from(&socket), address.ip())?,
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -221,7 +241,7 @@ mod tests {
             panic!("it is of TCP");
         };
         assert!(socket.nodelay().unwrap(), "TCP_NODELAY is inherited");
-        let socket = socket2::SockRef::from(&socket);
+        let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap(), "SO_KEEPALIVE is inherited");
     }
 

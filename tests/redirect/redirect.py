@@ -1,8 +1,8 @@
 """The rules of `init-net`, and the sidecar behind them, in network namespaces: a pod, and the world beside it.
 
-    tests/redirect/redirect.py target/debug/openbox-sidecar
+    tests/redirect/redirect.py target/debug/openbox-sidecar [redirect] [tproxy] [gateway]
 
-Must be root. Programs of several users try to leave the pod; the world tells what arrived there.
+Must be root; without a word for what is to be run, all of it is. Programs of several users try to leave the pod; the world tells what arrived there.
 """
 
 import http.server
@@ -27,6 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from checks import Checks, run  # noqa: E402  (it lies in the folder above)
 
 import databases  # noqa: E402
+import gateway  # noqa: E402
 
 SIDECAR = 1580
 APP = 4711
@@ -37,6 +38,14 @@ WORLD = {4: "10.15.90.1", 6: "fd15:90::1"}
 CAPTURED = 15802
 OPERATOR = 15810
 ORIGINAL_DST = 80
+IP_TRANSPARENT = 19
+IPV6_TRANSPARENT = 75
+# The rule and the table of routes that lead what is marked here.
+ROUTED = 15802
+# How connections are led to the sidecar, and what `init-net` is told for it.
+WAYS = {"redirect": [], "tproxy": ["--tproxy"]}
+# By which a program may have the addresses of others.
+ANY_ADDRESS = ["--inh-caps=+net_admin", "--ambient-caps=+net_admin"]
 # Addresses of the world's which no name leads to; the first is let pass unread.
 LIAR = "10.15.90.3"
 LIAR2 = "10.15.90.4"
@@ -65,8 +74,11 @@ upstream:
 # What runs apart: the world, what stands in for the sidecar, and the programs that want to leave.
 
 
-def listening(family, kind, host, port):
+def listening(family, kind, host, port, any_address=False):
     server = socket.socket(family, kind)
+    if any_address:
+        level, option = (socket.IPPROTO_IPV6, IPV6_TRANSPARENT) if family == socket.AF_INET6 else (socket.SOL_IP, IP_TRANSPARENT)
+        server.setsockopt(level, option, 1)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -104,11 +116,12 @@ def world():
                 peer.close()
 
 
-def stand_in():
+def stand_in(way):
     """Listens where the sidecar does, and tells each client whither it wanted."""
     servers = {}
+    tproxy = way == "tproxy"
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        servers[listening(family, socket.SOCK_STREAM, host, CAPTURED)] = "captured"
+        servers[listening(family, socket.SOCK_STREAM, host, CAPTURED, tproxy)] = "captured"
         servers[listening(family, socket.SOCK_STREAM, host, OPERATOR)] = "operator"
     print("ready", flush=True)
     while True:
@@ -116,7 +129,7 @@ def stand_in():
             peer, _ = server.accept()
             said = servers[server]
             if said == "captured":
-                said += " " + whither(peer)
+                said += " {} {}".format(*peer.getsockname()) if tproxy else " " + whither(peer)
             peer.sendall(said.encode())
             peer.close()
 
@@ -320,31 +333,69 @@ def from_outside(checks, within):
         server.end()
 
 
-def the_rules(checks, binary, folder):
+def what_is_left():
+    """What `init-net` has put into this network namespace."""
+    routing = [f"ip {family} rule show pref {ROUTED}; ip {family} route show table {ROUTED} 2>&- || true" for family in ("-4", "-6")]
+    return "".join(run("sh", "-c", command).stdout for command in ["nft list ruleset", *routing]).strip()
+
+
+def only_some_users(checks, world, binary, resolv, way):
+    """Two are named, one of them by a range; everybody else goes where he wants, as if there were no rules."""
+    run(binary, "init-net", "install", "--resolv-conf", resolv, *WAYS[way], "--capture-uid", APP, "--capture-uid", "65000-65535")
+    for number, loopback in ((4, "127.0.0.1"), (6, "::1")):
+        for user in (APP, 65532):
+            got = tries(user, "tcp", WORLD[number], 443)
+            checks.that(f"{way}: user {user} is named, and is led, IPv{number}", got == f"captured {WORLD[number]} 443", got)
+            got = tries(user, "udp", WORLD[number], 443)
+            checks.that(f"{way}: QUIC of user {user} is refused, IPv{number}", got == "Operation not permitted", got)
+            got = tries(user, "tcp", loopback, OPERATOR)
+            checks.that(f"{way}: the operator port is refused to user {user}, IPv{number}", got == "Connection refused", got)
+        for user in (0, 1337, SIDECAR):
+            for kind, port in (("tcp", 443), ("udp", 443), ("udp", 9999)):
+                got = tries(user, kind, WORLD[number], port)
+                checks.that(f"{way}: user {user} is not named, and reaches {kind}{number}/{port}", got == "world", got)
+            got = tries(user, "tcp", loopback, OPERATOR)
+            checks.that(f"{way}: and the operator port, user {user}, IPv{number}", got == "operator", got)
+
+
+def the_rules(checks, binary, folder, way):
     resolv = folder / "resolv.conf"
     resolv.write_text(f"search a.test\nnameserver {WORLD[4]}\nnameserver {WORLD[6]}\noptions ndots:5\n")
     world_keeper, within = the_network()
     world = Apart(*within, sys.executable, __file__, "--world")
-    sidecar = Apart(*as_user(SIDECAR, sys.executable, __file__, "--stand-in"))
+    sidecar = Apart(*as_user(SIDECAR, *ANY_ADDRESS, sys.executable, __file__, "--stand-in", way))
     without_rules(checks)
     init_net = [binary, "init-net"]
     for _ in range(2):
         # Again, as where a pod's sandbox is made anew: the rules are in place of the earlier ones.
-        installed = run(*init_net, "install", "--resolv-conf", resolv)
+        installed = run(*init_net, "install", "--resolv-conf", resolv, *WAYS[way])
     checks.that("installing says so", "installed" in installed.stdout, installed)
-    found = run("nft", "list", "ruleset").stdout
-    checks.that("they are there once", found.count("table inet") == 1 and found.count("redirect to") == 1, found)
+    found = what_is_left()
+    once = {"redirect": ["table inet", "redirect to"], "tproxy": ["table inet", "tproxy ip to", "tproxy ip6 to"]}[way]
+    checks.that(f"{way}: they are there once", [found.count(one) for one in once] == [1] * len(once), found)
+    checks.that(f"{way}: and so is their routing, of both families", found.count(f"lookup {ROUTED}") == found.count("local default dev lo") == (2 if way == "tproxy" else 0), found)
     captured(checks, world)
     refused(checks, world)
     let_pass(checks, world)
     from_outside(checks, within)
+    only_some_users(checks, world, binary, resolv, way)
+    other = next(other for other in WAYS if other != way)
+    run(*init_net, "install", "--resolv-conf", resolv, *WAYS[other])
+    run(*init_net, "install", "--resolv-conf", resolv, *WAYS[way])
+    checks.that(f"{way}: what is installed in place of the other way is the same", what_is_left() == found, what_is_left())
     sidecar.end()
-    got = tries(APP, "tcp", WORLD[4], 443)
-    checks.that("without the sidecar nothing leaves", got == "Connection refused", got)
+    for number in WORLD:
+        before = len(world.lines)
+        got = tries(APP, "tcp", WORLD[number], 443)
+        checks.that(f"{way}: without the sidecar nothing leaves, IPv{number}", got == "Connection refused" and len(world.lines) == before, got)
+    if way == "tproxy":
+        run("ip", "rule", "delete", "pref", ROUTED)
+        before = len(world.lines)
+        run("timeout", "3", *as_user(APP, sys.executable, __file__, "--leave", "tcp", WORLD[4], 443), check=False)
+        checks.that("without its routing nothing leaves, either", len(world.lines) == before, world.lines[before:])
     for _ in range(2):
         run(*init_net, "remove")
-    left = run("nft", "list", "ruleset").stdout.strip()
-    checks.that("removed, nothing of them is left", left == "", left)
+    checks.that(f"{way}: removed, nothing of them is left", what_is_left() == "", what_is_left())
     world.end()
     run("ip", "link", "delete", "pod0")
     world_keeper.kill()
@@ -353,7 +404,7 @@ def the_rules(checks, binary, folder):
 class Sidecar:
     """The real one, as its own user, behind its rules."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, way, more=""):
         self.folder = folder
         names = ["-subj", "/CN=world", "-addext", f"subjectAltName=DNS:orders.test,DNS:orders6.test,DNS:pinned.test,IP:{WORLD[4]},IP:{WORLD[6]}"]
         new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
@@ -363,18 +414,21 @@ class Sidecar:
         resolved += [f"{databases.NAME}:{databases.PORTS[of]}={address}" for of in ("postgres", "mysql") for address in databases.HERE.values()]
         config = CONFIG.replace("POLICY", str(folder / "policy.rego")).replace("CA", str(folder / "world.pem"))
         config = config.replace("RESOLVE", ", ".join(f'"{one}"' for one in resolved))
-        (folder / "config.yaml").write_text(config)
+        (folder / "config.yaml").write_text(config + more)
+        shutil.rmtree(folder / "state", ignore_errors=True)
         (folder / "state").mkdir()
         shutil.chown(folder / "state", SIDECAR, SIDECAR)
         environment = {
             "OPENBOX_CONFIG": str(folder / "config.yaml"),
             "OPENBOX_TRANSPARENT_LISTEN": f"127.0.0.1:{CAPTURED}",
+            "OPENBOX_TRANSPARENT_MODE": way,
             "OPENBOX_STATE_DIR": str(folder / "state/own"),
             "OPENBOX_SHARE_DIR": str(folder / "state/share"),
         }
         self.log = open(folder / "log", "w")
         # What other users' programs have open is for the eyes of who may trace them.
-        sees = ["--inh-caps=+sys_ptrace,+dac_read_search", "--ambient-caps=+sys_ptrace,+dac_read_search"]
+        caps = "+sys_ptrace,+dac_read_search" + (",+net_admin" if way == "tproxy" else "")
+        sees = [f"--inh-caps={caps}", f"--ambient-caps={caps}"]
         self.process = subprocess.Popen(as_user(SIDECAR, *sees, binary, "serve"), env=environment, stdout=self.log, stderr=self.log)
         self.bundle = folder / "state/share/bundle.pem"
         self.token = folder / "state/share/agent-token"
@@ -506,25 +560,25 @@ def whose_it_is(checks, sidecar):
         checks.that(f"and one of another process is not, by {protocol}", after == before, (before, after, got))
 
 
-def from_a_port_that_is_taken(checks, sidecar):
-    """The kernel gives the second of two captured connections from one port another: its process is not found, and nobody's else."""
+def from_a_port_that_is_taken(checks, sidecar, way):
+    """The kernel gives the second of two redirected connections from one port another: its process is not found, and nobody's else."""
     ids = {"workflow_id": "w", "run_id": "r"}
     command = as_user(APP, sys.executable, __file__, "--from-one-port", 45678, WORLD[4], LIAR2)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     sidecar.tell("PUT", "/v1/contexts/me", **ids, activity_id="a", pid=process.pid)
-    for host, more in ((WORLD[4], 1), (LIAR2, 0)):
+    for host, more in ((WORLD[4], 1), (LIAR2, 1 if way == "tproxy" else 0)):
         before = sidecar.by_process()
         process.stdin.write("go\n")
         process.stdin.flush()
         got = process.stdout.readline().strip()
         found = sidecar.by_process() > before
-        checks.that(f"{host} answers from a port that was taken {1 - more} times", got == host, got)
+        checks.that(f"{host} answers from a port of another connection", got == host, got)
         checks.that(f"and its process is {'' if more else 'not '}found", found == bool(more), found)
     process.stdin.close()
     process.wait(30)
 
 
-def the_sidecar(checks, binary, folder):
+def the_sidecar(checks, binary, folder, way):
     keeper, within = the_network()
     for number, bits in ((4, 24), (6, 64)):
         run(*within, "ip", "address", "add", f"{databases.HERE[number]}/{bits}", "dev", "world0", *(["nodad"] if number == 6 else []))
@@ -532,8 +586,8 @@ def the_sidecar(checks, binary, folder):
     run(*within, "ip", "address", "add", f"{LIAR2}/24", "dev", "world0")
     resolv = folder / "resolv.conf"
     resolv.write_text("")
-    run(binary, "init-net", "install", "--resolv-conf", resolv)
-    sidecar = Sidecar(binary, folder)
+    run(binary, "init-net", "install", "--resolv-conf", resolv, *WAYS[way])
+    sidecar = Sidecar(binary, folder, way)
     world = Apart(*within, sys.executable, __file__, "--origin", folder / "world.pem", folder / "key.pem")
     servers = databases.Databases(within, folder)
     trust = ["--cacert", sidecar.bundle]
@@ -543,7 +597,7 @@ def the_sidecar(checks, binary, folder):
         neither_nor(checks, world, sidecar, trust)
         the_databases(checks, sidecar)
         whose_it_is(checks, sidecar)
-        from_a_port_that_is_taken(checks, sidecar)
+        from_a_port_that_is_taken(checks, sidecar, way)
         got = tries(APP, "tcp", "127.0.0.1", OPERATOR)
         checks.that("its operator port is closed to the app", got == "Connection refused", got)
         run("nft", "flush", "chain", "inet", "openbox_sidecar", "governed")
@@ -574,11 +628,25 @@ def what_goes_wrong(checks, binary, folder):
     checks.that("no nft is told", code == 1 and "/nowhere/nft" in text and "nftables" in text, text)
     code, text = told(0, "install", "--resolv-conf", folder / "none")
     checks.that("no file of name servers is told", code == 1 and "--resolv-conf" in text, text)
+    (folder / "empty").write_text("")
+    (folder / "allow.rego").write_text("package pod\ndefault result := {\"decision\": \"ALLOW\"}\n")
+    (folder / "alone.yaml").write_text(f"policy: {{path: {folder}/allow.rego}}\nlisten: {{transparent: 127.0.0.1:{CAPTURED}, transparent_mode: tproxy}}\n")
+    (folder / "alone").mkdir()
+    shutil.chown(folder / "alone", SIDECAR, SIDECAR)
     resolv.write_text("nameserver dns.example.com\n")
     code, text = told(0, *plain)
     checks.that("a name server that is no address is told", code == 1 and "dns.example.com" in text, text)
-    left = run("nft", "list", "ruleset").stdout.strip()
-    checks.that("and nothing is half there", left == "", left)
+    code, text = told(0, "install", "--tproxy", "--resolv-conf", folder / "empty", "--ip", "/nowhere/ip")
+    checks.that("no ip is told", code == 1 and "/nowhere/ip" in text and "iproute2" in text, text)
+    code, text = told(0, "install", "--tproxy", "--resolv-conf", folder / "empty", "--nft", "/nowhere/nft")
+    checks.that("where nft fails, the routing is taken back", code == 1 and what_is_left() == "", text)
+    code, text = told(0, "install", "--from", "pod0", "--resolv-conf", folder / "empty")
+    checks.that("a device is for TPROXY alone", code != 0 and "--tproxy" in text, text)
+    code, text = told(0, "install", "--capture-uid", "root", "--resolv-conf", folder / "empty")
+    checks.that("a user is a number", code != 0 and "1000-1999" in text, text)
+    done = run(*as_user(SIDECAR, binary, "serve"), check=False, env={"OPENBOX_CONFIG": str(folder / "alone.yaml"), "OPENBOX_STATE_DIR": str(folder / "alone")})
+    checks.that("a sidecar that may not have other addresses says what it takes", done.returncode != 0 and "CAP_NET_ADMIN" in done.stderr, done.stderr)
+    checks.that("and nothing is half there", what_is_left() == "", what_is_left())
 
 
 def main():
@@ -588,7 +656,9 @@ def main():
     if arguments[0] == "--origin":
         return origin(*arguments[1:])
     if arguments[0] == "--stand-in":
-        return stand_in()
+        return stand_in(arguments[1])
+    if arguments[0] == "--told-origin":
+        return gateway.told_origin(*arguments[1:])
     if arguments[0] == "--leave":
         return print(leave(*arguments[1:]))
     if arguments[0] == "--from-one-port":
@@ -610,11 +680,18 @@ def main():
         # Programs of other users start the binary from here.
         folder.chmod(0o711)
         binary = shutil.copy(arguments[0], folder / "openbox-sidecar")
-        the_rules(checks, binary, folder)
-        the_sidecar(checks, binary, folder)
+        arguments.remove("--inside")
+        wanted = arguments[1:] or [*WAYS, "gateway"]
+        for way in WAYS:
+            if way in wanted:
+                the_rules(checks, binary, folder, way)
+                the_sidecar(checks, binary, folder, way)
+        if "gateway" in wanted:
+            gateway.check(checks, binary, folder, sys.modules[__name__])
         what_goes_wrong(checks, binary, folder)
     print(f"{checks.passed} checks passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

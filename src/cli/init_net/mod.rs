@@ -4,7 +4,11 @@
 //! The rules are nftables' own language, handed to `nft` as one transaction: they are all there or none is.
 //! A pod's init container runs it, the only one with NET_ADMIN, and gone before the app begins.
 
+mod device;
+mod routing;
 mod rules;
+mod tproxy;
+mod users;
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -14,7 +18,10 @@ use std::process::{Command, Stdio};
 use super::{Streams, exit};
 
 pub(super) use rules::TABLE;
-use rules::{OPERATOR_PORT, PORT, Rules};
+
+use device::Device;
+use rules::{OPERATOR_PORT, PORT, Rules, Way};
+use users::Users;
 
 /// Longest file of name servers that is read, bytes.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
@@ -46,6 +53,16 @@ pub(super) struct Args {
     /// File whose name servers may be asked for names
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     resolv_conf: PathBuf,
+    /// A user whose traffic is governed, or a range of them, and nobody else's of this machine; repeatable.
+    /// Without it, everybody's but the sidecar's
+    #[arg(long, value_name = "UID[-UID]")]
+    capture_uid: Vec<Users>,
+    /// Lead connections by TPROXY, under the addresses that they were made with (listen.transparent_mode)
+    #[arg(long)]
+    tproxy: bool,
+    /// With --tproxy: what this device brings from other machines to be routed on is governed too; repeatable
+    #[arg(long, value_name = "DEVICE", requires = "tproxy")]
+    from: Vec<Device>,
     #[command(flatten)]
     tool: Tool,
 }
@@ -56,6 +73,9 @@ pub(super) struct Tool {
     /// The program nft, of nftables 1.0 or later
     #[arg(long, value_name = "PATH", default_value = "nft")]
     nft: PathBuf,
+    /// The program ip, of iproute2, which TPROXY needs
+    #[arg(long, value_name = "PATH", default_value = "ip")]
+    ip: PathBuf,
 }
 
 /// Where a sidecar listens to whom the rules lead as they are when nobody says otherwise, by the variables that
@@ -72,28 +92,65 @@ pub(super) fn listeners() -> [(&'static str, String); 2] {
 }
 
 pub(super) fn init_net(verb: &Verb, streams: &mut Streams<'_>) -> io::Result<u8> {
-    let (args, tool) = match verb {
-        Verb::Install(args) => (args, Some(&args.tool)),
-        Verb::Print(args) => (args, None),
-        Verb::Remove(tool) => return carried_out(tool, &rules::removal(), "removed", streams),
-    };
-    let servers = match name_servers(&args.resolv_conf) {
-        Ok(servers) => servers,
-        Err(told) => return refused(&told, streams),
-    };
-    let rules = Rules {
-        user: args.uid,
-        port: args.port,
-        operator_ports: &args.operator_port,
-        name_servers: &servers,
-    };
-    match tool {
-        Some(tool) => carried_out(tool, &rules.to_string(), "installed", streams),
-        None => {
-            write!(streams.out, "{rules}")?;
-            Ok(exit::OK)
-        }
+    match verb {
+        Verb::Install(args) => match install(args) {
+            Ok(()) => told("installed", streams),
+            Err(why) => refused(&why, streams),
+        },
+        Verb::Remove(tool) => match remove(tool) {
+            Ok(()) => told("removed", streams),
+            Err(why) => refused(&why, streams),
+        },
+        Verb::Print(args) => match args.rules() {
+            Ok(rules) => {
+                write!(streams.out, "{rules}")?;
+                Ok(exit::OK)
+            }
+            Err(why) => refused(&why, streams),
+        },
     }
+}
+
+impl Args {
+    /// As `nft` reads them.
+    fn rules(&self) -> Result<String, String> {
+        let servers = name_servers(&self.resolv_conf)?;
+        let captured = Users::merged(&self.capture_uid);
+        let rules = Rules {
+            user: self.uid,
+            captured: &captured,
+            port: self.port,
+            operator_ports: &self.operator_port,
+            name_servers: &servers,
+            way: match self.tproxy {
+                true => Way::Tproxy(&self.from),
+                false => Way::Redirect,
+            },
+        };
+        Ok(rules.to_string())
+    }
+}
+
+/// What is marked must be routed here before anything is marked, and after.
+fn install(args: &Args) -> Result<(), String> {
+    let (rules, tool) = (args.rules()?, &args.tool);
+    if !args.tproxy {
+        fed(&tool.nft, &rules)?;
+        return routing::remove(&tool.ip);
+    }
+    routing::install(&tool.ip)?;
+    fed(&tool.nft, &rules).inspect_err(|_| drop(routing::remove(&tool.ip)))
+}
+
+fn remove(tool: &Tool) -> Result<(), String> {
+    fed(&tool.nft, &rules::removal())?;
+    routing::remove(&tool.ip)
+}
+
+fn told(done: &str, streams: &mut Streams<'_>) -> io::Result<u8> {
+    let table = rules::TABLE;
+    writeln!(streams.out, "{done} the rules of table inet {table}")?;
+    Ok(exit::OK)
 }
 
 fn refused(told: &str, streams: &mut Streams<'_>) -> io::Result<u8> {
@@ -138,16 +195,6 @@ fn name_servers(file: &Path) -> Result<Vec<IpAddr>, String> {
 }
 
 /// Has `nft` do what `rules` say, all of it or nothing.
-fn carried_out(tool: &Tool, rules: &str, done: &str, streams: &mut Streams<'_>) -> io::Result<u8> {
-    match fed(&tool.nft, rules) {
-        Ok(()) => {
-            writeln!(streams.out, "{done} the rules of table inet {}", TABLE)?;
-            Ok(exit::OK)
-        }
-        Err(told) => refused(&told, streams),
-    }
-}
-
 fn fed(nft: &Path, rules: &str) -> Result<(), String> {
     let name = nft.display();
     let child = Command::new(nft)

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::net::captured::named_in_hello;
 use crate::net::client_socket::ClientSocket;
+use crate::net::dial::Source;
 
 use super::authority::{Mismatch, Target};
 use super::connect::{self, NotReached};
@@ -41,6 +42,10 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
         }
     };
     line.shared.tunnel_follows();
+    let line = match line.proxy.source {
+        Source::Own => line,
+        Source::Client => line.from_client(),
+    };
     let by_address = Target::of_address("https", address);
     let settings = &line.proxy.settings;
     // Of a port that is refused it is looked first whether it is a tunnel: HTTP in the clear is none.

@@ -61,7 +61,7 @@ use std::sync::Arc;
 
 use crate::gate::Gate;
 use crate::metrics::LimitHit;
-use crate::net::dial::Dialer;
+use crate::net::dial::{Dialer, Source};
 use crate::net::listen::Bound;
 use crate::net::mint::Mint;
 use crate::net::tls::Upstreams;
@@ -86,6 +86,8 @@ pub struct Parts {
     pub gate: Gate,
     /// Who connects, under the address rules.
     pub dialer: Dialer,
+    /// Whose address captured connections go on from.
+    pub source: Source,
     /// Who verifies origins.
     pub tls: Upstreams,
     /// Who makes certificates for intercepted hosts.
@@ -130,6 +132,7 @@ struct Proxy {
     settings: Settings,
     gate: Gate,
     upstream: upstream::Upstream,
+    source: Source,
     mint: Arc<Mint>,
     agent_token: Option<Secret>,
     bodies: Budget,
@@ -160,6 +163,7 @@ impl HttpProxy {
             canary: canary::Canary::new(&parts.told),
             unserved: unserved::Unserved::default(),
             upstream,
+            source: parts.source,
             settings,
             gate: parts.gate,
             mint: parts.mint,

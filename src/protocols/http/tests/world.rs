@@ -106,6 +106,7 @@ impl World {
             settings,
             gate: gate.clone(),
             dialer: dialer.clone(),
+            source: dial::Source::Own,
             tls: Upstreams::new(&roots, &tls::Settings::default()).unwrap(),
             mint: Arc::new(mint.unwrap()),
             workers: Arc::new(Workers::here()),
