@@ -68,6 +68,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
         &[
             "cli/child.rs",
             "cli/dumps.rs",
+            "cli/privileges.rs",
             "control/operator/live_tests.rs",
             "net",
         ],

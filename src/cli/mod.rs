@@ -24,6 +24,7 @@ mod k8s;
 mod logs;
 mod operator_client;
 mod policy;
+mod privileges;
 mod report;
 mod run;
 mod runs;

@@ -275,6 +275,28 @@ fn two_sidecars_do_not_share_a_state_folder() {
 }
 
 #[test]
+fn a_sidecar_of_root_is_warned_of_and_one_of_a_user_is_not() {
+    let as_user: &[&str] = &["setpriv", "--reuid=1580", "--regid=1580", "--clear-groups"];
+    for (words, expected) in [(&[][..], true), (as_user, false)] {
+        let setup = Setup::new().policy(ALLOW);
+        let binary = setup.folder().join("openbox-sidecar");
+        fs::copy(BINARY, &binary).unwrap();
+        // That user finds everything here, and makes a folder of its own.
+        process::run(
+            process::command("chmod")
+                .args(["-R", "a+rwX"])
+                .arg(setup.folder()),
+        );
+        let mut command = process::command("timeout");
+        command.args(["--signal=TERM", "3"]).args(words).arg(binary);
+        let ended = process::run(command.args(setup.serve_command().get_args()));
+        let warned = ended.err.contains("the sidecar runs as root");
+        assert!(ended.err.contains("\"serving\""), "{ended:?}");
+        assert_eq!(warned, expected, "{ended:?}");
+    }
+}
+
+#[test]
 fn a_port_that_is_taken_is_told_with_the_flag_that_moves_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
