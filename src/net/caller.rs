@@ -70,6 +70,23 @@ pub(super) async fn find(stream: &Stream) -> Arc<[Process]> {
     found.into()
 }
 
+/// Whether it is a socket of this very process that is at the other end of `stream`, as far as the system shows it.
+/// Waits for its turn; cancel-safe.
+pub(super) async fn is_us(stream: &Stream) -> bool {
+    let (Some(Origin::Address { theirs, ours }), Ok(turn)) =
+        (origin(stream), LOOKING.acquire().await)
+    else {
+        return false;
+    };
+    let found = tokio::task::spawn_blocking(move || {
+        let mut left = FILES_MAX;
+        has_open(Path::new("/proc/self/fd"), inode(theirs, ours)?, &mut left)
+    });
+    let found = found.await.ok().flatten().unwrap_or_default();
+    drop(turn);
+    found
+}
+
 fn origin(stream: &Stream) -> Option<Origin> {
     match stream {
         Stream::Tcp(stream) => {
@@ -169,7 +186,6 @@ fn in_table(path: &str, [local, remote]: &[String; 2]) -> Option<u64> {
 
 /// The process that has the socket open; of several, any.
 fn owner(inode: u64) -> Option<u32> {
-    let wanted = format!("socket:[{inode}]");
     let mut left = FILES_MAX;
     for entry in fs::read_dir("/proc").ok()?.map_while(Result::ok) {
         let Some(id) = entry
@@ -179,18 +195,28 @@ fn owner(inode: u64) -> Option<u32> {
         else {
             continue;
         };
-        // Those of others are not ours to read.
-        let Ok(files) = fs::read_dir(entry.path().join("fd")) else {
-            continue;
-        };
-        for file in files.map_while(Result::ok) {
-            left = left.checked_sub(1)?;
-            if fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&wanted)) {
-                return Some(id);
-            }
+        if has_open(&entry.path().join("fd"), inode, &mut left)? {
+            return Some(id);
         }
     }
     None
+}
+
+/// Whether the socket is open in `folder`, that of a process's open files; `None` where `left`, how many more may be
+/// looked at, is not enough to tell.
+fn has_open(folder: &Path, inode: u64, left: &mut usize) -> Option<bool> {
+    let wanted = format!("socket:[{inode}]");
+    // Those of others are not ours to read.
+    let Ok(files) = fs::read_dir(folder) else {
+        return Some(false);
+    };
+    for file in files.map_while(Result::ok) {
+        *left = left.checked_sub(1)?;
+        if fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&wanted)) {
+            return Some(true);
+        }
+    }
+    Some(false)
 }
 
 #[cfg(test)]
@@ -234,6 +260,27 @@ mod tests {
             let _client = client.unwrap();
             are_ours(&callers(socket).await);
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_ours_is_told_from_one_of_a_program_that_we_have_started() {
+        let bound = Listening::bind(&At::Tcp(([127, 0, 0, 1], 0).into()), 0).unwrap();
+        let at = bound.at().address().unwrap();
+        let (client, socket) = tokio::join!(TcpStream::connect(at), bound.accept());
+        assert!(socket.is_our_own().await);
+        drop(client);
+        assert!(!socket.is_our_own().await);
+        let script = format!(
+            "exec 3<>/dev/tcp/{}/{}; read -r line <&3",
+            at.ip(),
+            at.port()
+        );
+        let mut command = std::process::Command::new("bash");
+        let mut child = command.args(["-c", &script]).spawn().unwrap();
+        let socket = bound.accept().await;
+        assert!(!socket.is_our_own().await);
+        drop(socket);
+        child.wait().unwrap();
     }
 
     #[tokio::test]

@@ -53,6 +53,12 @@ impl ClientSocket {
         }
     }
 
+    /// Whether the client is this very process, which only what leads our own connections back to us makes it. Costs
+    /// a look at all connections that there are.
+    pub async fn is_our_own(&self) -> bool {
+        caller::is_us(&self.stream).await
+    }
+
     /// The process that the client is, then its parents; empty where that is not known.
     #[must_use]
     pub fn callers(&self) -> &[Process] {

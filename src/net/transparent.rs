@@ -17,11 +17,13 @@ pub(super) fn allow(socket: &SockRef<'_>, address: IpAddr) -> io::Result<()> {
         IpAddr::V4(_) => socket.set_ip_transparent_v4(true),
         IpAddr::V6(_) => socket.set_ip_transparent_v6(true),
     };
-    allowed.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => io::Error::other(format!(
+    allowed.map_err(|error| {
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return error;
+        }
+        io::Error::other(format!(
             "an address of another machine takes CAP_NET_ADMIN or CAP_NET_RAW, which this process does not have ({error})"
-        )),
-        _ => error,
+        ))
     })
 }
 

@@ -28,7 +28,7 @@
 //! | 21 | A grant is for what was judged, once                              | `identical_retries_share_one_approval_and_one_of_them_uses_it`, `what_the_policy_of_now_forbids_no_old_approval_allows` |
 //! | 22 | The journal is a chain                                            | `every_kind_of_tampering_is_named_at_its_record` |
 //! | 23 | Variables enforce nothing, and where something does               | "On a laptop the sidecar is a guide rail, not a wall", "every TCP connection that leaves the pod comes to the sidecar" |
-//! | 24 | Core is not captured; circles end                                 | `two_sidecars_that_are_each_others_way_out_say_so_after_one_round`, `a_core_that_is_the_sidecar_itself_is_told`, "Core is reached by HTTPS with the agent's key and identity" |
+//! | 24 | Core is not captured; circles end                                 | `a_connection_of_ours_is_told_from_one_of_a_program_that_we_have_started`, `two_sidecars_that_are_each_others_way_out_say_so_after_one_round`, `a_core_that_is_the_sidecar_itself_is_told`, "Core is reached by HTTPS with the agent's key and identity" |
 //! | 25 | It runs with no more than it needs                                | `a_sidecar_of_root_is_warned_of_and_one_of_a_user_is_not`, "Privileges are not dropped after the start" |
 
 #![cfg(test)]

@@ -615,6 +615,26 @@ def the_sidecar(checks, binary, folder, way):
     keeper.kill()
 
 
+def rules_that_exempt_another(checks, binary, folder, way):
+    """The sidecar's own connections come back to it: that ends before long, and says why."""
+    keeper, within = the_network()
+    resolv = folder / "resolv.conf"
+    resolv.write_text("")
+    sidecar = Sidecar(binary, folder, way)
+    run(binary, "init-net", "install", "--resolv-conf", resolv, *WAYS[way], "--uid", 1337, "--operator-port", 9)
+    began = time.monotonic()
+    got = curl("http://orders.test/list")
+    took = time.monotonic() - began
+    checks.that(f"{way}: what goes in circles ends, after {took:.1f} s", took < 15 and "orders" not in got.split(), got)
+    checks.that(f"{way}: and the log says that it does", "a captured connection is the sidecar's own" in sidecar.said(), sidecar.said()[-2000:])
+    sidecar.process.terminate()
+    code = sidecar.process.wait(30)
+    checks.that(f"{way}: the sidecar ends as it should", code == 0, code)
+    run(binary, "init-net", "remove")
+    run("ip", "link", "delete", "pod0")
+    keeper.kill()
+
+
 def what_goes_wrong(checks, binary, folder):
     def told(user, *arguments):
         done = run(*as_user(user, binary, "init-net", *arguments), check=False)
@@ -686,6 +706,7 @@ def main():
             if way in wanted:
                 the_rules(checks, binary, folder, way)
                 the_sidecar(checks, binary, folder, way)
+                rules_that_exempt_another(checks, binary, folder, way)
         if "gateway" in wanted:
             gateway.check(checks, binary, folder, sys.modules[__name__])
         what_goes_wrong(checks, binary, folder)

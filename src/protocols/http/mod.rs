@@ -58,6 +58,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::gate::Gate;
 use crate::metrics::LimitHit;
@@ -133,6 +134,7 @@ struct Proxy {
     gate: Gate,
     upstream: upstream::Upstream,
     source: Source,
+    led: AtomicU64,
     mint: Arc<Mint>,
     agent_token: Option<Secret>,
     bodies: Budget,
@@ -164,6 +166,7 @@ impl HttpProxy {
             unserved: unserved::Unserved::default(),
             upstream,
             source: parts.source,
+            led: AtomicU64::new(0),
             settings,
             gate: parts.gate,
             mint: parts.mint,

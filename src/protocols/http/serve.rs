@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ use super::{Doors, HttpProxy, Proxy, captured, socks};
 
 /// How often idle upstream connections are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Of so many captured connections, one is looked at whether it is our own.
+const LOOKED_AT_EVERY: u64 = 16;
 
 /// How much of an unread request is taken in before the connection is closed,
 /// and how long that may last.
@@ -142,8 +146,30 @@ async fn not_for_a_database(
     match door {
         Door::Open => Some(socket),
         // Boxed: a name that is looked up would be part of every connection.
-        Door::Captured(databases) => Box::pin(databases.take(socket, proxy.gate.metrics())).await,
+        Door::Captured(databases) => {
+            let proceeds = async {
+                if goes_in_circles(&socket, proxy).await {
+                    return None;
+                }
+                databases.take(socket, proxy.gate.metrics()).await
+            };
+            Box::pin(proceeds).await
+        }
     }
+}
+
+/// Whether a captured connection is one of our own. That takes a look at all connections, and one that goes in circles
+/// makes many: it is enough to find one of them, and with it ends the whole row.
+async fn goes_in_circles(socket: &ClientSocket, proxy: &Proxy) -> bool {
+    let before = proxy.led.fetch_add(1, Ordering::Relaxed);
+    let is_looked_at = before.checked_rem(LOOKED_AT_EVERY) == Some(LOOKED_AT_EVERY - 1);
+    let found = is_looked_at && socket.is_our_own().await;
+    if found {
+        tracing::warn!(
+            "a captured connection is the sidecar's own, and is closed: the rules that lead connections here must exempt the user that the sidecar runs as, as `openbox-sidecar init-net --uid` does"
+        );
+    }
+    found
 }
 
 /// How a connection ended.
