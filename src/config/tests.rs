@@ -710,6 +710,27 @@ fn a_listener_that_others_reach_is_warned_about() {
 }
 
 #[test]
+fn the_clients_address_is_kept_where_the_kernel_has_kept_it() {
+    let (_folder, path) = file("upstream:\n  source: client\n");
+    let said = |mode| {
+        let env: &[_] = &[("OPENBOX_TRANSPARENT_MODE", mode)];
+        serve([("--config", path.as_str())], env)
+    };
+    assert_eq!(
+        said("tproxy").unwrap().upstream.source,
+        dial::Source::Client
+    );
+    assert_eq!(places(said("redirect")), ["upstream.source"]);
+    assert_eq!(
+        places(said("divert")),
+        ["OPENBOX_TRANSPARENT_MODE", "upstream.source"]
+    );
+    let default = serve([], &[]).unwrap();
+    assert_eq!(default.listen.capture, listen::Capture::Redirect);
+    assert_eq!(default.upstream.source, dial::Source::Own);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_problem() {
     assert_eq!(
         places(serve([("--config", "/nonexistent.yaml")], &[])),
