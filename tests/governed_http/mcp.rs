@@ -61,12 +61,12 @@ fn a_refused_tool_call_is_an_error_of_the_call_and_the_session_goes_on() {
     for (told, begins) in [
         (
             dropped,
-            "drop -32001 blocked 403 no approval: Blocked by policy: no tables are dropped. ",
+            "drop -32050 blocked 403 no approval: Blocked by policy: no tables are dropped. ",
         ),
-        (paid, "pay -32001 approval_pending 403 approval: "),
+        (paid, "pay -32050 approval_pending 403 approval: "),
         (
             read,
-            "read -32001 outcome_blocked 403 no approval: Answer withheld by policy: classified. ",
+            "read -32050 outcome_blocked 403 no approval: Answer withheld by policy: classified. ",
         ),
     ] {
         assert!(told.starts_with(begins), "{told}");

@@ -148,7 +148,7 @@ fn remove(tool: &Tool) -> Result<(), String> {
 }
 
 fn told(done: &str, streams: &mut Streams<'_>) -> io::Result<u8> {
-    let table = rules::TABLE;
+    let table = TABLE;
     writeln!(streams.out, "{done} the rules of table inet {table}")?;
     Ok(exit::OK)
 }

@@ -19,7 +19,7 @@ use super::outgoing::Outgoing;
 use super::refuse;
 
 /// The code of the error: of those that are for servers to choose (JSON-RPC 2.0 §5.1).
-const REFUSED: i32 = -32_001;
+const REFUSED: i32 = -32_050;
 
 /// A call, and the id that its answer needs.
 #[derive(Debug)]
