@@ -40,6 +40,7 @@
 - {"name": "PIP_CERT", "value": "/openbox/bundle.pem"}
 - {"name": "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "value": "/openbox/bundle.pem"}
 - {"name": "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "value": "/openbox/bundle.pem"}
+- {"name": "npm_config_cafile", "value": "/openbox/bundle.pem"}
 - {"name": "NODE_EXTRA_CA_CERTS", "value": "/openbox/ca.pem"}
 - {"name": "UV_NATIVE_TLS", "value": "1"}
 - {"name": "JAVA_TOOL_OPTIONS", "value": "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=15801 -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=15801 -Dhttp.nonProxyHosts=localhost|127.*|[::1]|0.0.0.0 -Djavax.net.ssl.trustStore=/openbox/bundle.jks -Djavax.net.ssl.trustStoreType=JKS -Djavax.net.ssl.trustStorePassword="}
