@@ -73,6 +73,7 @@ fn where_nothing_is_wrong_every_client_comes_through_and_nothing_is_found() {
         "Python's requests",
         "Python's httpx",
         "Python's aiohttp (trust_env=True)",
+        "Java's HttpURLConnection",
         "git",
         "npm",
     ] {
@@ -216,6 +217,16 @@ fn what_a_client_does_not_heed_shows_where_it_is_begun() {
             "export CURL_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt",
             "client_distrusts",
             "curl does not come through the sidecar by https",
+        ),
+        (
+            "unset JAVA_TOOL_OPTIONS",
+            "client_past",
+            "Java's HttpURLConnection does not come through the sidecar by http and https: Exception in thread",
+        ),
+        (
+            "export JAVA_TOOL_OPTIONS=\"$JAVA_TOOL_OPTIONS -Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts\"",
+            "client_distrusts",
+            "Java's HttpURLConnection does not come through the sidecar by https",
         ),
     ];
     for (wrong, code, told) in rows {

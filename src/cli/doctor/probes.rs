@@ -2,7 +2,7 @@
 //! the sidecar, who does not finds nobody.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::protocols::http::canary::{BRANCH, HOST};
 use super::super::operator_client::shown;
 use super::finding::{Finding, Report, Weight};
 use super::sidecar::{Sidecar, leads_to};
+use super::variables;
 
 /// Longest that one client may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -46,14 +47,14 @@ enum Shows {
 struct Client {
     name: &'static str,
     program: &'static str,
-    /// `URL` stands for the canary's.
+    /// `URL` stands for the canary's, `SOURCE` for a file with [`JAVA_SOURCE`].
     arguments: &'static [&'static str],
     shows: Shows,
     /// The variable that names whom it trusts.
     authorities: &'static str,
 }
 
-const CLIENTS: [Client; 8] = [
+const CLIENTS: [Client; 9] = [
     Client {
         name: "curl",
         program: "curl",
@@ -117,6 +118,13 @@ const CLIENTS: [Client; 8] = [
         authorities: "NODE_EXTRA_CA_CERTS",
     },
     Client {
+        name: "Java's HttpURLConnection",
+        program: "java",
+        arguments: &["SOURCE", "URL"],
+        shows: Shows::Told,
+        authorities: JAVA_OPTIONS,
+    },
+    Client {
         name: "git",
         program: "git",
         arguments: &["-c", "credential.helper=", "ls-remote", "URLcanary.git"],
@@ -140,6 +148,10 @@ const CLIENTS: [Client; 8] = [
 ];
 
 const NODE: &str = "Node's fetch";
+/// All that a JVM heeds.
+const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
+/// What a JDK from 11 on runs as it is.
+const JAVA_SOURCE: &str = "class Canary { public static void main(String[] words) throws Exception { try (var answer = java.net.URI.create(words[0]).toURL().openStream()) { System.out.write(answer.readAllBytes()); System.out.flush(); } } }\n";
 const SCHEMES: [&str; 2] = ["http", "https"];
 
 /// What became of one client.
@@ -197,6 +209,7 @@ async fn tell(
         }
         (Went::Not(_), Went::Not(said)) => ("http and https", said),
     };
+    let of_java = (client.authorities == JAVA_OPTIONS).then(|| variables::java(sidecar, parent));
     let (code, why, set) = if is_of_trust(&said) {
         (
             "client_distrusts",
@@ -221,6 +234,7 @@ async fn tell(
             )],
         )
     };
+    let set = of_java.unwrap_or(set);
     // Where the kernel leads it to the sidecar all the same, this is no way out.
     let weight = match sidecar.told.transparent.is_empty() {
         true => Weight::Finding,
@@ -301,8 +315,17 @@ fn heeds_variables(version: &str) -> Option<bool> {
 
 async fn went(client: Client, scheme: &str, marker: &str) -> Went {
     let url = format!("{scheme}://{HOST}/");
+    let source = match source_of(client) {
+        Ok(source) => source,
+        Err(error) => return Went::Not(error.to_string()),
+    };
     let mut command = Command::new(client.program);
-    command.args(client.arguments.iter().map(|one| one.replace("URL", &url)));
+    for argument in client.arguments {
+        match (&source, *argument) {
+            (Some(source), "SOURCE") => command.arg(source.path()),
+            (_, argument) => command.arg(argument.replace("URL", &url)),
+        };
+    }
     command.env("GIT_TERMINAL_PROMPT", "0");
     let (status, out, err) = match output(&mut command).await {
         Ok(said) => said,
@@ -319,8 +342,29 @@ async fn went(client: Client, scheme: &str, marker: &str) -> Went {
         (false, Some(NO_MODULE)) => Went::NotHere,
         // A shim of a version manager without what it stands for.
         (false, Some(127)) => Went::NotHere,
+        (false, _) if source.is_some() && has_no_compiler(&err) => Went::NotHere,
         (false, _) => Went::Not(gist(if err.trim().is_empty() { &out } else { &err })),
     }
+}
+
+/// The file that a client runs, if it runs one. It is gone when this is dropped.
+fn source_of(client: Client) -> io::Result<Option<tempfile::NamedTempFile>> {
+    if !client.arguments.contains(&"SOURCE") {
+        return Ok(None);
+    }
+    let mut file = tempfile::Builder::new().suffix(".java").tempfile()?;
+    file.write_all(JAVA_SOURCE.as_bytes())?;
+    Ok(Some(file))
+}
+
+/// Whether a JVM says that it runs no source: it is older than 11, or has no compiler.
+fn has_no_compiler(said: &str) -> bool {
+    [
+        "Module jdk.compiler not found",
+        "Could not find or load main class",
+    ]
+    .iter()
+    .any(|words| said.contains(words))
 }
 
 /// Status, output and errors of `command`, each bounded.
@@ -358,18 +402,22 @@ async fn read(stream: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
 
 /// Whether a client says that it does not trust whom it reached.
 fn is_of_trust(said: &str) -> bool {
-    ["certificate", "issuer", "CERT_"]
+    ["certificate", "issuer", "CERT_", "PKIX"]
         .iter()
         .any(|word| said.contains(word))
 }
 
 /// The line that says most, without logins of URLs.
 fn gist(said: &str) -> String {
-    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut lines = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("Picked up "));
     // Some say more after what matters.
-    let why = lines
-        .clone()
-        .rfind(|line| line.contains("reason: ") || is_of_trust(line));
+    let matters = |line: &&str| {
+        line.contains("reason: ") || line.starts_with("Exception in thread") || is_of_trust(line)
+    };
+    let why = lines.clone().rfind(matters);
     let last = why.or(lines.next_back()).unwrap_or("it said nothing");
     let mut words = String::new();
     for word in last.split(' ') {

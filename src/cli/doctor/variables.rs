@@ -77,6 +77,13 @@ fn wanted(sidecar: &Sidecar, parent: &Variables) -> Vec<Wanted> {
         .collect()
 }
 
+/// Lines of a shell that have a JVM go through the sidecar and trust it.
+pub(super) fn java(sidecar: &Sidecar, parent: &Variables) -> Vec<String> {
+    let mut wanted = wanted(sidecar, parent);
+    wanted.retain(|(name, _)| Purpose::of(name) == Some(Purpose::Jvm));
+    exports(&wanted)
+}
+
 /// Lines of a shell that set these, those of one value together.
 pub(super) fn exports(wanted: &[Wanted]) -> Vec<String> {
     let mut lines: Vec<(&str, String)> = Vec::new();

@@ -10,6 +10,7 @@ use crate::domain::Protocol;
 use crate::metrics::Unaccepted;
 use crate::net::intercept::AcceptError;
 
+use super::canary;
 use super::line::Line;
 
 /// Most hosts and causes that are told. An agent chooses the names; what comes later is told as information.
@@ -122,7 +123,9 @@ pub(super) fn tell(line: &Line, (host, port): (&str, u16), came: Came, why: &Why
     let cause = why.cause();
     line.proxy.gate.metrics().unaccepted(Protocol::Http, cause);
     let told = Told { came, why };
-    if why.can_be_mended() && line.proxy.unserved.is_first(host, cause.as_str()) {
+    // Who asks for the canary finds out by itself.
+    let is_news = why.can_be_mended() && host != canary::HOST;
+    if is_news && line.proxy.unserved.is_first(host, cause.as_str()) {
         tracing::warn!(host, port, "{told}");
     } else {
         tracing::info!(host, port, "{told}");
