@@ -18,7 +18,8 @@ use crate::domain::{Capture, ToolCall};
 use super::outgoing::Outgoing;
 use super::refuse;
 
-/// The code of the error: of those that are for servers to choose (JSON-RPC 2.0 §5.1).
+/// The code of the error: of those that are for servers to choose (JSON-RPC 2.0 §5.1), and none that
+/// clients of MCP know as something else; -32001 is a timeout to them, which is tried again.
 const REFUSED: i32 = -32_050;
 
 /// A call, and the id that its answer needs.
