@@ -46,6 +46,12 @@ def greet(requests, context):
         yield b"heard " + request
 
 
+def later(request, context):
+    yield b"first"
+    time.sleep(3)
+    yield b"last"
+
+
 class Handler(grpc.GenericRpcHandler):
     """Any service: the policy decides by its name. The method says the kind of call, where it is one."""
 
@@ -54,6 +60,7 @@ class Handler(grpc.GenericRpcHandler):
             "/calls/up": grpc.stream_unary_rpc_method_handler(up),
             "/calls/down": grpc.unary_stream_rpc_method_handler(down),
             "/calls/both": grpc.stream_stream_rpc_method_handler(both),
+            "/calls/later": grpc.unary_stream_rpc_method_handler(later),
             "/calls/greet": grpc.stream_stream_rpc_method_handler(greet),
         }
         print(details.method, flush=True)
@@ -108,6 +115,13 @@ def refused(channel):
     print(told(lambda: list(channel.unary_stream("/started/block")(b"hello"))))
     # The connection is as good as before.
     print(channel.unary_unary("/calls/one")(b"hello"))
+
+
+def first_of_a_stream(channel):
+    """The first message of an answer goes on before there is a second."""
+    begun = time.monotonic()
+    for message in channel.unary_stream("/calls/later")(b"hello"):
+        print(message, time.monotonic() - begun < 1.5)
 
 
 CODINGS = [grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate]
