@@ -412,7 +412,9 @@ fn gist(said: &str) -> String {
     let mut lines = said
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("Picked up "));
+        .filter(|line| !line.is_empty())
+        // What a JVM was told, and where it was.
+        .filter(|line| !line.starts_with("Picked up ") && !line.starts_with("at "));
     // Some say more after what matters.
     let matters = |line: &&str| {
         line.contains("reason: ") || line.starts_with("Exception in thread") || is_of_trust(line)
@@ -445,6 +447,8 @@ mod tests {
             gist(npm),
             "npm error request failed, reason: self-signed certificate"
         );
+        let java = "Picked up JAVA_TOOL_OPTIONS: -Dx\nException in thread \"main\" x\nCaused by: PKIX path\n\tat java.base/PKIX.x";
+        assert_eq!(gist(java), "Caused by: PKIX path");
         assert_eq!(gist(""), "it said nothing");
         assert_eq!(gist(&"x".repeat(1000)).len(), SHOWN_MAX);
     }
