@@ -106,6 +106,11 @@ def check(checks, binary, folder, at):
 
 def led_without_a_sidecar(checks, binary, at, behind, world_within, resolv):
     world = at.Apart(*world_within, sys.executable, at.__file__, "--world")
+    closed = [(host, port) for host in (*HERE.values(), *at.POD.values()) for port in (at.OPERATOR, at.CAPTURED)]
+    servers = [at.Apart(sys.executable, at.__file__, "--listen", host, str(port)) for host, port in closed]
+    for host, port in closed:
+        got = behind.tries("tcp", host, port)
+        checks.that(f"without rules port {port} of {host} answers", got == "listened", got)
     for number in at.WORLD:
         got = behind.tries("tcp", at.WORLD[number], 443)
         checks.that(f"without rules the client is routed, IPv{number}", got == "world", got)
@@ -116,20 +121,20 @@ def led_without_a_sidecar(checks, binary, at, behind, world_within, resolv):
         for port in (22, 443, at.OPERATOR, at.CAPTURED):
             got = behind.tries("tcp", at.WORLD[number], port)
             checks.that(f"what is routed comes to the sidecar, tcp{number}/{port}", got == f"captured {at.WORLD[number]} {port}", got)
-        for port in (at.OPERATOR, at.CAPTURED):
-            for host in (HERE[number], at.POD[number]):
-                got = behind.tries("tcp", host, port)
-                checks.that(f"port {port} of {host} is refused to the client", got == "Connection refused", got)
         got = behind.tries("udp", at.WORLD[number], 443)
         checks.that(f"QUIC of the client is told that it may not, IPv{number}", got == "Connection refused", got)
         got = behind.tries("udp", at.WORLD[number], 9999)
         checks.that(f"and so are other datagrams, IPv{number}", got in ("No route to host", "Permission denied", "Connection refused"), got)
+    for host, port in closed:
+        got = behind.tries("tcp", host, port)
+        checks.that(f"port {port} of {host} is refused to the client", got == "Connection refused", got)
     checks.that("nothing of the client's arrived in the world", len(world.lines) == before, world.lines[before:])
     for number in at.WORLD:
         for kind in ("udp", "tcp"):
             got = behind.tries(kind, at.WORLD[number], 53)
             checks.that(f"names are resolved by the client, {kind}{number}", got == "world", got)
-    stand_in.end()
+    for ended in (stand_in, *servers):
+        ended.end()
     before = len(world.lines)
     for number in at.WORLD:
         got = behind.tries("tcp", at.WORLD[number], 443)
