@@ -102,6 +102,30 @@ fn my_17_the_current_database_is_known_also_where_nobody_says_that_it_changed() 
 }
 
 #[test]
+fn my_13_my_17_what_was_prepared_means_what_it_meant_in_the_database_of_then() {
+    let world = World::new();
+    let named = |client: &mut Client, number: u32| {
+        client.send(0, &execute(number));
+        let (_, text) = client.next().unwrap().error();
+        ["shop", "mysql"].map(|name| text.contains(&format!("policy: {name}")))
+    };
+    let mut client = world.client();
+    let asks = "SELECT 'WHICH_DATABASE'";
+    let there = client.prepare(asks);
+    client.rows("USE mysql");
+    let here = client.prepare(asks);
+    assert_eq!(named(&mut client, there), [true, false]);
+    assert_eq!(named(&mut client, here), [false, true]);
+    client.rows("USE shop");
+    assert_eq!(named(&mut client, here), [false, true]);
+    // As the server has it: the table is in the database of then.
+    let count = client.prepare("SELECT COUNT(*) FROM t");
+    client.rows("USE mysql");
+    client.send(0, &execute(count));
+    assert!(!client.answer()[0].is_error());
+}
+
+#[test]
 fn my_17_my_26_a_database_of_letters_is_told_in_these_letters() {
     let world = World::new();
     world.server.ask("CREATE DATABASE `caf\u{e9}`");

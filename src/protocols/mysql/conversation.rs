@@ -78,6 +78,8 @@ pub(super) enum Step {
 pub(super) struct Ask {
     pub(super) kind: Kind,
     pub(super) text: Text,
+    /// Where its names are looked for, as far as is known.
+    pub(super) database: Option<Box<str>>,
     pub(super) digest: Option<[u8; 32]>,
     /// The `traceparent` among its attributes.
     pub(super) trace: Option<Box<str>>,

@@ -405,11 +405,11 @@ impl<'a> Relay<'a> {
             return Ok(());
         };
         self.session = Some(session.clone());
-        let database = self.talk.database();
+        let database = ask.database.as_deref();
         let like = Like {
             text: ask.text.clone(),
             form: ask.kind.form,
-            database: database.map(Into::into),
+            database: ask.database.clone(),
             trace,
         };
         let digest = ask.digest.as_ref();

@@ -409,7 +409,7 @@ impl Reading {
 /// What a session has prepared, by the server's number, bounded.
 #[derive(Debug, Default)]
 pub(super) struct Statements {
-    known: HashMap<u32, Text>,
+    known: HashMap<u32, Prepared>,
     /// Rows that may still be fetched of cursors, where somebody has limited that.
     limits: HashMap<u32, u64>,
     bytes: usize,
@@ -417,12 +417,24 @@ pub(super) struct Statements {
     last: Option<u32>,
 }
 
+/// A text, and where it was prepared: what its names mean there it goes on meaning, whatever the
+/// current database is when it is executed.
+#[derive(Debug)]
+struct Prepared {
+    text: Text,
+    database: Option<Box<str>>,
+}
+
 /// The number by which MariaDB means the statement that was prepared last.
 const LAST: u32 = u32::MAX;
 
 impl Statements {
-    /// A statement was prepared, or could not be.
-    pub(super) fn prepared(&mut self, number: Option<u32>, text: Text) {
+    /// A statement was prepared in this database, or could not be.
+    pub(super) fn prepared(
+        &mut self,
+        number: Option<u32>,
+        (text, database): (Text, Option<Box<str>>),
+    ) {
         self.last = number;
         let Some(number) = number else { return };
         self.close(number);
@@ -430,16 +442,19 @@ impl Statements {
         let bytes = self.bytes.saturating_add(weight(&text));
         if self.known.len() < STATEMENTS_MAX && bytes <= STATEMENTS_BYTES_MAX {
             self.bytes = bytes;
-            self.known.insert(number, text);
+            self.known.insert(number, Prepared { text, database });
         }
     }
 
-    /// The statement of this number.
-    pub(super) fn get(&self, number: u32) -> Text {
+    /// The statement of this number, and the database that it was prepared in.
+    pub(super) fn get(&self, number: u32) -> (Text, Option<Box<str>>) {
         let known = self
             .number(number)
             .and_then(|number| self.known.get(&number));
-        known.cloned().unwrap_or_else(Text::unknown)
+        match known {
+            Some(known) => (known.text.clone(), known.database.clone()),
+            None => (Text::unknown(), None),
+        }
     }
 
     /// The statement of this number is executed, and no more than so many rows of it
@@ -477,15 +492,15 @@ impl Statements {
             return;
         };
         self.limits.remove(&number);
-        if let Some(text) = self.known.remove(&number) {
-            self.bytes = self.bytes.saturating_sub(weight(&text));
+        if let Some(known) = self.known.remove(&number) {
+            self.bytes = self.bytes.saturating_sub(weight(&known.text));
         }
         self.last = self.last.filter(|last| *last != number);
     }
 
     /// How the server reads texts has changed: one that it prepares anew means another.
     pub(super) fn doubt(&mut self) {
-        for text in self.known.values_mut() {
+        for Prepared { text, .. } in self.known.values_mut() {
             if text.ambiguous().is_some() {
                 text.why = Some("how the server reads it has changed since it was prepared");
             }
@@ -501,7 +516,8 @@ fn weight(text: &Text) -> usize {
     text.text
         .as_ref()
         .map_or(0, |text| text.len())
-        .saturating_add(64)
+        // With the name of a database, of 64 characters at most.
+        .saturating_add(320)
 }
 
 #[cfg(test)]
@@ -702,19 +718,19 @@ mod tests {
         let mut all = Statements::default();
         let long = || Text::opaque(&[b'x'; 1 << 20], "long");
         for number in 0..20 {
-            all.prepared(Some(number), long());
+            all.prepared(Some(number), (long(), None));
         }
         assert_eq!(all.known.len(), 7);
-        assert!(all.get(0).text.is_some() && all.get(19).text.is_none());
+        assert!(all.get(0).0.text.is_some() && all.get(19).0.text.is_none());
         all.close(0);
-        all.prepared(Some(30), long());
-        assert!(all.get(LAST).text.is_some());
-        all.prepared(None, Text::unknown());
+        all.prepared(Some(30), (long(), None));
+        assert!(all.get(LAST).0.text.is_some());
+        all.prepared(None, (Text::unknown(), None));
         assert_eq!((all.number(LAST), all.number(30)), (None, Some(30)));
-        all.prepared(Some(31), Text::unknown());
+        all.prepared(Some(31), (Text::unknown(), None));
         all.close(31);
         assert_eq!(all.number(LAST), None);
-        all.prepared(Some(32), Text::unknown());
+        all.prepared(Some(32), (Text::unknown(), None));
         all.close(LAST);
         assert_eq!((all.number(LAST), all.known.len()), (None, 7));
         all.clear();
@@ -726,13 +742,13 @@ mod tests {
         let mut reading = reading("utf8mb4", "");
         assert!(!reading.have_changed(), "nobody had asked before");
         let mut all = Statements::default();
-        all.prepared(Some(1), reading.read(b"SELECT \"a\"", false));
-        all.prepared(Some(2), reading.read(b"SELECT 'a'", false));
-        assert!(!all.get(1).is_opaque());
+        all.prepared(Some(1), (reading.read(b"SELECT \"a\"", false), None));
+        all.prepared(Some(2), (reading.read(b"SELECT 'a'", false), None));
+        assert!(!all.get(1).0.is_opaque());
         reading.stale();
         reading.said(Some(&[b"utf8mb4", b"ANSI_QUOTES"]));
         assert!(reading.have_changed() && !reading.have_changed());
         all.doubt();
-        assert!(all.get(1).is_opaque() && !all.get(2).is_opaque());
+        assert!(all.get(1).0.is_opaque() && !all.get(2).0.is_opaque());
     }
 }

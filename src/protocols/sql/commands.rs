@@ -406,6 +406,11 @@ fn definition(words: Words<'_>, found: &mut Found, verb: &'static str) {
     }
     if verb == "CREATE" {
         made_of(words, at, found);
+    } else if of_mysql && words.is(what, K::Table) {
+        // What a column of an `ALTER` computes, it may compute of the rows there are.
+        for at in at..words.len() {
+            computed(words, at, found);
+        }
     }
 }
 
@@ -491,14 +496,17 @@ fn computed(words: Words<'_>, at: usize, found: &mut Found) {
     };
     let first = at.saturating_add(1);
     let called = first.saturating_add(1);
+    // `SET DEFAULT`, of a foreign key.
+    let nothing = first >= words.len() || words.is_mark(first, b',') || words.is_mark(first, b')');
     let last = match (words.is_mark(first, b'('), words.is_mark(called, b'(')) {
-        _ if !computes => return,
+        _ if !computes || nothing => return,
         (true, _) => closing(words, first),
         // `DEFAULT f(x)`, and `DEFAULT NEXT VALUE FOR s`.
         (false, true) => closing(words, called),
         (false, false) => (first..words.len()).find(|at| {
             let behind = at.saturating_add(1);
-            words.is_mark(behind, b',') || words.is_mark(behind, b')')
+            let ends = words.is_mark(behind, b',') || words.is_mark(behind, b')');
+            ends || behind == words.len()
         }),
     };
     match last {

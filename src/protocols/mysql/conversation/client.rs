@@ -122,7 +122,7 @@ impl Conversation {
                 let effect = match code {
                     Code::STMT_PREPARE => {
                         let text = body.get(1..).unwrap_or_default();
-                        if whole && self.reading.must_ask(text) {
+                        if self.doubts_database || (whole && self.reading.must_ask(text)) {
                             return Ok(Step::Own(self.probes(Bytes::new())));
                         }
                         Effect::Prepare(self.prepares(text, whole))
@@ -220,6 +220,7 @@ impl Conversation {
         }
         let mut trace = None;
         let mut statement = None;
+        let mut database = self.who.database.clone();
         let text = match code {
             Code::QUERY => {
                 let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
@@ -241,7 +242,7 @@ impl Conversation {
             Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE => {
                 let number = Cursor::new(body).u32();
                 let number = number.ok_or(WireError::Malformed("an execution"))?;
-                let text = self.statements.get(number);
+                let (text, prepared_in) = self.statements.get(number);
                 // Prepared again, it is read as all texts are now.
                 if text
                     .ambiguous()
@@ -250,6 +251,7 @@ impl Conversation {
                     return Ok(Step::Own(self.probes(Bytes::new())));
                 }
                 statement = self.statements.number(number);
+                database = prepared_in;
                 text
             }
             _ => match commands::as_statement(code, body) {
@@ -281,6 +283,7 @@ impl Conversation {
         Ok(Step::Ask(Box::new(Ask {
             kind: Kind { form, statement },
             text,
+            database,
             digest,
             trace,
             bytes,

@@ -387,7 +387,8 @@ impl Conversation {
             Effect::None => {}
             Effect::Prepare(text) => {
                 let number = answer.prepared.filter(|_| !failed);
-                self.statements.prepared(number, text);
+                let database = self.who.database.clone();
+                self.statements.prepared(number, (text, database));
             }
             Effect::Reset => {
                 self.statements.clear();

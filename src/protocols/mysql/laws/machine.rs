@@ -177,7 +177,7 @@ impl<'a> Between<'a> {
     fn ask(&mut self, ask: Ask) {
         let upstream = upstream();
         let (session, now) = (self.world.session(), clock::now());
-        let database = self.talk.database();
+        let database = ask.database.as_deref();
         let operation = describe::operation(&ask, &upstream, database, &session, None, now);
         let terms = limits::terms(&ask.text, Duration::from_secs(1));
         self.asked = Some(Asked {

@@ -57,7 +57,10 @@ impl Walk<'_, '_> {
     pub(super) fn is_returning(&self, at: usize) -> bool {
         let next = at.saturating_add(1);
         let is_alias = match self.words.keyword(next) {
-            K::Other => matches!(self.words.kind(next), None | Some(Kind::Mark(b',' | b')'))),
+            K::Other => {
+                let ends = matches!(self.words.kind(next), None | Some(Kind::Mark(b',' | b')')));
+                ends || self.is_word(next, "FORCE")
+            }
             K::Join | K::Straight | K::On | K::Using | K::Use | K::Ignore | K::Where => true,
             K::Group | K::Order | K::Having | K::Limit | K::Window | K::For | K::Lock => true,
             K::Union | K::Intersect | K::Except | K::Into => true,

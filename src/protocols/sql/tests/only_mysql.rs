@@ -52,6 +52,14 @@ fn my_10_what_is_called_behind_what_is_selected_from_is_seen() {
             "admin INSERT SELECT r:dual w:scratch load_file() server_file",
         ),
         (
+            "INSERT INTO pub SELECT s.x FROM b returning FORCE INDEX (PRIMARY), secret s",
+            "write INSERT SELECT r:b r:secret w:pub",
+        ),
+        (
+            "INSERT INTO pub SELECT s.x FROM b returning FORCE INDEX (PRIMARY) STRAIGHT_JOIN secret s",
+            "write INSERT SELECT r:b r:secret w:pub",
+        ),
+        (
             "INSERT INTO a SELECT 1 FROM b RETURNING x, f(), (SELECT y FROM c)",
             "write INSERT SELECT r:b r:c w:a f()",
         ),
@@ -205,6 +213,32 @@ fn my_10_a_table_is_made_of_a_query_however_that_is_written() {
         (
             "CREATE TABLE t (a INT) WITH SYSTEM VERSIONING PARTITION BY RANGE (a) (PARTITION p VALUES LESS THAN (1))",
             "schema CREATE s:t",
+        ),
+    ]);
+}
+
+#[test]
+fn my_10_what_a_table_is_changed_to_compute_is_read() {
+    is(&[
+        (
+            "ALTER TABLE t ADD d INT DEFAULT NEXT VALUE FOR s",
+            "schema ALTER s:t w:s",
+        ),
+        (
+            "ALTER TABLE t ADD c INT AS (f(b)), ADD CHECK (g(a) > 0), ALTER COLUMN e SET DEFAULT (h())",
+            "schema ALTER s:t f() g() h()",
+        ),
+        (
+            "ALTER TABLE t ADD c INT DEFAULT 5 AFTER b, ADD CONSTRAINT k FOREIGN KEY (c) REFERENCES u (c) ON DELETE SET DEFAULT",
+            "schema ALTER s:t",
+        ),
+        (
+            "ALTER TABLE t ADD c TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",
+            "schema ALTER s:t",
+        ),
+        (
+            "ALTER TABLE t DEFAULT CHARACTER SET = utf8mb4, CHECK PARTITION p",
+            "schema ALTER s:t",
         ),
     ]);
 }
