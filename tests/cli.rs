@@ -4,7 +4,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The binary, with nothing of the environment that configures it.
 fn sidecar(state: &Path) -> Command {

@@ -37,8 +37,8 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 const READERS_MAX: usize = 4;
 
 /// How old a file is before what was read of it is kept: the clock of a file system ticks, and a
-/// change within one tick does not show.
-const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// change within one tick does not show. A second of it is what is left out of the times that are compared.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A header that requests to a place leave with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -359,15 +359,14 @@ impl Kept {
 }
 
 fn is_settled(found: &Metadata) -> bool {
-    let seconds = |at: i64| u64::try_from(at).map(Duration::from_secs);
-    let times = [found.mtime(), found.ctime()].map(seconds);
-    times.into_iter().flatten().count() == 2
-        && times.into_iter().flatten().all(|at| {
-            let at = SystemTime::UNIX_EPOCH.checked_add(at);
-            let age = at.and_then(|at| SystemTime::now().duration_since(at).ok());
-            // Whole seconds: it may be up to one younger.
-            age.is_some_and(|age| age >= SETTLED_AFTER + Duration::from_secs(1))
-        })
+    [found.mtime(), found.ctime()].into_iter().all(|seconds| {
+        let since = u64::try_from(seconds).map(Duration::from_secs);
+        let at = since
+            .ok()
+            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+        let age = at.and_then(|at| SystemTime::now().duration_since(at).ok());
+        age.is_some_and(|age| age >= SETTLED_AFTER)
+    })
 }
 
 /// The field of a credential that does not say which.
@@ -532,7 +531,7 @@ mod tests {
         };
         write("one", old);
         // When it was changed shows as well, and nobody can set that.
-        std::thread::sleep(SETTLED_AFTER + Duration::from_secs(1));
+        std::thread::sleep(SETTLED_AFTER);
         let kept = Credentials::new(&[credential(
             Place::new("*", None),
             &file,

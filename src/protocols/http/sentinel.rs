@@ -192,8 +192,10 @@ pub(super) struct Sentinel<S> {
 struct Stuck {
     silence: Silence,
     /// Ready once its run is halted; none once it was.
-    halted: Option<Pin<Box<dyn Future<Output = Reason> + Send>>>,
+    halted: Option<Halted>,
 }
+
+type Halted = Pin<Box<dyn Future<Output = Reason> + Send>>;
 
 impl fmt::Debug for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -206,7 +208,7 @@ impl Stuck {
         Self {
             silence,
             halted: session
-                .map(|session| Box::pin(async move { session.until_halted().await }) as _),
+                .map(|session| -> Halted { Box::pin(async move { session.until_halted().await }) }),
         }
     }
 
