@@ -151,6 +151,16 @@ def shown(channel):
     call = channel.unary_unary("/show/it")
     for message in [b"hello", b"\x0a\x05hello\x10\x96\x01", b""]:
         print(told(lambda: call(message)))
+    # Numbers in a row, a number of more than 32 bits, almost a text, a tag that not all read alike.
+    for message in [
+        b"\x0a\x02\x05\x07",
+        b"\x08\x85\x80\x80\x80\x10",
+        b"\x0a\x05drop\xff",
+        b"\x8a\x80\x80\x80\x10\x04drop",
+    ]:
+        print(told(lambda: call(message)))
+    # Groups, deeper than anybody reads them.
+    print(told(lambda: call(b"\x10\x01" + b"\x0b" * 10_001 + b"\x0c" * 10_001)))
     print(told(lambda: call(b"\x0a\xc0\x84\x3d" + b"x" * 1_000_000)))
     print(told(lambda: channel.stream_unary("/show/it")(slowly([b"one", b"two"]))))
 

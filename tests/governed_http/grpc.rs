@@ -198,6 +198,11 @@ fn policy_is_shown_the_readings_of_a_message_and_how_much_of_it_that_is() {
         r#"shown whole {"text":"hello"}."#,
         r#"shown whole {"fields":{"1":[{"text":"hello"}],"2":[150]}}."#,
         r#"shown whole {"text":""}."#,
+        r#""packed":[5,7]}]}}."#,
+        r#"shown whole {"fields":{"1":[{"uint64":4294967301,"uint32":5}]}}."#,
+        r#"shown whole {"fields":{"1":[{"text":"drop�","base64":"ZHJvcP8="}]}}."#,
+        r#"shown partial {"fields":{"1":[{"text":"drop"}]}}."#,
+        r#"shown partial {"text":"\u0010\u0001\u000b"#,
         r#"shown partial {"fields":{"1":[{"text":"xxxxxxxx"#,
         r#"shown partial {"text":"one"}."#,
     ];

@@ -3,6 +3,7 @@
 
 pub(super) mod messages;
 mod protobuf;
+mod wire;
 
 use std::fmt::Write as _;
 

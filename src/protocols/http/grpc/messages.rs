@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use http_body::Body;
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -17,7 +18,8 @@ use crate::domain::{Capture, Captured};
 
 use super::super::body::{End, Gathered, length};
 use super::super::decode::{self, Coding, Decoded};
-use super::protobuf::{self, Extent, Room};
+use super::protobuf::{self, Room};
+use super::wire::{self, Extent};
 
 /// Bytes before each message.
 const PREFIX: usize = 5;
@@ -38,7 +40,8 @@ pub(in super::super) struct Messages {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
-    /// In text of its own: `+json`.
+    /// In JSON, as its sender says (`+json`). Servers need not believe it: some that do not know what stands behind `+`
+    /// read Protocol Buffers.
     Json,
     /// In Protocol Buffers, or in what only its service knows.
     Binary,
@@ -146,7 +149,7 @@ pub(in super::super) fn capture(
         whole &= framed.extent == Extent::Whole;
         left = framed.rest;
     }
-    whole &= !room.full;
+    whole &= !room.is_partial();
     if room.text.is_empty() && !whole {
         return None;
     }
@@ -215,11 +218,29 @@ impl Messages {
         if !room.text.is_empty() {
             room.push("\n");
         }
-        match self.written {
-            Written::Json => room.push(&String::from_utf8_lossy(message)),
-            Written::Binary => protobuf::show(message, extent, room),
+        let json = match self.written {
+            Written::Json => json(message, extent),
+            Written::Binary => None,
+        };
+        match json {
+            Some(json) => room.push(&json),
+            None => protobuf::show(message, extent, room),
         }
     }
+}
+
+/// A message on one line if it is JSON, as far as it is here, and nobody can read it as Protocol Buffers.
+fn json(message: &[u8], extent: Extent) -> Option<String> {
+    let text = protobuf::text(message, extent)?;
+    let is_json = match serde_json::from_str::<IgnoredAny>(&text) {
+        Ok(_) => true,
+        Err(error) => extent == Extent::Cut && error.is_eof() && !text.trim().is_empty(),
+    };
+    if !is_json || wire::fields(message, extent).is_some() {
+        return None;
+    }
+    // Where JSON has them, they stand between its tokens.
+    Some(text.replace(['\r', '\n'], " "))
 }
 
 #[cfg(test)]
@@ -285,21 +306,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_called_json_is_shown_in_every_reading_unless_it_can_only_be_json() {
+        let json = kind("application/grpc+json", "identity").unwrap();
+        #[rustfmt::skip]
+        let table: [(&[u8], &str); 8] = [
+            (br#"{"a":1}"#,               r#"{"a":1}"#),
+            (b"{\r\n\"a\":\n\"\\n\"}",   r#"{  "a": "\n"}"#),
+            (b"",                         r#"{"text":""}"#),
+            (b"drop",                     r#"{"text":"drop"}"#),
+            (b"\x0a\x04drop\x10\x80\x01", r#"{"fields":{"1":[{"text":"drop"}],"2":[128]}}"#),
+            // JSON and a message.
+            (b"  ",                       r#"{"text":"  ","fields":{"4":[32]}}"#),
+            (b"         1",               r#"{"text":"         1","fields":{"4":[32,32,32,32,49]}}"#),
+            (b"\"\xff\"",                r#"{"text":"\"�\"","base64":"Iv8i"}"#),
+        ];
+        for (message, line) in table {
+            let body = [framed(0, message), framed(0, b""), framed(0, b"[]")].concat();
+            let seen = capture(&body, json, true, 1_000).unwrap();
+            let expected = format!("{line}\n{{\"text\":\"\"}}\n[]");
+            assert_eq!(seen.text, Some(expected), "{message:?}");
+            assert_eq!(seen.state, Captured::Whole, "{message:?}");
+        }
+    }
+
+    #[test]
     fn nothing_counts_as_whole_of_which_a_part_was_not_shown() {
         let json = kind("application/grpc+json", "gzip").unwrap();
         let odd = kind("application/grpc+json", "snappy").unwrap();
         let swollen = gzip(&vec![b'a'; 1 << 20]);
         #[rustfmt::skip]
         let table = [
-            ("half a length",       json, [framed(0, b"a"), vec![0, 0, 0]].concat(),          Some(1)),
-            ("half a message",      json, framed(0, b"abcdef")[..8].to_vec(),                 Some(3)),
+            ("half a length",       json, [framed(0, b"1"), vec![0, 0, 0]].concat(),          Some(1)),
+            ("half a message",      json, framed(0, b"[1,2,3]")[..8].to_vec(),                Some(3)),
+            ("half of none",        json, framed(0, b"abcdef")[..8].to_vec(),                 Some(14)),
             ("over the cap",        json, framed(0, &[b'a'; 2_000]),                          Some(1_000)),
             ("swollen",             json, framed(1, &swollen),                                Some(1_000)),
-            ("another coding",      odd,  [framed(0, b"a"), framed(1, b"b")].concat(),        Some(1)),
+            ("another coding",      odd,  [framed(0, b"1"), framed(1, b"2")].concat(),        Some(1)),
             ("another coding only", odd,  framed(1, b"b"),                                    None),
             ("broken",              json, framed(1, b"not gzip"),                             None),
             ("another flag",        json, framed(2, b"a"),                                    None),
-            ("half a gzip",         json, framed(1, &gzip(b"abcdef"))[..20].to_vec(),         Some(4)),
+            ("half a gzip",         json, framed(1, &gzip(b"[1,2,3"))[..20].to_vec(),         Some(4)),
+            ("read in two ways",    json, framed(0, b"\x8a\x80\x80\x80\x10\x04drop"),         Some(34)),
         ];
         for (name, messages, body, shown) in table {
             let seen = capture(&body, messages, true, 1_000);

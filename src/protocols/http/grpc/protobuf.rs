@@ -8,32 +8,24 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::wire::{self, Content, Extent, Field, Read};
+
 /// How deep messages are read in messages: three levels of JSON each, of which readers take 128. What is deeper counts as
 /// not shown.
 const DEPTH_MAX: usize = 40;
-/// How deep groups are read in groups: as deep as the decoders of Protocol Buffers go.
-const GROUPS_MAX: usize = 100;
-/// Most fields of one message that are read; one with more counts as not all shown.
-const FIELDS_MAX: usize = 4_096;
-/// Largest number of a field.
-const NUMBER_MAX: u64 = (1 << 29) - 1;
-
-/// Whether all bytes of a value are here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
-    /// All.
-    Whole,
-    /// Its end is not.
-    Cut,
-}
+/// Longest message that is also shown as numbers in a row, bytes. Most messages can be read as such a row, which is four
+/// times as long, so that those with messages in them would soon have room for nothing else.
+const PACKED_MESSAGE_MAX: usize = 64;
 
 /// JSON that has room for so many bytes.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) text: String,
     bytes_max: usize,
-    /// Whether anything was left out.
+    /// Whether there is no more room: something was left out, and nothing follows.
     pub(super) full: bool,
+    /// Whether anything was not read, or not all read it like this.
+    unread: bool,
 }
 
 impl Room {
@@ -42,7 +34,13 @@ impl Room {
             text: String::new(),
             bytes_max,
             full: false,
+            unread: false,
         }
+    }
+
+    /// Whether this is not all that there is to show.
+    pub(super) fn is_partial(&self) -> bool {
+        self.full || self.unread
     }
 
     /// As much of `text` as there is room for.
@@ -65,9 +63,19 @@ impl Room {
         let shown = text.get(..shown).unwrap_or_default();
         self.push(&serde_json::to_string(shown).unwrap_or_default());
     }
+
+    /// The name of a reading behind `before`, which is `,` from then on.
+    fn name(&mut self, before: &mut &str, name: &str) {
+        self.push(before);
+        self.push("\"");
+        self.push(name);
+        self.push("\":");
+        *before = ",";
+    }
 }
 
-/// Shows a message, or what stands where one may: `{"text": …}`, `{"fields": {"1": […]}}`, both, or `{"base64": …}`.
+/// Shows a message, or what stands where one may: `{"text": …}`, `{"fields": {"1": […]}}`, both, or `{"base64": …}` with
+/// what there is of text in it.
 pub(super) fn show(bytes: &[u8], extent: Extent, room: &mut Room) {
     value(bytes, extent, 0, room);
 }
@@ -76,36 +84,87 @@ fn value(bytes: &[u8], extent: Extent, depth: usize, room: &mut Room) {
     if room.full {
         return;
     }
-    let fields = match bytes.is_empty() {
+    let mut fields = match bytes.is_empty() {
         true => None,
-        false => fields(bytes, extent),
+        false => wire::fields(bytes, extent),
     };
-    if depth >= DEPTH_MAX && fields.is_some() {
-        room.full = true;
-        return;
+    if depth >= DEPTH_MAX && fields.take().is_some() {
+        room.unread = true;
     }
     let text = text(bytes, extent);
-    room.push("{");
+    // A message by itself is not one of the values that a field repeats.
+    let packed = depth > 0 && is_packed(bytes, text.as_deref(), fields.is_some());
+    let mut before = "{";
     if let Some(text) = &text {
-        room.push("\"text\":");
+        room.name(&mut before, "text");
         room.string(text);
-    }
-    if let Some(read) = fields {
-        room.push(if text.is_some() {
-            ",\"fields\":"
-        } else {
-            "\"fields\":"
-        });
-        message(read, depth, room);
-    } else if text.is_none() {
-        room.push("\"base64\":\"");
+    } else if fields.is_none() {
+        if let Some(legible) = legible(bytes) {
+            room.name(&mut before, "text");
+            room.string(&legible);
+        }
+        room.name(&mut before, "base64");
+        room.push("\"");
         room.push(&STANDARD.encode(bytes));
         room.push("\"");
+    }
+    if let Some(read) = fields {
+        room.name(&mut before, "fields");
+        message(read, depth, room);
+    }
+    if packed {
+        room.name(&mut before, "packed");
+        show_numbers(bytes, room);
     }
     room.push("}");
 }
 
-fn text(bytes: &[u8], extent: Extent) -> Option<Cow<'_, str>> {
+/// What can be read as text of what is none, with one `U+FFFD` for whatever stands between; `None` where nothing can.
+fn legible(bytes: &[u8]) -> Option<String> {
+    let mut legible = String::new();
+    let mut push = |character: char| match is_invisible(character) {
+        true if legible.ends_with(char::REPLACEMENT_CHARACTER) => {}
+        true => legible.push(char::REPLACEMENT_CHARACTER),
+        false => legible.push(character),
+    };
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(&mut push);
+        if !chunk.invalid().is_empty() {
+            push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    let is_any = legible.chars().any(|character| !is_invisible(character));
+    is_any.then_some(legible)
+}
+
+fn is_invisible(character: char) -> bool {
+    let is_control = character.is_control() && !matches!(character, '\t' | '\n' | '\r');
+    is_control || character == char::REPLACEMENT_CHARACTER
+}
+
+/// Whether a value is shown as numbers in a row, as a field that repeats them has them. Not where it is plain text, whose
+/// characters are these numbers, nor where it is a message longer than [`PACKED_MESSAGE_MAX`].
+fn is_packed(bytes: &[u8], text: Option<&str>, is_message: bool) -> bool {
+    let is_plain = text.is_some_and(|text| !text.chars().any(is_invisible));
+    let is_long = is_message && bytes.len() > PACKED_MESSAGE_MAX;
+    !bytes.is_empty() && !is_plain && !is_long && wire::numbers(bytes).all(|n| n.is_some())
+}
+
+fn show_numbers(bytes: &[u8], room: &mut Room) {
+    let mut before = "[";
+    for number in wire::numbers(bytes).flatten() {
+        if room.full {
+            return;
+        }
+        room.push(before);
+        integer(number, room);
+        before = ",";
+    }
+    room.push("]");
+}
+
+/// The text that `bytes` are; of what is cut, up to its last whole character.
+pub(super) fn text(bytes: &[u8], extent: Extent) -> Option<Cow<'_, str>> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Some(text.into()),
         // Cut inside a character.
@@ -119,7 +178,7 @@ fn text(bytes: &[u8], extent: Extent) -> Option<Cow<'_, str>> {
 
 /// The fields of a message in the order of their numbers, those of one number as they came.
 fn message(mut read: Read<'_>, depth: usize, room: &mut Room) {
-    room.full |= read.more;
+    room.unread |= read.partial;
     read.fields.sort_by_key(|field| field.number);
     room.push("{");
     let mut before = None;
@@ -131,7 +190,7 @@ fn message(mut read: Read<'_>, depth: usize, room: &mut Room) {
         }
         if before != Some(number) {
             room.push("\"");
-            room.number(number);
+            room.number(u64::from(number));
             room.push("\":[");
         }
         before = Some(number);
@@ -145,7 +204,7 @@ fn message(mut read: Read<'_>, depth: usize, room: &mut Room) {
 
 fn show_content(content: Content<'_>, depth: usize, room: &mut Room) {
     match content {
-        Content::Number(number) => room.number(number),
+        Content::Number(number) => integer(number, room),
         Content::Fixed32(bits) => {
             let float = f32::from_bits(bits);
             fixed(
@@ -160,14 +219,28 @@ fn show_content(content: Content<'_>, depth: usize, room: &mut Room) {
         Content::Group(bytes) => {
             let inside = depth.saturating_add(1);
             room.push("{\"fields\":");
-            match fields(bytes, Extent::Whole) {
+            match wire::fields(bytes, Extent::Whole) {
                 Some(read) if inside < DEPTH_MAX => message(read, inside, room),
-                Some(_) => room.full = true,
-                None => room.push("{}"),
+                read => {
+                    room.unread |= read.is_some();
+                    room.push("{}");
+                }
             }
             room.push("}");
         }
     }
+}
+
+/// A number, and what fields of 32 bits have of it where that is less.
+fn integer(number: u64, room: &mut Room) {
+    if wire::low(number) == number {
+        return room.number(number);
+    }
+    room.push("{\"uint64\":");
+    room.number(number);
+    room.push(",\"uint32\":");
+    room.number(wire::low(number));
+    room.push("}");
 }
 
 fn fixed(name: &str, bits: u64, (float, number): (&str, f64), room: &mut Room) {
@@ -184,142 +257,15 @@ fn fixed(name: &str, bits: u64, (float, number): (&str, f64), room: &mut Room) {
     room.push("}");
 }
 
-/// What was read of a message.
-struct Read<'a> {
-    fields: Vec<Field<'a>>,
-    /// There are more than [`FIELDS_MAX`].
-    more: bool,
-}
-
-struct Field<'a> {
-    number: u64,
-    content: Content<'a>,
-}
-
-enum Content<'a> {
-    Number(u64),
-    Fixed32(u32),
-    Fixed64(u64),
-    Bytes(&'a [u8], Extent),
-    /// What stands between the marks of a group, which decoders still skip or read.
-    Group(&'a [u8]),
-}
-
-/// The fields of `bytes`, if they are a message (Protocol Buffers, "Encoding"); of one that is cut, those that are here.
-fn fields(bytes: &[u8], extent: Extent) -> Option<Read<'_>> {
-    let mut left = bytes;
-    let mut fields = Vec::new();
-    while !left.is_empty() {
-        match next(left, extent, 0) {
-            Ok((Some(field), rest)) if fields.len() < FIELDS_MAX => {
-                fields.push(field);
-                left = rest;
-            }
-            Ok((Some(_), _)) => return Some(Read { fields, more: true }),
-            Err(Short) if extent == Extent::Cut && !fields.is_empty() => break,
-            // The end of a group that has not begun is no field.
-            Ok((None, _)) | Err(Short | NoField) => return None,
-        }
-    }
-    Some(Read {
-        fields,
-        more: false,
-    })
-}
-
-use Wrong::{NoField, Short};
-
-enum Wrong {
-    /// It ends inside a field.
-    Short,
-    /// It is none.
-    NoField,
-}
-
-type Next<'a> = Result<(Option<Field<'a>>, &'a [u8]), Wrong>;
-
-/// One field and what stands behind it; no field at the end of a group.
-fn next(bytes: &[u8], extent: Extent, depth: usize) -> Next<'_> {
-    let (tag, rest) = varint(bytes)?;
-    let number = tag >> 3;
-    if number == 0 || number > NUMBER_MAX {
-        return Err(NoField);
-    }
-    let (content, rest) = match tag & 7 {
-        0 => {
-            let (number, rest) = varint(rest)?;
-            (Content::Number(number), rest)
-        }
-        1 => {
-            let (bits, rest) = rest.split_first_chunk().ok_or(Short)?;
-            (Content::Fixed64(u64::from_le_bytes(*bits)), rest)
-        }
-        2 => {
-            let (length, rest) = varint(rest)?;
-            let length = usize::try_from(length).map_err(|_| NoField)?;
-            match rest.split_at_checked(length) {
-                Some((value, rest)) => (Content::Bytes(value, Extent::Whole), rest),
-                None if extent == Extent::Cut => (Content::Bytes(rest, Extent::Cut), [].as_slice()),
-                None => return Err(Short),
-            }
-        }
-        3 => {
-            let (inside, rest) = group(rest, number, depth)?;
-            (Content::Group(inside), rest)
-        }
-        4 => return Ok((None, rest)),
-        5 => {
-            let (bits, rest) = rest.split_first_chunk().ok_or(Short)?;
-            (Content::Fixed32(u32::from_le_bytes(*bits)), rest)
-        }
-        _ => return Err(NoField),
-    };
-    Ok((Some(Field { number, content }), rest))
-}
-
-/// What stands in the group `number`, and behind it.
-fn group(bytes: &[u8], number: u64, depth: usize) -> Result<(&[u8], &[u8]), Wrong> {
-    if depth >= GROUPS_MAX {
-        return Err(NoField);
-    }
-    let mut left = bytes;
-    loop {
-        let (field, rest) = next(left, Extent::Whole, depth.saturating_add(1))?;
-        if field.is_none() {
-            let (tag, _) = varint(left)?;
-            let inside = bytes.len().saturating_sub(left.len());
-            let inside = bytes.get(..inside).unwrap_or_default();
-            return match tag >> 3 == number {
-                true => Ok((inside, rest)),
-                false => Err(NoField),
-            };
-        }
-        left = rest;
-    }
-}
-
-/// A number of one to ten bytes. Bits beyond 64 are dropped, as decoders do.
-fn varint(bytes: &[u8]) -> Result<(u64, &[u8]), Wrong> {
-    let mut number = 0_u64;
-    for (at, byte) in bytes.iter().enumerate().take(10) {
-        let shift = u32::try_from(at).unwrap_or(0).saturating_mul(7);
-        number |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-        if byte & 0x80 == 0 {
-            let behind = at.saturating_add(1);
-            return Ok((number, bytes.get(behind..).unwrap_or_default()));
-        }
-    }
-    Err(if bytes.len() < 10 { Short } else { NoField })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::wire::FIELDS_MAX;
     use super::*;
 
     fn shown(bytes: &[u8], extent: Extent) -> String {
         let mut room = Room::new(10_000);
         show(bytes, extent, &mut room);
-        assert!(!room.full);
+        assert!(!room.is_partial());
         let json: serde_json::Value = serde_json::from_str(&room.text).expect(&room.text);
         assert!(json.is_object());
         room.text
@@ -328,7 +274,7 @@ mod tests {
     #[test]
     fn every_value_is_shown_in_every_reading_that_it_has() {
         #[rustfmt::skip]
-        let table: [(&[u8], &str); 12] = [
+        let table: [(&[u8], &str); 21] = [
             (b"",                          r#"{"text":""}"#),
             (b"hello",                     r#"{"text":"hello"}"#),
             (b"\xff\xfe",                  r#"{"base64":"//4="}"#),
@@ -343,6 +289,18 @@ mod tests {
             // The end of another group, field 0, a type that there is not.
             (b"\x0b\x14\xff",              r#"{"base64":"CxT/"}"#),
             (b"\x02\x00\xff",              r#"{"base64":"AgD/"}"#),
+            // What fields of 32 bits have of a number.
+            (b"\x08\x85\x80\x80\x80\x10", r#"{"fields":{"1":[{"uint64":4294967301,"uint32":5}]}}"#),
+            (b"\x08\xff\xff\xff\xff\x0f", r#"{"fields":{"1":[4294967295]}}"#),
+            // Numbers in a row, which may be text or a message too.
+            (b"\x0a\x03\x01\x96\x01",     r#"{"fields":{"1":[{"base64":"AZYB","packed":[1,150]}]}}"#),
+            (b"\x0a\x02\x08\x05\x10\x80\x01", r#"{"fields":{"1":[{"text":"\b\u0005","fields":{"1":[5]},"packed":[8,5]}],"2":[128]}}"#),
+            (b"\x0a\x05\x85\x80\x80\x80\x10", r#"{"fields":{"1":[{"base64":"hYCAgBA=","packed":[{"uint64":4294967301,"uint32":5}]}]}}"#),
+            (b"\x0a\x02\x01\xff",         r#"{"fields":{"1":[{"base64":"Af8="}]}}"#),
+            (b"\x0a\x06caf\xc3\xa9!",      r#"{"text":"\n\u0006café!","fields":{"1":[{"text":"café!"}]}}"#),
+            // What is almost text.
+            (b"drop\xff\xfe\0table",       r#"{"text":"drop�table","base64":"ZHJvcP/+AHRhYmxl"}"#),
+            (b"\x0a\x05drop\xff",          r#"{"fields":{"1":[{"text":"drop�","base64":"ZHJvcP8="}]}}"#),
         ];
         for (bytes, expected) in table {
             assert_eq!(shown(bytes, Extent::Whole), expected, "{bytes:?}");
@@ -355,7 +313,7 @@ mod tests {
         let table: [(&[u8], &str); 3] = [
             (b"\x08\x96\x01\x12\x90\x03hello",        r#"{"fields":{"1":[150],"2":[{"text":"hello"}]}}"#),
             (b"\x08\x96\x01\x12\xff",                 r#"{"fields":{"1":[150]}}"#),
-            (b"\x08\x96\x01\x12\x90\x03\x08\x80\x01\x10", r#"{"fields":{"1":[150],"2":[{"fields":{"1":[128]}}]}}"#),
+            (b"\x08\x96\x01\x12\x90\x03\x08\x80\x01\x10", r#"{"fields":{"1":[150],"2":[{"fields":{"1":[128]},"packed":[8,128,16]}]}}"#),
         ];
         for (bytes, expected) in table {
             assert_eq!(shown(bytes, Extent::Cut), expected, "{bytes:?}");
@@ -380,7 +338,8 @@ mod tests {
         for more in [inside(&deep), many] {
             let mut room = Room::new(1 << 20);
             show(&more, Extent::Whole, &mut room);
-            assert!(room.full);
+            assert!(room.is_partial() && !room.full);
+            assert!(serde_json::from_str::<serde_json::Value>(&room.text).is_ok());
         }
     }
 
