@@ -309,11 +309,12 @@ mod tests {
     fn what_is_called_json_is_shown_in_every_reading_unless_it_can_only_be_json() {
         let json = kind("application/grpc+json", "identity").unwrap();
         #[rustfmt::skip]
-        let table: [(&[u8], &str); 8] = [
+        let table: [(&[u8], &str); 9] = [
             (br#"{"a":1}"#,               r#"{"a":1}"#),
             (b"{\r\n\"a\":\n\"\\n\"}",   r#"{  "a": "\n"}"#),
             (b"",                         r#"{"text":""}"#),
             (b"drop",                     r#"{"text":"drop"}"#),
+            (b"[1,",                      r#"{"text":"[1,"}"#),
             (b"\x0a\x04drop\x10\x80\x01", r#"{"fields":{"1":[{"text":"drop"}],"2":[128]}}"#),
             // JSON and a message.
             (b"  ",                       r#"{"text":"  ","fields":{"4":[32]}}"#),
@@ -338,6 +339,7 @@ mod tests {
         let table = [
             ("half a length",       json, [framed(0, b"1"), vec![0, 0, 0]].concat(),          Some(1)),
             ("half a message",      json, framed(0, b"[1,2,3]")[..8].to_vec(),                Some(3)),
+            ("nothing of it",       json, framed(0, b"[1,2,3]")[..5].to_vec(),                Some(11)),
             ("half of none",        json, framed(0, b"abcdef")[..8].to_vec(),                 Some(14)),
             ("over the cap",        json, framed(0, &[b'a'; 2_000]),                          Some(1_000)),
             ("swollen",             json, framed(1, &swollen),                                Some(1_000)),

@@ -13,9 +13,9 @@ use super::wire::{self, Content, Extent, Field, Read};
 /// How deep messages are read in messages: three levels of JSON each, of which readers take 128. What is deeper counts as
 /// not shown.
 const DEPTH_MAX: usize = 40;
-/// Longest message that is also shown as numbers in a row, bytes. Most messages can be read as such a row, which is four
-/// times as long, so that those with messages in them would soon have room for nothing else.
-const PACKED_MESSAGE_MAX: usize = 64;
+/// Longest text or message that is also shown as numbers in a row, bytes. Most of them can be read as such a row, which
+/// is four times as long: it would soon take the room of all else.
+const PACKED_MAX: usize = 64;
 
 /// JSON that has room for so many bytes.
 #[derive(Debug)]
@@ -143,10 +143,10 @@ fn is_invisible(character: char) -> bool {
 }
 
 /// Whether a value is shown as numbers in a row, as a field that repeats them has them. Not where it is plain text, whose
-/// characters are these numbers, nor where it is a message longer than [`PACKED_MESSAGE_MAX`].
+/// characters are these numbers, nor where it is text or a message longer than [`PACKED_MAX`].
 fn is_packed(bytes: &[u8], text: Option<&str>, is_message: bool) -> bool {
     let is_plain = text.is_some_and(|text| !text.chars().any(is_invisible));
-    let is_long = is_message && bytes.len() > PACKED_MESSAGE_MAX;
+    let is_long = bytes.len() > PACKED_MAX && (text.is_some() || is_message);
     !bytes.is_empty() && !is_plain && !is_long && wire::numbers(bytes).all(|n| n.is_some())
 }
 
@@ -308,6 +308,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_short_text_or_message_is_shown_as_numbers_too() {
+        let text = |length| [b"\x1b".as_slice(), &vec![b'a'; length - 1]].concat();
+        #[rustfmt::skip]
+        let table = [
+            ("short text",          text(PACKED_MAX),                  true),
+            ("long text",           text(PACKED_MAX + 1),              false),
+            ("short message",       [0x08, 0x81, 0x01].repeat(21),     true),
+            ("long message",        [0x08, 0x81, 0x01].repeat(22),     false),
+            ("neither, and long",   [0x01, 0x96, 0x01].repeat(100),    true),
+        ];
+        for (name, value, packed) in table {
+            let text = shown(&inside(&value), Extent::Whole);
+            assert_eq!(text.contains("\"packed\""), packed, "{name}: {text}");
+        }
+    }
+
+    #[test]
     fn of_a_message_that_is_cut_what_is_here_is_shown() {
         #[rustfmt::skip]
         let table: [(&[u8], &str); 3] = [
@@ -335,7 +352,8 @@ mod tests {
             assert!(room.full && room.text.len() <= bytes_max);
         }
         let many = [0x08, 0x01].repeat(FIELDS_MAX + 1);
-        for more in [inside(&deep), many] {
+        let groups = [[0x0b].repeat(DEPTH_MAX), [0x0c].repeat(DEPTH_MAX)].concat();
+        for more in [inside(&deep), many, groups] {
             let mut room = Room::new(1 << 20);
             show(&more, Extent::Whole, &mut room);
             assert!(room.is_partial() && !room.full);
