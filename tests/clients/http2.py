@@ -391,6 +391,20 @@ def plain():
     show("blocked", {**client.get("/started/block"), "body": b""})
 
 
+def grpc_as_json():
+    """Messages that are called JSON, whatever they are."""
+    client = Client()
+    fields = [("content-type", "application/grpc+json"), ("te", "trailers")]
+    for path in ["/calls/one", "/show/it"]:
+        for message in [b'{"a":\r\n1}', b"\x0a\x04drop"]:
+            stream = client.ask(path, method="POST", fields=fields, end=False)
+            client.http.send_data(stream, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
+            client.flush()
+            (found,) = client.wait(stream)
+            said = {**found["headers"], **found["trailers"]}
+            print(said["grpc-status"], found["body"][5:], said.get("grpc-message", ""))
+
+
 def one_request():
     show("answer", Client().get("/hello"))
 

@@ -213,6 +213,24 @@ fn policy_is_shown_the_readings_of_a_message_and_how_much_of_it_that_is() {
 }
 
 #[test]
+fn a_server_that_knows_no_json_reads_what_is_called_so_and_policy_sees_what_it_read() {
+    let world = World::under(AS_THE_MESSAGES_SAY, "");
+    let mut client = process::command(&python_of_tests().display().to_string());
+    let proxy = world.sidecar.http.to_string();
+    let url = format!("https://{}", world.authority);
+    client.args([&script("http2.py"), "grpc_as_json", &proxy, &url, &world.ca]);
+    let found = lines(&process::run(&mut client));
+    let [heard_json, heard_message, json, message] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(heard_json.trim(), r#"0 b'heard {"a":\r\n1}'"#);
+    assert_eq!(heard_message.trim(), r"0 b'heard \n\x04drop'");
+    assert!(json.contains(r#"shown whole {"a":  1}."#), "{json}");
+    let expected = r#"shown whole {"text":"\n\u0004drop","fields":{"1":[{"text":"drop"}]}}."#;
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
 fn a_message_over_the_cap_is_judged_by_its_beginning_and_goes_on() {
     let world = World::under(AS_THE_MESSAGES_SAY, "");
     let found = world.found("over_the_cap");

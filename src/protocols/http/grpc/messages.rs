@@ -234,7 +234,7 @@ fn json(message: &[u8], extent: Extent) -> Option<String> {
     let text = protobuf::text(message, extent)?;
     let is_json = match serde_json::from_str::<IgnoredAny>(&text) {
         Ok(_) => true,
-        Err(error) => extent == Extent::Cut && error.is_eof() && !text.trim().is_empty(),
+        Err(error) => extent == Extent::Cut && error.is_eof(),
     };
     if !is_json || wire::fields(message, extent).is_some() {
         return None;
