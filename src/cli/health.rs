@@ -1,17 +1,19 @@
 //! `health`: whether a sidecar is ready, for container images without a shell.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::{self, Flags, For, Listener, Source};
 
+use super::question::{self, Bounds};
 use super::{Streams, exit, report};
 
-/// Longest wait for connection and answer, each.
-const WITHIN: Duration = Duration::from_secs(2);
-/// Longest answer read, bytes.
-const ANSWER_BYTES_MAX: u64 = 8_192;
+/// How much the answer may take.
+const BOUNDS: Bounds = Bounds {
+    within: Duration::from_secs(2),
+    bytes_max: 8_192,
+};
 
 /// Which sidecar.
 #[derive(clap::Args, Debug)]
@@ -84,23 +86,8 @@ pub(super) fn health(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io
 
 /// Status and body of `/readyz`.
 pub(super) fn ask(address: SocketAddr) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, WITHIN)?;
-    stream.set_read_timeout(Some(WITHIN))?;
-    stream.set_write_timeout(Some(WITHIN))?;
-    // In one piece: `write!` would send each part of it by itself.
     let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok());
-    let not_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
-    let body = answer
-        .split_once("\r\n\r\n")
-        .map(|(_, body)| body.to_owned());
-    Ok((status.ok_or_else(not_http)?, body.unwrap_or_default()))
+    question::ask(address, request.as_bytes(), BOUNDS)
 }
 
 /// Where a client on this machine reaches a listener.
@@ -115,6 +102,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;

@@ -25,6 +25,7 @@ mod logs;
 mod operator_client;
 mod policy;
 mod privileges;
+mod question;
 mod report;
 mod run;
 mod runs;
