@@ -17,11 +17,14 @@ use crate::protocols::http::canary::{BRANCH, HOST};
 
 use super::super::operator_client::shown;
 use super::finding::{Finding, Report, Weight};
-use super::sidecar::{Sidecar, leads_to};
+use super::sidecar::Sidecar;
 use super::variables;
 
 /// Longest that one client may take.
 const WITHIN: Duration = Duration::from_secs(20);
+/// Where clients begin. Of the folder that they begin in they read code and settings (modules, classes, `.npmrc`,
+/// `.git`), and in most that folder and those above it somebody else may have put them.
+const FOLDER: &str = "/";
 /// Most that run at once.
 const AT_ONCE: usize = 4;
 /// Most of what a client says that is read, bytes.
@@ -40,6 +43,16 @@ enum Shows {
     Branch,
     /// It ended well: what it asks for is nowhere else.
     Success,
+}
+
+/// A script that imports nothing from the folder it is begun in, as `-c` would.
+macro_rules! python {
+    ($script:literal) => {
+        concat!(
+            "import sys\nsys.path[:] = [folder for folder in sys.path if folder]\n",
+            $script
+        )
+    };
 }
 
 /// One client.
@@ -67,7 +80,9 @@ const CLIENTS: [Client; 9] = [
         program: "python3",
         arguments: &[
             "-c",
-            "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())",
+            python!(
+                "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+            ),
             "URL",
         ],
         shows: Shows::Told,
@@ -78,7 +93,9 @@ const CLIENTS: [Client; 9] = [
         program: "python3",
         arguments: &[
             "-c",
-            "import sys\ntry: import requests\nexcept ImportError: sys.exit(90)\nprint(requests.get(sys.argv[1], timeout=10).text)",
+            python!(
+                "import sys\ntry: import requests\nexcept ImportError: sys.exit(90)\nprint(requests.get(sys.argv[1], timeout=10).text)"
+            ),
             "URL",
         ],
         shows: Shows::Told,
@@ -89,7 +106,9 @@ const CLIENTS: [Client; 9] = [
         program: "python3",
         arguments: &[
             "-c",
-            "import sys\ntry: import httpx\nexcept ImportError: sys.exit(90)\nprint(httpx.get(sys.argv[1], timeout=10).text)",
+            python!(
+                "import sys\ntry: import httpx\nexcept ImportError: sys.exit(90)\nprint(httpx.get(sys.argv[1], timeout=10).text)"
+            ),
             "URL",
         ],
         shows: Shows::Told,
@@ -100,7 +119,9 @@ const CLIENTS: [Client; 9] = [
         program: "python3",
         arguments: &[
             "-c",
-            "import asyncio, sys\ntry: import aiohttp\nexcept ImportError: sys.exit(90)\nasync def main():\n    async with aiohttp.ClientSession(trust_env=True) as session:\n        async with session.get(sys.argv[1]) as answer:\n            print(await answer.text())\nasyncio.run(main())",
+            python!(
+                "import asyncio, sys\ntry: import aiohttp\nexcept ImportError: sys.exit(90)\nasync def main():\n    async with aiohttp.ClientSession(trust_env=True) as session:\n        async with session.get(sys.argv[1]) as answer:\n            print(await answer.text())\nasyncio.run(main())"
+            ),
             "URL",
         ],
         shows: Shows::Told,
@@ -277,11 +298,7 @@ async fn of_node(
     }
     let led = |wanted: &str| {
         let mut all = parent.iter().filter(|(name, _)| name == wanted);
-        all.any(|(_, value)| {
-            value
-                .to_str()
-                .is_some_and(|text| leads_to(text, sidecar.proxy))
-        })
+        all.any(|(_, value)| value.to_str().is_some_and(|text| sidecar.is_named_by(text)))
     };
     if !led("http_proxy") || !led("https_proxy") {
         set.push(format!(
@@ -370,6 +387,7 @@ fn has_no_compiler(said: &str) -> bool {
 /// Status, output and errors of `command`, each bounded.
 async fn output(command: &mut Command) -> io::Result<(Option<i32>, String, String)> {
     command
+        .current_dir(FOLDER)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -425,6 +443,7 @@ fn gist(said: &str) -> String {
     for word in last.split(' ') {
         let word = match (word.split_once("://"), word.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+            (None, Some((login, place))) if login.contains(':') => place.to_owned(),
             _ => word.to_owned(),
         };
         words.push_str(&word);
@@ -442,6 +461,7 @@ mod tests {
     fn the_last_line_tells_and_shows_no_login() {
         let said = "Traceback:\n  x\nProxyError: http://u:secret@127.0.0.1:1/ refused\n\n";
         assert_eq!(gist(said), "ProxyError: http://127.0.0.1:1/ refused");
+        assert_eq!(gist("no proxy u:secret@proxy:1"), "no proxy proxy:1");
         let npm = "npm error request failed, reason: self-signed certificate\nnpm error Log files";
         assert_eq!(
             gist(npm),
