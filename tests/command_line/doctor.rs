@@ -11,7 +11,7 @@ use crate::support::process::{self, Ended};
 use crate::support::sidecar::{BINARY, Setup, journal};
 
 /// `script` under `run`, where `doctor` is a command that looks without clients.
-fn under_run(setup: &Setup, script: &str) -> Ended {
+pub(crate) fn under_run(setup: &Setup, script: &str) -> Ended {
     let script = format!("doctor() {{ {BINARY} doctor --json \"$@\"; }}\n{script}");
     let mut command = setup.command("run");
     command.args(["--quiet", "--", "sh", "-c", &script]);
@@ -19,18 +19,18 @@ fn under_run(setup: &Setup, script: &str) -> Ended {
 }
 
 /// What `doctor` found.
-fn report(ended: &Ended) -> Value {
+pub(crate) fn report(ended: &Ended) -> Value {
     let whole = serde_json::from_str(&ended.out);
     whole.unwrap_or_else(|error| panic!("{error}: {} {}", ended.out, ended.err))
 }
 
-fn codes(report: &Value) -> Vec<&str> {
+pub(crate) fn codes(report: &Value) -> Vec<&str> {
     let all = report["findings"].as_array().unwrap().iter();
     all.map(|one| one["code"].as_str().unwrap()).collect()
 }
 
 /// Those that this machine's own Node brings with it: before 24 (and 22.21) it heeds no variable.
-fn of_node() -> Vec<&'static str> {
+pub(crate) fn of_node() -> Vec<&'static str> {
     let version = process::run(process::command("node").arg("--version")).out;
     let mut numbers = version
         .trim_start_matches('v')
@@ -47,7 +47,7 @@ fn of_node() -> Vec<&'static str> {
 }
 
 /// A path on which the Python of the tests comes first.
-fn path() -> String {
+pub(crate) fn path() -> String {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin");
     let python = std::env::vars_os()
         .find(|(name, _)| name == "OPENBOX_TEST_PYTHON")
@@ -149,6 +149,16 @@ fn everything_that_is_wrong_is_found_by_itself() {
             "export JAVA_TOOL_OPTIONS=-Xmx1g".to_owned(),
             "jvm_elsewhere",
             "JAVA_TOOL_OPTIONS",
+        ),
+        (
+            "export JAVA_TOOL_OPTIONS=-Djavax.net.ssl.keyStorePassword=hush".to_owned(),
+            "jvm_elsewhere",
+            "JAVA_TOOL_OPTIONS",
+        ),
+        (
+            "export OPENBOX_URL='https://core.example.com/?key=hush'".to_owned(),
+            "agent_api_elsewhere",
+            "OPENBOX_URL is https://core.example.com",
         ),
         (
             "unset JAVA_TOOL_OPTIONS".to_owned(),
@@ -327,7 +337,7 @@ fn the_kernels_rules_are_looked_for_where_the_sidecar_captures() {
 
 /// A client that heeds nothing, and whom it asks: between two addresses of a network of their own, out of
 /// which nothing leads.
-const PAST: &str = r#"
+pub(crate) const PAST: &str = r#"
 import socket, sys, time
 served = socket.create_server(("192.0.2.2", 443))
 asking = socket.create_connection(("192.0.2.2", 443), source_address=("192.0.2.1", 0))
@@ -343,7 +353,7 @@ time.sleep(float(sys.argv[1]))
 "#;
 
 /// `script` under `run` in a network of its own; `$AGENT` is the client.
-fn alone(setup: &Setup, script: &str) -> Ended {
+pub(crate) fn alone(setup: &Setup, script: &str) -> Ended {
     let agent = setup.write("agent.py", PAST);
     let network = "ip link set lo up && ip addr add 192.0.2.1/32 dev lo && ip addr add 192.0.2.2/32 dev lo && exec \"$@\"";
     let run = setup.command("run");

@@ -12,6 +12,7 @@ mod support;
 
 mod check_http;
 mod doctor;
+mod doctor_apart;
 mod examples;
 mod operating;
 mod pods;

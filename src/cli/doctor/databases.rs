@@ -1,7 +1,6 @@
 //! Variables that lead to databases past the relays.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 
 use crate::app::child_databases::System;
 use crate::app::child_leads::{self, Led};
@@ -13,20 +12,14 @@ use super::sidecar::Sidecar;
 pub(super) fn look(sidecar: &Sidecar, parent: &[(OsString, OsString)], report: &mut Report) {
     for led in child_leads::all(parent) {
         if !is_a_relay(sidecar, &led) {
-            report.add(finding(sidecar, &led));
+            report.add_way_past(finding(sidecar, &led));
         }
     }
 }
 
 fn is_a_relay(sidecar: &Sidecar, led: &Led) -> bool {
-    let host = led.host.trim_start_matches('[').trim_end_matches(']');
-    let ip: Option<IpAddr> = host.parse().ok();
-    let is_here = host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
     sidecar.told.relays.iter().any(|relay| {
-        let at = relay.listen.ip();
-        relay.system == led.system.as_str()
-            && relay.listen.port() == led.port
-            && (ip == Some(at) || (is_here && (at.is_loopback() || at.is_unspecified())))
+        relay.system == led.system.as_str() && sidecar.is_reached(&led.host, led.port, relay.listen)
     })
 }
 
@@ -61,6 +54,7 @@ fn finding(sidecar: &Sidecar, led: &Led) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::Names;
     use super::*;
     use crate::protocols::http::canary::{Relay, Told};
 
@@ -79,13 +73,14 @@ mod tests {
                 ],
                 ..Told::default()
             },
+            names: Names::default(),
         };
         for (url, expected) in [
             ("postgres://u:p@127.0.0.1:7001/x", true),
             ("postgres://localhost:7001/x", true),
             ("redis://localhost:7002", true),
             ("mysql://localhost:7001/x", false),
-            ("postgres://db.internal:7001/x", false),
+            ("postgres://db.invalid:7001/x", false),
             ("postgres://localhost/x", false),
         ] {
             let led = child_leads::all(&[("DATABASE_URL".into(), url.into())]);

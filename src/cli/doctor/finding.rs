@@ -15,6 +15,9 @@ pub(super) enum Weight {
     Note,
 }
 
+/// What is so where the sidecar takes captured connections.
+pub(super) const CAPTURED: &str = "the rules of init-net, where they are there, have the kernel lead connections to this sidecar all the same";
+
 /// One thing.
 #[derive(Debug)]
 pub(super) struct Finding {
@@ -34,6 +37,8 @@ pub(super) struct Finding {
 pub(super) struct Report {
     sidecar: String,
     version: String,
+    /// Whether the kernel is to lead connections to it.
+    captures: bool,
     findings: Vec<Finding>,
     /// Clients that were seen to come through.
     through: Vec<String>,
@@ -44,6 +49,7 @@ impl Report {
         Self {
             sidecar: sidecar.proxy.to_string(),
             version: sidecar.told.version.clone(),
+            captures: sidecar.captures(),
             findings: Vec::new(),
             through: Vec::new(),
         }
@@ -51,6 +57,17 @@ impl Report {
 
     pub(super) fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
+    }
+
+    /// Adds a way past the sidecar that programs have by themselves. Where the kernel is to lead them to it all the
+    /// same this is no way out, so it becomes a note that says so.
+    pub(super) fn add_way_past(&mut self, mut finding: Finding) {
+        if self.captures {
+            finding.weight = Weight::Note;
+            finding.why.push_str("; ");
+            finding.why.push_str(CAPTURED);
+        }
+        self.add(finding);
     }
 
     pub(super) fn came_through(&mut self, client: String) {

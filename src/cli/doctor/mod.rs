@@ -8,6 +8,7 @@ mod bypass;
 mod databases;
 mod finding;
 mod kernel;
+mod names;
 mod probes;
 mod processes;
 mod services;
@@ -110,5 +111,5 @@ async fn look_on(
     }
     // The command writes as it would without us.
     streams.out.flush()?;
-    watch::look(&args.command, args.json, report).await
+    watch::look(&args.command, args.json, sidecar, report).await
 }

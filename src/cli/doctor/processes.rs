@@ -11,8 +11,8 @@ use crate::net::caller;
 use crate::net::connections::{Connection, Connections, Transport};
 
 use super::super::operator_client::shown;
-use super::finding::{Finding, Report, Weight};
-use super::sidecar::{Sidecar, leads_to};
+use super::finding::{CAPTURED, Finding, Report, Weight};
+use super::sidecar::Sidecar;
 
 /// Most of a process's environment that is read, bytes.
 const ENVIRONMENT_BYTES_MAX: u64 = 1 << 20;
@@ -21,6 +21,9 @@ const COMMAND_BYTES_MAX: u64 = 4096;
 const SHOWN_MAX: usize = 60;
 /// Most of those that may be nobody's business that are told.
 const NOTES_MAX: usize = 10;
+
+/// Why it matters that the agent goes past the sidecar.
+const UNGOVERNED: &str = "what it asks there is neither judged nor recorded";
 
 /// What is open now, of every process that we may look at. Those of the agent (led to the sidecar by their
 /// variables or by those of a parent, or its children under `run`) must go through it; others may be anything.
@@ -35,33 +38,46 @@ pub(super) fn look(sidecar: &Sidecar, report: &mut Report) {
     let sidecars = now.listeners_at(sidecar.proxy);
     let mut others = 0_usize;
     for connection in now.leading_off() {
+        // What it is asked itself goes nowhere past it.
+        if sidecar.listens_at(connection.remote) {
+            continue;
+        }
         let line = caller::lineage(connection.process);
         let ids: Vec<u32> = line.iter().map(|process| process.id).collect();
         if sidecars.contains(&connection.process) || ids.contains(&std::process::id()) {
             continue;
         }
-        let of_agent = ids
+        let is_of_agent = ids
             .iter()
             .any(|id| sidecars.contains(id) || is_led(*id, sidecar));
-        if !of_agent {
+        if !is_of_agent {
             others = others.saturating_add(1);
             if others > NOTES_MAX {
                 continue;
             }
         }
-        report.add(finding(
-            &connection,
-            if of_agent {
-                Weight::Finding
-            } else {
-                Weight::Note
-            },
-        ));
+        let stands = match (sidecar.captures(), is_of_agent) {
+            (true, _) => Stands::Captured,
+            (false, true) => Stands::Agent,
+            (false, false) => Stands::Other,
+        };
+        report.add(finding(&connection, stands));
     }
 }
 
-/// That a process of the agent leads past the sidecar.
-pub(super) fn finding(connection: &Connection, weight: Weight) -> Finding {
+/// How a process that leads off this machine stands to the sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// It is the agent's, so it must go through.
+    Agent,
+    /// It may be anybody's.
+    Other,
+    /// The kernel is to lead it there. The system's tables show where it meant to go, led or not.
+    Captured,
+}
+
+/// That a process leads off this machine, past the sidecar as far as can be seen.
+pub(super) fn finding(connection: &Connection, stands: Stands) -> Finding {
     let Connection {
         process,
         transport,
@@ -71,36 +87,51 @@ pub(super) fn finding(connection: &Connection, weight: Weight) -> Finding {
         Transport::Tcp => "",
         Transport::Udp => " by UDP",
     };
-    let (code, why) = match weight {
-        Weight::Finding => (
-            "process_past",
-            "what it asks there is neither judged nor recorded",
-        ),
-        Weight::Note => (
-            "process_elsewhere",
-            "no variable of its own or of a parent names the sidecar; if it is part of the agent, it is not governed",
+    let (weight, code, past) = match stands {
+        Stands::Agent => (Weight::Finding, "process_past", " past the sidecar"),
+        Stands::Other => (Weight::Note, "process_elsewhere", " past the sidecar"),
+        Stands::Captured => (
+            Weight::Note,
+            "process_captured",
+            ", whatever its variables say",
         ),
     };
-    let set = match (transport, weight) {
-        (Transport::Udp, Weight::Finding) => {
-            "the sidecar carries no UDP; switch HTTP/3 (QUIC) off in the program"
-        }
-        (_, Weight::Finding) => {
-            "have that program heed its proxy variables, or the kernel lead it: openbox-sidecar init-net"
-        }
-        (_, Weight::Note) => {
-            "begin it in the environment that `openbox-sidecar env` prints, or under `openbox-sidecar run`"
-        }
-    };
+    let (why, set) = reasons(*transport, stands);
     Finding {
         weight,
         code,
         what: format!(
-            "process {process} ({}) is connected to {remote}{by} past the sidecar",
+            "process {process} ({}) is connected to {remote}{by}{past}",
             called(*process)
         ),
         why: why.to_owned(),
         set: vec![set.to_owned()],
+    }
+}
+
+/// Why it matters, and what to do.
+fn reasons(transport: Transport, stands: Stands) -> (&'static str, &'static str) {
+    match (stands, transport) {
+        (Stands::Agent, Transport::Udp) => (
+            UNGOVERNED,
+            "the sidecar carries no UDP; switch HTTP/3 (QUIC) off in the program",
+        ),
+        (Stands::Agent, Transport::Tcp) => (
+            UNGOVERNED,
+            "have that program heed its proxy variables, or the kernel lead it: openbox-sidecar init-net",
+        ),
+        (Stands::Other, _) => (
+            "no variable of its own or of a parent names the sidecar; if it is part of the agent, it is not governed",
+            "begin it in the environment that `openbox-sidecar env` prints, or under `openbox-sidecar run`",
+        ),
+        (Stands::Captured, Transport::Tcp) => (
+            CAPTURED,
+            "see whether the sidecar's journal has what it asks (openbox-sidecar tail)",
+        ),
+        (Stands::Captured, Transport::Udp) => (
+            "the rules of init-net, where they are there, have the kernel refuse UDP",
+            "the sidecar carries no UDP; switch HTTP/3 (QUIC) off in the program",
+        ),
     }
 }
 
@@ -127,7 +158,7 @@ fn is_led(id: u32, sidecar: &Sidecar) -> bool {
         let Some((name, value)) = variable.split_once('=') else {
             return false;
         };
-        Purpose::of(name) == Some(Purpose::Proxy) && leads_to(value, sidecar.proxy)
+        Purpose::of(name) == Some(Purpose::Proxy) && sidecar.is_named_by(value)
     })
 }
 

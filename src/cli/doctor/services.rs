@@ -1,16 +1,17 @@
 //! Whether the sidecar's own APIs answer.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 use zeroize::Zeroizing;
 
-use crate::app::child_env::{reachable, value_of};
+use crate::app::child_env::value_of;
 
 use super::super::health;
 use super::super::operator_client::shown;
 use super::ask;
 use super::finding::{Finding, Report, Weight};
-use super::sidecar::Sidecar;
+use super::sidecar::{Sidecar, parts_of};
 
 /// What asks least of the agent API.
 const SESSION: &str = "/v1/session";
@@ -24,7 +25,7 @@ pub(super) fn look(sidecar: &Sidecar, parent: &[(OsString, OsString)], report: &
 }
 
 fn ready(sidecar: &Sidecar, report: &mut Report) {
-    let Some(address) = sidecar.told.health.map(reachable) else {
+    let Some(address) = sidecar.told.health.map(|listen| sidecar.reached(listen)) else {
         return;
     };
     let (code, what) = match health::ask(address) {
@@ -53,9 +54,13 @@ fn ready(sidecar: &Sidecar, report: &mut Report) {
 }
 
 fn agent_api(sidecar: &Sidecar, parent: &[(OsString, OsString)], report: &mut Report) {
-    let Some(address) = sidecar.told.agent.map(reachable) else {
+    let Some(address) = sidecar.told.agent.map(|listen| sidecar.reached(listen)) else {
         return;
     };
+    if !may_have_token(sidecar, parent, address) {
+        report.add(unasked(address));
+        return;
+    }
     let (name, token) = match token(parent) {
         Ok(found) => found,
         Err(finding) => {
@@ -91,6 +96,29 @@ fn agent_api(sidecar: &Sidecar, parent: &[(OsString, OsString)], report: &mut Re
         why: UNTOLD.to_owned(),
         set: vec![set.to_owned()],
     });
+}
+
+/// Whether the agent's token may go to `address`, which nobody but the one that answered has named: it is on this
+/// machine, or where the proxy is, or where clients send it already.
+fn may_have_token(sidecar: &Sidecar, parent: &[(OsString, OsString)], address: SocketAddr) -> bool {
+    let url = value_of(parent, "OPENBOX_SIDECAR_URL").and_then(|url| url.to_str());
+    let is_named = url
+        .and_then(parts_of)
+        .is_some_and(|(host, port)| sidecar.is_reached(host, port, address));
+    address.ip().is_loopback() || address.ip() == sidecar.proxy.ip() || is_named
+}
+
+fn unasked(address: SocketAddr) -> Finding {
+    Finding {
+        weight: Weight::Note,
+        code: "agent_api_unasked",
+        what: format!("the agent API is said to be at {address}, and was not asked"),
+        why: "that is neither this machine nor where the proxy is, so it was not shown the agent's token"
+            .to_owned(),
+        set: vec![format!(
+            "if it is the sidecar's: export OPENBOX_SIDECAR_URL='http://{address}'"
+        )],
+    }
 }
 
 /// A token, and the variable that says it.

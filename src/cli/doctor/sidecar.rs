@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::app::child_env::{Purpose, reachable};
 use crate::config::{self, Config, Flags, For, Listener, Source};
 use crate::protocols::http::canary::{HOST, Told};
 
 use super::super::operator_client;
+use super::names::Names;
 use super::{Args, ask};
 
 /// One that answers.
@@ -18,6 +19,66 @@ pub(super) struct Sidecar {
     pub(super) proxy: SocketAddr,
     /// What it tells of itself.
     pub(super) told: Told,
+    /// The names that variables give it.
+    pub(super) names: Names,
+}
+
+impl Sidecar {
+    fn new(proxy: SocketAddr, told: Told) -> Self {
+        Self {
+            proxy,
+            told,
+            names: Names::default(),
+        }
+    }
+
+    /// Whether the kernel is to lead connections to it.
+    pub(super) fn captures(&self) -> bool {
+        !self.told.transparent.is_empty()
+    }
+
+    /// Whether a variable's `text` names its proxy.
+    pub(super) fn is_named_by(&self, text: &str) -> bool {
+        parts_of(text).is_some_and(|(host, port)| self.is_reached(host, port, self.proxy))
+    }
+
+    /// Whether who connects to `port` of `host` reaches what listens at `listen`. A name is looked up where the
+    /// port is the same.
+    pub(super) fn is_reached(&self, host: &str, port: u16, listen: SocketAddr) -> bool {
+        port == listen.port() && {
+            let mut all = self.names.addresses(host).into_iter();
+            all.any(|ip| self.is_at(SocketAddr::new(ip, port), listen))
+        }
+    }
+
+    /// Whether it listens at `place` itself, be it for requests, databases or its own APIs.
+    pub(super) fn listens_at(&self, place: SocketAddr) -> bool {
+        let told = &self.told;
+        let all = [self.proxy].into_iter().chain(told.agent);
+        let all = all
+            .chain(told.health)
+            .chain(told.transparent.iter().copied());
+        let mut all = all.chain(told.relays.iter().map(|relay| relay.listen));
+        all.any(|listen| self.is_at(place, listen))
+    }
+
+    /// Where it is reached that listens at `listen`: all addresses are the proxy's, too.
+    pub(super) fn reached(&self, listen: SocketAddr) -> SocketAddr {
+        let is_like_proxy = listen.is_ipv4() == self.proxy.is_ipv4();
+        if listen.ip().is_unspecified() && is_like_proxy {
+            return SocketAddr::new(self.proxy.ip(), listen.port());
+        }
+        reachable(listen)
+    }
+
+    fn is_at(&self, place: SocketAddr, listen: SocketAddr) -> bool {
+        let ip = place.ip().to_canonical();
+        let is_its_address = match listen.ip().is_unspecified() {
+            true => ip.is_loopback() || ip == self.proxy.ip(),
+            false => ip == listen.ip(),
+        };
+        is_its_address && place.port() == listen.port()
+    }
 }
 
 /// Where nobody answered, and what could not be read.
@@ -82,7 +143,7 @@ pub(super) fn find(
     let mut asked = Vec::new();
     for place in places {
         match told(place) {
-            Ok(told) => return Ok(Sidecar { proxy: place, told }),
+            Ok(told) => return Ok(Sidecar::new(place, told)),
             Err(why) => asked.push((place, why)),
         }
     }
@@ -128,15 +189,6 @@ fn told(place: SocketAddr) -> Result<Told, String> {
     }
 }
 
-/// Whether a variable's `text` names `proxy`. Names are looked up for a proxy of another machine alone.
-pub(super) fn leads_to(text: &str, proxy: SocketAddr) -> bool {
-    if proxy.ip().is_loopback() {
-        return place_of(text) == Some(proxy);
-    }
-    let found = parts_of(text).and_then(|place| place.to_socket_addrs().ok());
-    found.into_iter().flatten().any(|place| place == proxy)
-}
-
 /// The address of a proxy as variables write it: with or without scheme, login and path; a name of this machine
 /// is its address.
 pub(super) fn place_of(text: &str) -> Option<SocketAddr> {
@@ -150,7 +202,7 @@ pub(super) fn place_of(text: &str) -> Option<SocketAddr> {
 }
 
 /// Host and port.
-fn parts_of(text: &str) -> Option<(&str, u16)> {
+pub(super) fn parts_of(text: &str) -> Option<(&str, u16)> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?;
     let place = authority
@@ -165,12 +217,52 @@ fn parts_of(text: &str) -> Option<(&str, u16)> {
 mod tests {
     use super::*;
 
+    fn at(proxy: &str, told: Told) -> Sidecar {
+        Sidecar::new(proxy.parse().unwrap(), told)
+    }
+
     #[test]
     fn a_proxy_of_another_machine_may_be_named() {
-        let elsewhere = "192.0.2.7:15801".parse().unwrap();
-        assert!(leads_to("http://192.0.2.7:15801", elsewhere));
-        assert!(!leads_to("http://192.0.2.7:15802", elsewhere));
-        assert!(!leads_to("http://localhost:15801", elsewhere));
+        let sidecar = at("192.0.2.7:15801", Told::default());
+        assert!(sidecar.is_named_by("http://192.0.2.7:15801"));
+        assert!(!sidecar.is_named_by("http://192.0.2.7:15802"));
+        assert!(!sidecar.is_named_by("http://localhost:15801"));
+    }
+
+    #[test]
+    fn what_it_listens_at_is_its_own_and_nothing_else() {
+        let told = Told {
+            agent: Some("0.0.0.0:15802".parse().unwrap()),
+            health: Some("192.0.2.8:15820".parse().unwrap()),
+            ..Told::default()
+        };
+        let sidecar = at("192.0.2.7:15801", told);
+        for (place, expected) in [
+            ("192.0.2.7:15801", true),
+            ("192.0.2.7:15802", true),
+            ("[::ffff:192.0.2.7]:15802", true),
+            ("127.0.0.1:15802", true),
+            ("192.0.2.8:15820", true),
+            ("192.0.2.8:15802", false),
+            ("192.0.2.7:15820", false),
+            ("192.0.2.7:443", false),
+        ] {
+            let listens = sidecar.listens_at(place.parse().unwrap());
+            assert_eq!(listens, expected, "{place}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_of_a_sidecar_elsewhere_are_not_ours() {
+        let sidecar = at("192.0.2.7:15801", Told::default());
+        for (listen, expected) in [
+            ("0.0.0.0:1", "192.0.2.7:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.9:1", "192.0.2.9:1"),
+        ] {
+            let reached = sidecar.reached(listen.parse().unwrap());
+            assert_eq!(reached.to_string(), expected);
+        }
     }
 
     #[test]
@@ -188,7 +280,10 @@ mod tests {
             let expected = expected.map(|text| text.parse().unwrap());
             assert_eq!(place_of(text), expected, "{text}");
             if let Some(place) = expected {
-                assert!(leads_to(text, place), "{text}");
+                assert!(
+                    Sidecar::new(place, Told::default()).is_named_by(text),
+                    "{text}"
+                );
             }
         }
     }

@@ -11,9 +11,12 @@ use crate::net::trust;
 
 use super::super::operator_client::shown;
 use super::finding::{Finding, Report, Weight};
-use super::sidecar::{Sidecar, leads_to};
+use super::sidecar::{Sidecar, parts_of, place_of};
 
 type Variables = [(OsString, OsString)];
+
+/// All that a JVM heeds.
+const JVM: &str = "JAVA_TOOL_OPTIONS";
 
 /// A variable and what it should be.
 type Wanted = (String, String);
@@ -37,21 +40,30 @@ pub(super) fn look(sidecar: &Sidecar, parent: &Variables, report: &mut Report) {
             }
             (Purpose::Proxy, Some(is)) => elsewhere(sidecar, (&name, &value), is, report),
             (Purpose::Jvm, Some(is)) => of_jvm(sidecar, &value, is, report),
-            (Purpose::Tool | Purpose::Api, Some(is)) => other(purpose, (&name, &value), is, report),
+            (Purpose::Tool | Purpose::Api, Some(is)) => {
+                other(sidecar, purpose, (&name, &value), is, report);
+            }
             (Purpose::Bypass, Some(is)) => without_loopback(&name, &value, is, report),
         }
     }
     for (purpose, all) in missing {
-        report.add(unset(purpose, &all));
+        let finding = unset(purpose, &all);
+        match purpose {
+            Purpose::Proxy | Purpose::Tool | Purpose::Jvm => report.add_way_past(finding),
+            Purpose::Bypass | Purpose::Authorities | Purpose::Api => report.add(finding),
+        }
     }
     for (file, all) in files {
         of_authorities(sidecar, &file, &all, report);
     }
 }
 
-/// What `run` would have its child have, secrets left out.
+/// What `run` would have its child have, secrets left out; of a JVM's options those alone that it adds.
 fn wanted(sidecar: &Sidecar, parent: &Variables) -> Vec<Wanted> {
     let told = &sidecar.told;
+    // What is there may say passwords, which are not ours to print.
+    let mut parent = parent.to_vec();
+    parent.retain(|(name, _)| name != JVM);
     let given = Given {
         proxy: Some(Proxy {
             address: sidecar.proxy,
@@ -59,14 +71,14 @@ fn wanted(sidecar: &Sidecar, parent: &Variables) -> Vec<Wanted> {
             bundle: &told.bundle,
             java_store: Some(&told.java_store),
         }),
-        agent: told.agent.map(|address| Agent {
-            address: Some(address),
+        agent: told.agent.map(|listen| Agent {
+            address: Some(sidecar.reached(listen)),
             socket: None,
             token: None,
         }),
         databases: &[],
     };
-    let changes = child_env::changes(parent, &given).into_iter();
+    let changes = child_env::changes(&parent, &given).into_iter();
     changes
         .filter_map(|change| {
             Some((
@@ -81,7 +93,15 @@ fn wanted(sidecar: &Sidecar, parent: &Variables) -> Vec<Wanted> {
 pub(super) fn java(sidecar: &Sidecar, parent: &Variables) -> Vec<String> {
     let mut wanted = wanted(sidecar, parent);
     wanted.retain(|(name, _)| Purpose::of(name) == Some(Purpose::Jvm));
-    exports(&wanted)
+    match value_of(parent, JVM) {
+        Some(is) if !is.is_empty() => wanted.iter().map(|(_, ours)| added(ours)).collect(),
+        _ => exports(&wanted),
+    }
+}
+
+/// The line of a shell that adds `ours` to a JVM's options. They come last, as the last wins.
+fn added(ours: &str) -> String {
+    format!("export {JVM}=\"${JVM} \"{}", sh_quoted(ours))
 }
 
 /// Lines of a shell that set these, those of one value together.
@@ -150,7 +170,7 @@ fn unset(purpose: Purpose, all: &[Wanted]) -> Finding {
 
 fn elsewhere(sidecar: &Sidecar, (name, value): (&str, &str), is: &OsStr, report: &mut Report) {
     let is = is.to_string_lossy();
-    if leads_to(&is, sidecar.proxy) {
+    if sidecar.is_named_by(&is) {
         return;
     }
     report.add(Finding {
@@ -172,13 +192,18 @@ fn elsewhere(sidecar: &Sidecar, (name, value): (&str, &str), is: &OsStr, report:
     });
 }
 
-/// A proxy without its user and password.
-fn without_login(proxy: &str) -> String {
-    let (scheme, rest) = match proxy.split_once("://") {
+/// A proxy or URL, and no more of it than its scheme and place: user, password, path and query may be secrets.
+fn without_login(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), proxy),
+        None => (String::new(), url),
     };
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let place = place.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_of_place = |c: char| c.is_alphanumeric() || "-._:[]".contains(c);
+    if !place.chars().all(is_of_place) {
+        return "what is no address".to_owned();
+    }
     shown(&format!("{scheme}{place}"))
 }
 
@@ -196,13 +221,13 @@ fn of_jvm(sidecar: &Sidecar, value: &str, is: &OsStr, report: &mut Report) {
             && last(&format!("-D{scheme}.proxyHost=")).is_some()
     });
     if !leads {
-        report.add(Finding {
+        report.add_way_past(Finding {
             weight: Weight::Finding,
             code: "jvm_elsewhere",
             what: "JAVA_TOOL_OPTIONS does not name this sidecar as the proxy of http and https"
                 .to_owned(),
             why: "a JVM reads no other variable: Java connects past the sidecar".to_owned(),
-            set: exports(&[("JAVA_TOOL_OPTIONS".to_owned(), value.to_owned())]),
+            set: vec![added(value)],
         });
     }
     if let Some(store) = last("-Djavax.net.ssl.trustStore=")
@@ -216,13 +241,49 @@ fn of_jvm(sidecar: &Sidecar, value: &str, is: &OsStr, report: &mut Report) {
                 shown(&store)
             ),
             why: "Java then trusts nobody, so its https fails".to_owned(),
-            set: exports(&[("JAVA_TOOL_OPTIONS".to_owned(), value.to_owned())]),
+            set: vec![added(value)],
         });
     }
 }
 
-fn other(purpose: Purpose, (name, value): (&str, &str), is: &OsStr, report: &mut Report) {
+/// Whether the variable `name` says by `is` what it says by `value`, as the program reads it that heeds it.
+fn says_the_same(sidecar: &Sidecar, (name, value): (&str, &str), is: &str) -> bool {
     if is == value {
+        return true;
+    }
+    match name {
+        "UV_NATIVE_TLS" => YES.iter().any(|yes| yes.eq_ignore_ascii_case(is)),
+        "CLOUDSDK_PROXY_ADDRESS" => sidecar.is_reached(is, sidecar.proxy.port(), sidecar.proxy),
+        "OPENBOX_URL" | "OPENBOX_API_URL" | "OPENBOX_SIDECAR_URL" => {
+            let is = is.strip_suffix('/').unwrap_or(is);
+            let place = is
+                .strip_prefix("http://")
+                .filter(|rest| !rest.contains('/'));
+            let (Some((host, port)), Some(api)) = (place.and_then(parts_of), place_of(value))
+            else {
+                return false;
+            };
+            sidecar.is_reached(host, port, api)
+        }
+        // NODE_USE_ENV_PROXY is 1 or nothing to Node.
+        _ => false,
+    }
+}
+
+/// What uv takes for yes.
+const YES: [&str; 6] = ["1", "on", "t", "true", "y", "yes"];
+
+fn other(
+    sidecar: &Sidecar,
+    purpose: Purpose,
+    (name, value): (&str, &str),
+    is: &OsStr,
+    report: &mut Report,
+) {
+    if is
+        .to_str()
+        .is_some_and(|is| says_the_same(sidecar, (name, value), is))
+    {
         return;
     }
     let (code, why) = match purpose {
@@ -310,6 +371,7 @@ fn folder_of(file: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::Names;
     use super::*;
     use crate::protocols::http::canary::Told;
 
@@ -321,6 +383,7 @@ mod tests {
                 bundle: "/nonexistent/bundle.pem".into(),
                 ..Told::default()
             },
+            names: Names::default(),
         }
     }
 
@@ -351,6 +414,64 @@ mod tests {
             one.1,
             "HTTPS_PROXY names http://proxy.corp:3128, which is not this sidecar"
         );
+    }
+
+    #[test]
+    fn of_a_url_scheme_and_place_alone_are_shown() {
+        for (url, expected) in [
+            ("http://u:p@proxy.corp:3128/x", "http://proxy.corp:3128"),
+            ("u:p/?@w@[::1]:3128", "[::1]:3128"),
+            (
+                "https://core.example.com/x?key=hush",
+                "https://core.example.com",
+            ),
+            (
+                "https://core.example.com/?to=a@b&key=hush",
+                "what is no address",
+            ),
+            ("0", "0"),
+        ] {
+            assert_eq!(without_login(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn options_are_added_to_those_of_a_jvm_which_are_not_printed() {
+        let theirs = "-Djavax.net.ssl.keyStorePassword=hush";
+        let parent: Vec<(OsString, OsString)> = vec![(JVM.into(), theirs.into())];
+        let lines = java(&sidecar(), &parent);
+        let [line] = &lines[..] else {
+            panic!("{lines:?}");
+        };
+        assert!(
+            line.starts_with("export JAVA_TOOL_OPTIONS=\"$JAVA_TOOL_OPTIONS \"'-Dhttp.proxyHost="),
+            "{line}"
+        );
+        assert!(java(&sidecar(), &[])[0].starts_with("export JAVA_TOOL_OPTIONS='-D"));
+    }
+
+    #[test]
+    fn what_names_the_same_place_in_other_words_is_no_finding() {
+        let mut sidecar = sidecar();
+        sidecar.told.agent = "127.0.0.1:15802".parse().ok();
+        for (name, is, expected) in [
+            ("OPENBOX_SIDECAR_URL", "http://localhost:15802", true),
+            ("OPENBOX_SIDECAR_URL", "http://127.0.0.1:15802/", true),
+            ("OPENBOX_SIDECAR_URL", "http://127.0.0.1:15803", false),
+            ("OPENBOX_URL", "https://127.0.0.1:15802", false),
+            ("OPENBOX_URL", "http://127.0.0.1:15802/other", false),
+            ("CLOUDSDK_PROXY_ADDRESS", "localhost", true),
+            ("CLOUDSDK_PROXY_ADDRESS", "192.0.2.7", false),
+            ("CLOUDSDK_PROXY_PORT", "4001", false),
+            ("UV_NATIVE_TLS", "True", true),
+            ("UV_NATIVE_TLS", "0", false),
+            ("NODE_USE_ENV_PROXY", "true", false),
+        ] {
+            let mut report = Report::new(&sidecar);
+            look(&sidecar, &[(name.into(), is.into())], &mut report);
+            let found = report.json().to_string().contains("_elsewhere");
+            assert_eq!(!found, expected, "{name}={is}");
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::net::connections::{Connection, Connections};
 
 use super::super::child::{self, Signals};
 use super::finding::{Finding, Report, Weight};
-use super::processes;
+use super::processes::{self, Stands};
+use super::sidecar::Sidecar;
 
 /// Between two looks. What is opened and closed in between is not seen.
 const EVERY: Duration = Duration::from_millis(50);
@@ -37,7 +38,12 @@ struct Seen {
 ///
 /// # Errors
 /// It cannot be started, or its end cannot be waited for.
-pub(super) async fn look(command: &[OsString], json: bool, report: &mut Report) -> io::Result<()> {
+pub(super) async fn look(
+    command: &[OsString],
+    json: bool,
+    sidecar: &Sidecar,
+    report: &mut Report,
+) -> io::Result<()> {
     let mut signals = Signals::install()?;
     let mut child = begun(command, json)?;
     let mut seen = Seen::default();
@@ -53,7 +59,7 @@ pub(super) async fn look(command: &[OsString], json: bool, report: &mut Report) 
         loop {
             tokio::select! {
                 ended = &mut end => break ended?,
-                _ = tick.tick() => seen.look(),
+                _ = tick.tick() => seen.look(sidecar),
             }
         }
     };
@@ -90,7 +96,7 @@ fn begun(command: &[OsString], json: bool) -> io::Result<tokio::process::Child> 
 }
 
 impl Seen {
-    fn look(&mut self) {
+    fn look(&mut self, sidecar: &Sidecar) {
         let known = std::mem::take(&mut self.processes);
         let now = Connections::now(|id| {
             known.contains(&id)
@@ -111,10 +117,14 @@ impl Seen {
                 self.processes.insert(process);
             }
         }
-        for connection in now.leading_off() {
+        let stands = match sidecar.captures() {
+            true => Stands::Captured,
+            false => Stands::Agent,
+        };
+        let leading = now.leading_off().into_iter();
+        for connection in leading.filter(|one| !sidecar.listens_at(one.remote)) {
             if self.findings.len() < FINDINGS_MAX && self.connections.insert(connection) {
-                self.findings
-                    .push(processes::finding(&connection, Weight::Finding));
+                self.findings.push(processes::finding(&connection, stands));
             }
         }
     }
