@@ -474,6 +474,21 @@ mod tests {
     }
 
     #[test]
+    fn pythons_scripts_import_nothing_from_the_folder_they_begin_in() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("of_the_agent.py"), "").unwrap();
+        for (script, expected) in [
+            ("import of_the_agent", true),
+            (python!("import of_the_agent"), false),
+        ] {
+            let mut python = std::process::Command::new("python3");
+            python.args(["-c", script]).current_dir(folder.path());
+            let ended = python.env_remove("PYTHONSAFEPATH").output().unwrap();
+            assert_eq!(ended.status.success(), expected, "{script}");
+        }
+    }
+
+    #[test]
     fn node_heeds_variables_from_some_versions_on() {
         for (version, expected) in [
             ("v20.20.2", Some(false)),
