@@ -16,6 +16,9 @@ CLIENT = {4: "10.15.91.2", 6: "fd15:91::2"}
 HERE = {4: "10.15.91.1", 6: "fd15:91::1"}
 NETWORK = {4: "10.15.91.0/24", 6: "fd15:91::/64"}
 DEVICE = "in0"
+# Of a name server that another's rules lead to elsewhere, as those of a cluster do.
+SERVICE = "10.15.92.53"
+PUBLISHED = 8443
 
 
 class Told(http.server.BaseHTTPRequestHandler):
@@ -95,8 +98,9 @@ def check(checks, binary, folder, at):
         run(*world_within, "ip", f"-{number}", "route", "add", NETWORK[number], "via", at.POD[number])
     behind = Behind(at)
     resolv = folder / "resolv.conf"
-    resolv.write_text(f"nameserver {at.WORLD[4]}\nnameserver {at.WORLD[6]}\n")
+    resolv.write_text(f"nameserver {at.WORLD[4]}\nnameserver {at.WORLD[6]}\nnameserver {SERVICE}\n")
     led_without_a_sidecar(checks, binary, at, behind, world_within, resolv)
+    published(checks, binary, at, behind, world_within, resolv)
     for source in ("own", "client"):
         asked(checks, binary, folder, at, (behind, world_within, resolv), source)
     behind.end()
@@ -144,6 +148,32 @@ def led_without_a_sidecar(checks, binary, at, behind, world_within, resolv):
         got = behind.tries("tcp", at.WORLD[number], 443)
         checks.that(f"and is routed again without the rules, IPv{number}", got == "world", got)
     checks.that("of which nothing is left", at.what_is_left() == "", at.what_is_left())
+    world.end()
+
+
+def published(checks, binary, at, behind, world_within, resolv):
+    """Ports of this machine's that another's rules lead on: the client would come by them to where it may not go."""
+    world = at.Apart(*world_within, sys.executable, at.__file__, "--world")
+    led_on = [f"ip daddr {SERVICE} udp dport 53 dnat ip to {at.WORLD[4]}:9999"]
+    for number, word in ((4, "ip"), (6, "ip6")):
+        for kind, port in (("tcp", 443), ("udp", 9999)):
+            led_on.append(f"{word} daddr {HERE[number]} {kind} dport {PUBLISHED} dnat {word} to {at.WORLD[number]}:{port}".replace(at.WORLD[6], f"[{at.WORLD[6]}]"))
+    rules = "; ".join(["type nat hook prerouting priority dstnat", *led_on])
+    run("nft", f"table inet published {{ chain led_on {{ {rules}; }}; }}")
+    ways = [(kind, number) for number in HERE for kind in ("tcp", "udp")]
+    for kind, number in ways:
+        got = behind.tries(kind, HERE[number], PUBLISHED)
+        checks.that(f"without rules a published port leads on, {kind}{number}", got == "world", got)
+    run(binary, "init-net", "install", "--tproxy", "--from", DEVICE, "--resolv-conf", resolv)
+    before = len(world.lines)
+    for kind, number in ways:
+        got = behind.tries(kind, HERE[number], PUBLISHED)
+        refused = ("Connection refused",) if kind == "tcp" else ("No route to host", "Permission denied", "Connection refused")
+        checks.that(f"a published port is no way around the sidecar, {kind}{number}", got in refused and len(world.lines) == before, got)
+    got = behind.tries("udp", SERVICE, 53)
+    checks.that("a name server that is led to elsewhere is asked", got == "world", got)
+    run(binary, "init-net", "remove")
+    run("nft", "delete table inet published")
     world.end()
 
 

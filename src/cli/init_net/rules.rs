@@ -156,7 +156,8 @@ impl Rules<'_> {
     }
 }
 
-fn family(address: IpAddr) -> &'static str {
+/// The word of `nft` for the addresses of a family.
+pub(super) fn family(address: IpAddr) -> &'static str {
     match address {
         IpAddr::V4(_) => "ip",
         IpAddr::V6(_) => "ip6",

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::device::Device;
-use super::rules::Rules;
+use super::rules::{Rules, family};
 
 /// The mark of what is led here, of packets and of connections.
 pub(super) const MARK: u32 = 0x15802;
@@ -22,6 +22,7 @@ pub(super) fn led(rules: &Rules<'_>, from: &[Device], f: &mut fmt::Formatter<'_>
     delivered(rules.port, f)?;
     if !from.is_empty() {
         routed(rules, f)?;
+        passing(rules, from, f)?;
     }
     arriving(from, f)
 }
@@ -98,6 +99,25 @@ fn routed(rules: &Rules<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\t}}")
 }
 
+/// What was for this machine when it arrived, and is routed on nevertheless: the rules of others have changed its
+/// destination since (published ports, NodePorts). A name server is known by the address that was asked for.
+fn passing(rules: &Rules<'_>, from: &[Device], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\tchain passing {{")?;
+    writeln!(f, "\t\ttype filter hook forward priority 0; policy accept;")?;
+    writeln!(f, "\t\tiifname != {} accept", set(from))?;
+    writeln!(f, "\t\tct direction reply accept")?;
+    for server in rules.name_servers {
+        let family = family(*server);
+        writeln!(
+            f,
+            "\t\tct original {family} daddr {server} meta l4proto {{ tcp, udp }} ct original proto-dst 53 accept"
+        )?;
+    }
+    writeln!(f, "\t\tmeta l4proto tcp reject with tcp reset")?;
+    writeln!(f, "\t\treject with icmpx admin-prohibited")?;
+    writeln!(f, "\t}}")
+}
+
 fn arriving(from: &[Device], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\tchain arriving {{")?;
     writeln!(
@@ -114,10 +134,14 @@ fn arriving(from: &[Device], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "\t\tiifname \"lo\" meta mark {MARK:#x} meta l4proto tcp goto delivered"
     )?;
     if !from.is_empty() {
-        let devices: Vec<_> = from.iter().map(Device::to_string).collect();
-        writeln!(f, "\t\tiifname {{ {} }} goto routed", devices.join(", "))?;
+        writeln!(f, "\t\tiifname {} goto routed", set(from))?;
     }
     writeln!(f, "\t}}")
+}
+
+fn set(devices: &[Device]) -> String {
+    let devices: Vec<_> = devices.iter().map(Device::to_string).collect();
+    format!("{{ {} }}", devices.join(", "))
 }
 
 #[cfg(test)]
@@ -171,9 +195,29 @@ mod tests {
     }
 
     #[test]
+    fn what_others_lead_on_is_refused_but_answers_and_questions_for_names() {
+        let text = printed(&["br0", "br1"]);
+        let passing = text.split_once("chain passing {").unwrap().1;
+        let passing: Vec<_> = passing.split_once("\n\t}").unwrap().0.lines().collect();
+        assert_eq!(
+            passing,
+            [
+                "",
+                "\t\ttype filter hook forward priority 0; policy accept;",
+                "\t\tiifname != { \"br0\", \"br1\" } accept",
+                "\t\tct direction reply accept",
+                "\t\tct original ip daddr 10.96.0.10 meta l4proto { tcp, udp } ct original proto-dst 53 accept",
+                "\t\tmeta l4proto tcp reject with tcp reset",
+                "\t\treject with icmpx admin-prohibited",
+            ]
+        );
+    }
+
+    #[test]
     fn without_a_device_nothing_is_said_of_what_is_routed() {
         let text = printed(&[]);
         assert!(!text.contains("routed"), "{text}");
+        assert!(!text.contains("hook forward"), "{text}");
     }
 
     #[test]
