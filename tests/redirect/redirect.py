@@ -635,6 +635,29 @@ def rules_that_exempt_another(checks, binary, folder, way):
     keeper.kill()
 
 
+def installed_again_in_vain(checks, binary, folder, told):
+    """The earlier rules stay, and all that they need."""
+    install = ["install", "--tproxy", "--resolv-conf", folder / "empty"]
+    (folder / "no-nft").write_text("#!/bin/sh\necho 'Error: not that' >&2\nexit 1\n")
+    (folder / "no-nft").chmod(0o755)
+    run(binary, "init-net", *install)
+    before = what_is_left()
+    checks.that("rules and their routing are there", before.count(f"lookup {ROUTED}") == 2, before)
+    code, text = told(0, *install, "--nft", folder / "no-nft")
+    checks.that("installed again in vain, and told so", code == 1 and "not that" in text and "nothing was changed" in text, text)
+    checks.that("nothing was changed, indeed", what_is_left() == before, what_is_left())
+    run("ip", "-6", "rule", "delete", "pref", ROUTED)
+    told(0, *install, "--nft", folder / "no-nft")
+    checks.that("what was there stays, of one family alone too", what_is_left().count(f"lookup {ROUTED}") == 1, what_is_left())
+    run(binary, "init-net", *install)
+    checks.that("what is missing is added", what_is_left() == before, what_is_left())
+    run(binary, "init-net", "remove")
+
+
+def speaks_ipv6(disabled):
+    pathlib.Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text(disabled)
+
+
 def what_goes_wrong(checks, binary, folder):
     def told(user, *arguments):
         done = run(*as_user(user, binary, "init-net", *arguments), check=False)
@@ -660,6 +683,14 @@ def what_goes_wrong(checks, binary, folder):
     checks.that("no ip is told", code == 1 and "/nowhere/ip" in text and "iproute2" in text, text)
     code, text = told(0, "install", "--tproxy", "--resolv-conf", folder / "empty", "--nft", "/nowhere/nft")
     checks.that("where nft fails, the routing is taken back", code == 1 and what_is_left() == "", text)
+    installed_again_in_vain(checks, binary, folder, told)
+    run("ip", "link", "set", "lo", "up")
+    run(binary, "init-net", "install", "--tproxy", "--resolv-conf", folder / "empty")
+    speaks_ipv6("1")
+    run(binary, "init-net", "remove")
+    speaks_ipv6("0")
+    checks.that("what was put there of IPv6 is taken out when it is spoken no more", what_is_left() == "", what_is_left())
+    run("sh", "-c", f"ip -6 rule delete pref {ROUTED}; nft flush ruleset", check=False)
     code, text = told(0, "install", "--from", "pod0", "--resolv-conf", folder / "empty")
     checks.that("a device is for TPROXY alone", code != 0 and "--tproxy" in text, text)
     code, text = told(0, "install", "--capture-uid", "root", "--resolv-conf", folder / "empty")

@@ -131,15 +131,16 @@ impl Args {
     }
 }
 
-/// What is marked must be routed here before anything is marked, and after.
+/// What is marked must be routed here before anything is marked, and after. Where the rules are not taken the earlier
+/// ones stay, and so does the routing that they need.
 fn install(args: &Args) -> Result<(), String> {
     let (rules, tool) = (args.rules()?, &args.tool);
     if !args.tproxy {
         fed(&tool.nft, &rules)?;
         return routing::remove(&tool.ip);
     }
-    routing::install(&tool.ip)?;
-    fed(&tool.nft, &rules).inspect_err(|_| drop(routing::remove(&tool.ip)))
+    let added = routing::install(&tool.ip)?;
+    fed(&tool.nft, &rules).inspect_err(|_| added.take_back(&tool.ip))
 }
 
 fn remove(tool: &Tool) -> Result<(), String> {
