@@ -427,6 +427,10 @@ fn stand_for(socket: &TcpSocket, from: IpAddr, address: SocketAddr) -> io::Resul
         ));
     }
     transparent::allow(&SockRef::from(socket), from)?;
+    // A port is taken before the destination is known, so none that is in use, though it could serve elsewhere too.
+    // With this the kernel gives one out again when no other is left, if `ip_autobind_reuse` lets it. To take none
+    // before it connects (IP_BIND_ADDRESS_NO_PORT) has no safe call here.
+    socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::new(from, 0))
 }
 

@@ -177,6 +177,24 @@ def published(checks, binary, at, behind, world_within, resolv):
     world.end()
 
 
+def set_in_kernel(name, value):
+    with open(f"/proc/sys/net/ipv4/{name}", "r+") as setting:
+        before = setting.read()
+        setting.seek(0)
+        setting.write(value)
+    return before
+
+
+def of_one_port(checks, at, behind, trust, sidecar):
+    """Two destinations, and one port of the client's address for both."""
+    set_in_kernel("ip_autobind_reuse", "1")
+    before = set_in_kernel("ip_local_port_range", "20000 20000")
+    for scheme in ("http", "https"):
+        got = behind.curl(*trust, f"{scheme}://{at.WORLD[4]}/list")
+        checks.that(f"a port of the client's address serves another destination too, {scheme}", got == "orders", (got, sidecar.said()[-2000:]))
+    set_in_kernel("ip_local_port_range", before)
+
+
 def asked(checks, binary, folder, at, network, source):
     behind, world_within, resolv = network
     run(binary, "init-net", "install", "--tproxy", "--from", DEVICE, "--resolv-conf", resolv)
@@ -204,6 +222,8 @@ def asked(checks, binary, folder, at, network, source):
         came = origin.lines[-1:]
         who = CLIENT[4] if source == "client" else at.POD[4]
         checks.that(f"source {source}: what passes unread comes from {who}", (got, came) == ("orders", [f"{who} pinned.test /unread"]), (got, came))
+        if source == "client":
+            of_one_port(checks, at, behind, trust, sidecar)
     finally:
         sidecar.process.terminate()
         code = sidecar.process.wait(30)
