@@ -376,6 +376,7 @@ def the_rules(checks, binary, folder, way):
     checks.that(f"{way}: and so is their routing, of both families", found.count(f"lookup {ROUTED}") == found.count("local default dev lo") == (2 if way == "tproxy" else 0), found)
     captured(checks, world)
     refused(checks, world)
+    forgotten(checks, way, within)
     let_pass(checks, world)
     from_outside(checks, within)
     only_some_users(checks, world, binary, resolv, way)
@@ -399,6 +400,75 @@ def the_rules(checks, binary, folder, way):
     world.end()
     run("ip", "link", "delete", "pod0")
     world_keeper.kill()
+
+
+def ask_again(host, port):
+    """Sends when it is told to on a connection that was open before, and tells what comes of it."""
+    with socket.create_connection((host, int(port)), 20) as client:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        try:
+            client.sendall(b"hello")
+            print(client.recv(2048).decode(), flush=True)
+        except OSError as error:
+            print(type(error).__name__ if error.errno is None else os.strerror(error.errno), flush=True)
+
+
+def echo(host, port):
+    server = listening(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, host, int(port))
+    print("ready", flush=True)
+    while True:
+        peer, _ = server.accept()
+        threading.Thread(target=lambda peer=peer: peer.sendall(peer.recv(2048)), daemon=True).start()
+
+
+def say_late(host, port):
+    """Says something on a connection whose other end is closed, when the kernel has forgotten it."""
+    with socket.create_connection((host, int(port)), 20) as client:
+        said = client.recv(2048)
+        while client.recv(2048):
+            pass
+        time.sleep(3)
+        try:
+            client.sendall(b"late")
+            client.recv(2048)
+        except OSError:
+            pass
+        print(said.decode())
+
+
+def forgotten(checks, way, within):
+    """What goes on without a beginning is led as well."""
+    for state in ("close_wait", "fin_wait", "last_ack", "time_wait"):
+        pathlib.Path(f"/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{state}").write_text("1")
+    run(*within, "nft", "table inet seen { chain arriving { type filter hook input priority 0; tcp dport 443 counter; }; }")
+    for number in WORLD:
+        got = run(*as_user(APP, sys.executable, __file__, "--say-late", WORLD[number], 443)).stdout.strip()
+        seen = run(*within, "nft", "list table inet seen").stdout
+        checks.that(f"{way}: what is said on a connection that the kernel forgot does not leave, IPv{number}", got == f"captured {WORLD[number]} 443" and "packets 0 " in seen, (got, seen))
+    run(*within, "nft", "delete table inet seen")
+
+
+def open_before(checks, binary, folder, way):
+    """A connection that was open before the rules goes on if the kernel had a table of connections, and is reset if not."""
+    keeper, within = the_network()
+    (folder / "resolv.conf").write_text("")
+    sidecar = Apart(*as_user(SIDECAR, *ANY_ADDRESS, sys.executable, __file__, "--stand-in", way))
+    for table, expected in (("", "Connection reset by peer"), ("table inet other { chain kept { type filter hook output priority 0; ct state new accept; }; }", "hello")):
+        run("nft", f"flush ruleset; {table}")
+        for number in WORLD:
+            server = Apart(*within, sys.executable, __file__, "--echo", WORLD[number], "7")
+            client = Apart(*as_user(APP, sys.executable, __file__, "--ask-again", WORLD[number], "7"), stdin=subprocess.PIPE, text=True)
+            run(binary, "init-net", "install", "--resolv-conf", folder / "resolv.conf", *WAYS[way])
+            client.process.communicate("go\n", timeout=30)
+            got = client.lines
+            checks.that(f"{way}: what was open {'with' if table else 'without'} a table of connections, IPv{number}: {expected}", got == [expected], got)
+            run(binary, "init-net", "remove")
+            server.end()
+    run("nft", "flush ruleset")
+    sidecar.end()
+    run("ip", "link", "delete", "pod0")
+    keeper.kill()
 
 
 class Sidecar:
@@ -714,6 +784,12 @@ def main():
         return print(leave(*arguments[1:]))
     if arguments[0] == "--from-one-port":
         return from_one_port(*arguments[1:])
+    if arguments[0] == "--say-late":
+        return say_late(*arguments[1:])
+    if arguments[0] == "--ask-again":
+        return ask_again(*arguments[1:])
+    if arguments[0] == "--echo":
+        return echo(*arguments[1:])
     if arguments[0] == "--listen":
         family = socket.AF_INET6 if ":" in arguments[1] else socket.AF_INET
         server = listening(family, socket.SOCK_STREAM, arguments[1], int(arguments[2]))
@@ -735,6 +811,7 @@ def main():
         wanted = arguments[1:] or [*WAYS, "gateway"]
         for way in WAYS:
             if way in wanted:
+                open_before(checks, binary, folder, way)
                 the_rules(checks, binary, folder, way)
                 the_sidecar(checks, binary, folder, way)
                 rules_that_exempt_another(checks, binary, folder, way)

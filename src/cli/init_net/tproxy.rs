@@ -2,7 +2,12 @@
 //!
 //! The kernel does so for what arrives, so what leaves this machine is sent around by loopback first: it is marked,
 //! and a routing rule takes what is marked back in (`routing.rs`). A connection is led if its first packet was, which
-//! the table of connections remembers; what was open before the rules goes on as it is.
+//! the kernel's table of connections remembers.
+//!
+//! What was open before the rules goes on as it is if it was in that table. Where nothing had the kernel keep one, its
+//! next packet begins a connection, is led like any other, and reset by the sidecar's side, which knows of none. To let
+//! pass what begins without SYN would spare it that, and open a way around the sidecar: the kernel forgets a connection
+//! that its other end has closed after a minute, and what a program says on it then would leave as it is.
 
 use std::fmt;
 
