@@ -172,6 +172,11 @@ def published(checks, binary, at, behind, world_within, resolv):
         checks.that(f"a published port is no way around the sidecar, {kind}{number}", got in refused and len(world.lines) == before, got)
     got = behind.tries("udp", SERVICE, 53)
     checks.that("a name server that is led to elsewhere is asked", got == "world", got)
+    for number in CLIENT:
+        server = at.Apart(*behind.within, sys.executable, at.__file__, "--listen", CLIENT[number], "8080")
+        got = run(*world_within, sys.executable, at.__file__, "--leave", "tcp", CLIENT[number], 8080).stdout.strip()
+        checks.that(f"a server behind this machine answers the world, IPv{number}", got == "listened", got)
+        server.end()
     run(binary, "init-net", "remove")
     run("nft", "delete table inet published")
     world.end()
