@@ -734,6 +734,7 @@ def what_goes_wrong(checks, binary, folder):
         return done.returncode, done.stderr
 
     resolv = folder / "resolv.conf"
+    resolv.write_text("")
     plain = ["install", "--resolv-conf", resolv]
     code, text = told(APP, *plain)
     checks.that("who is not root is told", code == 1 and "NET_ADMIN" in text and "nothing was changed" in text, text)
@@ -809,15 +810,22 @@ def main():
         binary = shutil.copy(arguments[0], folder / "openbox-sidecar")
         arguments.remove("--inside")
         wanted = arguments[1:] or [*WAYS, "gateway"]
+
+        def own(name):
+            """A folder that nothing else has left anything in."""
+            (folder / name).mkdir(mode=0o711)
+            return folder / name
+
         for way in WAYS:
             if way in wanted:
-                open_before(checks, binary, folder, way)
-                the_rules(checks, binary, folder, way)
-                the_sidecar(checks, binary, folder, way)
-                rules_that_exempt_another(checks, binary, folder, way)
+                apart = own(way)
+                open_before(checks, binary, apart, way)
+                the_rules(checks, binary, apart, way)
+                the_sidecar(checks, binary, apart, way)
+                rules_that_exempt_another(checks, binary, apart, way)
         if "gateway" in wanted:
-            gateway.check(checks, binary, folder, sys.modules[__name__])
-        what_goes_wrong(checks, binary, folder)
+            gateway.check(checks, binary, own("gateway"), sys.modules[__name__])
+        what_goes_wrong(checks, binary, own("wrong"))
     print(f"{checks.passed} checks passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 
