@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::World;
@@ -16,25 +17,31 @@ enum Leg {
     Encrypted,
 }
 
+/// Words with which a server shows a certificate for `localhost`; its files are in `folder`.
+pub(crate) fn proves_itself(authority: &Authority, folder: &Path) -> [String; 2] {
+    let (chain, key) = authority.pair("localhost", Dates::Current);
+    let file = |word: &str, name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("--{word}={}", path.display())
+    };
+    [
+        file("ssl-cert", "chain.pem", &chain),
+        file("ssl-key", "key.pem", &key),
+    ]
+}
+
 /// A server that must ask `eve` for another proof than she begins with, and a sidecar that serves TLS as `demand` says.
 fn world(to_server: Leg, demand: &str) -> World {
     let authority = Authority::new();
-    let (chain, key) = authority.pair("localhost", Dates::Current);
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
-    let server = [
-        format!("--ssl-cert={}", file("chain.pem", &chain)),
-        format!("--ssl-key={}", file("key.pem", &key)),
-    ];
-    let server: Vec<_> = server.iter().map(String::as_str).collect();
-    let root = file("root.pem", &authority.pem);
+    let words = proves_itself(&authority, folder.path());
+    let server = words.each_ref().map(String::as_str);
+    let root = folder.path().join("root.pem");
+    std::fs::write(&root, &authority.pem).unwrap();
     let query = match to_server {
         Leg::Clear => "?ssl-mode=DISABLED".to_owned(),
-        Leg::Encrypted => format!("?ssl-mode=VERIFY_IDENTITY&ssl-ca={root}"),
+        Leg::Encrypted => format!("?ssl-mode=VERIFY_IDENTITY&ssl-ca={}", root.display()),
     };
     let config = format!("mysql:\n  agent_tls: {demand}\n");
     let world = World::reached_by(&server, &query, |setup| setup.config(&config));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::POLICY;
+use crate::agent_leg::proves_itself;
 use crate::between::{Way, between};
-use crate::support::authority::{Authority, Dates};
+use crate::support::authority::Authority;
 use crate::support::mysql::{CAPABILITIES, Client, Server, login, oracle};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::{free_port, until};
@@ -48,7 +49,10 @@ enum Came {
 
 /// Logs in as somebody without a password, by a method that the server has another for.
 fn logs_in(port: u16) -> Came {
-    let mut client = Client::open(port);
+    logs_in_by(&mut Client::open(port))
+}
+
+fn logs_in_by(client: &mut Client) -> Came {
     let body = login(CAPABILITIES, "bob");
     let method: &[u8] = b"mysql_native_password\0";
     let body = [body.strip_suffix(method).unwrap(), b"client_ed25519\0"].concat();
@@ -89,7 +93,9 @@ fn ends_at_each_point(server: &Server, query: &str) {
     let port = free_port();
     let url = format!("127.0.0.1:{port}=mysql://localhost:{near}{query}");
     let sidecar = Setup::new().policy(POLICY).flag("--mysql", &url).start();
-    assert_eq!(logs_in(port), Came::In);
+    // It does not leave before it is known what a login is: its farewell is none of that.
+    let mut client = Client::open(port);
+    assert_eq!(logs_in_by(&mut client), Came::In);
     let said = {
         let passing = passing.lock().unwrap();
         [
@@ -97,6 +103,7 @@ fn ends_at_each_point(server: &Server, query: &str) {
             (Way::ToSidecar, points(&passing.to_sidecar)),
         ]
     };
+    drop(client);
     let began = Instant::now();
     let mut cuts = 0;
     for (way, points) in said {
@@ -132,20 +139,10 @@ fn my_3_c_11_a_login_in_clear_that_ends_anywhere_ends_for_both() {
 
 #[test]
 fn my_3_my_4_c_11_a_login_inside_tls_that_ends_anywhere_ends_for_both() {
-    let authority = Authority::new();
-    let (chain, key) = authority.pair("localhost", Dates::Current);
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    };
-    let server = [
-        format!("--ssl-cert={}", file("chain.pem", &chain)),
-        format!("--ssl-key={}", file("key.pem", &key)),
-    ];
-    let server: Vec<_> = server.iter().map(String::as_str).collect();
-    ends_at_each_point(&Server::start(&server), "?ssl-mode=REQUIRED");
+    let words = proves_itself(&Authority::new(), folder.path());
+    let server = Server::start(&words.each_ref().map(String::as_str));
+    ends_at_each_point(&server, "?ssl-mode=REQUIRED");
 }
 
 #[test]
