@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -26,15 +25,16 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// What stands in a file, without space around it, and the permissions of that file.
+    /// What stands in a file, without space around it, and what that file was then.
     ///
     /// # Errors
     ///
     /// When it cannot be read, is no text, or is longer than any secret: what is wrong, in words.
-    pub fn in_file(path: &Path) -> Result<(Self, u32), String> {
+    pub fn in_file(path: &Path) -> Result<(Self, Metadata), String> {
         let told = |error: std::io::Error| error.to_string();
         let file = File::open(path).map_err(told)?;
-        let mode = file.metadata().map_err(told)?.permissions().mode();
+        // Of what is read, though another may take its place meanwhile.
+        let found = file.metadata().map_err(told)?;
         let mut text = Zeroizing::new(String::new());
         // One byte more than allowed, so that too long is seen.
         let limit = FILE_BYTES_MAX.saturating_add(1);
@@ -42,7 +42,7 @@ impl Secret {
         if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
             return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
         }
-        Ok((Self::new(text.trim()), mode))
+        Ok((Self::new(text.trim()), found))
     }
 
     /// The secret itself, for the one place that sends or compares it.

@@ -4,13 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use crate::config::{For, UpstreamConfig};
 use crate::net::authority::{Authority, KEY_FILE};
 use crate::net::mint::{self, Mint};
 use crate::net::tls::{self, Upstreams};
-use crate::net::trust::{Roots, write_atomically};
+use crate::net::trust::{self, Roots, write_atomically};
 
 use super::StartError;
 
@@ -77,6 +75,5 @@ pub(super) fn publish(folder: &Path, roots: &Roots, mint: &Mint) -> Result<(), S
 
 /// SHA-256 of our certificate, as trust stores show it.
 pub(super) fn fingerprint(mint: &Mint) -> String {
-    let digest = Sha256::digest(mint.authority().certificate());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    trust::fingerprint(mint.authority().certificate())
 }

@@ -1,9 +1,10 @@
 //! `health`: whether a sidecar is ready, for container images without a shell.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::app::child_env::reachable;
 use crate::config::{self, Flags, For, Listener, Source};
 
 use super::question::{self, Bounds};
@@ -88,16 +89,6 @@ pub(super) fn health(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io
 pub(super) fn ask(address: SocketAddr) -> io::Result<(u16, String)> {
     let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     question::ask(address, request.as_bytes(), BOUNDS)
-}
-
-/// Where a client on this machine reaches a listener.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Keys: out of the environment, or out of files that only their owner may read.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::control::auth::Token;
@@ -107,8 +108,8 @@ impl Resolver<'_> {
 
     fn secret_in(&mut self, at: &str, path: &str) -> Option<Secret> {
         match Secret::in_file(Path::new(path)) {
-            Ok((secret, mode)) => {
-                if mode & 0o004 != 0 {
+            Ok((secret, found)) => {
+                if found.permissions().mode() & 0o004 != 0 {
                     self.warnings.push(format!(
                         "{at}: every user of this machine can read {path}; chmod 600 it"
                     ));

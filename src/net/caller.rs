@@ -3,7 +3,6 @@
 //! user, or `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH`).
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tokio::sync::Semaphore;
 use crate::domain::Process;
 
 use super::captured;
+use super::connections::{self, FILES_MAX};
 use super::stream::Stream;
 
 /// Whether it is found out which process opened a connection.
@@ -28,12 +28,6 @@ pub enum Callers {
 
 /// Most generations of a process that are looked at.
 const GENERATIONS_MAX: usize = 64;
-
-/// Most of one table of connections that is read, bytes: some 400,000 connections.
-const TABLE_BYTES_MAX: u64 = 64 << 20;
-
-/// Most open files that are looked at for one connection.
-const FILES_MAX: usize = 1_000_000;
 
 /// How many look at once: each keeps a thread busy, and a burst of connections must not keep all.
 static LOOKING: Semaphore = Semaphore::const_new(2);
@@ -172,8 +166,7 @@ fn inode(theirs: SocketAddr, ours: SocketAddr) -> Option<u64> {
 }
 
 fn in_table(path: &str, [local, remote]: &[String; 2]) -> Option<u64> {
-    let table = BufReader::new(File::open(path).ok()?.take(TABLE_BYTES_MAX));
-    table.lines().map_while(Result::ok).find_map(|line| {
+    connections::lines(File::open(path).ok()?).find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         if fields.next()? != local || fields.next()? != remote {
             return None;
@@ -187,15 +180,8 @@ fn in_table(path: &str, [local, remote]: &[String; 2]) -> Option<u64> {
 /// The process that has the socket open; of several, any.
 fn owner(inode: u64) -> Option<u32> {
     let mut left = FILES_MAX;
-    for entry in fs::read_dir("/proc").ok()?.map_while(Result::ok) {
-        let Some(id) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        if has_open(&entry.path().join("fd"), inode, &mut left)? {
+    for (id, files) in connections::processes().ok()? {
+        if has_open(&files, inode, &mut left)? {
             return Some(id);
         }
     }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 /// Most of one table of connections that is read, bytes: some 400,000 connections.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
 /// Most open files that are looked at.
-const FILES_MAX: usize = 1_000_000;
+pub(super) const FILES_MAX: usize = 1_000_000;
 
 /// Tables of the kernel; see proc(5), `/proc/net/tcp`.
 const TABLES: [(&str, Transport); 4] = [
@@ -140,17 +141,10 @@ impl Connections {
 
     fn take_owners(&mut self, wanted: impl Fn(u32) -> bool) -> io::Result<()> {
         let mut left = FILES_MAX;
-        for entry in fs::read_dir("/proc")?.map_while(Result::ok) {
-            let name = entry.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            if !wanted(id) {
-                continue;
-            }
+        for (id, files) in processes()?.filter(|(id, _)| wanted(*id)) {
             self.processes.push(id);
             // Those of others are not ours to read.
-            let Ok(files) = fs::read_dir(entry.path().join("fd")) else {
+            let Ok(files) = fs::read_dir(files) else {
                 continue;
             };
             for file in files.map_while(Result::ok) {
@@ -192,9 +186,24 @@ fn rows() -> io::Result<Vec<Row>> {
 }
 
 fn read(table: impl Read, transport: Transport) -> Vec<Row> {
+    lines(table)
+        .filter_map(|line| row(&line, transport))
+        .collect()
+}
+
+/// The lines of one table, as many as are read.
+pub(super) fn lines(table: impl Read) -> impl Iterator<Item = String> {
     let table = BufReader::new(table.take(TABLE_BYTES_MAX));
-    let lines = table.lines().map_while(Result::ok);
-    lines.filter_map(|line| row(&line, transport)).collect()
+    table.lines().map_while(Result::ok)
+}
+
+/// Every process, with the folder of its open files.
+pub(super) fn processes() -> io::Result<impl Iterator<Item = (u32, PathBuf)>> {
+    let all = fs::read_dir("/proc")?.map_while(Result::ok);
+    Ok(all.filter_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        Some((id, entry.path().join("fd")))
+    }))
 }
 
 fn row(line: &str, transport: Transport) -> Option<Row> {
@@ -238,7 +247,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-fn socket(target: &std::path::Path) -> Option<u64> {
+fn socket(target: &Path) -> Option<u64> {
     let inode = target
         .to_str()?
         .strip_prefix("socket:[")?

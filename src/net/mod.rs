@@ -21,7 +21,7 @@ pub mod maybe_tls;
 pub mod mint;
 pub mod origins;
 pub mod passed;
-mod reread;
+pub mod reread;
 pub mod stream;
 pub mod tls;
 mod transparent;

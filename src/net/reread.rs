@@ -4,20 +4,21 @@
 //! They are looked at when they are used, and no more often than once in [`LOOKED_AT_EVERY`]. Where they cannot be
 //! used as they are, what was made last stays, and one warning says so until they can.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::process::Stamp;
 
 /// How long files are taken for what they were.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// Made of files, and numbered by how often it was made.
 #[derive(Debug)]
-pub(super) struct Reread<T> {
+pub struct Reread<T> {
     files: Box<[PathBuf]>,
     /// What it is, for people.
     what: Box<str>,
@@ -34,21 +35,13 @@ struct Kept<T> {
     broken: bool,
 }
 
-/// What a file is known by: another that takes its place has another inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    inode: u64,
-}
-
 impl<T: Clone> Reread<T> {
     /// What `read` makes of `files`, at first and whenever they change; `what` is what it is called.
     ///
     /// # Errors
     ///
     /// As `read`.
-    pub(super) fn new<E>(
+    pub fn new<E>(
         what: &str,
         files: Vec<PathBuf>,
         read: impl FnOnce() -> Result<T, E>,
@@ -70,10 +63,7 @@ impl<T: Clone> Reread<T> {
     }
 
     /// The newest that can be used, and its number, which only ever grows.
-    pub(super) fn newest<E: std::fmt::Display>(
-        &self,
-        read: impl FnOnce() -> Result<T, E>,
-    ) -> (T, u64) {
+    pub fn newest<E: Display>(&self, read: impl FnOnce() -> Result<T, E>) -> (T, u64) {
         let mut kept = self.kept();
         let now = Instant::now();
         if now.saturating_duration_since(kept.looked_at) >= LOOKED_AT_EVERY {
@@ -88,7 +78,7 @@ impl<T: Clone> Reread<T> {
         (kept.value.clone(), kept.edition)
     }
 
-    fn renew<E: std::fmt::Display>(&self, kept: &mut Kept<T>, made: Result<T, E>) {
+    fn renew<E: Display>(&self, kept: &mut Kept<T>, made: Result<T, E>) {
         let what = &*self.what;
         match made {
             Ok(value) => {
@@ -114,19 +104,13 @@ impl<T: Clone> Reread<T> {
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    let stamp = |file: &PathBuf| {
-        let found = fs::metadata(file).ok()?;
-        Some(Stamp {
-            modified: found.modified().ok(),
-            bytes: found.len(),
-            inode: found.ino(),
-        })
-    };
-    files.iter().map(stamp).collect()
+    files.iter().map(|file| Stamp::at(file)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct One {

@@ -223,11 +223,14 @@ pub fn holds(path: &Path, sha256: &str) -> io::Result<bool> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let mut all = CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok);
-    Ok(all.any(|one| {
-        let digest = Sha256::digest(&one);
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        digest == sha256
-    }))
+    Ok(all.any(|one| fingerprint(&one) == sha256))
+}
+
+/// SHA-256 of a certificate, in hex, as trust stores show it.
+#[must_use]
+pub fn fingerprint(certificate: &[u8]) -> String {
+    let digest = Sha256::digest(certificate);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes a file so that a reader sees the old or the new one, never a part, and nobody without a right to it

@@ -1,5 +1,5 @@
 //! What makes this a process: tasks with names, time, drain, readiness, signals,
-//! how it is told of another's end, and what it remembers for a while.
+//! how it is told of another's end, what it remembers for a while, and what files are known by.
 
 pub mod clock;
 pub mod drain;
@@ -8,10 +8,12 @@ pub mod kept;
 pub mod readiness;
 pub mod signals;
 pub mod spawn;
+pub mod stamp;
 pub mod workers;
 
 pub use drain::{Drain, DrainTrigger};
 pub use kept::Kept;
 pub use readiness::Readiness;
 pub use spawn::spawn_named;
+pub use stamp::Stamp;
 pub use workers::Workers;

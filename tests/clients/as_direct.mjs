@@ -1,32 +1,12 @@
 // Node's fetch for as_direct.py: asks what it is told on its input, and writes down the answers.
 
-import http from "node:http";
-import tls from "node:tls";
 import { text } from "node:stream/consumers";
+
+import { through } from "./dispatcher.mjs";
 
 const proxy = process.env.ASK_PROXY && new URL(process.env.ASK_PROXY);
 
-// Through a tunnel, as a program must that is no newer than Node 23.
-const connect = ({ hostname, port, protocol, servername }, done) => {
-  const target = `${hostname}:${port || (protocol === "https:" ? 443 : 80)}`;
-  const asking = http.request({ host: proxy.hostname, port: proxy.port, method: "CONNECT", path: target, headers: { host: target } });
-  asking.on("error", (error) => done(error, null));
-  asking.on("connect", (answer, socket) => {
-    if (answer.statusCode !== 200) return done(new Error(`CONNECT: ${answer.statusCode}`), null);
-    if (protocol !== "https:") return done(null, socket);
-    const secure = tls.connect({ socket, servername: servername || hostname, ALPNProtocols: ["http/1.1"] });
-    secure.once("error", (error) => done(error, null));
-    secure.once("secureConnect", () => done(null, secure));
-  });
-  asking.end();
-};
-
-let dispatcher;
-if (proxy) {
-  await fetch("data:,"); // fetch is loaded when it is first used
-  const Agent = globalThis[Symbol.for("undici.globalDispatcher.1")].constructor;
-  dispatcher = new Agent({ connect });
-}
+const dispatcher = proxy ? await through(proxy) : undefined;
 
 const { url, asks } = JSON.parse(await text(process.stdin));
 const found = [];

@@ -7,33 +7,14 @@
 // a tunnel with CONNECT. Authorities come from NODE_EXTRA_CA_CERTS.
 
 import { createHash } from "node:crypto";
-import http from "node:http";
-import tls from "node:tls";
+
+import { through } from "./dispatcher.mjs";
 
 const MIB = 1 << 20;
 const sites = process.argv.slice(2);
 
-const connect = ({ hostname, port, protocol, servername }, done) => {
-  const { hostname: host, port: proxyPort } = new URL(process.env.HTTP_PROXY);
-  const target = `${hostname}:${port || (protocol === "https:" ? 443 : 80)}`;
-  const asking = http.request({ host, port: proxyPort, method: "CONNECT", path: target, headers: { host: target } });
-  asking.on("error", (error) => done(error, null));
-  asking.on("connect", (answer, socket) => {
-    if (answer.statusCode !== 200) return done(new Error(`CONNECT: ${answer.statusCode}`), null);
-    if (protocol !== "https:") return done(null, socket);
-    const secure = tls.connect({ socket, servername: servername || hostname, ALPNProtocols: ["http/1.1"] });
-    secure.once("error", (error) => done(error, null));
-    secure.once("secureConnect", () => done(null, secure));
-  });
-  asking.end();
-};
-
-let dispatcher;
-if (Number(process.versions.node.split(".")[0]) < 24) {
-  await fetch("data:,"); // fetch is loaded when it is first used
-  const Agent = globalThis[Symbol.for("undici.globalDispatcher.1")].constructor;
-  dispatcher = new Agent({ connect });
-}
+const knowsProxies = Number(process.versions.node.split(".")[0]) >= 24;
+const dispatcher = knowsProxies ? undefined : await through(new URL(process.env.HTTP_PROXY));
 
 const send = (url, options = {}) =>
   fetch(url, { dispatcher, signal: AbortSignal.timeout(20_000), ...options });

@@ -15,7 +15,7 @@ use crate::support::policies::AS_THE_PATH_SAYS;
 use crate::support::process;
 use crate::support::sidecar::{Setup, Sidecar, journal, request};
 use crate::support::until;
-use crate::support::wire::Message;
+use crate::support::wire::{HANDSHAKE, Message};
 use crate::websockets;
 
 const HUSH: &str = "hush-hush-1";
@@ -349,13 +349,7 @@ fn policy_does_not_see_it_in_a_message_or_handshake_that_says_it_again() {
     let config = config.replacen("http:\n", "http:\n  judge_each: [\"*/judged\"]\n", 1);
     let sidecar = setup.config(&config).start();
     let mut client = sidecar.wire();
-    let ask = [
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    client.say(request("GET", &site.url("/judged"), &ask, ""));
+    client.say(request("GET", &site.url("/judged"), &HANDSHAKE, ""));
     assert_eq!(client.answer().status(), 101);
     assert_eq!(client.exactly(20), b"\x81\x12Bearer hush-hush-1");
     drop(client);

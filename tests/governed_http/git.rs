@@ -6,23 +6,15 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::clients::{python_of_tests, script};
-use crate::support::authority::{Authority, Dates};
-use crate::support::policies::ALLOW;
+use crate::support::authority::Authority;
 use crate::support::process;
-use crate::support::sidecar::{Setup, journal};
+use crate::support::sidecar::journal;
+use crate::trust::before_a_script;
 
 #[test]
 fn git_clones_fetches_and_pushes_as_it_does_directly() {
     let authority = Authority::new();
-    let port = crate::support::free_port().to_string();
-    let setup = Setup::new()
-        .policy(ALLOW)
-        .flag("--resolve", &format!("secure.test:{port}=127.0.0.1"))
-        .flag("--allow-address", "127.0.0.1/32")
-        .trust(&authority);
-    let (certificate, key) = authority.pair("secure.test", Dates::Current);
-    let certificate = setup.write("origin.pem", &certificate);
-    let key = setup.write("origin.key", &key);
+    let (setup, [port, certificate, key]) = before_a_script(&authority);
     let trusted = setup.write("authority.pem", &authority.pem);
     let folder = setup.folder().join("work").display().to_string();
     let python = python_of_tests().display().to_string();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::clients::{node_24, python_3, python_of_tests, script};
 use crate::support::authority::{Authority, Dates};
+use crate::support::free_port;
 use crate::support::policies::ALLOW;
 use crate::support::process;
 use crate::support::sidecar::{Setup, journal};
@@ -28,6 +29,20 @@ const TABLE: [(&str, &str, &str); 13] = [
     ("fetch",    "NODE_USE_ENV_PROXY",     "NODE_EXTRA_CA_CERTS"),
 ];
 
+/// A sidecar before an origin that a script is to be: the port, certificate and key of that.
+pub(crate) fn before_a_script(authority: &Authority) -> (Setup, [String; 3]) {
+    let port = free_port().to_string();
+    let setup = Setup::new()
+        .policy(ALLOW)
+        .flag("--resolve", &format!("secure.test:{port}=127.0.0.1"))
+        .flag("--allow-address", "127.0.0.1/32")
+        .trust(authority);
+    let (certificate, key) = authority.pair("secure.test", Dates::Current);
+    let certificate = setup.write("origin.pem", &certificate);
+    let key = setup.write("origin.key", &key);
+    (setup, [port, certificate, key])
+}
+
 fn heeds(client: &str) {
     heeds_with(client, &python_of_tests());
 }
@@ -35,16 +50,7 @@ fn heeds(client: &str) {
 /// The same, by the Python at this path.
 fn heeds_with(client: &str, python: &Path) {
     let (_, proxy, authorities) = TABLE.iter().find(|row| row.0 == client).unwrap();
-    let authority = Authority::new();
-    let port = crate::support::free_port().to_string();
-    let setup = Setup::new()
-        .policy(ALLOW)
-        .flag("--resolve", &format!("secure.test:{port}=127.0.0.1"))
-        .flag("--allow-address", "127.0.0.1/32")
-        .trust(&authority);
-    let (certificate, key) = authority.pair("secure.test", Dates::Current);
-    let certificate = setup.write("origin.pem", &certificate);
-    let key = setup.write("origin.key", &key);
+    let (setup, [port, certificate, key]) = before_a_script(&Authority::new());
     let folder = setup.folder().join("work").display().to_string();
     let python = python.display().to_string();
     let words = [

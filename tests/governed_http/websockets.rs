@@ -13,7 +13,7 @@ use crate::support::origin::Origin;
 use crate::support::policies::ALLOW;
 use crate::support::process::{self, Running};
 use crate::support::sidecar::{Setup, Sidecar, journal, request};
-use crate::support::wire::Wire;
+use crate::support::wire::{HANDSHAKE, Wire};
 use crate::support::{PATIENCE, until};
 
 /// Decides by what a message says.
@@ -276,13 +276,8 @@ fn opened_under(policy: &str, config: &str) -> Both {
     let setup = Setup::new().policy(policy).config(&config);
     let sidecar = setup.reach(&site).start();
     let mut client = sidecar.wire();
-    let ask = [
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-websocket-extensions", "permessage-deflate"),
-    ];
+    let deflates = ("sec-websocket-extensions", "permessage-deflate");
+    let ask = [&HANDSHAKE[..], &[deflates]].concat();
     client.say(request("GET", &site.url("/judged"), &ask, ""));
     assert_eq!(client.answer().status(), 101);
     assert_eq!(site.heard()[0].get("sec-websocket-extensions"), None);

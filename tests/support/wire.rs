@@ -10,6 +10,14 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::PATIENCE;
 
+/// What a client asks a WebSocket for with.
+pub(crate) const HANDSHAKE: [(&str, &str); 4] = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
 /// A connection, in the clear or not.
 pub(crate) trait Both: Read + Write + Send {}
 impl<T: Read + Write + Send> Both for T {}

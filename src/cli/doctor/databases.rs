@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 
-use crate::app::child_databases::System;
 use crate::app::child_leads::{self, Led};
 
 use super::super::operator_client::shown;
@@ -27,12 +26,7 @@ fn finding(sidecar: &Sidecar, led: &Led) -> Finding {
     let Led {
         name, system, port, ..
     } = led;
-    let (host, flag) = (shown(&led.host), system.flag());
-    let scheme = match system {
-        System::Postgres => "postgres",
-        System::Mysql => "mysql",
-        System::Redis => "redis",
-    };
+    let (host, flag, scheme) = (shown(&led.host), system.flag(), system.as_str());
     let mut relays = sidecar.told.relays.iter();
     let set = match relays.find(|relay| relay.system == system.as_str()) {
         Some(relay) => format!(

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -26,6 +26,7 @@ use crate::net::client_socket::ClientSocket;
 use crate::net::database_tls::Negotiation;
 use crate::net::listen;
 use crate::net::mint::{self, Mint};
+use crate::net::reread::Reread;
 use crate::process::signals::Termination;
 use crate::process::{Drain, drain, spawn_named};
 
@@ -125,7 +126,7 @@ async fn until_told(
 
 async fn serve(
     listener: listen::Bound,
-    mut certificate: Certificate,
+    certificate: Certificate,
     injection: Arc<Injection>,
     mut drain: Drain,
 ) {
@@ -277,8 +278,7 @@ struct Certificate {
     cert: PathBuf,
     key: PathBuf,
     mint: Arc<Mint>,
-    acceptor: Acceptor,
-    written: Option<SystemTime>,
+    acceptor: Reread<Acceptor>,
 }
 
 impl Certificate {
@@ -286,9 +286,9 @@ impl Certificate {
         let authority = Authority::ephemeral().map_err(|error| error.to_string())?;
         let mint = Mint::new(authority, &mint::Settings::default());
         let mint = Arc::new(mint.map_err(|error| error.to_string())?);
+        let files = vec![cert.to_owned(), key.to_owned()];
         Ok(Self {
-            acceptor: read(cert, key, &mint)?,
-            written: written(cert),
+            acceptor: Reread::new("the certificate", files, || read(cert, key, &mint))?,
             cert: cert.to_owned(),
             key: key.to_owned(),
             mint,
@@ -296,24 +296,10 @@ impl Certificate {
     }
 
     /// The present one; the last good one where the new files do not go together (yet).
-    fn acceptor(&mut self) -> Acceptor {
-        let written = written(&self.cert);
-        if written != self.written {
-            match read(&self.cert, &self.key, &self.mint) {
-                Ok(acceptor) => {
-                    tracing::info!("the certificate has changed");
-                    self.acceptor = acceptor;
-                    self.written = written;
-                }
-                Err(error) => tracing::warn!(error, "the new certificate cannot be used"),
-            }
-        }
-        self.acceptor.clone()
+    fn acceptor(&self) -> Acceptor {
+        let read = || read(&self.cert, &self.key, &self.mint);
+        self.acceptor.newest(read).0
     }
-}
-
-fn written(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).ok()?.modified().ok()
 }
 
 fn read(cert: &Path, key: &Path, mint: &Arc<Mint>) -> Result<Acceptor, String> {

@@ -5,19 +5,19 @@
 //! was held for an hour leaves with the credential there is then.
 
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request};
 use tokio::sync::Semaphore;
 
 use crate::gate::Cleared;
+use crate::process::Stamp;
 use crate::redact::Secret;
 
 use super::authority::Target;
@@ -26,9 +26,6 @@ use super::mask::Mask;
 use super::places::Place;
 use super::settings::Settings;
 
-/// Longest file, bytes: more than that no server takes in one field.
-const FILE_BYTES_MAX: u64 = 16_384;
-
 /// Longest wait for the file, which may be in a network that is gone.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
@@ -36,8 +33,8 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 /// it is waited for.
 const READERS_MAX: usize = 4;
 
-/// How old a file is before what was read of it is kept: the clock of a file system ticks, and a
-/// change within one tick does not show. A second of it is what is left out of the times that are compared.
+/// How long a file has been as it is before what was read of it is kept. A second of it is what is left
+/// out of the times that are compared.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A header that requests to a place leave with.
@@ -179,12 +176,10 @@ pub enum Readable {
 /// Why a credential cannot be used.
 #[derive(Debug)]
 pub enum Unusable {
-    /// The file cannot be read.
-    Unreadable(io::Error),
+    /// The file cannot be read, in words.
+    Unreadable(String),
     /// It is a folder, a pipe or the like.
     NoFile,
-    /// It is larger than a field may be.
-    TooLong,
     /// There is nothing in it.
     Empty,
     /// It cannot stand in a header.
@@ -196,9 +191,8 @@ pub enum Unusable {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(error) => error.fmt(f),
+            Self::Unreadable(why) => f.write_str(why),
             Self::NoFile => f.write_str("it is no file"),
-            Self::TooLong => write!(f, "it is longer than {FILE_BYTES_MAX} bytes"),
             Self::Empty => f.write_str("it is empty"),
             Self::NoValue => f.write_str(
                 "it has more than one line, or a character that cannot stand in a header",
@@ -208,30 +202,21 @@ impl fmt::Display for Unusable {
     }
 }
 
+/// What `file` is now.
+fn look(file: &Path) -> Result<Metadata, Unusable> {
+    std::fs::metadata(file).map_err(|error| Unusable::Unreadable(error.to_string()))
+}
+
 /// Reads the credential in `file`, as it is now.
 fn read(file: &Path) -> Result<(Secret, Metadata), Unusable> {
     // Looked at first: opening a pipe would wait for who writes to it.
-    let found = std::fs::metadata(file).map_err(Unusable::Unreadable)?;
-    if !found.is_file() {
+    if !look(file)?.is_file() {
         return Err(Unusable::NoFile);
     }
-    let file = File::open(file).map_err(Unusable::Unreadable)?;
-    // Of what is read, which may have taken the other's place meanwhile.
-    let found = file.metadata().map_err(Unusable::Unreadable)?;
-    let mut text = String::new();
-    // One byte more than allowed, so that too long is seen.
-    let read = file
-        .take(FILE_BYTES_MAX.saturating_add(1))
-        .read_to_string(&mut text);
-    // Wiped, whether it was read or not.
-    let text = Secret::new(text);
-    let bytes = read.map_err(Unusable::Unreadable)?;
-    if u64::try_from(bytes).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
-        return Err(Unusable::TooLong);
-    }
-    match text.expose().trim() {
+    let (secret, found) = Secret::in_file(file).map_err(Unusable::Unreadable)?;
+    match secret.expose() {
         "" => Err(Unusable::Empty),
-        trimmed => Ok((Secret::new(trimmed), found)),
+        _ => Ok((secret, found)),
     }
 }
 
@@ -251,28 +236,6 @@ pub(super) struct Kept {
 struct Known {
     stamp: Stamp,
     text: Arc<Secret>,
-}
-
-/// What is another once a file was written to, or another file has taken its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(found: &Metadata) -> Self {
-        Self {
-            device: found.dev(),
-            inode: found.ino(),
-            bytes: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        }
-    }
 }
 
 impl Credentials {
@@ -328,7 +291,7 @@ impl Kept {
                 kept.current()
             });
             let read = reading.await;
-            read.unwrap_or_else(|ended| Err(Unusable::Unreadable(io::Error::other(ended))))
+            read.unwrap_or_else(|ended| Err(Unusable::Unreadable(ended.to_string())))
         };
         let reading = tokio::time::timeout(READ_WITHIN, reading);
         let text = reading.await.unwrap_or(Err(Unusable::TooSlow))?;
@@ -340,33 +303,21 @@ impl Kept {
 
     /// What the file has now.
     fn current(&self) -> Result<Arc<Secret>, Unusable> {
-        let found = std::fs::metadata(&self.credential.file).map_err(Unusable::Unreadable)?;
-        let stamp = Stamp::of(&found);
+        let stamp = Stamp::of(&look(&self.credential.file)?);
         if let Some(known) = &*self.known.lock().unwrap_or_else(PoisonError::into_inner)
             && known.stamp == stamp
         {
             return Ok(known.text.clone());
         }
         let (text, found) = read(&self.credential.file)?;
-        let text = Arc::new(text);
-        let known = is_settled(&found).then(|| Known {
-            stamp: Stamp::of(&found),
+        let (text, stamp) = (Arc::new(text), Stamp::of(&found));
+        let known = stamp.has_been_for(SETTLED_AFTER).then(|| Known {
+            stamp,
             text: text.clone(),
         });
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(text)
     }
-}
-
-fn is_settled(found: &Metadata) -> bool {
-    [found.mtime(), found.ctime()].into_iter().all(|seconds| {
-        let since = u64::try_from(seconds).map(Duration::from_secs);
-        let at = since
-            .ok()
-            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-        let age = at.and_then(|at| SystemTime::now().duration_since(at).ok());
-        age.is_some_and(|age| age >= SETTLED_AFTER)
-    })
 }
 
 /// The field of a credential that does not say which.
@@ -377,6 +328,9 @@ pub const DEFAULT_PREFIX: &str = "Bearer ";
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
     use super::*;
 
     fn credential(place: Place, file: &Path, in_clear: InClear) -> Credential {

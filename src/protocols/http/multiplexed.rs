@@ -115,8 +115,8 @@ where
                 }
                 return;
             }
-            why = over.as_mut(), if closing.is_none() => Some(why),
-            () = halted.as_mut(), if closing == Some(Closing::Finished) => Some(Closing::Hurried),
+            () = over.as_mut(), if closing.is_none() => Some(Closing::Finished),
+            () = halted.as_mut(), if closing != Some(Closing::Hurried) => Some(Closing::Hurried),
             () = paces.overdue(), if closing != Some(Closing::Hurried) => Some(Closing::Hurried),
             () = time::sleep(quiet_for) => {
                 let stuck_for = match closing {
@@ -148,14 +148,12 @@ enum Closing {
     Finished,
 }
 
-/// Until an answer said that no other follows, we are to end, or the run was halted and no
-/// request came to be told.
-async fn over(line: &Line) -> Closing {
+/// Until an answer said that no other follows, or we are to end.
+async fn over(line: &Line) {
     let mut drain = line.drain.clone();
     tokio::select! {
-        () = halted_and_told(line) => Closing::Hurried,
-        () = line.shared.last_answer() => Closing::Finished,
-        () = drain.begun() => Closing::Finished,
+        () = line.shared.last_answer() => {}
+        () = drain.begun() => {}
     }
 }
 

@@ -61,23 +61,19 @@ impl Place {
         };
         path_fits && (&*self.host == "*" || is_host(&self.host, host))
     }
-}
 
-impl Place {
     /// Whether a path is said, and `path` is one that an origin may read as another than it is
     /// compared as: with a slash that is encoded (also twice) or leans backwards, with what ends
     /// a text in C, or with `..` and parameters.
     pub(super) fn is_ambiguous(&self, path: &str) -> bool {
-        let path_is_said = match self.path {
+        match self.path {
             Path::Any => false,
-            Path::Is(_) | Path::Begins(_) => true,
-        };
-        let lower = plain(path).to_ascii_lowercase();
-        let is_said = |part: &&str| lower.contains(*part);
-        path_is_said
-            && ["%2f", "%5c", "%25", "%00", "\\", "..;"]
-                .iter()
-                .any(is_said)
+            Path::Is(_) | Path::Begins(_) => {
+                let lower = plain(path).to_ascii_lowercase();
+                let parts = ["%2f", "%5c", "%25", "%00", "\\", "..;"];
+                parts.iter().any(|part| lower.contains(part))
+            }
+        }
     }
 }
 

@@ -395,7 +395,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn ask(&mut self, ask: Ask) -> Result<(), Ended> {
+    fn ask(&mut self, mut ask: Ask) -> Result<(), Ended> {
         let now = clock::now();
         let connection = describe::claim_of_connection(&self.talk, self.watch.callers());
         let claim = describe::claim(&ask, connection);
@@ -405,11 +405,10 @@ impl<'a> Relay<'a> {
             return Ok(());
         };
         self.session = Some(session.clone());
-        let database = ask.database.as_deref();
         let like = Like {
             text: ask.text.clone(),
             form: ask.kind.form,
-            database: ask.database.clone(),
+            database: ask.database.take(),
             trace,
         };
         let digest = ask.digest.as_ref();
@@ -420,6 +419,7 @@ impl<'a> Relay<'a> {
             let held = permit.id().map(|event| Held::new(event, ask.bytes));
             return self.go_on(held, ask.kind, ask.text, permit);
         }
+        let database = like.database.as_deref();
         let operation = describe::operation(&ask, self.upstream, database, &session, trace, now);
         let settings = &self.shared.settings;
         let hold_within = match self.talk.in_transaction() {

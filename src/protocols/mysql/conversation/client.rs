@@ -220,7 +220,7 @@ impl Conversation {
         }
         let mut trace = None;
         let mut statement = None;
-        let mut database = self.who.database.clone();
+        let mut prepared_in = None;
         let text = match code {
             Code::QUERY => {
                 let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
@@ -242,7 +242,7 @@ impl Conversation {
             Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE => {
                 let number = Cursor::new(body).u32();
                 let number = number.ok_or(WireError::Malformed("an execution"))?;
-                let (text, prepared_in) = self.statements.get(number);
+                let (text, database) = self.statements.get(number);
                 // Prepared again, it is read as all texts are now.
                 if text
                     .ambiguous()
@@ -251,7 +251,7 @@ impl Conversation {
                     return Ok(Step::Own(self.probes(Bytes::new())));
                 }
                 statement = self.statements.number(number);
-                database = prepared_in;
+                prepared_in = Some(database);
                 text
             }
             _ => match commands::as_statement(code, body) {
@@ -283,7 +283,7 @@ impl Conversation {
         Ok(Step::Ask(Box::new(Ask {
             kind: Kind { form, statement },
             text,
-            database,
+            database: prepared_in.unwrap_or_else(|| self.who.database.clone()),
             digest,
             trace,
             bytes,
