@@ -128,8 +128,12 @@ async fn woken(gate: &Gate, waiting: Vec<Waiting>) -> Duration {
         slowest = slowest.max(at.duration_since(began));
         permit.report(exchange::answer());
     }
-    for (_, task) in of_each {
+    for task in of_each.values() {
         task.abort();
+    }
+    // Each holds the gate, and with it the store, until it has ended.
+    for (_, task) in of_each {
+        drop(task.await);
     }
     slowest
 }
