@@ -7,6 +7,7 @@
 //! body polls it further, and dropping either drops the socket.
 
 mod driver;
+mod keep_alive;
 mod kept;
 mod pool;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -25,6 +27,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::rt::{Read, Write};
 use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
 
 use driver::Driver;
 pub use kept::Kept;
@@ -75,13 +78,10 @@ pub struct ClientConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     home: Option<Box<dyn Home<B>>>,
-    use_of: Use,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
-    First,
-    Again,
+    /// When it last had nothing to do, once it has served a request.
+    idle_since: Option<Instant>,
+    /// How long its peer says that it keeps it so.
+    idle_for_max: Option<Duration>,
 }
 
 impl<B> fmt::Debug for ClientConnection<B> {
@@ -123,8 +123,15 @@ where
             sender,
             driver: Driver::new(connection.with_upgrades()),
             home: None,
-            use_of: Use::First,
+            idle_since: None,
+            idle_for_max: None,
         })
+    }
+
+    /// How long it has had nothing to do at `now`, if it has served a request.
+    pub fn idle_for(&self, now: Instant) -> Option<Duration> {
+        self.idle_since
+            .map(|since| now.saturating_duration_since(since))
     }
 
     /// Sends `request`, whose URI is written as it stands, and waits for the
@@ -186,8 +193,7 @@ where
         mut self,
         request: Request<B>,
     ) -> Result<Response<DrivenBody<B>>, SendError<B>> {
-        let use_of = self.use_of;
-        self.use_of = Use::Again;
+        let reused = self.idle_since.is_some();
         // Only the driver completes this future, and only below: waking this
         // very task for it would cost a second poll. `unconstrained`, because
         // an exhausted budget would leave its wake-up with the wrong waker.
@@ -200,20 +206,31 @@ where
         })
         .await;
         match answer {
-            Ok(response) => Ok(response.map(|body| DrivenBody {
-                body,
-                connection: (!self.driver.has_ended()).then_some(self),
-            })),
+            Ok(response) => {
+                if let Some(said) = keep_alive::timeout(response.headers()) {
+                    self.idle_for_max = Some(said);
+                }
+                Ok(response.map(|body| DrivenBody {
+                    body,
+                    connection: (!self.driver.has_ended()).then_some(self),
+                }))
+            }
             Err(mut error) => Err(SendError {
                 request: error.take_message().map(Box::new),
                 error: error.into_error(),
-                reused: use_of == Use::Again,
+                reused,
             }),
         }
     }
 
-    /// Whether the peer neither closed the idle connection nor said anything on it.
-    fn is_alive(&mut self) -> bool {
+    /// Whether the peer neither closed the idle connection nor said anything on it, nor is about
+    /// to close it by what it said.
+    pub fn is_alive(&mut self, now: Instant) -> bool {
+        let is_over = |max| self.idle_for(now).is_some_and(|idle| idle >= max);
+        !self.idle_for_max.is_some_and(is_over) && self.is_open()
+    }
+
+    fn is_open(&mut self) -> bool {
         self.driver.poll_idle();
         !self.driver.has_ended() && self.sender.is_ready()
     }
@@ -247,9 +264,10 @@ where
     /// Gives the connection back, or closes it.
     fn settle(&mut self) {
         if let Some(mut connection) = self.connection.take()
-            && connection.is_alive()
+            && connection.is_open()
             && let Some(home) = connection.home.take()
         {
+            connection.idle_since = Some(Instant::now());
             home.take_back(connection);
         }
     }

@@ -113,8 +113,9 @@ SESSIONS = [
 
 
 def serve(*pair):
-    """By gunicorn, which keeps connections, and says where it listens."""
-    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "16"]
+    """By gunicorn, which says where it listens, and keeps connections: as long as other servers do, as what comes just
+    when it closes one is lost either way."""
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "16", "--keep-alive", "75"]
     if pair:
         command += ["--certfile", pair[0], "--keyfile", pair[1]]
     os.execv(sys.executable, [*command, "httpbin:app"])

@@ -51,8 +51,10 @@ fn clients_are_told_the_same_as_directly() {
     ]));
     assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
     assert_eq!(
-        ended.out, "6 clients, 1051 answers, 0 differences\n",
-        "{}",
-        ended.err
+        ended.out,
+        "6 clients, 1051 answers, 0 differences\n",
+        "{}\n{}",
+        ended.err,
+        sidecar.log()
     );
 }

@@ -2,10 +2,12 @@
 //! its connection; never a whole answer that was not one.
 
 use std::io::Write;
+use std::time::Duration;
 
 use crate::support::origin::{Origin, pattern};
 use crate::support::policies::ALLOW;
 use crate::support::sidecar::{Setup, Sidecar, request};
+use crate::support::wire::{Head, Message};
 use crate::support::{free_port, until};
 
 fn before(site: &Origin, config: &str) -> Sidecar {
@@ -43,6 +45,67 @@ fn an_origin_that_gives_no_whole_head_is_a_bad_gateway() {
         assert_eq!(completed["outcome"], "failed", "{name}");
         assert!(completed["error"].is_string(), "{name}");
         assert_eq!(site.times("/x"), 1, "{name}: a request is not sent twice");
+    }
+}
+
+/// Answers once, and closes its first connection when it is asked again over it: that it waited
+/// long enough, the client cannot know. Names are heard as they are spelled.
+fn impatient() -> Origin {
+    Origin::raw(|mut wire, shared| {
+        let is_first = shared.connections() == 1;
+        while let Some(first) = wire.line() {
+            let lines = std::iter::from_fn(|| wire.line().filter(|line| !line.is_empty()));
+            let field = |line: String| line.split_once(": ").map(|(n, v)| (n.into(), v.into()));
+            let fields = lines.filter_map(field).collect();
+            let is_the_end = is_first && !first.contains("/first");
+            shared.log(&Message {
+                head: Head { first, fields },
+                body: Vec::new(),
+                trailers: Vec::new(),
+            });
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            if is_the_end || wire.try_say(answer).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// What is answered over a connection that was idle, and how often the origin is asked.
+fn asked_after_a_rest(method: &str) -> (u16, usize) {
+    let site = impatient();
+    let sidecar = before(&site, "");
+    // Over one connection, and so over one of the origin's.
+    let mut wire = sidecar.wire();
+    wire.say(request("GET", &site.url("/first"), &[], ""));
+    assert_eq!(wire.answer().status(), 200);
+    // From half a second on an origin may have given up waiting.
+    std::thread::sleep(Duration::from_millis(700));
+    let odd = ("X-Odd-CASE", "1");
+    wire.say(request(method, &site.url("/again"), &[odd], ""));
+    let answer = wire.answer_to(method);
+    let outcome = match answer.status() {
+        200 => "answered",
+        _ => "failed",
+    };
+    assert_eq!(sidecar.record_of("/again", "completed")["outcome"], outcome);
+    let journal = sidecar.journal();
+    let of = |stage: &str| journal.iter().filter(|line| line["stage"] == stage).count();
+    assert_eq!((of("started"), of("completed")), (2, 2), "{journal:#?}");
+    let asked = site.heard();
+    let again = asked.iter().filter(|m| m.head.path() == "/again");
+    let is_spelled = |m: &Message| m.head.fields.iter().any(|(name, _)| name == odd.0);
+    assert!(again.clone().all(is_spelled), "{asked:?}");
+    (answer.status(), again.count())
+}
+
+#[test]
+fn what_is_safe_is_asked_again_where_its_connection_had_been_given_up() {
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        assert_eq!(asked_after_a_rest(method), (200, 2), "{method}");
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        assert_eq!(asked_after_a_rest(method), (502, 1), "{method}");
     }
 }
 
@@ -140,7 +203,7 @@ fn a_slow_trickle_arrives_whole() {
                 drop(wire.stream.write_all(&[*byte]));
                 drop(wire.stream.flush());
                 // Slower than the time a body is waited for.
-                std::thread::sleep(std::time::Duration::from_millis(40));
+                std::thread::sleep(Duration::from_millis(40));
             }
         });
     let sidecar = before(&site, "http:\n  capture_within: 200ms\n");
@@ -369,7 +432,7 @@ fn a_client_that_reads_slowly_is_not() {
     let mut came = 0;
     // Longer than may be read nothing, and never that long at once.
     for _ in 0..8 {
-        std::thread::sleep(std::time::Duration::from_millis(600));
+        std::thread::sleep(Duration::from_millis(600));
         came += wire.exactly(2_500_000).len();
     }
     assert_eq!(came, 20_000_000);

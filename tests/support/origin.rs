@@ -30,6 +30,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// How many there have been, this one included.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn log(&self, request: &Message) {
         self.heard.lock().unwrap().push(request.clone());
     }
@@ -147,7 +152,7 @@ impl Origin {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
+        self.shared.connections()
     }
 
     /// Waits until the origin has acknowledged `what`.
@@ -162,7 +167,7 @@ impl Origin {
 }
 
 fn keep_serving(mut wire: Wire, shared: &Shared) {
-    let connection = shared.connections.load(Ordering::Relaxed);
+    let connection = shared.connections();
     while let Some(head) = wire.head() {
         if head.get("expect").is_some() {
             wire.say("HTTP/1.1 100 Continue\r\n\r\n");

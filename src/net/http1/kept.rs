@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http_body::Body;
+use tokio::time::Instant;
 
 use super::{ClientConnection, Home};
 
@@ -42,7 +43,7 @@ where
     /// The connection to `key` that is kept, if its peer has not closed it.
     pub fn take(&self, key: &K) -> Option<ClientConnection<B>> {
         let (_, mut connection) = lock(&self.0).take_if(|(kept, _)| *kept == *key)?;
-        connection.is_alive().then_some(connection)
+        connection.is_alive(Instant::now()).then_some(connection)
     }
 }
 

@@ -46,12 +46,7 @@ pub struct Pool<K, B> {
     own: Weak<Self>,
 }
 
-type Shard<K, B> = Mutex<HashMap<K, VecDeque<Idle<B>>>>;
-
-struct Idle<B> {
-    connection: ClientConnection<B>,
-    since: Instant,
-}
+type Shard<K, B> = Mutex<HashMap<K, VecDeque<ClientConnection<B>>>>;
 
 impl<K, B> fmt::Debug for Pool<K, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,15 +87,14 @@ where
     /// The newest idle connection of `key` whose peer has not closed it.
     pub fn take(&self, key: &K) -> Option<ClientConnection<B>> {
         loop {
-            let newest = {
+            let mut newest = {
                 let mut shard = lock(self.shard(key));
                 shard.get_mut(key)?.pop_back()?
             };
             self.idle.fetch_sub(1, Ordering::Relaxed);
-            let mut connection = newest.connection;
             // The sweep finds the older ones, which are even staler.
-            if newest.since.elapsed() <= self.settings.idle_for_max && connection.is_alive() {
-                return Some(connection);
+            if self.is_usable(&mut newest, Instant::now()) {
+                return Some(newest);
             }
         }
     }
@@ -114,9 +108,8 @@ where
                 let mut shard = lock(shard);
                 shard.retain(|_, idle| {
                     let mut at = 0_usize;
-                    while let Some(entry) = idle.get_mut(at) {
-                        let idle_for = now.saturating_duration_since(entry.since);
-                        if idle_for <= self.settings.idle_for_max && entry.connection.is_alive() {
+                    while let Some(connection) = idle.get_mut(at) {
+                        if self.is_usable(connection, now) {
                             at = at.saturating_add(1);
                         } else {
                             dead.extend(idle.remove(at));
@@ -127,6 +120,11 @@ where
             }
             self.idle.fetch_sub(dead.len(), Ordering::Relaxed);
         }
+    }
+
+    fn is_usable(&self, connection: &mut ClientConnection<B>, now: Instant) -> bool {
+        let idle_for = connection.idle_for(now).unwrap_or_default();
+        idle_for <= self.settings.idle_for_max && connection.is_alive(now)
     }
 
     /// Idle connections held.
@@ -140,13 +138,12 @@ where
             self.idle.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let since = Instant::now();
         let mut surplus = None;
         {
             let mut shard = lock(self.shard(&place.key));
             if let Some(idle) = shard.get_mut(&place.key) {
                 connection.home = Some(place);
-                idle.push_back(Idle { connection, since });
+                idle.push_back(connection);
                 if idle.len() > self.settings.idle_max_per_key {
                     surplus = idle.pop_front();
                 }
@@ -158,7 +155,7 @@ where
                 }
                 let key = place.key.clone();
                 connection.home = Some(place);
-                shard.insert(key, VecDeque::from([Idle { connection, since }]));
+                shard.insert(key, VecDeque::from([connection]));
             }
         }
         if surplus.is_some() {

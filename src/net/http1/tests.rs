@@ -643,6 +643,21 @@ async fn what_was_idle_for_too_long_is_closed() {
     until("all are closed", || open.load(Ordering::SeqCst) == 0).await;
 }
 
+#[tokio::test]
+async fn a_connection_is_not_used_shortly_before_its_peer_will_close_it() {
+    let (listener, address) = listen().await;
+    let answer = "HTTP/1.1 200 OK\r\nkeep-alive: max=9, timeout=5\r\ncontent-length: 2\r\n\r\nok";
+    serve(listener, answer, usize::MAX);
+    let pool = TestPool::new(PoolSettings::default());
+    fill(&pool, "a", address, 3).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert!(pool.take(&"a").is_some());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(pool.take(&"a").is_none());
+    assert_eq!(pool.idle(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn churn_leaks_neither_connections_nor_counts() {
     // Servers that close after one, two, or many answers, in every manner.

@@ -11,6 +11,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::gate::Cleared;
@@ -27,6 +28,10 @@ use super::expect::Told;
 use super::request_body::{Progress, RequestBody};
 use super::rewrite;
 use super::silence::{Silence, TOO_LONG};
+
+/// How long a connection was idle whose origin may just have given up waiting: none is known to wait
+/// for less. Below it nothing is copied, which a request over a busy connection would pay for.
+const RESTED: Duration = Duration::from_millis(500);
 
 /// How often a request is sent again that an origin of HTTP/2 has not looked at.
 const RESENT_MAX: usize = 3;
@@ -150,8 +155,10 @@ impl Upstream {
     /// Sends an admitted request and waits for the head of its answer.
     ///
     /// Sent again only where a connection turned out to be closed and not a byte
-    /// had been written, or where an origin of HTTP/2 says that it has not looked
-    /// at the request. Redirects are not followed.
+    /// had been written, where an origin of HTTP/2 says that it has not looked
+    /// at the request, and once where an idle connection broke under a request that is safe
+    /// (RFC 9110 §9.2.1): its origin had closed it when the request was on its way, and a client
+    /// without a sidecar would have asked over a connection of its own. Redirects are not followed.
     pub(super) async fn send(
         &self,
         cleared: Cleared<Request<RequestBody>>,
@@ -185,14 +192,40 @@ impl Upstream {
         rewrite::for_http1(&mut request, &to.target);
         if fresh.is_none() {
             let idle = || own.take(to).or_else(|| worker.pool.take(to));
-            while let Some(idle) = idle() {
-                match self.exchange(idle, request, to, (own, Way::Http1)).await {
+            while let Some(mut idle) = idle() {
+                let mut again = None;
+                if has_rested(&idle) {
+                    // First is heard what its origin said meanwhile.
+                    yield_now().await;
+                    if !idle.is_alive(Instant::now()) {
+                        continue;
+                    }
+                    again = request.method().is_safe().then(|| spare(&request));
+                }
+                let sent = self.exchange(idle, request, to, (own, Way::Http1)).await;
+                let broken = match sent {
                     Ok(response) => return Ok(response),
-                    Err(Broken {
-                        unsent: Some(unsent),
-                        ..
-                    }) => request = *unsent,
-                    Err(Broken { error, .. }) => return Err(error),
+                    Err(broken) => broken,
+                };
+                match (broken, again.flatten()) {
+                    (
+                        Broken {
+                            unsent: Some(unsent),
+                            ..
+                        },
+                        _,
+                    ) => request = *unsent,
+                    (
+                        Broken {
+                            error: UpstreamError::Broke(_),
+                            ..
+                        },
+                        Some(again),
+                    ) => {
+                        request = *again;
+                        break;
+                    }
+                    (Broken { error, .. }, _) => return Err(error),
                 }
             }
         }
@@ -365,7 +398,7 @@ impl Upstream {
                 Ok(response.map(AnswerBody::Alone))
             }
             Some(Err(failed)) => Err(Broken {
-                error: broke(failed.error.to_string(), progress.as_deref()),
+                error: broke(in_words(&failed.error), progress.as_deref()),
                 unsent: failed.request.filter(|_| failed.reused),
             }),
             None => Err(self.silent()),
@@ -421,13 +454,20 @@ fn speaks_for_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
     })
 }
 
+fn has_rested(connection: &ClientConnection<RequestBody>) -> bool {
+    let idle_for = connection.idle_for(Instant::now());
+    idle_for.is_some_and(|idle_for| idle_for >= RESTED)
+}
+
 /// A connection on which HTTP/2 may be spoken.
 type Io = TokioIo<MaybeTls<TcpStream>>;
 
-/// The request once more, for where the origin does not look at the first.
+/// The request once more, if all of it is here, for where the origin does not look at the first.
 fn spare(request: &Request<RequestBody>) -> Option<Box<Request<RequestBody>>> {
     let body = request.body().again()?;
     let mut again = Request::new(body);
+    // How its names are written is there.
+    again.extensions_mut().clone_from(request.extensions());
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.version_mut() = request.version();
