@@ -63,6 +63,8 @@ async fn main() {
     let work = tokio::spawn(housekeeping.run());
     let waiting: Vec<_> = (0..approvals).map(|n| admit(&gate, n)).collect();
     while gate.approvals().len() < approvals {
+        let refused = waiting.iter().any(tokio::task::JoinHandle::is_finished);
+        assert!(!refused, "one was decided without a person");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let slowest = woken(&gate, waiting).await;

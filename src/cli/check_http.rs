@@ -15,6 +15,7 @@ use crate::protocols::http::{
     Asked, Completed, Judged, Leads, OverCap, Preview, preview, tool_called,
 };
 
+use super::policy::patient;
 use super::{Shared, Streams, exit, report};
 
 /// What `check http` is told.
@@ -153,7 +154,8 @@ fn verdict(config: &Config, seen: &Preview<'_>, body: Option<&str>) -> Result<St
             core.client.url
         ),
         (PolicyMode::Local(local), Govern::Both | Govern::Boundary) => {
-            let policy = LocalPolicy::load(local.clone()).map_err(|error| error.to_string())?;
+            let policy =
+                LocalPolicy::load(patient(local.clone())).map_err(|error| error.to_string())?;
             match policy.ask(&case(seen, body)?) {
                 Ok(ruling) => ruled(&ruling, body),
                 Err(error) => format!("refused: {error}"),

@@ -12,7 +12,8 @@ use super::{Streams, exit, report};
 
 /// How much the answer may take.
 const BOUNDS: Bounds = Bounds {
-    within: Duration::from_secs(2),
+    // Who asks by the image's HEALTHCHECK gives it 5 s.
+    within: Duration::from_secs(4),
     bytes_max: 8_192,
 };
 

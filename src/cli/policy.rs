@@ -18,7 +18,7 @@ use super::{Shared, Streams, exit, report};
 
 /// Longest text of cases or input, bytes.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
-/// Least deadline of an evaluation: a busy machine is not what is tested.
+/// Least deadline of an evaluation.
 const EVALUATE_WITHIN_MIN: Duration = Duration::from_secs(5);
 
 /// What about the policy.
@@ -65,11 +65,7 @@ pub(super) fn policy(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io
             "an OpenBox Core is configured; only the embedded policy can be asked here",
         );
     };
-    let settings = Settings {
-        evaluate_within: settings.evaluate_within.max(EVALUATE_WITHIN_MIN),
-        ..settings
-    };
-    let policy = match LocalPolicy::load(settings) {
+    let policy = match LocalPolicy::load(patient(settings)) {
         Ok(policy) => policy,
         Err(error) => {
             writeln!(streams.err, "openbox-sidecar: {error}")?;
@@ -79,6 +75,14 @@ pub(super) fn policy(verb: &Verb, env: &Source, streams: &mut Streams<'_>) -> io
     match verb {
         Verb::Test(args) => test(&args.files, &policy, streams),
         Verb::Eval(args) => eval(&args.file, &policy, streams),
+    }
+}
+
+/// With time for what a process evaluates first, which is slow about more than the policy.
+pub(super) fn patient(settings: Settings) -> Settings {
+    Settings {
+        evaluate_within: settings.evaluate_within.max(EVALUATE_WITHIN_MIN),
+        ..settings
     }
 }
 

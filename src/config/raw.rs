@@ -84,7 +84,7 @@ pub(super) struct Policy {
     /// The verdict where a policy says nothing about an operation: `deny` or `allow`.
     #[schemars(extend("enum" = ["deny", "allow"]))]
     pub(super) undefined: Option<String>,
-    /// Longest time one evaluation may take; beyond it the operation is refused.
+    /// Longest that one evaluation may have a processor; beyond it the operation is refused.
     #[schemars(extend("examples" = ["50ms"]))]
     pub(super) evaluate_within: Option<String>,
     /// Memory for verdicts given before, bytes, about; 0 remembers none.

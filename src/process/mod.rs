@@ -1,7 +1,8 @@
-//! What makes this a process: tasks with names, time, drain, readiness, signals,
+//! What makes this a process: tasks with names, time, shares of processors, drain, readiness, signals,
 //! how it is told of another's end, what it remembers for a while, and what files are known by.
 
 pub mod clock;
+pub mod cpu;
 pub mod drain;
 pub mod end_file;
 pub mod kept;

@@ -12,12 +12,17 @@ from concurrent import futures
 import grpc
 
 
+gone_on = threading.Event()
+
+
 def one(request, context):
     context.set_trailing_metadata((("said-last", "yes"),))
     if request == b"fail":
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as asked: 100 %")
     if request == b"slow":
-        time.sleep(20)
+        time.sleep(30)
+    if request == b"go on":
+        gone_on.set()
     if request.startswith(b"say it"):
         if request.endswith(b"zipped"):
             context.set_compression(grpc.Compression.Gzip)
@@ -48,7 +53,7 @@ def greet(requests, context):
 
 def later(request, context):
     yield b"first"
-    time.sleep(3)
+    gone_on.wait(60)
     yield b"last"
 
 
@@ -91,7 +96,7 @@ def allowed(channel):
     print(answer, dict(call.trailing_metadata()).get("said-last"))
     print(channel.stream_unary("/calls/up")(iter([b"x" * 10_000] * 300)))
     print(sum(len(message) for message in channel.unary_stream("/calls/down")(b"300")))
-    print(told(lambda: channel.unary_unary("/calls/one")(b"slow", timeout=1)).split(":")[0])
+    print(told(lambda: channel.unary_unary("/calls/one")(b"slow", timeout=5)).split(":")[0])
 
 
 def in_turns(channel):
@@ -119,9 +124,11 @@ def refused(channel):
 
 def first_of_a_stream(channel):
     """The first message of an answer goes on before there is a second."""
-    begun = time.monotonic()
     for message in channel.unary_stream("/calls/later")(b"hello"):
-        print(message, time.monotonic() - begun < 1.5)
+        print(message)
+        if message == b"first":
+            # It has come, and the second is not made before that is known.
+            channel.unary_unary("/calls/one")(b"go on")
 
 
 CODINGS = [grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate]
@@ -191,7 +198,8 @@ def spoken_to_first(channel):
     begun = time.monotonic()
     for message in channel.stream_stream("/calls/greet")(say()):
         if not welcomed.is_set():
-            print(message, time.monotonic() - begun < 1)
+            # Nobody has waited for a second message of the request.
+            print(message, time.monotonic() - begun < 15)
             welcomed.set()
     print(message)
 

@@ -13,6 +13,8 @@ const [certificate, key] = process.argv.slice(2);
 const say = (what) => console.log(JSON.stringify(what));
 const { NGHTTP2_REFUSED_STREAM } = http2.constants;
 const seen = new Map();
+// Breaks off what waits for it.
+let onceTold = () => {};
 
 const text = { ":status": 200, "content-type": "text/plain" };
 
@@ -48,11 +50,18 @@ const paths = {
   },
   "/reset": (stream) => {
     stream.respond({ ":status": 200, "content-type": "application/octet-stream" });
-    stream.write("begin", () => setTimeout(() => stream.destroy(new Error("on purpose")), 50));
+    stream.write("begin");
+    onceTold = () => stream.destroy(new Error("on purpose"));
   },
   "/lost": (stream) => {
     stream.respond({ ":status": 200, "content-type": "application/octet-stream" });
-    stream.write("begin", () => setTimeout(() => stream.session.destroy(), 50));
+    stream.write("begin");
+    onceTold = () => stream.session.destroy();
+  },
+  // Its client has what was sent: now the last of them breaks off.
+  "/now": (stream) => {
+    stream.respond(text);
+    stream.end("now", onceTold);
   },
   "/refused": (stream, _, times) => {
     if (times === 1) return stream.close(NGHTTP2_REFUSED_STREAM);

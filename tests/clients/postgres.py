@@ -133,7 +133,7 @@ async def with_asyncpg():
     await conn.add_listener("news", lambda *_: heard.set())
     other = await asyncpg.connect()
     await other.execute("NOTIFY news, 'x'")
-    await asyncio.wait_for(heard.wait(), 10)
+    await asyncio.wait_for(heard.wait(), 60)
     try:
         await conn.fetch("SELECT pg_sleep(30)", timeout=0.5)
         raise AssertionError("not timed out")

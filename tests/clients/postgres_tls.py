@@ -54,13 +54,23 @@ def cancelled(conn):
 
     import psycopg
 
-    timer = threading.Timer(0.2, conn.cancel_safe)
-    timer.start()
+    done = threading.Event()
+
+    def cancel():
+        # The statement may not be there yet, and then nothing is cancelled.
+        while not done.wait(0.2):
+            conn.cancel_safe()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
     try:
         conn.execute("SELECT pg_sleep(60)")
         raise AssertionError("not cancelled")
     except psycopg.errors.QueryCanceled:
-        timer.join()
+        pass
+    finally:
+        done.set()
+        thread.join()
 
 
 def async_pg():

@@ -18,6 +18,8 @@ import redis._parsers
 import redis.asyncio
 
 PORT = int(os.environ["REDIS_PORT"])
+# By itself it gives up after 5 s and repeats what it asked: a test shares its machine.
+PATIENCE = {"socket_timeout": 60, "socket_connect_timeout": 60}
 
 
 def refused(call):
@@ -31,7 +33,7 @@ def refused(call):
 
 def sync(protocol, parser):
     pool = redis.ConnectionPool(
-        port=PORT, protocol=protocol, client_name="agent", decode_responses=True, parser_class=parser
+        port=PORT, protocol=protocol, client_name="agent", decode_responses=True, parser_class=parser, **PATIENCE
     )
     r = redis.Redis(connection_pool=pool)
     assert r.set("k", "v") is True and r.get("k") == "v"
@@ -66,10 +68,10 @@ def sync(protocol, parser):
     messages = r.pubsub()
     messages.subscribe("news", "more")
     messages.psubscribe("n*")
-    seen = [messages.get_message(timeout=10)["type"] for _ in range(3)]
+    seen = [messages.get_message(timeout=60)["type"] for _ in range(3)]
     assert seen == ["subscribe", "subscribe", "psubscribe"], seen
     r.publish("news", "hello")
-    seen = sorted(messages.get_message(timeout=10)["type"] for _ in range(2))
+    seen = sorted(messages.get_message(timeout=60)["type"] for _ in range(2))
     assert seen == ["message", "pmessage"], seen
     messages.unsubscribe()
     messages.close()
@@ -83,7 +85,7 @@ def sync(protocol, parser):
 
 
 async def on_asyncio():
-    r = redis.asyncio.Redis(port=PORT, protocol=3, decode_responses=True)
+    r = redis.asyncio.Redis(port=PORT, protocol=3, decode_responses=True, **PATIENCE)
     assert await asyncio.gather(*(r.incr("n") for _ in range(100)))
     assert await r.get("n") == "100"
     try:
@@ -96,9 +98,9 @@ async def on_asyncio():
         assert await pipe.set("a", "1").incr("a").execute() == [True, 2]
     async with r.pubsub() as messages:
         await messages.subscribe("news")
-        await messages.get_message(timeout=10)
+        await messages.get_message(timeout=60)
         await r.publish("news", "hello")
-        message = await messages.get_message(timeout=10)
+        message = await messages.get_message(timeout=60)
         assert message["data"] == "hello", message
     await r.aclose()
 
@@ -107,8 +109,8 @@ def cached():
     """Answers that the client keeps until the server says that they changed."""
     from redis.cache import CacheConfig
 
-    r = redis.Redis(port=PORT, protocol=3, decode_responses=True, cache_config=CacheConfig())
-    other = redis.Redis(port=PORT, decode_responses=True)
+    r = redis.Redis(port=PORT, protocol=3, decode_responses=True, cache_config=CacheConfig(), **PATIENCE)
+    other = redis.Redis(port=PORT, decode_responses=True, **PATIENCE)
     other.set("k", "1")
     assert r.get("k") == "1"
     kept = r.get_cache()

@@ -15,9 +15,12 @@ import redis
 from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
 
+# By itself it gives up after 5 s and repeats what it asked: a test shares its machine.
+PATIENCE = {"socket_timeout": 60, "socket_connect_timeout": 60}
+
 
 def cluster():
-    r = RedisCluster(host="127.0.0.1", port=int(os.environ["REDIS_PORT"]), decode_responses=True)
+    r = RedisCluster(host="127.0.0.1", port=int(os.environ["REDIS_PORT"]), decode_responses=True, **PATIENCE)
     for key in range(60):
         assert r.set(f"k{key}", key) and r.get(f"k{key}") == str(key)
     assert len(r.get_primaries()) == 3
@@ -34,7 +37,7 @@ def cluster():
 
 
 def sentinel():
-    s = Sentinel([("127.0.0.1", int(os.environ["SENTINEL_PORT"]))], decode_responses=True)
+    s = Sentinel([("127.0.0.1", int(os.environ["SENTINEL_PORT"]))], decode_responses=True, **PATIENCE)
     r = s.master_for("mymaster")
     assert r.set("k", "v") and r.get("k") == "v"
     try:

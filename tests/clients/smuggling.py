@@ -102,6 +102,11 @@ for name, request in ROWS.items():
     sock.sendall(request.encode("latin1") + REST.encode())
     answers = statuses(sock)
     sock.close()
+    # nginx writes its line when the answer has gone out. What must not come has a moment, too.
+    served = answers.count("200") - request.startswith("CONNECT")
+    until = time.monotonic() + 20
+    while len(heard()) - before < served and time.monotonic() < until:
+        time.sleep(0.01)
     time.sleep(0.05)
     # nginx writes a backslash down as that.
     read = [line.replace("\\x5C", "\\") for line in heard()[before:]]

@@ -376,7 +376,7 @@ fn a_process_that_goes_past_the_sidecar_is_named() {
             "mkfifo $HOME/said; env -i python3 $AGENT 60 > $HOME/said & read said < $HOME/said; {BINARY} doctor --no-probes --json; found=$?; kill %1 2>/dev/null || kill $!; exit $found"
         ),
         // It is begun to be watched, and says what it says where that is not in the way.
-        format!("{BINARY} doctor --no-probes --json -- python3 $AGENT 1"),
+        format!("{BINARY} doctor --no-probes --json -- python3 $AGENT 8"),
     ];
     for script in rows {
         let ended = alone(&setup, &script);

@@ -359,7 +359,7 @@ for try in 1 2 3; do
     curl -sS --cacert /etc/ssl/certs/ca-certificates.crt https://pins.test/; echo "status $?"
 done
 for try in 1 2; do
-    printf '\001\002\003' | curl -sS --proxytunnel --max-time 5 telnet://odd.test:443
+    printf '\001\002\003' | curl -sS --proxytunnel --max-time 20 telnet://odd.test:443
 done
 curl -sS "http://$HEALTH/metrics" | grep 'connections_refused_total.*protocol="http"' | grep -v ' 0$'
 "#;

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::support::core::Core;
-use crate::support::free_port;
 use crate::support::policies::ALLOW;
-use crate::support::process::{self, Ended};
+use crate::support::process::{self, Ended, Running};
 use crate::support::sidecar::{BINARY, Setup, Sidecar};
+use crate::support::{free_port, until};
 
 fn serve(setup: &Setup) -> Ended {
     process::run(&mut setup.serve_command())
@@ -287,9 +287,16 @@ fn a_sidecar_of_root_is_warned_of_and_one_of_a_user_is_not() {
                 .args(["-R", "a+rwX"])
                 .arg(setup.folder()),
         );
-        let mut command = process::command("timeout");
-        command.args(["--signal=TERM", "3"]).args(words).arg(binary);
-        let ended = process::run(command.args(setup.serve_command().get_args()));
+        let binary = binary.display().to_string();
+        let line = [words, &[&*binary]].concat();
+        let mut command = process::command(line[0]);
+        command.args(&line[1..]);
+        let running = Running::start(command.args(setup.serve_command().get_args()));
+        until("it to serve", || {
+            running.err().contains("\"serving\"").then_some(())
+        });
+        running.signal("TERM");
+        let ended = running.ended();
         let warned = ended.err.contains("the sidecar runs as root");
         assert!(ended.err.contains("\"serving\""), "{ended:?}");
         assert_eq!(warned, expected, "{ended:?}");

@@ -310,6 +310,9 @@ fn what_is_refused_is_not_uploaded() {
         "content-type: application/octet-stream",
         "-H",
         "expect: 100-continue",
+        // By itself it sends after a second what nobody asked for.
+        "--expect100-timeout",
+        "20",
     ];
     let url = plain.url("/started/block");
     let mut arguments = fields.to_vec();

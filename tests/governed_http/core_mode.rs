@@ -14,7 +14,7 @@ pub(crate) fn setup(core_url: &str, fail_mode: &str, site: &Origin) -> Setup {
 fn world(fail_mode: &str) -> (Core, Origin, Sidecar) {
     let (core, site) = (Core::start(), Origin::site());
     let sidecar = setup(&core.url(), fail_mode, &site)
-        .config("core:\n  timeout: 5s\n  retries: 0\n")
+        .config("core:\n  timeout: 15s\n  retries: 0\n")
         .start();
     (core, site, sidecar)
 }

@@ -179,6 +179,12 @@ fn streams_of_http_2_end_each_for_itself() {
     until("all to be under way", || {
         client.out().contains("under way").then_some(())
     });
+    // What is not decided yet would be refused, and has no completion.
+    until("all to be decided", || {
+        let journal = world.sidecar.journal();
+        let started = journal.iter().filter(|line| line["stage"] == "started");
+        (started.count() == 3).then_some(())
+    });
     halt(&world.sidecar);
     let ended = client.ended();
     let lines: Vec<_> = ended.out.lines().map(str::trim).collect();

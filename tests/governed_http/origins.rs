@@ -171,6 +171,10 @@ fn an_origin_that_never_answers_is_a_gateway_timeout() {
         (504, "upstream_timeout".to_owned())
     );
     assert_eq!(sidecar.record_of("/x", "completed")["outcome"], "failed");
+    // It has accepted, and may not have read before its time was over.
+    until("the origin to have heard it", || {
+        (site.times("/x") > 0).then_some(())
+    });
     assert_eq!(site.times("/x"), 1);
 }
 
@@ -253,8 +257,8 @@ fn an_answer_before_the_body_was_sent_reaches_the_client() {
             site.authority()
         );
         wire.say(head);
-        // Begins, and sees the answer before it has said everything.
-        wire.say(pattern(100_000));
+        // Begins, and sees the answer before it has said everything; it may be there already.
+        drop(wire.try_say(pattern(100_000)));
         let answer = wire.answer();
         assert_eq!(
             (answer.status(), answer.text()),
@@ -425,15 +429,15 @@ fn a_client_that_reads_nothing_is_let_go() {
 #[test]
 fn a_client_that_reads_slowly_is_not() {
     let site = Origin::site();
-    let sidecar = before(&site, "http:\n  idle_within: 3s\n");
+    let sidecar = before(&site, "http:\n  idle_within: 6s\n");
     let mut wire = sidecar.wire();
     wire.say(request("GET", &site.url("/bytes/20000000"), &[], ""));
     assert_eq!(wire.head().unwrap().status(), 200);
     let mut came = 0;
     // Longer than may be read nothing, and never that long at once.
-    for _ in 0..8 {
+    for _ in 0..16 {
         std::thread::sleep(Duration::from_millis(600));
-        came += wire.exactly(2_500_000).len();
+        came += wire.exactly(1_250_000).len();
     }
     assert_eq!(came, 20_000_000);
 }

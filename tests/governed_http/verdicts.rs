@@ -346,7 +346,7 @@ fn a_policy_that_says_nothing_refuses_unless_told_otherwise() {
     let silent = "package test\nresult := {\"decision\": \"ALLOW\"} if input.never\n";
     for (undefined, status) in [("deny", 403), ("allow", 200)] {
         let site = Origin::site();
-        let undefined_is = format!("undefined: {undefined}");
+        let undefined_is = format!("undefined: {undefined}\n  evaluate_within: 20s");
         let setup = Setup::new().policy_with(silent, &undefined_is);
         let sidecar = setup.reach(&site).start();
         assert_eq!(sidecar.get(&site.url("/x")).status(), status, "{undefined}");

@@ -105,11 +105,14 @@ fn ends_at_each_point(server: &Server, query: &str) {
     };
     drop(client);
     let began = Instant::now();
+    let mut slowest = Duration::ZERO;
     let mut cuts = 0;
     for (way, points) in said {
         for point in points {
             passing.lock().unwrap().cut = Some((way, point));
+            let begun = Instant::now();
             let came = logs_in(port);
+            slowest = slowest.max(begun.elapsed());
             assert_ne!(came, Came::In, "{way:?} {point}");
             cuts += 1;
             until("it to be counted", || {
@@ -120,7 +123,8 @@ fn ends_at_each_point(server: &Server, query: &str) {
     }
     eprintln!("{cuts} cuts in {:?}", began.elapsed());
     assert!(cuts >= 24, "{cuts}");
-    assert!(began.elapsed() < Duration::from_secs(60));
+    // Nobody is waited for: a login may take a minute.
+    assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     passing.lock().unwrap().cut = None;
     assert_eq!(logs_in(port), Came::In);
     let log = sidecar.log();

@@ -104,7 +104,7 @@ fn c_10_a_halted_run_is_told_and_ended_and_may_not_come_back() {
 fn my_29_a_server_that_ends_the_connection_ends_the_hold() {
     let world = World::new();
     let mut client = world.client();
-    client.rows("SET wait_timeout = 1");
+    client.rows("SET wait_timeout = 8");
     client.send(0, b"\x03INSERT INTO held VALUES (1)");
     let approval = world.sidecar.pending_approval();
     while let Some(packet) = client.next() {

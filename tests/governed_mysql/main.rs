@@ -68,7 +68,7 @@ result := {"decision": "HALT", "reason": "the test says halt"} if {
 	started
 	span.db_statement == "CONNECT"
 	span.db_name == "asked"
-} else := {"decision": "CONSTRAIN", "constraints": ["max_rows:2", "read_only", "max_execution_time:1500"]} if {
+} else := {"decision": "CONSTRAIN", "constraints": ["max_rows:2", "read_only", "max_execution_time:15000"]} if {
 	started
 	span.db_statement == "CONNECT"
 	span.db_name == "shop"

@@ -75,14 +75,14 @@ fn c_9_what_policy_asks_of_a_session_is_set_before_its_client_has_it() {
     limited(
         &judging(Server::start(&[])),
         "max_statement_time",
-        "1.500000",
+        "15.000000",
     );
 }
 
 #[test]
 fn c_9_oracle_mysql_limits_a_session_as_mariadb_does() {
     if let Some(server) = Server::start_oracle(&[]) {
-        limited(&judging(server), "max_execution_time", "1500");
+        limited(&judging(server), "max_execution_time", "15000");
     }
 }
 

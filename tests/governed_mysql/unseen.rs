@@ -329,7 +329,7 @@ fn my_29_oracle_mysql_says_why_it_ends_a_session_that_is_held() {
     };
     let world = World::before(server, "", |setup| setup);
     let mut client = world.client();
-    client.rows("SET wait_timeout = 1");
+    client.rows("SET wait_timeout = 8");
     client.send(0, b"\x03INSERT INTO held VALUES (1)");
     let approval = world.sidecar.pending_approval();
     assert_eq!(client.next().unwrap().error().0, 4031);

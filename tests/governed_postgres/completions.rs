@@ -60,7 +60,7 @@ fn c_2_pg_39_whatever_becomes_of_a_statement_it_is_completed_once() {
 fn pg_46_a_client_that_leaves_abandons_what_runs_and_leaves_no_session() {
     let world = World::new();
     let mut client = world.client();
-    client.send(&message('Q', &[b"SELECT pg_sleep(1)\0"]));
+    client.send(&message('Q', &[b"SELECT pg_sleep(10)\0"]));
     sleeps(&world);
     drop(client);
     let outcomes = outcomes(&world, 1);

@@ -19,9 +19,12 @@ fn client(port: u16, version: &str) -> Client {
     Client::open(format!("redis://127.0.0.1:{port}/3?protocol={version}")).unwrap()
 }
 
-/// With more patience than its half a second: a test shares its machine.
+/// With more patience than its half a second and its second: a test shares its machine.
 fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)))
+    let minute = Some(Duration::from_secs(60));
+    AsyncConnectionConfig::new()
+        .set_response_timeout(minute)
+        .set_connection_timeout(minute)
 }
 
 async fn connection(port: u16, version: &str) -> MultiplexedConnection {

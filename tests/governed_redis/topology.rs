@@ -68,6 +68,13 @@ fn flat(reply: &Reply) -> String {
     }
 }
 
+/// Whether a word of `said` is that port: ids and times may hold its digits.
+fn names(said: &str, port: u16) -> bool {
+    let port = port.to_string();
+    said.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| word == port)
+}
+
 const ANSWERS: [&str; 3] = ["CLUSTER SLOTS", "CLUSTER SHARDS", "CLUSTER NODES"];
 
 #[test]
@@ -81,7 +88,7 @@ fn rd_13_a_cluster_is_where_the_sidecar_listens_for_its_nodes() {
             let said = flat(&client.ask(line));
             for (node, listener) in nodes.iter().zip(&listeners) {
                 assert!(said.contains(&listener.to_string()), "{line}: {said}");
-                assert!(!said.contains(&node.port.to_string()), "{line}: {said}");
+                assert!(!names(&said, node.port), "{line}: {said}");
             }
         }
         assert!(client.ask("GET {b}forbidden").is_refusal());
@@ -213,7 +220,7 @@ fn rd_13_what_sentinel_names_is_where_the_sidecar_listens_for_it() {
         ] {
             let said = flat(&client.ask(line));
             assert!(said.contains(&listener), "{line}: {said}");
-            assert!(!said.contains(&master.port.to_string()), "{line}: {said}");
+            assert!(!names(&said, master.port), "{line}: {said}");
         }
         // The replica has no place here.
         assert_eq!(

@@ -45,7 +45,7 @@ impl Shared {
     }
 
     /// Whether that was acknowledged in time.
-    fn wait_for(&self, what: &str) -> bool {
+    pub(crate) fn wait_for(&self, what: &str) -> bool {
         let known = self.acknowledged.lock().unwrap();
         let waited = self
             .changed

@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_process_is_called_by_its_program_and_script_and_nothing_else_that_it_was_told() {
         for (words, expected) in [
-            (&["-c", "sleep 5; :"][..], "sh"),
+            (&["-c", "sleep 60; :"][..], "sh"),
             (&["/dev/stdin", "--key=secret"][..], "sh"),
         ] {
             let mut child = Command::new("sh")
@@ -215,7 +215,7 @@ mod tests {
                 .unwrap();
             // It is called what we are until it is executed.
             let mut name = called(child.id());
-            for _ in 0..200 {
+            for _ in 0..2_000 {
                 if name == expected {
                     break;
                 }

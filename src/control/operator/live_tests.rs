@@ -152,7 +152,7 @@ async fn a_thousand_who_wait_for_an_approval_hear_of_it_while_operations_flow() 
     for n in 0..20 {
         let began = Instant::now();
         signal(&world, &n.to_string()).await;
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < Duration::from_secs(20));
     }
     assert!(!polls.iter().any(JoinHandle::is_finished), "nobody decided");
     let path = format!("/v1/approvals/{id}/approve");

@@ -59,7 +59,6 @@ impl LocalPolicy {
             rules: further,
             history: &history,
             now,
-            // The deadline counts from `now`, which may lie ahead.
             within: self.settings.evaluate_within,
             generation: loaded.generation,
         };

@@ -60,7 +60,8 @@ pub struct Settings {
     pub path: Option<PathBuf>,
     /// What it means when no rule of any package decides.
     pub undefined: Undefined,
-    /// Longest evaluation; a longer one cannot be judged.
+    /// Longest that one evaluation may have a processor; a longer one cannot be judged. Time in which the machine runs
+    /// something else is not counted.
     pub evaluate_within: Duration,
     /// Memory for verdicts given before, bytes, about; 0 turns it off.
     pub memory_bytes_max: usize,

@@ -15,6 +15,7 @@ use crate::domain::{
     Verdict,
 };
 use crate::policy::{Guardrails, PolicyError, Question, Ruling, Side, redaction};
+use crate::process::cpu::Deadline;
 
 use super::evaluate::{merge, unjudgeable};
 use super::fields::Subject;
@@ -137,7 +138,7 @@ impl Ruled<'_> {
             guardrails: &self.rules.guardrails,
             side,
             matter,
-            until: self.now.checked_add(self.within).unwrap_or(self.now),
+            until: Deadline::after(self.within),
         };
         let (looked, replacement) = masks
             .replaced(matters.stands, payload)

@@ -818,7 +818,7 @@ fn reading_ends_whatever_the_text_and_takes_time_in_proportion() {
         let began = tokio::time::Instant::now();
         drop(Analysis::of(&long, Dialect::POSTGRES));
         assert!(
-            began.elapsed().as_secs() < 5,
+            began.elapsed().as_secs() < 20,
             "{piece}: {:?}",
             began.elapsed()
         );

@@ -232,7 +232,7 @@ async fn a_token_that_ends_is_fetched_anew_and_the_account_is_not() {
     let core = Core::start_with(|address| {
         vec![
             say(&document_v3(address).to_string()),
-            say(&TOKEN.replace("300", "31")),
+            say(&TOKEN.replace("300", "35")),
             say(ALLOW),
             say(&TOKEN.replace("fake", "second")),
             say(ALLOW),
@@ -241,8 +241,8 @@ async fn a_token_that_ends_is_fetched_anew_and_the_account_is_not() {
     .await;
     let client = client(&core, workload(Own::Unsigned));
     tell(&client, &vector()).await.unwrap();
-    // It is shown for a second.
-    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    // It is shown for five seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(5_100)).await;
     tell(&client, &vector()).await.unwrap();
     let requests = core.requests();
     assert_eq!(requests.len(), 5);

@@ -11,11 +11,11 @@ use std::ops::Range;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
 use serde_norway::{Mapping, Value};
-use tokio::time::Instant;
 
 use super::detect::{Detector, Entity};
 use crate::policy::local::yaml::{Reader, within};
 use crate::policy::{Finding, Side};
+use crate::process::cpu::Deadline;
 
 /// Text that guardrails look at in one question, bytes.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -99,7 +99,7 @@ pub(in crate::policy::local) fn look(
     side: Side,
     matter: Matter<'_>,
     value: &mut Json,
-    until: Instant,
+    until: Deadline,
 ) -> Result<Looked, String> {
     let mut looked = Looked::default();
     for guardrail in guardrails {
@@ -161,7 +161,7 @@ impl Guardrail {
 struct Look<'a> {
     guardrail: &'a Guardrail,
     looked: &'a mut Looked,
-    until: Instant,
+    until: Deadline,
     bytes: usize,
     values: usize,
 }
@@ -271,8 +271,8 @@ impl Look<'_> {
     }
 }
 
-fn in_time(until: Instant) -> Result<(), String> {
-    if Instant::now() > until {
+fn in_time(until: Deadline) -> Result<(), String> {
+    if until.is_over() {
         return Err("guardrails took longer than `policy.evaluate_within`".to_owned());
     }
     Ok(())
@@ -297,7 +297,7 @@ enum Search<'a> {
 }
 
 impl Search<'_> {
-    fn find(&self, text: &str, then: Then, until: Instant) -> Result<Vec<Range<usize>>, String> {
+    fn find(&self, text: &str, then: Then, until: Deadline) -> Result<Vec<Range<usize>>, String> {
         match (self, then) {
             (Self::Entity(detector), _) => detector.find(text, &mut || in_time(until)),
             // One match decides.

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
 use super::guardrails::{Guardrail, Looked, Matter, look};
 use crate::policy::Side;
+use crate::process::cpu::Deadline;
 
 /// Guardrails about one side of one matter, for so long.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub(in crate::policy::local) struct Masks<'a> {
     pub(in crate::policy::local) guardrails: &'a [Guardrail],
     pub(in crate::policy::local) side: Side,
     pub(in crate::policy::local) matter: Matter<'a>,
-    pub(in crate::policy::local) until: Instant,
+    pub(in crate::policy::local) until: Deadline,
 }
 
 impl Masks<'_> {

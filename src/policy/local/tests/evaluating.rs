@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::domain::Reason;
 use crate::policy::ApprovalsAt;
-use crate::policy::local::Undefined;
+use crate::policy::local::{Undefined, evaluate};
+use crate::process::cpu::Deadline;
 
 fn get() -> Operation {
     operation("GET", "example.com", "/items")
@@ -60,6 +61,24 @@ fn an_evaluation_that_does_not_end_is_ended() {
         };
         let why = why_not(started(&policy_with(rego, settings), &get()));
         assert_eq!(why, "the policy took longer than 1ms", "{rego}");
+    }
+}
+
+#[test]
+fn an_evaluation_that_had_no_processor_is_begun_again() {
+    let rego = "package p\nresult := \"ALLOW\" if {\n\
+         print(\"begun\")\n\
+         count([1 | some i in numbers.range(1, 4000); some j in numbers.range(1, 4000); i + j == 1]) == 0\n}\n";
+    let policy = policy(rego);
+    let loaded = policy.current.load();
+    // As if the clock of the engine had run on while others had the processor, and truly at its end.
+    for (within, begun) in [(Duration::from_secs(3_600), 5), (Duration::ZERO, 1)] {
+        let mut engine = loaded.engine.clone();
+        evaluate::limit(&mut engine, Duration::from_millis(1));
+        let deadline = Deadline::after(within);
+        let why = evaluate::ask_until(deadline, &mut engine, &loaded, Undefined::Deny).unwrap_err();
+        assert!(why.contains("time limit"), "{why}");
+        assert_eq!(engine.take_prints().unwrap().len(), begun, "{within:?}");
     }
 }
 

@@ -22,8 +22,8 @@ use super::{LoadError, LocalPolicy, Settings};
 
 /// A policy from text, in a folder of its own.
 fn policy(rego: &str) -> LocalPolicy {
-    // The deadline runs on real time; a busy machine must not be taken for a
-    // slow policy. The tests of the deadline set their own.
+    // Unoptimized, what a policy does takes many times longer. The tests of the deadline set
+    // their own.
     let settings = Settings {
         evaluate_within: std::time::Duration::from_secs(30),
         ..Settings::default()

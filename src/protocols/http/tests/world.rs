@@ -27,6 +27,9 @@ use crate::state::Store;
 use super::super::canary::Told;
 use super::super::{Doors, HttpProxy, Parts, Settings};
 
+/// For what must happen, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Everything a test needs, on loopback.
 pub(super) struct World {
     pub(super) proxy: SocketAddr,
@@ -136,8 +139,7 @@ impl World {
         }
     }
 
-    /// Sends `request` in one write and reads until the proxy closes or has
-    /// been quiet for a while.
+    /// Sends `request` in one write and reads one answer.
     pub(super) async fn say(&self, request: &str) -> String {
         let mut client = self.connect().await;
         client.write_all(request.as_bytes()).await.unwrap();
@@ -150,9 +152,21 @@ impl World {
 
     pub(super) fn journal(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap();
-        text.lines()
+        // Behind the last line another one may be on its way.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+
+    /// Waits until `decisions` are those: that of a completion is written a moment later.
+    pub(super) async fn decided(&self, expected: &[&str]) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while self.decisions() != expected && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(self.decisions(), expected);
     }
 
     /// `record` and `decision` of each journal line.
@@ -171,16 +185,45 @@ impl World {
     }
 }
 
-/// What comes until the end, or until 400 ms of silence.
+/// What comes until an answer is whole, or the end.
 pub(super) async fn hear(client: &mut TcpStream) -> String {
+    hear_until(client, is_whole).await
+}
+
+/// What comes until it is `enough`, or the end; what there is after 20 s of silence.
+pub(super) async fn hear_until(client: &mut TcpStream, enough: impl Fn(&str) -> bool) -> String {
     let mut heard = Vec::new();
     let mut piece = vec![0; 65_536];
     loop {
-        match tokio::time::timeout(Duration::from_millis(400), client.read(&mut piece)).await {
+        match tokio::time::timeout(PATIENCE, client.read(&mut piece)).await {
             Ok(Ok(read)) if read > 0 => heard.extend_from_slice(&piece[..read]),
             _ => return String::from_utf8_lossy(&heard).into_owned(),
         }
+        let text = String::from_utf8_lossy(&heard);
+        if enough(&text) {
+            return text.into_owned();
+        }
     }
+}
+
+/// Whether the last answer that begins in `heard` is there to its end, and is not on the way to one.
+pub(super) fn is_whole(heard: &str) -> bool {
+    let Some(last) = heard.rfind("HTTP/1.1 ").map(|at| &heard[at..]) else {
+        return false;
+    };
+    let Some((head, body)) = last.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let head = head.to_ascii_lowercase();
+    if head.starts_with("http/1.1 1") {
+        return false;
+    }
+    if head.contains("transfer-encoding: chunked") {
+        return body.ends_with("0\r\n\r\n");
+    }
+    let length = head.split("content-length: ").nth(1);
+    let length = length.map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+    body.len() >= length
 }
 
 /// An origin that answers every request with the same bytes.
