@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::clients::curl;
 use crate::support::origin::Origin;
 use crate::support::policies::AS_THE_PATH_SAYS;
 use crate::support::sidecar::{Setup, Sidecar, request};
@@ -133,4 +134,24 @@ fn h2c_is_not_offered_to_the_origin() {
     wire.say("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let answer = wire.answer();
     assert!((400..600).contains(&answer.status()), "{:?}", answer.head);
+}
+
+/// What curl and Java's own client do by default in the clear: they offer HTTP/2 beside a request that is whole.
+#[test]
+fn a_body_beside_an_offer_of_h2c_goes_on_as_http_1() {
+    let site = Origin::site();
+    let sidecar = before(&site);
+    let proxy = format!("http://{}", sidecar.http);
+    for (path, expected) in [("/x", 200), ("/started/block", 403)] {
+        let url = site.url(path);
+        let words = ["--http2", "--data", "said", "--write-out", " %{http_code}"];
+        let asked = curl(&[&words[..], &["--proxy", &proxy, &url]].concat());
+        assert!(asked.out.ends_with(&format!(" {expected}")), "{asked:?}");
+    }
+    let heard = site.heard();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0].body, b"said");
+    for name in ["upgrade", "http2-settings", "connection"] {
+        assert_eq!(heard[0].head.get(name), None, "{:?}", heard[0].head);
+    }
 }

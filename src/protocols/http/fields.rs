@@ -231,7 +231,10 @@ mod tests {
     #[test]
     fn what_belongs_to_this_hop_stays_here() {
         let mut headers = map(&[
-            ("connection", "close, X-Private, host, content-length, TE"),
+            (
+                "connection",
+                "close, X-Private, host, content-length, TE, Upgrade, HTTP2-Settings",
+            ),
             ("x-private", "1"),
             ("host", "a.test"),
             ("content-length", "0"),

@@ -184,7 +184,7 @@ struct Fields {
     hosts: usize,
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
+    websocket: bool,
 }
 
 impl Fields {
@@ -203,7 +203,9 @@ impl Fields {
                     detail: "the only expectation this proxy can meet is 100-continue",
                 });
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.websocket |= names_websocket(value);
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 if self.length.is_some() {
                     return Err(bad("there is more than one Content-Length"));
@@ -245,8 +247,9 @@ impl Fields {
         if has_body && request.connect {
             return Err(bad("CONNECT has no body"));
         }
-        if has_body && self.upgrade {
-            return Err(bad("a request that asks for an upgrade may have no body"));
+        // Of other upgrades the field ends at this hop, so what follows the head is the body: nothing else can.
+        if has_body && self.websocket {
+            return Err(bad("a request that asks for WebSocket may have no body"));
         }
         Ok(if request.connect {
             Framing::Tunnel
@@ -285,6 +288,14 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
         return Err(bad("a field value contains a control character"));
     }
     Ok((name, value))
+}
+
+/// Whether one of the protocols that an Upgrade offers is WebSocket, of whatever version.
+fn names_websocket(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|offer| {
+        let name = offer.split(|byte| *byte == b'/').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"websocket")
+    })
 }
 
 fn length(value: &[u8]) -> Result<u64, Malformed> {
@@ -362,7 +373,11 @@ mod tests {
             ("PRI * HTTP/2.0\n\n",                                                         Err(505)),
             ("POST / HTTP/1.1\nHost: a\nExpect: tea\n\n",                                  Err(417)),
             ("CONNECT a:443 HTTP/1.1\nHost: a:443\nContent-Length: 5\n\n",                 Err(400)),
-            ("POST / HTTP/1.1\nHost: a\nUpgrade: h2c\nContent-Length: 5\n\n",              Err(400)),
+            ("POST / HTTP/1.1\nHost: a\nUpgrade: h2c\nContent-Length: 5\n\n",              Ok(Framing::Length(5))),
+            ("POST / HTTP/1.1\nHost: a\nUpgrade: h2c\nTransfer-Encoding: chunked\n\n",     Ok(Framing::Chunked)),
+            ("POST / HTTP/1.1\nHost: a\nUpgrade: WebSocket\nContent-Length: 5\n\n",        Err(400)),
+            ("GET / HTTP/1.1\nHost: a\nUpgrade: h2c, websocket/13\nContent-Length: 5\n\n", Err(400)),
+            ("GET / HTTP/1.1\nHost: a\nUpgrade: websocket\nUpgrade: h2c\nContent-Length: 5\n\n", Err(400)),
             ("GET / HTTP/1.1\nHost: a\nA: 1\nB: 2\nC: 3\nD: 4\nE: 5\n\n",                  Err(431)),
             (long.as_str(),                                                                Err(431)),
         ];
