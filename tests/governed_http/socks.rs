@@ -102,3 +102,64 @@ fn a_passthrough_host_is_judged_as_a_tunnel_over_socks_too() {
     let forbidden = ask(&sidecar, "", &more, "https://metadata.google.internal/");
     assert!(forbidden.err.contains("(2)"), "{forbidden:?}");
 }
+
+/// Asks with `socks5://`: curl looks the name up by itself, and sends an address.
+fn ask_by_address(sidecar: &Sidecar, site: &Origin, more: &[&str], path: &str) -> Ended {
+    let proxy = format!("socks5://{}", sidecar.http);
+    let ca = sidecar.ca().display().to_string();
+    let url = site.url(path);
+    let resolved = format!("{}:127.0.0.1", site.authority());
+    let words = ["--proxy", &proxy, "--resolve", &resolved, "--cacert", &ca];
+    curl(&[&words[..], more, &["--write-out", " %{http_code}", &url]].concat())
+}
+
+#[test]
+fn a_client_that_sends_an_address_is_judged_by_the_name_it_says_inside() {
+    let authority = Authority::new();
+    let plain = Origin::site();
+    let secure = Origin::site_tls(authority.server("secure.test", Dates::Current));
+    let sidecar = Setup::new()
+        .policy(AS_THE_PATH_SAYS)
+        .reach(&plain)
+        .reach(&secure)
+        .trust(&authority)
+        .start();
+    for site in [&plain, &secure] {
+        let allowed = ask_by_address(&sidecar, site, &[], "/started/allow");
+        assert_eq!(allowed.out, "hello from /started/allow 200", "{allowed:?}");
+        let blocked = ask_by_address(&sidecar, site, &[], "/started/block");
+        assert!(blocked.out.ends_with(" 403"), "{blocked:?}");
+        assert_eq!(site.times("/started/block"), 0);
+        let url = site.url("/started/block");
+        let started = sidecar.recorded("the request", |line| {
+            line["stage"] == "started" && line["http_url"] == url
+        });
+        assert_eq!(started["decision"], "blocked");
+    }
+}
+
+#[test]
+fn a_name_that_does_not_lead_to_the_address_that_was_sent_is_not_believed() {
+    let signed = Authority::new();
+    let plain = Origin::site();
+    let secure = Origin::site_tls(signed.server("secure.test", Dates::Current));
+    let sidecar = Setup::new()
+        .policy(ALLOW)
+        .reach(&plain)
+        .reach(&secure)
+        .trust(&signed)
+        .start();
+    // In the clear the request is for the address, and says so to the origin.
+    let pretended = ask_by_address(&sidecar, &plain, &["--header", "Host: 192.0.2.1"], "/clear");
+    assert_eq!(pretended.out, "hello from /clear 200", "{pretended:?}");
+    let authority = plain.authority();
+    let (_, port) = authority.rsplit_once(':').unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let started = sidecar.record_of("/clear", "started");
+    assert_eq!(started["http_url"], format!("http://{address}/clear"));
+    assert_eq!(plain.heard()[0].head.get("host"), Some(&*address));
+    // Over TLS it is for the name of the hello, and for no other.
+    let another = ask_by_address(&sidecar, &secure, &["--header", "Host: a.test"], "/tls");
+    assert!(another.out.ends_with(" 421"), "{another:?}");
+    assert_eq!(secure.times("/tls"), 0);
+}

@@ -1,5 +1,6 @@
-//! Connections that the kernel led here (`init-net`): whoever does not know of a proxy, or ignores it, is
-//! governed all the same.
+//! Connections that are for an address: those that the kernel led here (`init-net`), as whoever does not know
+//! of a proxy, or ignores it, is governed all the same, and those whose client looked the name up by itself
+//! before it asked for a tunnel (`socks5://`).
 //!
 //! Their destination is an address, and policy knows names. A name is taken where it cannot be a pretence:
 //! that of a TLS hello, as nothing is sent but to an origin that proves the name by its certificate; that of
@@ -31,7 +32,7 @@ use super::unserved::{Came, Why, tell};
 const FIRST_BYTES: usize = 4096;
 
 /// Serves a client that wanted to go somewhere else, to its end.
-pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
+pub(super) async fn serve(line: Arc<Line>, socket: ClientSocket) -> Ended {
     let address = match socket.wanted() {
         Ok(address) => address,
         Err(error) => {
@@ -46,13 +47,40 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
         Source::Own => line,
         Source::Client => line.from_client(),
     };
-    let by_address = Target::of_address("https", address);
+    let wanted = Wanted {
+        address,
+        came: Came::Captured,
+        user: None,
+    };
+    let by_address = wanted.target();
     let settings = &line.proxy.settings;
     // Of a port that is refused it is looked first whether it is a tunnel: HTTP in the clear is none.
     if settings.leads(&by_address.host, by_address.port) == Leads::Unread {
-        pass(&line, socket, by_address).await;
-        return Ended::Upgraded;
+        pass(&line, socket, (by_address, None)).await;
+    } else {
+        carried(line, socket, wanted).await;
     }
+    Ended::Upgraded
+}
+
+/// Where a client wanted to go that knows an address.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) address: SocketAddr,
+    /// How it said so.
+    pub(super) came: Came,
+    /// Whose it says it is.
+    pub(super) user: Option<Box<str>>,
+}
+
+impl Wanted {
+    fn target(&self) -> Target {
+        Target::of_address("https", self.address)
+    }
+}
+
+/// Serves whatever the connection turns out to carry, by the name that it says where that is no pretence.
+pub(super) async fn carried(line: Arc<Line>, mut socket: ClientSocket, wanted: Wanted) {
     let within = line.proxy.settings.first_byte_within;
     let mut first = BytesMut::with_capacity(FIRST_BYTES);
     let reading = async {
@@ -62,33 +90,29 @@ pub(super) async fn serve(line: Arc<Line>, mut socket: ClientSocket) -> Ended {
         Ok::<_, std::io::Error>(first.first().copied())
     };
     match tokio::time::timeout(within, reading).await {
-        Ok(Ok(Some(raw::HANDSHAKE))) => over_tls(line, socket, first, by_address).await,
+        Ok(Ok(Some(raw::HANDSHAKE))) => over_tls(line, socket, first, wanted).await,
         Ok(Ok(Some(byte))) if byte.is_ascii_alphabetic() => {
-            connect::plain(line.led_from(address), socket, first.freeze()).await;
+            let line = line.led_from(wanted.address, wanted.user);
+            connect::plain(line, socket, first.freeze()).await;
         }
         Ok(Ok(Some(_))) => {
-            unserved(&line, &by_address, &Why::Foreign);
+            unserved(&line, (&wanted.target(), wanted.came), &Why::Foreign);
         }
         Ok(Ok(None) | Err(_)) => {}
         Err(_) => {
-            unserved(&line, &by_address, &Why::Silent);
+            unserved(&line, (&wanted.target(), wanted.came), &Why::Silent);
         }
     }
-    Ended::Upgraded
 }
 
-async fn over_tls(
-    line: Arc<Line>,
-    mut socket: ClientSocket,
-    mut first: BytesMut,
-    by_address: Target,
-) {
+async fn over_tls(line: Arc<Line>, mut socket: ClientSocket, mut first: BytesMut, wanted: Wanted) {
+    let (by_address, came) = (wanted.target(), wanted.came);
     let within = line.proxy.settings.head_within;
     let naming = named_in_hello(&mut socket, &mut first);
     let named = match tokio::time::timeout(within, naming).await {
         Ok(Ok(named)) => named,
         Ok(Err(error)) => {
-            unserved(&line, &by_address, &Why::Tls(&error));
+            unserved(&line, (&by_address, came), &Why::Tls(&error));
             return;
         }
         Err(_) => return,
@@ -100,24 +124,24 @@ async fn over_tls(
     let target = named.unwrap_or(by_address);
     let first = first.freeze();
     match line.proxy.settings.leads(&target.host, target.port) {
-        Leads::Unread => pass(&line, Rewind::new(socket, first), target).await,
-        Leads::Read => connect::carried(line, socket, first, target, None).await,
+        Leads::Unread => pass(&line, Rewind::new(socket, first), (target, wanted.user)).await,
+        Leads::Read => connect::carried(line, socket, first, target, wanted.user).await,
         Leads::Refused => {
-            unserved(&line, &target, &Why::Port);
+            unserved(&line, (&target, came), &Why::Port);
         }
     }
 }
 
-fn unserved(line: &Line, target: &Target, why: &Why<'_>) {
-    tell(line, (&target.host, target.port), Came::Captured, why);
+fn unserved(line: &Line, (target, came): (&Target, Came), why: &Why<'_>) {
+    tell(line, (&target.host, target.port), came, why);
 }
 
 /// Has the whole connection judged, and lets its content pass unread.
-async fn pass<S>(line: &Line, mut client: S, target: Target)
+async fn pass<S>(line: &Line, mut client: S, (target, user): (Target, Option<Box<str>>))
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    match connect::reach(line, &target, None).await {
+    match connect::reach(line, &target, user.as_deref()).await {
         Ok((permit, upstream)) => {
             // What it is called is what its hello says, where that was looked for.
             connect::carry(line, permit, async { Ok(client) }, (upstream, None)).await;

@@ -28,7 +28,7 @@ pub(super) struct Line {
     pub(super) proxy: Arc<Proxy>,
     /// Where the tunnel leads, inside one.
     pub(super) tunnel: Option<Target>,
-    /// Where its client wanted to go, if the kernel led it here.
+    /// The address that its client wanted to go to, if it knew no name of a host or did not say it.
     pub(super) captured: Option<SocketAddr>,
     pub(super) watch: Watch,
     pub(super) shared: Arc<Shared>,
@@ -38,7 +38,7 @@ pub(super) struct Line {
     pub(super) kept: Arc<Own>,
     /// For whom connections to origins are made.
     pub(super) asker: Asker,
-    /// Whom CONNECT named, inside a tunnel.
+    /// Whom CONNECT or SOCKS named, inside a tunnel.
     user: Option<Box<str>>,
     /// Counts the connection for as long as anything of it lives.
     _place: Arc<Place>,
@@ -119,13 +119,13 @@ impl Line {
     }
 
     /// The same connection, whose client wanted to go to `address` and speaks plain HTTP.
-    pub(super) fn led_from(&self, address: SocketAddr) -> Arc<Self> {
+    pub(super) fn led_from(&self, address: SocketAddr, user: Option<Box<str>>) -> Arc<Self> {
         Arc::new(Self {
             tunnel: None,
             captured: Some(address),
             shared: Arc::default(),
             kept: Arc::default(),
-            user: None,
+            user,
             ..self.clone()
         })
     }

@@ -6,6 +6,7 @@
 //! traffic is, with the agent's token as the password.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,10 +17,12 @@ use crate::net::client_socket::ClientSocket;
 use crate::net::dial::DialError;
 
 use super::authority::Target;
+use super::captured::{self, Wanted};
 use super::connect::{self, NotReached};
 use super::line::Line;
 use super::serve::Ended;
 use super::settings::Leads;
+use super::unserved::Came;
 use super::upstream::UpstreamError;
 
 /// The first byte of every message but those of the user name.
@@ -190,7 +193,7 @@ async fn open(
         }
         Leads::Read => {
             if socket.write_all(&answer(Reply::SUCCEEDED)).await.is_ok() {
-                connect::carried(line, socket, Bytes::new(), target, user).await;
+                inside(line, socket, target, user).await;
             }
             return Ended::Upgraded;
         }
@@ -210,6 +213,21 @@ async fn open(
             drop(socket.shutdown().await);
             Ended::Closed
         }
+    }
+}
+
+/// Serves what comes through. A client that looked the name up by itself says it once it is connected.
+async fn inside(line: Arc<Line>, socket: ClientSocket, target: Target, user: Option<Box<str>>) {
+    match target.host.parse::<IpAddr>() {
+        Ok(ip) => {
+            let wanted = Wanted {
+                address: SocketAddr::new(ip, target.port),
+                came: Came::Named,
+                user,
+            };
+            captured::carried(line, socket, wanted).await;
+        }
+        Err(_) => connect::carried(line, socket, Bytes::new(), target, user).await,
     }
 }
 

@@ -43,8 +43,26 @@ async fn a_tunnel_is_opened_by_socks_and_governed_as_any() {
     world.decided(&decided).await;
     let other = b"GET /out HTTP/1.1\r\nHost: other.test\r\n\r\n";
     client.write_all(other).await.unwrap();
-    assert!(hear(&mut client).await.starts_with("HTTP/1.1 421 "));
-    assert!(!origin.heard().contains("/out"));
+    assert!(hear(&mut client).await.starts_with("HTTP/1.1 200 "));
+    // A name that does not lead to the address is nobody's: the request was for the address.
+    let heard = origin.heard();
+    assert!(
+        heard.contains("/out") && !heard.contains("other.test"),
+        "{heard}"
+    );
+}
+
+#[tokio::test]
+async fn a_request_for_another_host_than_the_name_that_was_asked_for_is_refused() {
+    let world = World::new(Scripted::always(Verdict::Allow)).await;
+    let origin = Origin::saying(HELLO).await;
+    let mut client = world.connect().await;
+    let ask = request(1, 3, b"\x09localhost", origin.address.port());
+    let inner = b"GET /out HTTP/1.1\r\nHost: other.test\r\n\r\n";
+    let all = [&[5, 1, 0], &*ask, inner].concat();
+    client.write_all(&all).await.unwrap();
+    assert!(hear(&mut client).await.contains("HTTP/1.1 421 "));
+    assert_eq!(origin.heard(), "");
 }
 
 #[tokio::test]
