@@ -28,6 +28,7 @@ from checks import Checks, run  # noqa: E402  (it lies in the folder above)
 
 import databases  # noqa: E402
 import gateway  # noqa: E402
+import ways_to_ask  # noqa: E402
 
 SIDECAR = 1580
 APP = 4711
@@ -145,8 +146,17 @@ def whither(peer):
 class Origin(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
+        offered = [name for name in ("Upgrade", "HTTP2-Settings") if name in self.headers]
+        print(self.server.name, self.headers["Host"], self.path, body, *offered, flush=True)
+        self.answer()
+
     def do_GET(self):
         print(self.server.name, self.headers["Host"], self.path, flush=True)
+        self.answer()
+
+    def answer(self):
         self.send_response(200)
         self.send_header("Content-Length", "6")
         self.end_headers()
@@ -664,6 +674,7 @@ def the_sidecar(checks, binary, folder, way):
     try:
         governed(checks, world, trust)
         pretended(checks, world, trust)
+        ways_to_ask.check(checks, world, within, sidecar, sys.modules[__name__])
         neither_nor(checks, world, sidecar, trust)
         the_databases(checks, sidecar)
         whose_it_is(checks, sidecar)
