@@ -739,6 +739,21 @@ def speaks_ipv6(disabled):
     pathlib.Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6").write_text(disabled)
 
 
+def only_on_loopback(checks, resolv, told):
+    """Who answers for names on loopback asks others, whom the rules do not know."""
+    for servers, more, warned in (
+        (["127.0.0.53"], [], True),
+        (["127.0.0.53", "::1"], [], True),
+        (["127.0.0.53", WORLD[4]], [], False),
+        (["127.0.0.53"], ["--capture-uid", APP], False),
+        ([], [], False),
+    ):
+        resolv.write_text("".join(f"nameserver {one}\n" for one in servers))
+        code, text = told(0, "install", "--resolv-conf", resolv, *more)
+        told(0, "remove")
+        checks.that(f"{servers} {more}: rules are put there, and {'' if warned else 'not '}warned of", code == 0 and ("--resolv-conf /run/systemd/resolve/resolv.conf" in text) == warned, text)
+
+
 def what_goes_wrong(checks, binary, folder):
     def told(user, *arguments):
         done = run(*as_user(user, binary, "init-net", *arguments), check=False)
@@ -761,6 +776,7 @@ def what_goes_wrong(checks, binary, folder):
     resolv.write_text("nameserver dns.example.com\n")
     code, text = told(0, *plain)
     checks.that("a name server that is no address is told", code == 1 and "dns.example.com" in text, text)
+    only_on_loopback(checks, folder / "loopback", told)
     code, text = told(0, "install", "--tproxy", "--resolv-conf", folder / "empty", "--ip", "/nowhere/ip")
     checks.that("no ip is told", code == 1 and "/nowhere/ip" in text and "iproute2" in text, text)
     code, text = told(0, "install", "--tproxy", "--resolv-conf", folder / "empty", "--nft", "/nowhere/nft")

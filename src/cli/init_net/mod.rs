@@ -26,6 +26,9 @@ use users::Users;
 /// Longest file of name servers that is read, bytes.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
 
+/// Where systemd-resolved keeps the name servers that it asks itself.
+const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+
 /// What is done with the rules.
 #[derive(Debug, clap::Subcommand)]
 #[command(arg_required_else_help = true)]
@@ -94,15 +97,19 @@ pub(super) fn listeners() -> [(&'static str, String); 2] {
 pub(super) fn init_net(verb: &Verb, streams: &mut Streams<'_>) -> io::Result<u8> {
     match verb {
         Verb::Install(args) => match install(args) {
-            Ok(()) => told("installed", streams),
+            Ok(servers) => {
+                warned(args, &servers, streams)?;
+                told("installed", streams)
+            }
             Err(why) => refused(&why, streams),
         },
         Verb::Remove(tool) => match remove(tool) {
             Ok(()) => told("removed", streams),
             Err(why) => refused(&why, streams),
         },
-        Verb::Print(args) => match args.rules() {
-            Ok(rules) => {
+        Verb::Print(args) => match name_servers(&args.resolv_conf) {
+            Ok(servers) => {
+                let rules = args.rules(&servers);
                 write!(streams.out, "{rules}")?;
                 Ok(exit::OK)
             }
@@ -113,34 +120,58 @@ pub(super) fn init_net(verb: &Verb, streams: &mut Streams<'_>) -> io::Result<u8>
 
 impl Args {
     /// As `nft` reads them.
-    fn rules(&self) -> Result<String, String> {
-        let servers = name_servers(&self.resolv_conf)?;
+    fn rules(&self, servers: &[IpAddr]) -> String {
         let captured = Users::merged(&self.capture_uid);
         let rules = Rules {
             user: self.uid,
             captured: &captured,
             port: self.port,
             operator_ports: &self.operator_port,
-            name_servers: &servers,
+            name_servers: servers,
             way: match self.tproxy {
                 true => Way::Tproxy(&self.from),
                 false => Way::Redirect,
             },
         };
-        Ok(rules.to_string())
+        rules.to_string()
+    }
+
+    /// Why names would not be resolved behind the rules, where all of `servers` are on loopback: whoever answers
+    /// there asks others, and of those the file says nothing.
+    fn cuts_names_off(&self, servers: &[IpAddr]) -> Option<String> {
+        let here =
+            !servers.is_empty() && servers.iter().all(|one| one.to_canonical().is_loopback());
+        if !here || !self.capture_uid.is_empty() {
+            return None;
+        }
+        let (file, user) = (self.resolv_conf.display(), self.uid);
+        Some(format!(
+            "{file} names only name servers on loopback: what answers there (systemd-resolved at 127.0.0.53) may not ask others by UDP unless it is user {user}, so names may not be resolved; name the file with the servers that it asks, for example --resolv-conf {RESOLVED}"
+        ))
+    }
+}
+
+/// Says what may not work behind the rules.
+fn warned(args: &Args, servers: &[IpAddr], streams: &mut Streams<'_>) -> io::Result<()> {
+    match args.cuts_names_off(servers) {
+        Some(why) => writeln!(streams.err, "openbox-sidecar: warning: {why}"),
+        None => Ok(()),
     }
 }
 
 /// What is marked must be routed here before anything is marked, and after. Where the rules are not taken the earlier
-/// ones stay, and so does the routing that they need.
-fn install(args: &Args) -> Result<(), String> {
-    let (rules, tool) = (args.rules()?, &args.tool);
-    if !args.tproxy {
+/// ones stay, and so does the routing that they need. Gives the name servers that may be asked.
+fn install(args: &Args) -> Result<Vec<IpAddr>, String> {
+    let servers = name_servers(&args.resolv_conf)?;
+    let (rules, tool) = (args.rules(&servers), &args.tool);
+    if args.tproxy {
+        let added = routing::install(&tool.ip)?;
+        fed(&tool.nft, &rules).inspect_err(|_| added.take_back(&tool.ip))?;
+    } else {
         fed(&tool.nft, &rules)?;
-        return routing::remove(&tool.ip);
+        routing::remove(&tool.ip)?;
     }
-    let added = routing::install(&tool.ip)?;
-    fed(&tool.nft, &rules).inspect_err(|_| added.take_back(&tool.ip))
+    Ok(servers)
 }
 
 fn remove(tool: &Tool) -> Result<(), String> {
