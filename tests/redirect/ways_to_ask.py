@@ -94,16 +94,17 @@ def check(checks, world, within, sidecar, here):
     bodies(checks, world, sidecar, here)
     server = here.Apart(*within, PYTHON, __file__, "serve", sidecar.folder / "world.pem", sidecar.folder / "key.pem", here.WORLD[4])
     try:
-        for kind, came in (("grpc", "grpc"), ("grpcs", "grpc"), ("ws", "ws")):
+        through = {"http_proxy": "http://127.0.0.1:15801"}
+        for kind, came, more in (("grpc", "grpc", {}), ("grpcs", "grpc", {}), ("ws", "ws", {}), ("grpc", "grpc", through)):
             for path, arrives in (("/calls/one", True), ("/forbidden", False)):
                 before = len(server.lines)
                 asked = here.as_user(here.APP, PYTHON, __file__, "call", kind, here.WORLD[4], sidecar.bundle, path)
-                done = here.run("timeout", "60", *asked, check=False, env={"PATH": os.environ["PATH"]})
+                done = here.run("timeout", "60", *asked, check=False, env={"PATH": os.environ["PATH"], **more})
                 got, lines = done.stdout.strip(), server.lines[before:]
                 if arrives:
-                    checks.that(f"{kind} is served to who knows of no proxy", got == "heard said" and lines == [f"{came} {path}"], (got, lines, done.stderr))
+                    checks.that(f"{kind} is served to who knows of {more or 'no proxy'}", got == "heard said" and lines == [f"{came} {path}"], (got, lines, done.stderr))
                 else:
-                    checks.that(f"policy holds for {kind}", "not that path" in got and lines == [], (got, lines, done.stderr))
+                    checks.that(f"policy holds for {kind}, {more}", "not that path" in got and lines == [], (got, lines, done.stderr))
     finally:
         server.end()
 
