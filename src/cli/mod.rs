@@ -5,6 +5,7 @@
 
 mod approvals;
 mod args;
+mod around;
 mod audit;
 mod audit_export;
 mod awaited;

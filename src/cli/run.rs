@@ -10,7 +10,7 @@ use crate::process::{drain, spawn_named};
 
 use super::banner::{Banner, Mode, Summary};
 use super::child::{self, Signals};
-use super::{Shared, Streams, dumps, exit, logs, report, runtime};
+use super::{Shared, Streams, around, dumps, exit, logs, report, runtime};
 
 /// What `run` is told.
 #[derive(clap::Args, Debug)]
@@ -44,6 +44,9 @@ pub(super) fn run(args: Args, env: &Source, streams: &mut Streams<'_>) -> io::Re
     }
     dumps::forbid();
     report::warnings(&config, streams)?;
+    if let Some(complaint) = around::complaint(&config, env) {
+        writeln!(streams.err, "openbox-sidecar: warning: {complaint}")?;
+    }
     let work = governed(config.clone(), &args, streams);
     match runtime::block_on(work)?? {
         Ran::Ended(code) => Ok(code),

@@ -7,7 +7,7 @@ use crate::config::{self, Config, For, Source};
 use crate::process::signals::Termination;
 use crate::process::{drain, spawn_named};
 
-use super::{Shared, Streams, dumps, exit, logs, privileges, report, runtime};
+use super::{Shared, Streams, around, dumps, exit, logs, privileges, report, runtime};
 
 /// What `serve` is told.
 #[derive(clap::Args, Debug)]
@@ -27,6 +27,9 @@ pub(super) fn serve(args: &Args, env: &Source, streams: &mut Streams<'_>) -> io:
     dumps::forbid();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(complaint) = around::complaint(&config, env) {
+        tracing::warn!("{complaint}");
     }
     if let Some(complaint) = privileges::complaint() {
         tracing::warn!("{complaint}");

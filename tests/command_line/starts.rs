@@ -304,6 +304,15 @@ fn a_sidecar_of_root_is_warned_of_and_one_of_a_user_is_not() {
 }
 
 #[test]
+fn a_proxy_of_the_network_that_is_not_gone_through_is_warned_of_without_its_login() {
+    let corp = "http://me:secret@proxy.corp:3128";
+    let sidecar = Setup::new().policy(ALLOW).env("HTTPS_PROXY", corp).start();
+    let log = sidecar.log();
+    let told = "HTTPS_PROXY names the proxy http://proxy.corp:3128, ";
+    assert!(log.contains(told) && !log.contains("secret@"), "{log}");
+}
+
+#[test]
 fn a_port_that_is_taken_is_told_with_the_flag_that_moves_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -23,6 +23,9 @@ use crate::config::Source;
 
 use super::{Streams, exit, runtime};
 
+pub(super) use sidecar::parts_of;
+pub(super) use variables::without_login;
+
 use finding::Report;
 use sidecar::Sidecar;
 

@@ -202,7 +202,7 @@ pub(super) fn place_of(text: &str) -> Option<SocketAddr> {
 }
 
 /// Host and port.
-pub(super) fn parts_of(text: &str) -> Option<(&str, u16)> {
+pub(in crate::cli) fn parts_of(text: &str) -> Option<(&str, u16)> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?;
     let place = authority

@@ -193,7 +193,7 @@ fn elsewhere(sidecar: &Sidecar, (name, value): (&str, &str), is: &OsStr, report:
 }
 
 /// A proxy or URL, and no more of it than its scheme and place: user, password, path and query may be secrets.
-fn without_login(url: &str) -> String {
+pub(in crate::cli) fn without_login(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
