@@ -70,6 +70,7 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         bytes => format!("bodies up to {bytes} bytes"),
     };
     let over_cap = match seen.treatment.over_cap {
+        _ if seen.treatment.capture_bytes_max == 0 => "of no effect: no body is captured",
         OverCap::Partial => "partial",
         OverCap::Deny => "deny",
         OverCap::Spill => "spill",
@@ -140,7 +141,7 @@ fn verdict(config: &Config, seen: &Preview<'_>, body: Option<&str>) -> Result<St
         return Ok("refused: port_refused, before policy is asked".to_owned());
     }
     let cap = seen.treatment.capture_bytes_max;
-    if seen.treatment.over_cap == OverCap::Deny && body.is_some_and(|body| body.len() > cap) {
+    if seen.treatment.refuses_over_cap() && body.is_some_and(|body| body.len() > cap) {
         return Ok("refused: body_too_large_to_judge, before policy is asked".to_owned());
     }
     // What policy is shown of it.

@@ -23,7 +23,7 @@ asked about    PUT https://a.test/started/block?x=1
 route          http.routes[1]: a.test/started/* capture=false completed=observe over_cap=deny fail_mode=closed
 read           the request
   capture      no bodies
-  over_cap     deny
+  over_cap     of no effect: no body is captured
   completed    observe
   hold_within  25s
   body_within  86400s
@@ -136,6 +136,7 @@ fn what_goes_on_unasked_or_changed_or_with_a_credential_is_told() {
         ("", &["POST", "http://a.test/", "--body", "to ann@a.test"],      &["verdict        allow", "\nredacted       the body goes on as \"to <EMAIL_ADDRESS>\"\n"]),
         ("", &["POST", "http://a.test/started/block", "--body", "to ann@a.test"], &["verdict        block: ", "!redacted"]),
         ("http:\n  capture_bytes_max: 4\n  over_cap: deny\n", &["POST", "http://a.test/", "--body", "five!"], &[refused]),
+        ("http:\n  capture: false\n  over_cap: deny\n", &["POST", "http://a.test/", "--body", "five!"], &["verdict        allow"]),
         // Messages of a WebSocket.
         (each, &["POST", "wss://a.test/each?token=hush", "--body", "x"],  &["asked about    POST wss://a.test/each?token=[REDACTED]\n", "read           the message\n", "  hold_within  300s\n", "verdict        allow"]),
         (each, &["GET", "wss://a.test/each"],                             &["asked about    GET https://a.test/each\n", "the request, and each message or event"]),

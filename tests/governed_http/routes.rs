@@ -86,3 +86,27 @@ fn a_route_has_a_fail_mode_of_its_own_at_both_stages() {
         }
     }
 }
+
+#[test]
+fn where_no_body_is_captured_none_is_over_the_cap() {
+    let of_all = world(&[], "  over_cap: deny\n  capture: false\n");
+    let of_route = world(&["* capture=false"], "  over_cap: deny\n");
+    for (site, sidecar) in [of_all, of_route] {
+        for kind in ["text/plain", "image/png"] {
+            for framing in [("x-framing", "length"), ("transfer-encoding", "chunked")] {
+                let fields = [("content-type", kind), framing];
+                let body = match framing.1 {
+                    "chunked" => "5\r\nfirst\r\n0\r\n\r\n",
+                    _ => "first",
+                };
+                let answer = sidecar.send("POST", &site.url("/x"), &fields, body);
+                assert_eq!(answer.status(), 200, "{kind} {framing:?}");
+            }
+        }
+        assert_eq!(site.times("/x"), 4);
+        assert_eq!(
+            sidecar.record_of("/x", "started")["request_body"],
+            "skipped"
+        );
+    }
+}

@@ -37,6 +37,14 @@ impl Default for Treatment {
     }
 }
 
+impl Treatment {
+    /// Whether a body that policy does not see all of is refused. Where policy sees none, nothing is over a cap.
+    #[must_use]
+    pub fn refuses_over_cap(&self) -> bool {
+        self.over_cap == OverCap::Deny && self.capture_bytes_max > 0
+    }
+}
+
 /// A treatment, and what it is for.
 #[derive(Clone, Debug)]
 pub struct Route {

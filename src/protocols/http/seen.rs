@@ -89,7 +89,7 @@ async fn of_body(
     let known = body.size_hint().exact();
     let fits = known.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l <= cap));
     let text = reading.is_text() && cap > 0;
-    let whole = treatment.over_cap == OverCap::Deny;
+    let whole = treatment.refuses_over_cap();
     if whole && known.is_some() && !fits {
         return Err(Box::new(too_large(line)));
     }
@@ -127,7 +127,7 @@ async fn gathered(
 ) -> Result<(Seen, Capture), Refused> {
     let within = line.proxy.settings.capture_within;
     let cap = treatment.capture_bytes_max;
-    let whole = treatment.over_cap == OverCap::Deny;
+    let whole = treatment.refuses_over_cap();
     let gathered = match reading {
         Some(Reading::Messages(_)) if !whole => {
             messages::gather(body, cap, (MESSAGE_BEGINS_WITHIN, within)).await

@@ -20,7 +20,7 @@ use super::super::mask::Mask;
 use super::super::mcp;
 use super::super::replace;
 use super::super::routes::Treatment;
-use super::super::settings::{Completed, OverCap};
+use super::super::settings::Completed;
 use super::frame::{self, Side, Wrong};
 use super::message::Message;
 
@@ -155,7 +155,7 @@ impl<'a> Judge<'a> {
     pub(super) async fn said_by_agent(&self, message: Message) -> Result<Judged, No> {
         let by_its_beginning =
             message.says.end != End::Finished || message.says.data.len() > self.cap();
-        if by_its_beginning && self.treatment.over_cap == OverCap::Deny {
+        if by_its_beginning && self.treatment.refuses_over_cap() {
             self.line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
             return Err(No::TooLarge);
         }
