@@ -98,6 +98,8 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         (Leads::Refused, _) => "nothing: http.connect_ports does not name the port",
     };
     let hold_within = format!("{:?}", seen.treatment.hold_within);
+    let answer_within = format!("{:?}", seen.treatment.answer_within);
+    let idle_within = format!("{:?}", seen.treatment.idle_within);
     let body_within = match seen.treatment.body_within {
         Some(within) => format!("{within:?}"),
         None => "unbounded".to_owned(),
@@ -113,12 +115,14 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         ("  over_cap", over_cap.to_owned()),
         ("  completed", completed.to_owned()),
         ("  hold_within", hold_within),
+        ("  answer_within", answer_within),
+        ("  idle_within", idle_within),
         ("  body_within", body_within),
         ("  fail_mode", fail_mode.to_owned()),
     ]);
     let lines = rows
         .into_iter()
-        .map(|(name, value)| format!("{name:<15}{value}\n"));
+        .map(|(name, value)| format!("{name:<14} {value}\n"));
     lines.collect()
 }
 

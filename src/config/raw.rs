@@ -429,7 +429,7 @@ pub(super) struct Http {
     /// Where each message of a WebSocket, and each event of a stream, is judged: `HOST` or `HOST/PATH`, with `*.example.com` or `*` for hosts and a `*` at the end of paths.
     #[schemars(extend("examples" = [["api.example.com/v1/realtime*"]]))]
     pub(super) judge_each: Option<Vec<String>>,
-    /// What differs for some requests, by method, host and path; the first that fits holds: `[METHOD,METHOD] HOST[/PATH]` and, of `hold_within`, `body_within`, `capture`, `completed`, `over_cap` and `fail_mode`, what differs.
+    /// What differs for some requests, by method, host and path; the first that fits holds: `[METHOD,METHOD] HOST[/PATH]` and, of `hold_within`, `answer_within`, `idle_within`, `body_within`, `capture`, `completed`, `over_cap` and `fail_mode`, what differs.
     #[schemars(extend("examples" = [["POST,PUT api.example.com/v1/* hold_within=5m fail_mode=closed"]]))]
     pub(super) routes: Option<Vec<String>>,
     /// Headers that requests get once they may leave, out of files that the agent need not read; the first whose place fits: `HOST[:PORT][/PATH] file=FILE` and, where it is not `authorization` with `Bearer ` before it, `header=NAME` and `prefix="TEXT"`; `plain` where it may go without TLS.
@@ -448,7 +448,7 @@ pub(super) struct Http {
     #[schemars(extend("examples" = ["5s"]))]
     pub(super) first_byte_within: Option<String>,
     /// Longest wait for the response headers of an origin.
-    #[schemars(extend("examples" = ["5m"]))]
+    #[schemars(extend("examples" = ["15m"]))]
     pub(super) answer_within: Option<String>,
     /// Longest silence on a body, a tunnel or an idle connection, and longest time in which a client takes nothing of an answer.
     #[schemars(extend("examples" = ["5m"]))]

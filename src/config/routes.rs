@@ -63,6 +63,8 @@ fn set(treatment: &mut Treatment, word: &str, capture_bytes_max: usize) -> Resul
     let (name, value) = word.split_once('=').unwrap_or((word, ""));
     match name {
         "hold_within" => treatment.hold_within = value::duration(value)?,
+        "answer_within" => treatment.answer_within = value::duration(value)?,
+        "idle_within" => treatment.idle_within = value::duration(value)?,
         "body_within" => treatment.body_within = value::bound(value)?,
         "capture" => {
             treatment.capture_bytes_max = match value::truth(value)? {
@@ -90,7 +92,7 @@ fn set(treatment: &mut Treatment, word: &str, capture_bytes_max: usize) -> Resul
             treatment.unanswered = Unanswered::By(one_of(value, words)?);
         }
         _ => {
-            let expected = "hold_within, body_within, capture, completed, over_cap or fail_mode";
+            let expected = "hold_within, answer_within, idle_within, body_within, capture, completed, over_cap or fail_mode";
             return Err(Wrong::is_not(
                 word,
                 "what a route can say",
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_route_says_what_differs_and_leaves_the_rest() {
-        let all = "POST,PUT api.test/v1/* hold_within=5m body_within=0s capture=false completed=observe over_cap=deny fail_mode=closed";
+        let all = "POST,PUT api.test/v1/* hold_within=5m answer_within=1h idle_within=30m body_within=0s capture=false completed=observe over_cap=deny fail_mode=closed";
         let route = read(all).unwrap();
         assert_eq!(&*route.text, all);
         assert_eq!(route.methods.concat(), "POSTPUT");
@@ -132,6 +134,8 @@ mod tests {
             capture_bytes_max: 0,
             over_cap: OverCap::Deny,
             completed: Completed::Observe,
+            answer_within: Duration::from_secs(3_600),
+            idle_within: Duration::from_secs(1_800),
             body_within: None,
             unanswered: Unanswered::By(FailMode::Closed),
         };
@@ -159,6 +163,8 @@ mod tests {
             ("a.test fail_mode=ajar",           "is not one of them"),
             ("a.test hold_within=5",            "is not a duration"),
             ("a.test hold_within=0s",           "is not a duration"),
+            ("a.test answer_within=0s",         "is not a duration"),
+            ("a.test idle_within=5",            "is not a duration"),
             ("a.test body_within=5",            "is not a duration"),
             ("a.test capture=some",             "is not true or false"),
             ("a.test capture=true capture=true", "capture is said twice"),

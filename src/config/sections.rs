@@ -134,6 +134,8 @@ impl Resolver<'_> {
                 ],
                 "",
             ),
+            answer_within: self.duration("http.answer_within", raw.answer_within),
+            idle_within: self.duration("http.idle_within", raw.idle_within),
             body_within: self
                 .parsed("http.body_within", raw.body_within, |text, _| {
                     value::bound(text)
@@ -156,8 +158,7 @@ impl Resolver<'_> {
             head_fields_max: self.count("http.head_fields_max", raw.head_fields_max, 1),
             head_within: self.duration("http.head_within", raw.head_within),
             first_byte_within: self.duration("http.first_byte_within", raw.first_byte_within),
-            answer_within: self.duration("http.answer_within", raw.answer_within),
-            idle_within: self.duration("http.idle_within", raw.idle_within),
+            idle_within: treatment.idle_within,
             connections_max: self.count("http.connections_max", raw.connections_max, 1),
             idle_upstreams_max: self.count("http.idle_upstreams_max", raw.idle_upstreams_max, 0),
             bodies_bytes_max: self.count("http.bodies_bytes_max", raw.bodies_bytes_max, 65_536),

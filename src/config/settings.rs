@@ -301,7 +301,7 @@ pub static SETTINGS: &[Setting] = &[
     key("http.head_fields_max", "100"),
     key("http.head_within", "30s"),
     key("http.first_byte_within", "5s"),
-    key("http.answer_within", "5m"),
+    key("http.answer_within", "15m"),
     key("http.idle_within", "5m"),
     key("http.body_within", "24h"),
     key("http.connections_max", "20000"),

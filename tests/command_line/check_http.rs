@@ -26,6 +26,8 @@ read           the request
   over_cap     of no effect: no body is captured
   completed    observe
   hold_within  25s
+  answer_within 900s
+  idle_within  300s
   body_within  86400s
   fail_mode    closed
 verdict        block: the test says block (data.test)

@@ -1,12 +1,15 @@
 //! What a route of the configuration changes for the requests that it is about.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::core_mode;
 use crate::support::core::{Core, Say};
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, Shared};
 use crate::support::policies::AS_THE_PATH_SAYS;
-use crate::support::sidecar::{Setup, Sidecar};
+use crate::support::sidecar::{Setup, Sidecar, request};
+use crate::support::wire::Wire;
 
 fn world(routes: &[&str], more: &str) -> (Origin, Sidecar) {
     let site = Origin::site();
@@ -109,4 +112,56 @@ fn where_no_body_is_captured_none_is_over_the_cap() {
             "skipped"
         );
     }
+}
+
+/// Answers `/late` after a while, and in `/pausing` pauses for as long.
+fn unhurried(mut wire: Wire, _: &Shared) {
+    const A_WHILE: Duration = Duration::from_secs(1);
+    while let Some(request) = wire.head() {
+        let late = request.path().starts_with("/late");
+        std::thread::sleep(if late { A_WHILE } else { Duration::ZERO });
+        wire.say("HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 6\r\n\r\none");
+        std::thread::sleep(if late { Duration::ZERO } else { A_WHILE });
+        if wire.try_say("two").is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_route_says_how_long_is_waited_for_the_head_of_an_answer() {
+    let site = Origin::raw(unhurried);
+    let routes = json!([
+        "*/late/patient answer_within=10m",
+        "*/pausing/patient answer_within=10m",
+        "*/pausing answer_within=10m idle_within=100ms"
+    ]);
+    let config = format!("http:\n  answer_within: 100ms\n  routes: {routes}\n");
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    let sidecar = setup.config(&config).start();
+    let late = sidecar.get(&site.url("/late"));
+    assert_eq!(
+        (late.status(), late.code()),
+        (504, "upstream_timeout".to_owned())
+    );
+    for path in ["/late/patient", "/pausing/patient"] {
+        let answer = sidecar.get(&site.url(path));
+        assert_eq!(
+            (answer.status(), &*answer.body),
+            (200, &b"onetwo"[..]),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_route_says_how_long_an_answer_may_pause() {
+    let site = Origin::raw(unhurried);
+    let config = "http:\n  routes: [\"*/pausing idle_within=100ms\"]\n";
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
+    let sidecar = setup.config(config).start();
+    let mut wire = sidecar.wire();
+    wire.say(request("GET", &site.url("/pausing"), &[], ""));
+    assert_eq!(wire.head().unwrap().status(), 200);
+    assert_eq!(wire.rest(), b"one");
 }

@@ -262,7 +262,7 @@ pub(super) async fn carry<S>(
 {
     let tunnel = raw::Tunnel {
         passage: Passage::Passthrough,
-        idle_within: line.proxy.settings.idle_within,
+        idle_within: line.proxy.settings.treatment_of(&permit).idle_within,
         metrics: line.proxy.gate.metrics(),
     };
     let carried = async {

@@ -187,7 +187,7 @@ impl Reader {
     }
 
     async fn read(&mut self) -> Result<(), BodyError> {
-        let idle = self.line.proxy.settings.idle_within;
+        let idle = self.treatment.idle_within;
         let left = |term: Instant| term.saturating_duration_since(Instant::now());
         let left = self.term.map_or(idle, left);
         if left.is_zero() {

@@ -38,7 +38,7 @@ use super::request_body::RequestBody;
 use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
 use super::settings::Completed;
-use super::upstream::{UpstreamError, Way};
+use super::upstream::{Sending, UpstreamError, Way};
 use super::{
     canary, captured, connect, credentials, describe, expect, fields, mcp, replace, seen, silence,
     upgrade,
@@ -305,9 +305,14 @@ async fn carry_out(
             Err(unusable) => return without_credential(permit, id, &credential, &unusable),
         }
     }
+    let how = Sending {
+        way,
+        own: &line.kept,
+        answer_within: treatment.answer_within,
+    };
     let sent = tokio::select! {
         biased;
-        sent = line.proxy.upstream.send(cleared, (target, &line.asker), way, &line.kept) => sent,
+        sent = line.proxy.upstream.send(cleared, (target, &line.asker), how) => sent,
         reason = halt::of_run(&permit) => return ended(permit, id, reason),
     };
     match sent {
@@ -459,7 +464,6 @@ async fn finish(
         let close = HeaderValue::from_static("close");
         parts.headers.insert(header::CONNECTION, close);
     }
-    let settings = &line.proxy.settings;
     let cap = treatment.capture_bytes_max;
     let reading = match cap {
         0 => Reading::Not,
@@ -523,7 +527,7 @@ async fn finish(
     }
     let metrics = line.proxy.gate.metrics().clone();
     let first = (first, share);
-    let patience = (settings.idle_within, silence::term(treatment.body_within));
+    let patience = (treatment.idle_within, silence::term(treatment.body_within));
     let observed = Observed::new(first, body, watched, patience, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
 }

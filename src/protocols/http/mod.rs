@@ -152,7 +152,6 @@ impl HttpProxy {
         let upstream = upstream::Upstream::new(
             parts.dialer,
             parts.tls,
-            settings.answer_within,
             settings.idle_upstreams_max,
             parts.workers.count(),
         );

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::gate::Unanswered;
+use crate::domain::Action;
+use crate::gate::{Permit, Unanswered};
 
 use super::places::Place;
 use super::settings::{Completed, OverCap, Settings};
@@ -18,6 +19,10 @@ pub struct Treatment {
     pub over_cap: OverCap,
     /// Whether the answer is withheld until policy has judged it.
     pub completed: Completed,
+    /// Longest wait for the head of its answer.
+    pub answer_within: Duration,
+    /// Longest silence of its answer's body, or of a tunnel or WebSocket that it opens.
+    pub idle_within: Duration,
     /// Longest time that a body may take in all, of the request or the answer; `None` where that is not bounded.
     pub body_within: Option<Duration>,
     /// What it means that policy gives no answer.
@@ -31,6 +36,8 @@ impl Default for Treatment {
             capture_bytes_max: 65_536,
             over_cap: OverCap::Partial,
             completed: Completed::Enforce,
+            answer_within: Duration::from_secs(15 * 60),
+            idle_within: Duration::from_secs(300),
             body_within: Some(Duration::from_secs(24 * 3_600)),
             unanswered: Unanswered::AsSet,
         }
@@ -82,6 +89,16 @@ impl Settings {
     pub fn treatment(&self, method: &str, host: &str, path: &str) -> Treatment {
         let route = self.route(method, host, path);
         route.map_or(self.treatment, |(_, route)| route.treatment)
+    }
+
+    /// What holds for what was admitted.
+    pub(super) fn treatment_of(&self, permit: &Permit) -> Treatment {
+        match permit.operation().map(|operation| &operation.action) {
+            Some(Action::Http(call)) => self.treatment(&call.method, &call.host, &call.path),
+            Some(Action::Database(_) | Action::File(_) | Action::Function(_)) | None => {
+                self.treatment
+            }
+        }
     }
 }
 

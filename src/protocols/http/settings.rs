@@ -33,9 +33,8 @@ pub struct Settings {
     pub head_within: Duration,
     /// Longest wait for the first byte inside a tunnel.
     pub first_byte_within: Duration,
-    /// Longest wait for response headers of an origin.
-    pub answer_within: Duration,
-    /// Longest silence on a body, a tunnel or an idle connection.
+    /// Longest silence of a client, in a body and between requests; of what it is answered with and of tunnels, its
+    /// [`Treatment`] says.
     pub idle_within: Duration,
     /// Most agent connections at once.
     pub connections_max: usize,
@@ -95,7 +94,6 @@ impl Default for Settings {
             head_fields_max: 100,
             head_within: Duration::from_secs(30),
             first_byte_within: Duration::from_secs(5),
-            answer_within: Duration::from_secs(300),
             idle_within: Duration::from_secs(300),
             connections_max: 20_000,
             idle_upstreams_max: 256,

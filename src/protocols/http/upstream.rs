@@ -58,7 +58,6 @@ pub(super) struct Upstream {
     workers: Vec<Worker>,
     dialer: Dialer,
     tls: Upstreams,
-    answer_within: Duration,
     options: Options,
 }
 
@@ -85,11 +84,20 @@ pub(super) enum Way {
     Either,
 }
 
+/// How a request is sent, whatever connection it gets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sending<'a> {
+    pub(super) way: Way,
+    /// Its client's own connection.
+    pub(super) own: &'a Arc<Own>,
+    /// Longest wait for the head of its answer.
+    pub(super) answer_within: Duration,
+}
+
 impl Upstream {
     pub(super) fn new(
         dialer: Dialer,
         tls: Upstreams,
-        answer_within: Duration,
         idle_upstreams_max: usize,
         workers: usize,
     ) -> Self {
@@ -107,7 +115,6 @@ impl Upstream {
             workers: (0..workers.max(1)).map(|_| worker()).collect(),
             dialer,
             tls,
-            answer_within,
             options: Options::default(),
         }
     }
@@ -163,21 +170,18 @@ impl Upstream {
         &self,
         cleared: Cleared<Request<RequestBody>>,
         (target, asker): (&Target, &Asker),
-        way: Way,
-        own: &Arc<Own>,
+        how: Sending<'_>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let request = cleared.into_inner();
         let to = &self.destination(target, asker);
         // In boxes what few requests need: a request over an idle connection would
         // otherwise have room for all of it made, moved and freed.
-        match (way, self.worker()) {
+        match (how.way, self.worker()) {
             (Way::Either, Some(worker)) => {
-                Box::pin(self.send_either(worker, request, to, own)).await
+                Box::pin(self.send_either(worker, request, to, how)).await
             }
-            (Way::Http1, Some(worker)) => self.send_http1(worker, request, to, (own, None)).await,
-            (Way::Upgrade, _) | (_, None) => {
-                Box::pin(self.send_alone(request, to, (own, way))).await
-            }
+            (Way::Http1, Some(worker)) => self.send_http1(worker, request, to, (how, None)).await,
+            (Way::Upgrade, _) | (_, None) => Box::pin(self.send_alone(request, to, how)).await,
         }
     }
 
@@ -187,11 +191,11 @@ impl Upstream {
         worker: &Worker,
         mut request: Request<RequestBody>,
         to: &Destination,
-        (own, fresh): (&Arc<Own>, Option<ClientConnection<RequestBody>>),
+        (how, fresh): (Sending<'_>, Option<ClientConnection<RequestBody>>),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         rewrite::for_http1(&mut request, &to.target);
         if fresh.is_none() {
-            let idle = || own.take(to).or_else(|| worker.pool.take(to));
+            let idle = || how.own.take(to).or_else(|| worker.pool.take(to));
             while let Some(mut idle) = idle() {
                 let mut again = None;
                 if has_rested(&idle) {
@@ -202,7 +206,7 @@ impl Upstream {
                     }
                     again = request.method().is_safe().then(|| spare(&request));
                 }
-                let sent = self.exchange(idle, request, to, (own, Way::Http1)).await;
+                let sent = self.exchange(idle, request, to, how).await;
                 let broken = match sent {
                     Ok(response) => return Ok(response),
                     Err(broken) => broken,
@@ -229,7 +233,7 @@ impl Upstream {
                 }
             }
         }
-        Box::pin(self.send_fresh(worker, request, to, (own, fresh))).await
+        Box::pin(self.send_fresh(worker, request, to, (how, fresh))).await
     }
 
     async fn send_fresh(
@@ -237,14 +241,14 @@ impl Upstream {
         worker: &Worker,
         request: Request<RequestBody>,
         to: &Destination,
-        (own, fresh): (&Arc<Own>, Option<ClientConnection<RequestBody>>),
+        (how, fresh): (Sending<'_>, Option<ClientConnection<RequestBody>>),
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let fresh = match fresh {
             Some(fresh) => fresh,
             None => self.connect(to).await?,
         };
         let fresh = worker.pool.adopt(to.clone(), fresh);
-        let sent = self.exchange(fresh, request, to, (own, Way::Http1)).await;
+        let sent = self.exchange(fresh, request, to, how).await;
         sent.map_err(|broken| broken.error)
     }
 
@@ -252,11 +256,11 @@ impl Upstream {
         &self,
         mut request: Request<RequestBody>,
         to: &Destination,
-        (own, way): (&Arc<Own>, Way),
+        how: Sending<'_>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         rewrite::for_http1(&mut request, &to.target);
         let alone = self.connect(to).await?;
-        let sent = self.exchange(alone, request, to, (own, way)).await;
+        let sent = self.exchange(alone, request, to, how).await;
         sent.map_err(|broken| broken.error)
     }
 
@@ -267,7 +271,7 @@ impl Upstream {
         worker: &Worker,
         mut request: Request<RequestBody>,
         to: &Destination,
-        own: &Arc<Own>,
+        how: Sending<'_>,
     ) -> Result<Response<AnswerBody>, UpstreamError> {
         let mut resent = 0_usize;
         loop {
@@ -275,12 +279,12 @@ impl Upstream {
             let reached = worker.places.reach(to, self.open(to), broke);
             let lease = match reached.await.map_err(UpstreamError::Others)? {
                 Reached::Http1(fresh) => {
-                    return self.send_http1(worker, request, to, (own, fresh)).await;
+                    return self.send_http1(worker, request, to, (how, fresh)).await;
                 }
                 Reached::Http2(lease) => lease,
             };
             rewrite::for_http2(&mut request, &to.target);
-            match self.share(lease, request).await {
+            match self.share(lease, request, how).await {
                 Ok(response) => return Ok(response),
                 Err(Broken {
                     unsent: Some(unsent),
@@ -338,14 +342,13 @@ impl Upstream {
         &self,
         lease: Lease<RequestBody>,
         request: Request<RequestBody>,
+        how: Sending<'_>,
     ) -> Result<Response<AnswerBody>, Broken> {
         let progress = request.body().progress();
         let spare = spare(&request);
         let doubt = lease.doubt();
-        match self
-            .patiently(lease.send(request), progress.as_deref())
-            .await
-        {
+        let sending = lease.send(request);
+        match how.patiently(sending, progress.as_deref()).await {
             Some(Ok(response)) => Ok(response.map(AnswerBody::Shared)),
             Some(Err(failed)) => Err(Broken {
                 unsent: match failed.unprocessed {
@@ -357,7 +360,7 @@ impl Upstream {
             None => {
                 // It may be dead, and whoever comes next must not wait for it as long.
                 doubt.raise();
-                Err(self.silent())
+                Err(how.silent())
             }
         }
     }
@@ -367,19 +370,19 @@ impl Upstream {
         mut connection: ClientConnection<RequestBody>,
         request: Request<RequestBody>,
         to: &Destination,
-        (own, way): (&Arc<Own>, Way),
+        how: Sending<'_>,
     ) -> Result<Response<AnswerBody>, Broken> {
         let progress = request.body().progress();
         let told = Told::about(&request);
         if speaks_for_connection(request.headers(), &header::AUTHORIZATION) {
-            own.adopt(to, &mut connection);
+            how.own.adopt(to, &mut connection);
         }
         let sending = async {
-            match way {
+            match how.way {
                 Way::Http1 | Way::Either => {
                     let note = |answer: &HeaderMap, connection: &mut ClientConnection<_>| {
                         if speaks_for_connection(answer, &header::WWW_AUTHENTICATE) {
-                            own.adopt(to, connection);
+                            how.own.adopt(to, connection);
                         }
                     };
                     connection.send_noting(request, note).await
@@ -390,7 +393,7 @@ impl Upstream {
                 }
             }
         };
-        match self.patiently(sending, progress.as_deref()).await {
+        match how.patiently(sending, progress.as_deref()).await {
             Some(Ok(mut response)) => {
                 if let Some(told) = told {
                     told.answered(&mut response);
@@ -401,13 +404,15 @@ impl Upstream {
                 error: broke(in_words(&failed.error), progress.as_deref()),
                 unsent: failed.request.filter(|_| failed.reused),
             }),
-            None => Err(self.silent()),
+            None => Err(how.silent()),
         }
     }
+}
 
+impl Sending<'_> {
     /// What comes of `sending`; `None` where the origin is silent for too long.
     async fn patiently<T>(
-        &self,
+        self,
         sending: impl Future<Output = T>,
         progress: Option<&Progress>,
     ) -> Option<T> {
@@ -429,7 +434,7 @@ impl Upstream {
         .await
     }
 
-    fn silent(&self) -> Broken {
+    fn silent(self) -> Broken {
         Broken {
             error: UpstreamError::Silent(self.answer_within),
             unsent: None,

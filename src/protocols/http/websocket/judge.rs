@@ -119,7 +119,7 @@ impl<'a> Judge<'a> {
         moved: &'a AtomicU64,
         mask: Mask,
     ) -> Self {
-        let treatment = treatment_of(line, handshake);
+        let treatment = line.proxy.settings.treatment_of(handshake);
         Self {
             line,
             handshake,
@@ -136,6 +136,11 @@ impl<'a> Judge<'a> {
     /// Most bytes of a message that policy sees.
     pub(super) fn cap(&self) -> usize {
         self.treatment.capture_bytes_max
+    }
+
+    /// Longest time in which nothing moves.
+    pub(super) fn idles(&self) -> Duration {
+        self.treatment.idle_within
     }
 
     /// Longest wait for a message to be all there.
@@ -267,17 +272,6 @@ fn framed(from: Side, says: &str) -> Bytes {
     // Masks need not be secret from anybody but scripts of a browser.
     let [a, b, c, d, ..] = clock::span_id().0.to_be_bytes();
     Bytes::from(frame::text(from, says, [a, b, c, d]))
-}
-
-/// Messages are treated as their handshake is.
-fn treatment_of(line: &Line, handshake: &Permit) -> Treatment {
-    let settings = &line.proxy.settings;
-    match handshake.operation().map(|operation| &operation.action) {
-        Some(Action::Http(call)) => settings.treatment(&call.method, &call.host, &call.path),
-        Some(Action::Database(_) | Action::File(_) | Action::Function(_)) | None => {
-            settings.treatment
-        }
-    }
 }
 
 /// A bug in this program; the message stays here.

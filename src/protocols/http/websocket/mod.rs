@@ -79,7 +79,7 @@ where
     let mut open = [true, true];
     let closing = tokio::time::sleep(Duration::MAX);
     let mut closing = std::pin::pin!(closing);
-    let mut silent = std::pin::pin!(silence(judge.line().proxy.settings.idle_within, moved));
+    let mut silent = std::pin::pin!(silence(judge.idles(), moved));
     let mut halted = std::pin::pin!(judge.halted());
     loop {
         let (which, ended) = tokio::select! {
