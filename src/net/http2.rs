@@ -198,7 +198,7 @@ impl Doubt {
 /// One of the requests that count as under way.
 struct Slot {
     load: Arc<Load>,
-    place: Weak<dyn FallIdle + Send + Sync>,
+    place: Weak<dyn Told + Send + Sync>,
 }
 
 impl fmt::Debug for Slot {
@@ -208,7 +208,7 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
-    fn take(load: &Arc<Load>, place: Weak<dyn FallIdle + Send + Sync>) -> Self {
+    fn take(load: &Arc<Load>, place: Weak<dyn Told + Send + Sync>) -> Self {
         load.requests.fetch_add(1, Ordering::Relaxed);
         let load = Arc::clone(load);
         Self { load, place }
@@ -226,12 +226,15 @@ impl Drop for Slot {
     }
 }
 
-/// What is done when a connection has no request any more.
-trait FallIdle {
+/// What a place is told by the requests to it.
+trait Told {
+    /// A connection has no request any more.
     fn fall_idle(&self);
+    /// The peer wants to be asked over HTTP/1.1.
+    fn turn_to_http1(&self);
 }
 
-impl<B, E> FallIdle for Place<B, E> {
+impl<B, E> Told for Place<B, E> {
     /// Closes connections without a request that are too many: the last, as requests go
     /// to the first that has room.
     fn fall_idle(&self) {
@@ -243,6 +246,15 @@ impl<B, E> FallIdle for Place<B, E> {
             kept = kept.saturating_add(usize::from(is_idle));
             !is_idle || kept <= idle_max
         });
+    }
+
+    /// Remembers it, and sends no request over the connections there are; those that are under way go on.
+    fn turn_to_http1(&self) {
+        let mut inside = lock(&self.inside);
+        inside.http1_since = Some(Instant::now());
+        for connection in &inside.connections {
+            connection.load.doubted.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -512,6 +524,11 @@ where
             Err(mut failed) => {
                 let request = failed.take_message().map(Box::new);
                 let error = failed.into_error();
+                if is_reset_for(&error, h2::Reason::HTTP_1_1_REQUIRED)
+                    && let Some(place) = self.slot.place.upgrade()
+                {
+                    place.turn_to_http1();
+                }
                 Err(Unanswered {
                     unprocessed: request.is_some() || is_unprocessed(&error),
                     request,
@@ -542,14 +559,25 @@ impl<B> fmt::Debug for Unanswered<B> {
 }
 
 /// Whether the peer says that it has not looked at the request (RFC 9113 §8.7):
-/// by refusing the stream, or by ending the connection before it.
+/// by refusing the stream, by wanting to be asked over HTTP/1.1 (§7), or by ending the connection before it.
 fn is_unprocessed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    cause.is_some_and(|cause: &h2::Error| {
-        let refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
-        let before = cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR);
-        cause.is_remote() && (refused || before)
+    use h2::Reason;
+    let refused = [Reason::REFUSED_STREAM, Reason::HTTP_1_1_REQUIRED];
+    let before = cause(error).is_some_and(|cause| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(Reason::NO_ERROR)
+    });
+    before || refused.iter().any(|reason| is_reset_for(error, *reason))
+}
+
+/// Whether the peer has reset the stream for `reason`.
+fn is_reset_for(error: &hyper::Error, reason: h2::Reason) -> bool {
+    cause(error).is_some_and(|cause| {
+        cause.is_reset() && cause.is_remote() && cause.reason() == Some(reason)
     })
+}
+
+fn cause(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

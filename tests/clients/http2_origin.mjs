@@ -1,7 +1,7 @@
 // An origin of HTTP/2 that does what its paths say, and writes down each request
 // as a line of JSON.
 //
-//     http2_origin.mjs plain | CERTIFICATE KEY
+//     http2_origin.mjs plain | CERTIFICATE KEY [both]
 //
 // Its first line is its port.
 
@@ -9,9 +9,9 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import http2 from "node:http2";
 
-const [certificate, key] = process.argv.slice(2);
+const [certificate, key, both] = process.argv.slice(2);
 const say = (what) => console.log(JSON.stringify(what));
-const { NGHTTP2_REFUSED_STREAM } = http2.constants;
+const { NGHTTP2_HTTP_1_1_REQUIRED, NGHTTP2_REFUSED_STREAM } = http2.constants;
 const seen = new Map();
 // Breaks off what waits for it.
 let onceTold = () => {};
@@ -68,6 +68,7 @@ const paths = {
     stream.respond(text);
     stream.end(`served at time ${times}`);
   },
+  "/over-http1": (stream) => stream.close(NGHTTP2_HTTP_1_1_REQUIRED),
   "/last": (stream) => {
     stream.respond(text);
     stream.end("the last of its connection", () => stream.session.close());
@@ -105,7 +106,16 @@ const settings = { maxConcurrentStreams: 50 };
 const server =
   certificate === "plain"
     ? http2.createServer({ settings })
-    : http2.createSecureServer({ settings, cert: readFileSync(certificate), key: readFileSync(key) });
+    : http2.createSecureServer({ settings, allowHTTP1: both === "both", cert: readFileSync(certificate), key: readFileSync(key) });
+if (both) {
+  server.on("request", async (request, response) => {
+    // Requests of HTTP/2 are those of "stream".
+    if (request.httpVersion !== "1.1") return;
+    say({ path: request.url, method: request.method, version: request.httpVersion, host: request.headers.host });
+    const body = await whole(request);
+    response.end(`over ${request.httpVersion}: ${body.length}`);
+  });
+}
 let sessions = 0;
 server.on("session", (session) => (session.number = ++sessions));
 server.on("stream", (stream, headers) => serve(stream, headers).catch?.(() => {}) ?? 0);

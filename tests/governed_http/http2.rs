@@ -37,12 +37,20 @@ impl World {
     }
 
     pub(crate) fn secure_with(setup: Setup) -> Self {
+        Self::secure_origin(setup, &[])
+    }
+
+    fn secure_origin(setup: Setup, more: &[&str]) -> Self {
         let authority = Authority::new();
         let (certificate, key) = authority.pair("secure.test", Dates::Current);
         let certificate = setup.write("origin.pem", &certificate);
         let key = setup.write("origin.key", &key);
         let setup = setup.trust(&authority);
-        Self::before(setup, node(&[&certificate, &key]), "https")
+        Self::before(
+            setup,
+            node(&[&[&*certificate, &*key], more].concat()),
+            "https",
+        )
     }
 
     /// Without TLS.
@@ -495,4 +503,53 @@ fn a_connection_whose_origin_falls_silent_is_not_used_again() {
             ("/after".into(), 2.into()),
         ]
     );
+}
+
+/// What curl is answered for `/over-http1`, and what the origin heard of it: versions and lengths.
+fn over_http1(body: &[&str]) -> (Vec<String>, Vec<String>) {
+    let setup = Setup::new().policy(AS_THE_PATH_SAYS);
+    let world = World::secure_origin(setup.flag("--workers", "1"), &["both"]);
+    let ca = world.sidecar.ca().display().to_string();
+    let (proxy, url) = (
+        format!("http://{}", world.sidecar.http),
+        format!("{}/over-http1", world.url),
+    );
+    let all = [
+        "--http2",
+        "--proxy",
+        &proxy,
+        "--cacert",
+        &ca,
+        "--output",
+        "-",
+        "--write-out",
+        " %{http_code}",
+        &url,
+    ];
+    let answers = [body, &[]].map(|more| curl(&[&all, more].concat()).out);
+    let heard = world.told("/over-http1");
+    let heard = heard.iter().map(|line| match line["version"].as_str() {
+        Some(version) => format!("{version} {}", line["method"].as_str().unwrap()),
+        None => "2".to_owned(),
+    });
+    (answers.to_vec(), heard.collect())
+}
+
+#[test]
+fn an_origin_that_wants_http_1_is_asked_again_over_it_and_remembered() {
+    let (answers, heard) = over_http1(&["--data", "small"]);
+    assert_eq!(answers, ["over 1.1: 5 200", "over 1.1: 0 200"]);
+    assert_eq!(heard, ["2", "1.1 POST", "1.1 GET"]);
+}
+
+#[test]
+fn what_cannot_be_said_again_fails_there_once() {
+    let setup = Setup::new();
+    let file = setup.write("upload", &"x".repeat(1 << 20));
+    let upload = format!("@{file}");
+    let kind = "content-type: image/png";
+    let (answers, heard) = over_http1(&["--header", kind, "--data-binary", &upload]);
+    assert!(answers[0].ends_with(" 502"), "{answers:?}");
+    assert_eq!(answers[1], "over 1.1: 0 200");
+    assert_eq!(heard, ["2", "1.1 GET"]);
 }
