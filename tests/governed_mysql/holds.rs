@@ -1,7 +1,8 @@
 //! Statements that wait for a person, and runs that are stopped.
 
 use crate::World;
-use crate::support::until;
+use crate::support::mysql::{Client, Server};
+use crate::support::{free_port, until};
 
 #[test]
 fn c_3_a_held_statement_runs_once_when_approved_and_is_refused_when_not() {
@@ -73,6 +74,25 @@ fn my_18_somebody_elses_kill_ends_a_hold_of_a_statement_or_of_the_connection() {
 }
 
 #[test]
+fn my_18_a_kill_by_another_listener_of_the_same_server_ends_a_hold() {
+    let second = free_port();
+    let server = Server::start(&[]);
+    let url = format!("127.0.0.1:{second}=mysql://localhost:{}", server.port);
+    let world = World::before(server, "", |setup| setup.flag("--mysql", &url));
+    let (mut client, mut other) = (world.client(), Client::connect(second));
+    let id = client.rows("SELECT connection_id()").remove(0);
+    client.send(0, b"\x03INSERT INTO held VALUES (1)");
+    let approval = world.sidecar.pending_approval();
+    // One of another number changes nothing.
+    other.query("KILL QUERY 4294967");
+    other.query(&format!("KILL QUERY {id}"));
+    let (code, _) = client.answer()[0].error();
+    assert_eq!(code, 1317);
+    world.sidecar.approve(&approval);
+    assert_eq!(world.server.ask("SELECT count(*) FROM shop.held"), "0");
+}
+
+#[test]
 fn c_3_a_hold_ends_after_its_time() {
     let world = World::with(&[], |setup| {
         setup.config("mysql:\n  hold_within: 60s\n  hold_in_transaction_within: 300ms\n")
@@ -94,7 +114,7 @@ fn c_10_a_halted_run_is_told_and_ended_and_may_not_come_back() {
     let last = other.next().unwrap();
     assert_eq!((last.number, last.error().0), (1, 1227));
     assert_eq!(other.next(), None);
-    let mut late = crate::support::mysql::Client::open(world.port);
+    let mut late = Client::open(world.port);
     let told = late.next().unwrap();
     assert_eq!((told.number, told.error().0), (0, 1227));
     assert_eq!(late.next(), None);

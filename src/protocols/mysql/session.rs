@@ -154,7 +154,7 @@ impl<'a> Relay<'a> {
             server: tokio::io::split(server),
             asked: None,
             repeats: Repeats::default(),
-            kills: shared.kills.register(upstream.listen.clone(), connection),
+            kills: shared.kills.register(upstream, connection),
             session: None,
             begun: false,
             leaves_at: None,
@@ -518,8 +518,7 @@ impl<'a> Relay<'a> {
         let said = self.talk.server(&mut self.from_server.bytes, &mut sides);
         said.map_err(Ended::Server)?;
         if let Some(connection) = self.talk.take_killed() {
-            let listen = self.upstream.listen.clone();
-            self.shared.kills.kill(listen, connection);
+            self.shared.kills.kill(self.upstream, connection);
         }
         Ok(())
     }
