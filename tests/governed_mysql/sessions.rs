@@ -26,14 +26,38 @@ fn limited(world: &World, time: &str, expected: &str) {
     world
         .server
         .ask("INSERT INTO shop.t VALUES (1,'a'),(2,'b'),(3,'c')");
+    world
+        .server
+        .ask("CREATE PROCEDURE shop.all_of_it() READS SQL DATA SELECT id FROM shop.t LIMIT 3");
+    // Texts that are not understood are let through: their rows count all the same.
+    let allows = crate::POLICY.replace("span.db_reading.class == \"opaque\"", "false");
+    world.sidecar.change_policy(&allows);
     let mut client = world.client();
     for _ in 0..2 {
+        client.rows("HANDLER t OPEN");
         assert_eq!(client.rows("SELECT id FROM t ORDER BY id"), ["1", "2"]);
-        // The server has a LIMIT go before what is set.
+        // The server has a LIMIT go before what is set, and what follows changes nothing of that.
         assert_eq!(client.rows("SELECT id FROM t ORDER BY id LIMIT 3").len(), 2);
+        assert_eq!(client.rows("SELECT id FROM t LIMIT 3; DO 0").len(), 2);
+        assert_eq!(client.rows("HANDLER t READ FIRST LIMIT 3").len(), 2);
+        assert_eq!(client.rows("CALL all_of_it()").len(), 2);
+        if time == "max_statement_time" {
+            let set = "SET STATEMENT sql_select_limit = 9 FOR SELECT id FROM t";
+            assert_eq!(client.rows(set).len(), 2);
+            assert_eq!(
+                client
+                    .rows("EXECUTE IMMEDIATE 'SELECT id FROM t LIMIT 3'")
+                    .len(),
+                2
+            );
+        }
+        // What is told of tables is no row of one.
+        let sums = "CHECKSUM TABLE t, mysql.user, mysql.db";
+        assert_eq!(client.rows(sums).len(), 3);
         assert_eq!(client.rows(&format!("SELECT @@{time}")), [expected]);
         let (code, text) = client.query("INSERT INTO t VALUES (9, 'z')")[0].error();
         assert_eq!(code, 1792, "{text}");
+        client.rows("HANDLER t CLOSE");
         assert_eq!(client.command(b"\x1f")[0].body[0], 0);
     }
     // MariaDB goes on as whoever was there before; MySQL ends the connection.

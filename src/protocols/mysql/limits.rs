@@ -6,7 +6,8 @@
 //!   contradicted by one that changes something or is not understood.
 //!
 //! Of a session that begins (`mysql.sessions: judge`) they hold for all of it: no more rows of
-//! a `SELECT` come, whatever `LIMIT` it has, and its transactions only read until it sets
+//! any result come, whatever the text is that has it, but for those that tell of the server
+//! and of what is in it (`SHOW`, `EXPLAIN`, …); and its transactions only read until it sets
 //! something else. There `max_execution_time:MS` applies, too: of a `SELECT` with MySQL, of any
 //! statement with MariaDB, until the session sets another or a statement's hint names one,
 //! which policy is told.
@@ -122,7 +123,19 @@ pub(super) fn rows_of_session(constraints: &[Box<str>]) -> Option<u64> {
 /// execution of `text`.
 pub(super) fn row_limit(permit: &Permit, most: Option<u64>, text: &Text) -> Option<u64> {
     let asked = permit.constraints().iter().filter_map(|name| rows(name));
-    asked.chain(most).min().filter(|_| selects(text))
+    let asked = asked.filter(|_| selects(text));
+    asked.chain(most.filter(|_| !only_tells(text))).min()
+}
+
+/// Whether all its rows are of the server and of what is in it, and none of a table's. All
+/// others may be: what calls, what changes and returns, what nobody has read.
+fn only_tells(text: &Text) -> bool {
+    const TELLS: [&str; 9] = [
+        "SHOW", "EXPLAIN", "DESCRIBE", "ANALYZE", "CHECK", "CHECKSUM", "OPTIMIZE", "REPAIR", "HELP",
+    ];
+    let of_them = |one: &Statement| one.verbs.first().is_some_and(|verb| TELLS.contains(verb));
+    let analysis = text.analysis.as_ref().filter(|_| !text.is_opaque());
+    analysis.is_some_and(|analysis| analysis.statements.iter().all(of_them))
 }
 
 #[cfg(test)]

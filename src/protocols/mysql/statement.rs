@@ -461,7 +461,8 @@ impl Statements {
     /// are fetched.
     pub(super) fn executes(&mut self, number: u32, limit: Option<u64>) {
         self.limits.remove(&number);
-        if let Some(limit) = limit.filter(|_| self.known.contains_key(&number)) {
+        let place = self.limits.len() < STATEMENTS_MAX;
+        if let Some(limit) = limit.filter(|_| place) {
             self.limits.insert(number, limit);
         }
     }
