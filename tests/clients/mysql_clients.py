@@ -125,6 +125,12 @@ def attributes():
 
 def trace(digit):
     return f"00-{digit * 32}-00f067aa0ba902b7-01"
+    # Beside the values of what was prepared.
+    cursor = connection.cursor(prepared=True)
+    cursor.add_attribute("number", 7)
+    cursor.add_attribute("traceparent", trace("2"))
+    for id, x in ((6, "f"), (7, None)):
+        cursor.execute("INSERT INTO t VALUES (%s, %s)", (id, x))
 
 
 def aiomysql():

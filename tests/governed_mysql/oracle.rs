@@ -241,7 +241,7 @@ fn c_12_query_attributes_comments_and_programs_say_whose_a_statement_is() {
         assert_eq!(status, 200, "{told}");
     }
     python_in(&world, "attributes");
-    assert_eq!(world.ids(), "1,2,3,4,5");
+    assert_eq!(world.ids(), "1,2,3,4,5,6,7");
     let inserts: Vec<_> = world
         .told("started")
         .into_iter()
@@ -253,6 +253,9 @@ fn c_12_query_attributes_comments_and_programs_say_whose_a_statement_is() {
         r#""trace" "a1""#,
         r#""trace" "a2""#,
         r#""trace" "a1""#,
+        r#""trace" "a2""#,
+        // Prepared.
+        r#""trace" "a2""#,
         r#""trace" "a2""#,
     ];
     assert_eq!(inserts, expected);

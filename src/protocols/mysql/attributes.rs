@@ -1,10 +1,15 @@
-//! What stands in front of the text of a `COM_QUERY` where both sides speak of
-//! attributes: parameters in binary, of which names and texts are read.
+//! What stands in front of the text of a `COM_QUERY`, and behind the number of a
+//! `COM_STMT_EXECUTE`, where both sides speak of attributes: parameters in binary, of which
+//! names and texts are read.
 
 use super::wire::Cursor;
 
 /// Most attributes of one query that are read.
 const ATTRIBUTES_MAX: u64 = 1_024;
+/// Most parameters of a statement, with its attributes: as many as it may have.
+const PARAMETERS_MAX: u64 = 65_535;
+/// Of an execution that says how many parameters it has.
+const HAS_A_COUNT: u8 = 8;
 
 /// The text of a query, and the value of the attribute `wanted` where that is a
 /// text. `None` where nobody can say where the text begins.
@@ -21,8 +26,26 @@ pub(super) fn text_behind<'a>(
     if count == 0 {
         return Some((at.rest(), None));
     }
+    let found = value_of(&mut at, count, wanted)?;
+    Some((at.rest(), found))
+}
+
+/// The value of the attribute `wanted` of an execution, where that is a text among what
+/// `body` has of it. None of its values may have been sent ahead: they are missing here.
+pub(super) fn of_execution<'a>(body: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut at = Cursor::new(body);
+    let _number = at.u32()?;
+    at.u8().filter(|flags| flags & HAS_A_COUNT != 0)?;
+    let _executions = at.u32()?;
+    let count = at.integer().filter(|count| *count <= PARAMETERS_MAX)?;
+    value_of(&mut at, count, wanted)?
+}
+
+/// Takes so many parameters: the last text of this name, where there is one. `None` where
+/// nobody can say where they end.
+fn value_of<'a>(at: &mut Cursor<'a>, count: u64, wanted: &[u8]) -> Option<Option<&'a [u8]>> {
     let nulls = at.take(usize::try_from(count.div_ceil(8)).ok()?)?;
-    // Without their types they could not be told from the text.
+    // Without their types they could not be told from what follows.
     at.u8().filter(|types| *types == 1)?;
     let mut types = Vec::new();
     for _ in 0..count {
@@ -34,12 +57,12 @@ pub(super) fn text_behind<'a>(
         if byte & (1 << (index % 8)) != 0 {
             continue;
         }
-        let value = value(&mut at, kind)?;
+        let value = value(at, kind)?;
         if name.eq_ignore_ascii_case(wanted) {
             found = value.or(found);
         }
     }
-    Some((at.rest(), found))
+    Some(found)
 }
 
 /// Takes a value of the type `kind`; `Some(Some(…))` for a text.
@@ -88,6 +111,24 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(text_behind(body, b"traceparent"), expected, "{body:?}");
+        }
+    }
+    #[test]
+    fn an_execution_says_its_attributes_behind_the_values_of_its_statement() {
+        // A number that is the statement's, one that is NULL, and a text.
+        let three = b"\x07\0\0\0\x08\x01\0\0\0\x03\x02\x01\x03\x00\0\x06\x00\0\xfe\x00\x0btraceparent\x05\0\0\0\x02xy";
+        let without_count = [&three[..4], b"\0", &three[5..]].concat();
+        for (body, expected) in [
+            (&three[..], Some(&b"xy"[..])),
+            (&without_count, None),
+            (&three[..three.len() - 1], None),
+            // Types of an execution before it are not known here.
+            (b"\x07\0\0\0\x08\x01\0\0\0\x01\0\0\x02xy", None),
+            (b"\x07\0\0\0\x08\x01\0\0\0\xfd\xff\xff\xff\0", None),
+            (b"\x07\0\0\0\x08\x01\0\0\0", None),
+            (b"", None),
+        ] {
+            assert_eq!(of_execution(body, b"traceparent"), expected, "{body:?}");
         }
     }
 }

@@ -22,6 +22,8 @@ use super::{
 
 /// Most attributes of a query in bytes, beside its text.
 const ATTRIBUTES_BYTES_MAX: usize = 64 << 10;
+/// The attribute that says whose a statement is.
+const TRACE: &[u8] = b"traceparent";
 /// A longer packet is judged by so much of its beginning.
 const BEGINNING_BYTES: usize = 64 << 10;
 
@@ -204,6 +206,13 @@ impl Conversation {
         }
     }
 
+    /// The `traceparent` among the attributes of an execution.
+    fn trace_of_execution(&self, body: &[u8]) -> Option<Box<str>> {
+        let said = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+        let value = attributes::of_execution(body, TRACE).filter(|_| said);
+        value.map(shown)
+    }
+
     fn judge(
         &mut self,
         code: Code,
@@ -225,7 +234,7 @@ impl Conversation {
             Code::QUERY => {
                 let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
                 let behind = match attributes {
-                    true => attributes::text_behind(body, b"traceparent"),
+                    true => attributes::text_behind(body, TRACE),
                     false => Some((body, None)),
                 };
                 match behind {
@@ -234,7 +243,7 @@ impl Conversation {
                         return Ok(Step::Own(self.probes(Bytes::new())));
                     }
                     Some((text, attribute)) => {
-                        trace = attribute.map(|value| String::from_utf8_lossy(value).into());
+                        trace = attribute.map(shown);
                         self.prepares(text, whole)
                     }
                 }
@@ -252,6 +261,9 @@ impl Conversation {
                 }
                 statement = self.statements.number(number);
                 prepared_in = Some(database);
+                if code == Code::STMT_EXECUTE && !self.ahead.has(statement) {
+                    trace = self.trace_of_execution(body);
+                }
                 text
             }
             _ => match commands::as_statement(code, body) {
@@ -289,6 +301,11 @@ impl Conversation {
             bytes,
         })))
     }
+}
+
+/// The value of an attribute.
+fn shown(value: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(value).into()
 }
 
 /// Of what is executed: the text, and behind the number of a statement, which is
