@@ -99,11 +99,74 @@ fn my_21_a_clients_file_is_read_only_where_that_is_judged() {
     );
     assert_eq!(on.ids(), "1,2,3");
     // A name that is not read here is not one that was judged.
-    let other = b"\x03LOAD DATA LOCAL INFILE '/a\\'b' INTO TABLE t";
-    let (code, text) = client.command(other)[0].error();
-    assert!(code == 1227 && text.contains("another file"), "{text}");
+    for other in [
+        "LOAD DATA LOCAL INFILE '/a\\'b' INTO TABLE t",
+        "LOAD DATA LOCAL INFILE '/a' INTO TABLE t; DO 0",
+    ] {
+        let text = client.refusal(other);
+        assert!(text.contains("one plain literal"), "{text}");
+    }
     client.refusal("LOAD DATA LOCAL INFILE '/forbidden' INTO TABLE t");
     assert_eq!(client.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
+fn my_21_my_22_a_file_whose_pieces_fill_frames_arrives_whole() {
+    let world = World::with(&["--local-infile=1"], |setup| {
+        setup.config("mysql:\n  local_files: judge\n")
+    });
+    let mut client = with_files(&world);
+    client.send(
+        0,
+        b"\x03LOAD DATA LOCAL INFILE '/a' INTO TABLE t FIELDS TERMINATED BY ','",
+    );
+    assert_eq!(client.next().unwrap().body, b"\xfb/a");
+    let row = format!("1,{}\n", "x".repeat(FULL - 3));
+    assert_eq!(row.len(), FULL);
+    // Full, and so followed by an empty frame that is not the end.
+    client.raw(
+        &[
+            frame(2, row.as_bytes()),
+            frame(3, b""),
+            frame(4, b"2,b\n"),
+            frame(5, b""),
+        ]
+        .concat(),
+    );
+    let answer = client.next().unwrap();
+    assert_eq!(
+        (answer.number, answer.body[0], answer.body[1]),
+        (6, 0, 2),
+        "{answer:?}"
+    );
+    assert_eq!(world.ids(), "1,2");
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+    // By a client of its own, which has pieces of its own choice.
+    let file = world
+        .sidecar
+        .setup
+        .write("big.csv", &format!("3{}", &row[1..]));
+    let load = format!(
+        "LOAD DATA LOCAL INFILE '{}' INTO TABLE t FIELDS TERMINATED BY ','",
+        file
+    );
+    let ran = std::process::Command::new("mariadb")
+        .args([
+            "--no-defaults",
+            "-h127.0.0.1",
+            "-ubob",
+            "--local-infile",
+            "--max-allowed-packet=64M",
+        ])
+        .args([&format!("-P{}", world.port), "shop", "-e", &load])
+        .output()
+        .unwrap();
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    assert_eq!(world.ids(), "1,2,3");
 }
 
 #[test]

@@ -198,15 +198,22 @@ struct Answering {
 #[derive(Debug)]
 enum Upload {
     No,
-    /// So many bytes of a packet are left; the number of the next packet, and
-    /// whether this one is the last.
-    Running {
-        left: usize,
-        next: u8,
-        last: bool,
-    },
+    Running(File),
     /// The client was not asked. It is told so instead of the server's answer.
     Denied(u8, Answered),
+}
+
+/// A file that the client sends.
+#[derive(Debug)]
+struct File {
+    /// Bytes of its frame that are still to come.
+    left: usize,
+    /// The number of the next frame.
+    next: u8,
+    /// Another frame of the same packet follows.
+    full: bool,
+    /// This frame is the last.
+    last: bool,
 }
 
 /// What an answer changes here.

@@ -16,8 +16,8 @@ use super::super::statement::{TOO_LONG, Text};
 use super::super::whole_password::{self, Key};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
-    Ask, Conversation, Effect, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step, Tail,
-    Turn, Upload, no_login,
+    Ask, Conversation, Effect, File, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step,
+    Tail, Turn, Upload, no_login,
 };
 
 /// Most attributes of a query in bytes, beside its text.
@@ -49,7 +49,7 @@ impl Conversation {
                 Ok(step)
             }
             Phase::Answering(answering) => match &mut answering.upload {
-                Upload::Running { left, next, last } => contents(left, next, last, input),
+                Upload::Running(file) => file.contents(input),
                 Upload::No | Upload::Denied(_, _) => Ok(Step::More),
             },
             Phase::Entering(entering) => Ok(entering.step()),
@@ -419,33 +419,33 @@ fn hidden(turn: &mut Turn, key: &Key, nonce: &[u8], bytes: &[u8], header: Header
     }
 }
 
-/// What the client sends of a file, up to an empty packet.
-fn contents(
-    left: &mut usize,
-    next: &mut u8,
-    last: &mut bool,
-    input: &mut BytesMut,
-) -> Result<Step, WireError> {
-    if *left == 0 {
-        if *last {
+impl File {
+    /// What the client sends of it, up to an empty packet.
+    fn contents(&mut self, input: &mut BytesMut) -> Result<Step, WireError> {
+        if self.left == 0 {
+            if self.last {
+                return Ok(Step::More);
+            }
+            let Some(header) = Header::of(input) else {
+                return Ok(Step::More);
+            };
+            in_order(header, self.next)?;
+            self.next = self.next.wrapping_add(1);
+            self.left = header.whole();
+            // Behind a full frame, an empty one ends the packet that this began.
+            self.last = header.length == 0 && !self.full;
+            self.full = header.is_full();
+        }
+        let now = self.left.min(input.len());
+        if now == 0 {
             return Ok(Step::More);
         }
-        let Some(header) = Header::of(input) else {
-            return Ok(Step::More);
-        };
-        in_order(header, *next)?;
-        *next = next.wrapping_add(1);
-        (*left, *last) = (header.whole(), header.length == 0);
+        self.left = self.left.saturating_sub(now);
+        Ok(Step::Pass(
+            input.split_to(now).freeze(),
+            Passage::DatabaseCopy,
+        ))
     }
-    let now = (*left).min(input.len());
-    if now == 0 {
-        return Ok(Step::More);
-    }
-    *left = left.saturating_sub(now);
-    Ok(Step::Pass(
-        input.split_to(now).freeze(),
-        Passage::DatabaseCopy,
-    ))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::super::whole_password::{NONCE_BYTES, SHA256};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::entering::Entering;
 use super::{
-    Answering, Conversation, Effect, Hides, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX,
+    Answering, Conversation, Effect, File, Hides, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX,
     Sides, Skip, Upload, no_login,
 };
 
@@ -480,18 +480,23 @@ impl Answering {
             Effect::Ran(text) => text.local_file(),
             Effect::None | Effect::Prepare(_) | Effect::Reset | Effect::Fetched(_) => None,
         };
-        let is_named = wanted.is_some() && name == wanted.map(str::as_bytes);
+        let is_known = wanted.is_some();
+        let is_named = is_known && name == wanted.map(str::as_bytes);
         let number = self.numbered(header.sequence);
         let next = number.wrapping_add(1);
         if judged && is_named {
-            self.upload = Upload::Running {
+            self.upload = Upload::Running(File {
                 left: 0,
                 next,
+                full: false,
                 last: false,
-            };
+            });
             return Fate::Forward(number);
         }
         let why = match judged {
+            true if !is_known => {
+                "which file it names is not known: a packet that asks for a file is one LOAD DATA LOCAL, and the name one plain literal, without backslashes and quotes"
+            }
             true => "the server asked for another file than the statement names",
             false => "files of clients are not read here (mysql.local_files)",
         };
