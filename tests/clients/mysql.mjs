@@ -22,6 +22,12 @@ for (const way of ["query", "execute"]) {
     return true;
   });
 }
+// Bytes that are no letters.
+const blob = Buffer.from([...Array(256).keys(), 0xe2, 0x27, 0xf0, 0x5c]);
+await connection.query("CREATE TEMPORARY TABLE blobs (x longblob)");
+for (const way of ["query", "execute"]) await connection[way]("INSERT INTO blobs VALUES (?)", [blob]);
+const [blobs] = await connection.query("SELECT x FROM blobs");
+assert.deepEqual(blobs, [{ x: blob }, { x: blob }]);
 // Several at once: they wait for each other in the client.
 const all = await Promise.all([1, 2, 3].map((n) => connection.query("SELECT ? AS n", [n])));
 assert.deepEqual(all.map(([[row]]) => row.n), [1, 2, 3]);

@@ -40,6 +40,12 @@ def dbapi(connection, kind, mark="%s"):
     connection.rollback()
     cursor.execute("SELECT count(*) FROM t")
     assert cursor.fetchone()[0] == 3
+    # Bytes that are no letters, and look like the beginning of one in front of a quote.
+    blob = bytes(range(256)) + b"\xe2'\xf0\\\xc3"
+    cursor.execute("CREATE TEMPORARY TABLE blobs (x longblob)")
+    cursor.execute(f"INSERT INTO blobs VALUES ({mark})", (blob,))
+    cursor.execute("SELECT x FROM blobs")
+    assert cursor.fetchone()[0] == blob
     cursor.execute("SELECT x FROM t WHERE id = 1 AND 'capped' = 'capped'")
     assert len(cursor.fetchall()) == 1
     cursor.close()
@@ -119,18 +125,18 @@ def attributes():
     cursor = connection.cursor()
     cursor.execute("INSERT INTO t VALUES (4, 'd')")
     cursor.execute(f"INSERT INTO t VALUES (5, 'e') {comment}")
-    connection.commit()
-    connection.close()
-
-
-def trace(digit):
-    return f"00-{digit * 32}-00f067aa0ba902b7-01"
     # Beside the values of what was prepared.
     cursor = connection.cursor(prepared=True)
     cursor.add_attribute("number", 7)
     cursor.add_attribute("traceparent", trace("2"))
     for id, x in ((6, "f"), (7, None)):
         cursor.execute("INSERT INTO t VALUES (%s, %s)", (id, x))
+    connection.commit()
+    connection.close()
+
+
+def trace(digit):
+    return f"00-{digit * 32}-00f067aa0ba902b7-01"
 
 
 def aiomysql():

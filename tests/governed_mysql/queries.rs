@@ -244,3 +244,50 @@ fn my_10_a_file_of_oracle_mysqls_machine_is_seen_wherever_it_is_read() {
         files_are_seen(server);
     }
 }
+
+/// Every byte that is no letter, in front of what ends a literal or hides in one.
+fn bytes_are_read_alike(server: Server) {
+    let world = World::before(server, "?ssl-mode=DISABLED", |setup| setup);
+    let mut client = world.client();
+    for charset in ["utf8mb4", "utf8mb3"] {
+        client.rows(&format!("SET NAMES {charset}"));
+        for byte in 0x80..=0xff {
+            // As it is written, and what that means.
+            for (behind, means) in [
+                (&b""[..], &b""[..]),
+                (b"''\xe2\x82", b"'\xe2\x82"),
+                (b"\\'\\\xf0", b"'\xf0"),
+                (b"\x80\\\\", b"\x80\\"),
+            ] {
+                let text = [
+                    b"\x03SELECT hex(_binary'",
+                    &[byte][..],
+                    behind,
+                    b"') AS a, 7",
+                ]
+                .concat();
+                let answer = client.command(&text);
+                assert!(!answer[0].is_error(), "{text:x?}: {:?}", answer[0].error());
+                let digits = [&[byte], means].concat();
+                let digits: Vec<_> = digits.iter().map(|byte| format!("{byte:02X}")).collect();
+                let row = String::from_utf8_lossy(&answer[4].body[1..]).into_owned();
+                assert_eq!(row, format!("{}\u{1}7", digits.concat()), "{text:x?}");
+            }
+        }
+    }
+    // Not where they could be a part of a name.
+    let answer = client.command(b"\x03SELECT 1 AS `\xff`");
+    assert_eq!(answer[0].error().0, 1227);
+}
+
+#[test]
+fn my_26_bytes_that_are_no_letters_end_no_literal() {
+    bytes_are_read_alike(Server::start(&[]));
+}
+
+#[test]
+fn my_26_bytes_that_are_no_letters_end_no_literal_of_oracle_mysql() {
+    if let Some(server) = Server::start_oracle(&[]) {
+        bytes_are_read_alike(server);
+    }
+}

@@ -291,6 +291,21 @@ impl Reading {
             brackets: has(b"MSSQL"),
         };
     }
+/// Whether `text` is in this kind of UTF-8, or only bytes in its literals are not. Those are
+/// each taken for itself: none of them makes a quote, a backslash or a letter behind it part
+/// of something else, neither with MySQL nor with MariaDB, which look at whole letters alone.
+fn is_utf8_but_in_literals(text: &[u8], decoded: &str, charset: Charset, dialect: Dialect) -> bool {
+    let is_long = |letter: char| charset == Charset::Utf8Short && letter > '\u{ffff}';
+    let is_utf8 = text == decoded.as_bytes();
+    let is_other =
+        |letter: char| is_long(letter) || (!is_utf8 && letter == char::REPLACEMENT_CHARACTER);
+    if !decoded.contains(is_other) {
+        return true;
+    }
+    let mut all = Lexer::new(decoded, dialect);
+    all.all(|one| one.kind == Kind::Text || !one.of(decoded).contains(is_other))
+}
+
 
     /// Whether the rules are others than when this was asked before.
     pub(super) fn have_changed(&mut self) -> bool {
@@ -341,12 +356,13 @@ impl Reading {
                 let text = std::str::from_utf8(text).unwrap_or_default();
                 self.understood(text, dialect)
             }
-            Charset::Utf8 | Charset::Utf8Short => match std::str::from_utf8(text) {
-                Ok(decoded) if charset == Charset::Utf8 || !text.iter().any(|b| *b >= 0xf0) => {
-                    self.understood(decoded, dialect)
+            Charset::Utf8 | Charset::Utf8Short => {
+                let decoded = String::from_utf8_lossy(text);
+                match is_utf8_but_in_literals(text, &decoded, charset, dialect) {
+                    true => self.understood(&decoded, dialect),
+                    false => Text::opaque(text, "it is not in the encoding it claims"),
                 }
-                Ok(_) | Err(_) => Text::opaque(text, "it is not in the encoding it claims"),
-            },
+            }
             Charset::Bytes => {
                 // Whichever letters they are: only in quotes they end nothing.
                 let decoded: String = text.iter().map(|byte| char::from(*byte)).collect();
@@ -554,8 +570,30 @@ mod tests {
                 Class::Admin,
             ),
             ("utf8mb4", none, "SELECT 'é' FROM ñ".as_bytes(), Class::Read),
-            ("utf8mb4", none, b"SELECT '\xff'", Class::Opaque),
-            ("utf8mb3", none, "SELECT '😀'".as_bytes(), Class::Opaque),
+            ("utf8mb4", none, b"SELECT '\xff'", Class::Read),
+            (
+                "utf8mb4",
+                none,
+                b"SELECT _binary'\\\xe2', '\xf0\x9f', 1",
+                Class::Read,
+            ),
+            (
+                "utf8mb4",
+                none,
+                b"SELECT '\xe2'; DROP TABLE a; -- '",
+                Class::Schema,
+            ),
+            ("utf8mb4", none, b"SELECT `\xff` FROM a", Class::Opaque),
+            ("utf8mb4", none, b"SELECT 1 /* \xff */", Class::Opaque),
+            ("utf8mb4", none, b"SELECT 1 FROM a\xff", Class::Opaque),
+            ("utf8mb4", "ANSI_QUOTES", b"SELECT \"\xff\"", Class::Opaque),
+            ("utf8mb3", none, "SELECT '😀'".as_bytes(), Class::Read),
+            (
+                "utf8mb3",
+                none,
+                "SELECT 1 AS `😀`".as_bytes(),
+                Class::Opaque,
+            ),
             ("latin1", none, b"SELECT '\xe9'", Class::Read),
             ("latin1", none, b"SELECT 1 FROM\xa0secret", Class::Opaque),
             // Other letters than these bytes are in UTF-8.
