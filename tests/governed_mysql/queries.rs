@@ -43,6 +43,21 @@ fn my_10_one_bad_statement_refuses_the_packet_before_anything_runs() {
 }
 
 #[test]
+fn my_10_my_17_what_stands_behind_a_use_is_judged_in_that_database() {
+    let world = World::new();
+    world.server.ask("CREATE DATABASE secret");
+    let mut client = world.client();
+    let text = client.refusal("USE secret; SELECT 'WHICH_DATABASE'");
+    assert!(text.contains("secret"), "{text}");
+    // Refused, it has changed nothing.
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("shop"));
+    let both = client.refusal("SELECT 1; USE secret; SELECT 2");
+    assert!(both.contains("the database of the rest"), "{both}");
+    assert_eq!(client.rows("USE secret; SELECT 7"), ["7"]);
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("secret"));
+}
+
+#[test]
 fn c_2_every_statement_completes_once_with_its_rows() {
     let world = World::new();
     let mut client = world.client();

@@ -31,6 +31,8 @@ pub(super) struct Text {
     pub(super) analysis: Option<Arc<Analysis>>,
     /// Why it is opaque though it may look like something.
     pub(super) why: Option<&'static str>,
+    /// The database that all of it runs in, where its own `USE` says that.
+    pub(super) within: Option<Box<str>>,
 }
 
 impl Text {
@@ -40,6 +42,7 @@ impl Text {
             text: None,
             analysis: None,
             why: Some("it was prepared out of sight"),
+            within: None,
         }
     }
 
@@ -49,6 +52,7 @@ impl Text {
             text: Some(String::from_utf8_lossy(shown).into()),
             analysis: None,
             why: Some(why),
+            within: None,
         }
     }
 
@@ -145,19 +149,32 @@ impl Text {
             [verb, names @ ..] if verb.of(text).eq_ignore_ascii_case("USE") => Some(names),
             _ => None,
         });
-        let Some(names) = used.last() else {
+        used.last().map_or(Uses::None, |names| named(text, names))
+    }
+
+    /// The one database that its statements run in, where some stand behind a `USE`; the
+    /// statements themselves change none.
+    fn runs_in(&self, text: &str, dialect: Dialect) -> Uses {
+        if !self.has_verb("USE") {
             return Uses::None;
-        };
-        let [name] = names else { return Uses::Unknown };
-        let word = name.of(text);
-        let quoted = word
-            .strip_prefix('`')
-            .and_then(|word| word.strip_suffix('`'));
-        match (name.kind, quoted) {
-            (Kind::Word, _) => Uses::Database(word.into()),
-            (Kind::Name, Some(name)) => Uses::Database(name.replace("``", "`").into()),
-            _ => Uses::Unknown,
         }
+        let tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
+        let all: Vec<_> = tokens.collect();
+        if all.iter().any(|token| token.kind == Kind::Executable) {
+            return Uses::Unknown;
+        }
+        let statements = all.split(|token| token.kind == Kind::Mark(b';'));
+        let (mut now, mut run_in) = (Uses::None, None);
+        for tokens in statements.filter(|tokens| !tokens.is_empty()) {
+            match tokens {
+                [verb, names @ ..] if verb.of(text).eq_ignore_ascii_case("USE") => {
+                    now = named(text, names);
+                }
+                _ if run_in.get_or_insert_with(|| now.clone()) != &now => return Uses::Unknown,
+                _ => {}
+            }
+        }
+        run_in.unwrap_or(Uses::None)
     }
 
     /// The connection that it ends, or ends the statement of.
@@ -189,6 +206,20 @@ impl Text {
         let inner = file.get(1..file.len().checked_sub(1)?)?;
         // With an escape in it, it is not what it looks like.
         (!inner.contains(['\\', '\'', '"'])).then_some(inner)
+    }
+}
+
+/// The database that these words behind `USE` name.
+fn named(text: &str, names: &[Token]) -> Uses {
+    let [name] = names else { return Uses::Unknown };
+    let word = name.of(text);
+    let quoted = word
+        .strip_prefix('`')
+        .and_then(|word| word.strip_suffix('`'));
+    match (name.kind, quoted) {
+        (Kind::Word, _) => Uses::Database(word.into()),
+        (Kind::Name, Some(name)) => Uses::Database(name.replace("``", "`").into()),
+        _ => Uses::Unknown,
     }
 }
 
@@ -260,6 +291,21 @@ fn is_plain(text: &[u8]) -> bool {
     text.is_ascii() && memchr::memchr3(b'"', b'\\', b'[', text).is_none()
 }
 
+/// Whether `text` is in this kind of UTF-8, or only bytes in its literals are not. Those are
+/// each taken for itself: none of them makes a quote, a backslash or a letter behind it part
+/// of something else, neither with MySQL nor with MariaDB, which look at whole letters alone.
+fn is_utf8_but_in_literals(text: &[u8], decoded: &str, charset: Charset, dialect: Dialect) -> bool {
+    let is_long = |letter: char| charset == Charset::Utf8Short && letter > '\u{ffff}';
+    let is_utf8 = text == decoded.as_bytes();
+    let is_other =
+        |letter: char| is_long(letter) || (!is_utf8 && letter == char::REPLACEMENT_CHARACTER);
+    if !decoded.contains(is_other) {
+        return true;
+    }
+    let mut all = Lexer::new(decoded, dialect);
+    all.all(|one| one.kind == Kind::Text || !one.of(decoded).contains(is_other))
+}
+
 impl Reading {
     pub(super) fn new(known: Arc<Analyses>) -> Self {
         Self {
@@ -291,21 +337,6 @@ impl Reading {
             brackets: has(b"MSSQL"),
         };
     }
-/// Whether `text` is in this kind of UTF-8, or only bytes in its literals are not. Those are
-/// each taken for itself: none of them makes a quote, a backslash or a letter behind it part
-/// of something else, neither with MySQL nor with MariaDB, which look at whole letters alone.
-fn is_utf8_but_in_literals(text: &[u8], decoded: &str, charset: Charset, dialect: Dialect) -> bool {
-    let is_long = |letter: char| charset == Charset::Utf8Short && letter > '\u{ffff}';
-    let is_utf8 = text == decoded.as_bytes();
-    let is_other =
-        |letter: char| is_long(letter) || (!is_utf8 && letter == char::REPLACEMENT_CHARACTER);
-    if !decoded.contains(is_other) {
-        return true;
-    }
-    let mut all = Lexer::new(decoded, dialect);
-    all.all(|one| one.kind == Kind::Text || !one.of(decoded).contains(is_other))
-}
-
 
     /// Whether the rules are others than when this was asked before.
     pub(super) fn have_changed(&mut self) -> bool {
@@ -410,6 +441,7 @@ fn is_utf8_but_in_literals(text: &[u8], decoded: &str, charset: Charset, dialect
             text: Some(text.into()),
             analysis: Some(analysis),
             why: None,
+            within: None,
         };
         let several = read
             .analysis
@@ -417,6 +449,15 @@ fn is_utf8_but_in_literals(text: &[u8], decoded: &str, charset: Charset, dialect
             .is_some_and(|all| all.statements.len() > 1);
         if several && read.changes_reading() && !is_plain(text.as_bytes()) {
             read.why = Some("a part of it changes how the server reads the rest");
+        }
+        if several {
+            match read.runs_in(text, dialect) {
+                Uses::None => {}
+                Uses::Database(name) => read.within = Some(name),
+                Uses::Unknown => {
+                    read.why = Some("a part of it changes the database of the rest");
+                }
+            }
         }
         read
     }
@@ -694,15 +735,17 @@ mod tests {
         ] {
             assert_eq!(read(text).changes_reading(), expected, "{text}");
         }
-        let several = "SELECT 1; USE `a b` -- c\n; USE d /* e */; SELECT f FROM g";
+        let several = "USE `a b` -- c\n; USE d /* e */; SELECT f FROM g";
+        let between = "SELECT 1; USE d; SELECT 2";
         let is = |name: &str| Uses::Database(name.into());
         for (text, executed, expected) in [
             ("use `a``b`;", 1, is("a`b")),
             ("SELECT 1", 1, Uses::None),
-            (several, 1, Uses::None),
-            (several, 2, is("a b")),
+            (several, 1, is("a b")),
+            (several, 2, is("d")),
             (several, 3, is("d")),
-            (several, 4, is("d")),
+            ("SELECT 1; USE d", 1, Uses::None),
+            (between, 1, Uses::Unknown),
             ("/*! USE secret */", 1, Uses::Unknown),
             ("EXECUTE s", 1, Uses::Unknown),
             ("EXECUTE IMMEDIATE 'USE secret'", 1, Uses::Unknown),
@@ -749,6 +792,28 @@ mod tests {
             ("SELECT 'INFILE' '/a'", None),
         ] {
             assert_eq!(read(text).local_file(), file, "{text}");
+        }
+    }
+
+    #[test]
+    fn my_17_what_stands_behind_a_use_is_read_in_that_database_or_not_at_all() {
+        let opaque = Some("a part of it changes the database of the rest");
+        for (text, within, why) in [
+            ("USE a; SELECT 1", Some("a"), None),
+            ("use `a``b`; SELECT 'x'; SELECT \"y\"", Some("a`b"), None),
+            ("USE a; USE b; SELECT 1; SELECT 2", Some("b"), None),
+            ("SELECT 1; USE a", None, None),
+            ("USE a; USE b", None, None),
+            ("USE a", None, None),
+            ("SELECT ';'; SELECT 'USE a'", None, None),
+            ("SELECT 1; USE a; SELECT 2", None, opaque),
+            ("USE a; SELECT 1; USE b; SELECT 2", None, opaque),
+            ("/*! USE a; */ SELECT 1", None, opaque),
+            ("USE a.b; SELECT 1", None, opaque),
+            ("USE \"a\"; SELECT 1", None, opaque),
+        ] {
+            let read = reading("utf8mb4", "").read(text.as_bytes(), false);
+            assert_eq!((read.within.as_deref(), read.why), (within, why), "{text}");
         }
     }
 

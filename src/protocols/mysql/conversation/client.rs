@@ -292,10 +292,13 @@ impl Conversation {
         let digest = is_all.then(|| digest(&text, code, body));
         self.ahead.gone(statement);
         let bytes = self.begin(input, header.whole(), header.is_full(), Rest::Waits);
+        let within = text.within.clone();
+        let current = || prepared_in.unwrap_or_else(|| self.who.database.clone());
+        let database = within.or_else(current);
         Ok(Step::Ask(Box::new(Ask {
             kind: Kind { form, statement },
             text,
-            database: prepared_in.unwrap_or_else(|| self.who.database.clone()),
+            database,
             digest,
             trace,
             bytes,
