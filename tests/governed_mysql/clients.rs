@@ -207,3 +207,40 @@ pub(crate) fn mysql_async_in(world: &World) {
             .all(|line| line.ends_with(": done"))
     );
 }
+
+#[test]
+fn my_13_many_rows_of_one_packet_are_judged_as_their_statement() {
+    let world = World::new();
+    world
+        .server
+        .ask("CREATE TABLE shop.bytes (id int, x longblob)");
+    let program = world.sidecar.setup.write("bulk", "");
+    let built = Command::new("cc")
+        .args(["-Wall", "-Werror", "-o", &program])
+        .args(["tests/clients/bulk.c", "-lmariadb"])
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{err}");
+    let ran = Command::new(&program)
+        .arg(world.port.to_string())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&ran.stdout);
+    let lines: Vec<_> = out.lines().collect();
+    let [first, refused, last] = lines[..] else {
+        panic!("{out}{}", String::from_utf8_lossy(&ran.stderr))
+    };
+    assert_eq!((first, last), ("3 rows", "3 rows"));
+    assert!(refused.starts_with("1227 blocked by policy"), "{refused}");
+    let rows = "SELECT count(*), count(DISTINCT id), max(hex(x)) FROM shop.bytes";
+    assert_eq!(world.server.ask(rows), "6\t3\tFF2762");
+    // Once for all its rows, as they were sent.
+    let started = world.told("started");
+    assert_eq!(started.len(), 3, "{started:?}");
+    let completed = || {
+        let lines = world.told("completed").into_iter();
+        lines.filter(|line| line["rows"] == 3).count()
+    };
+    crate::support::until("both to complete", || (completed() == 2).then_some(()));
+}

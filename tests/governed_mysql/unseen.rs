@@ -1,6 +1,8 @@
 //! What a text does not show: procedures, texts in variables, a database that changes
 //! behind the sidecar's back, values that were sent ahead, a server that is lost.
 
+use std::io::Read;
+
 use crate::between::between;
 use crate::support::mysql::{CAPABILITIES, Client, Packet, Server, execute, login};
 use crate::support::sidecar::Setup;
@@ -365,4 +367,45 @@ fn c_11_what_runs_when_the_server_is_lost_has_failed_and_what_is_held_ends() {
         .into_iter()
         .filter(|line| line["stage"] == "completed" && line["db_operation"] == "INSERT");
     assert_eq!(inserts.count(), 0);
+}
+
+#[test]
+fn c_11_my_23_a_server_that_is_lost_amid_rows_ends_the_session_and_what_ran_has_failed() {
+    let World {
+        server,
+        sidecar,
+        port,
+    } = World::new();
+    let mut client = Client::connect(port);
+    // More than all that is between waits for: the server is still at it.
+    client.send(
+        0,
+        b"\x03SELECT repeat('x', 100000) FROM information_schema.columns a, information_schema.columns b",
+    );
+    // A number of columns, the column, its end, and rows.
+    for number in 1..=8 {
+        let packet = client.next().unwrap();
+        assert_eq!(packet.number, number);
+        assert!(!packet.is_error(), "{packet:?}");
+    }
+    drop(server);
+    // What had come goes on, and nothing that looks like an end of it.
+    let mut read = vec![0; 1 << 16];
+    let mut rows = Vec::new();
+    while let Ok(count @ 1..) = client.socket.read(&mut read) {
+        rows.extend_from_slice(&read[..count]);
+    }
+    let (mut at, mut whole) = (0, 0);
+    while let Some([a, b, c, _]) = rows.get(at..at + 4) {
+        let length = usize::try_from(u32::from_le_bytes([*a, *b, *c, 0])).unwrap();
+        assert!(
+            length > 9 || rows.len() < at + 4 + length,
+            "an end, or an error"
+        );
+        (at, whole) = (at + 4 + length, whole + 1);
+    }
+    let completed = sidecar.recorded("what ran", |line| {
+        line["stage"] == "completed" && line["error"].to_string().contains("ended the connection")
+    });
+    assert_eq!(completed["db_operation"], "SELECT", "{whole}");
 }
