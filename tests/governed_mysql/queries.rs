@@ -154,13 +154,21 @@ fn my_27_my_28_what_hides_in_comments_and_texts_is_seen_or_refused() {
         "/*!50000 DELETE FROM forbidden */",
         "/*M! DELETE FROM forbidden */",
         "/*!99999 DELETE FROM forbidden */",
-        "EXECUTE IMMEDIATE 'DELETE FROM t'",
+        "EXECUTE IMMEDIATE 'DELETE FROM forbidden'",
+        "EXECUTE IMMEDIATE concat('DELETE ', 'FROM t')",
         "PREPARE s FROM 'DELETE FROM t'",
         "BEGIN NOT ATOMIC DELETE FROM t; END",
         "CALL nobody()",
     ] {
         client.refusal(text);
     }
+    // What is written out is judged as that.
+    assert_eq!(client.rows("EXECUTE IMMEDIATE 'SELECT 7'"), ["7"]);
+    let told = world.told("started");
+    assert_eq!(told.last().unwrap()["db_operation"], "SELECT", "{told:?}");
+    client.rows("EXECUTE IMMEDIATE 'USE mysql'");
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("mysql"));
+    client.rows("USE shop");
     client.rows("/*!40101 SET @saved = 1 */");
     // What the server makes of it, which has skipped the first comment.
     let hidden = "/*!99999 -- */ /*!50000 DELETE FROM t */";

@@ -167,7 +167,7 @@ fn my_28_texts_in_variables_events_and_triggers_are_nothing_that_is_read() {
         "EXECUTE s",
         "EXECUTE s USING @v",
         "EXECUTE IMMEDIATE @v",
-        "EXECUTE IMMEDIATE 'DELETE FROM t'",
+        "EXECUTE IMMEDIATE 'DELETE FROM t' USING 1",
         "CREATE EVENT e ON SCHEDULE EVERY 1 SECOND DO DELETE FROM t",
         "CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW SET @a = 1",
         "CREATE PROCEDURE p() DELETE FROM t",

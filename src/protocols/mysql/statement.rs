@@ -137,10 +137,16 @@ impl Text {
         let all: Vec<_> = tokens.collect();
         // Not every server executes what is in it; and where a quote ends depends on the
         // session, but for `USE name;` alone.
-        let begins = |first: &Token| first.of(text).eq_ignore_ascii_case("USE");
-        let alone = all.first().is_some_and(begins) && all.len() <= 3;
+        let begins = |word: &str| {
+            let first = all.first();
+            first.is_some_and(|first| first.of(text).eq_ignore_ascii_case(word))
+        };
+        let alone = begins("USE") && all.len() <= 3;
         let quotes = memchr::memchr3(b'"', b'\\', b'[', text.as_bytes()).is_some();
-        if (quotes && !alone) || all.iter().any(|token| token.kind == Kind::Executable) {
+        if (quotes && !alone)
+            || begins("EXECUTE")
+            || all.iter().any(|token| token.kind == Kind::Executable)
+        {
             return Uses::Unknown;
         }
         let statements = all.split(|token| token.kind == Kind::Mark(b';'));
@@ -207,6 +213,26 @@ impl Text {
         // With an escape in it, it is not what it looks like.
         (!inner.contains(['\\', '\'', '"'])).then_some(inner)
     }
+}
+
+/// What `EXECUTE IMMEDIATE` of one plain literal executes: it is read as that. Within the
+/// literal nothing is escaped, and nothing is read in more ways than one.
+fn executed(text: &str, dialect: Dialect) -> Option<&str> {
+    if !contains_ignoring_case(text, "immediate") {
+        return None;
+    }
+    let tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
+    // With what may end it, and one that must not be there.
+    let all: Vec<_> = tokens.take(5).collect();
+    let (verb, how, literal) = match &*all {
+        [verb, how, literal] => (verb, how, literal),
+        [verb, how, literal, end] if end.kind == Kind::Mark(b';') => (verb, how, literal),
+        _ => return None,
+    };
+    let is = |token: &Token, word: &str| token.of(text).eq_ignore_ascii_case(word);
+    let inner = literal.of(text).strip_prefix('\'')?.strip_suffix('\'')?;
+    let is_one = is(verb, "EXECUTE") && is(how, "IMMEDIATE") && literal.kind == Kind::Text;
+    (is_one && is_plain(inner.as_bytes()) && !inner.contains('\'')).then_some(inner)
 }
 
 /// The database that these words behind `USE` name.
@@ -436,7 +462,8 @@ impl Reading {
     }
 
     fn understood(&self, text: &str, dialect: Dialect) -> Text {
-        let analysis = self.known.of(text, dialect);
+        let executed = executed(text, dialect);
+        let analysis = self.known.of(executed.unwrap_or(text), dialect);
         let mut read = Text {
             text: Some(text.into()),
             analysis: Some(analysis),
@@ -450,7 +477,9 @@ impl Reading {
         if several && read.changes_reading() && !is_plain(text.as_bytes()) {
             read.why = Some("a part of it changes how the server reads the rest");
         }
-        if several {
+        if several && executed.is_some() {
+            read.why = Some("it executes several statements as one");
+        } else if several {
             match read.runs_in(text, dialect) {
                 Uses::None => {}
                 Uses::Database(name) => read.within = Some(name),
@@ -792,6 +821,28 @@ mod tests {
             ("SELECT 'INFILE' '/a'", None),
         ] {
             assert_eq!(read(text).local_file(), file, "{text}");
+        }
+    }
+
+    #[test]
+    fn my_28_what_is_executed_of_a_plain_literal_is_read() {
+        for (text, expected) in [
+            ("EXECUTE IMMEDIATE 'SELECT 1'", Class::Read),
+            ("execute /* x */ immediate 'DROP TABLE a' ;", Class::Schema),
+            ("EXECUTE IMMEDIATE 'CALL p()'", Class::Opaque),
+            ("EXECUTE IMMEDIATE 'EXECUTE IMMEDIATE @v'", Class::Opaque),
+            ("EXECUTE IMMEDIATE 'SELECT 1; SELECT 2'", Class::Opaque),
+            ("EXECUTE IMMEDIATE 'SELECT ''a'''", Class::Opaque),
+            ("EXECUTE IMMEDIATE 'SELECT \\'a\\''", Class::Opaque),
+            ("EXECUTE IMMEDIATE \"SELECT 1\"", Class::Opaque),
+            ("EXECUTE IMMEDIATE 'SELECT ' '1'", Class::Opaque),
+            ("EXECUTE IMMEDIATE 'SELECT ?' USING 1", Class::Opaque),
+            ("EXECUTE IMMEDIATE @v", Class::Opaque),
+            ("EXECUTE IMMEDIATE 'SELECT 1'; DROP TABLE a", Class::Opaque),
+            ("/*! EXECUTE IMMEDIATE 'SELECT 1' */", Class::Opaque),
+        ] {
+            let read = reading("utf8mb4", "").read(text.as_bytes(), false);
+            assert_eq!(read.class(), expected, "{text}");
         }
     }
 
