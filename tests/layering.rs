@@ -71,6 +71,7 @@ const CONTAINED: &[(&str, &[&str])] = &[
             "cli/privileges.rs",
             "control/operator/live_tests.rs",
             "net",
+            "process/cpu.rs",
         ],
     ),
     ("mimalloc", &["main.rs"]),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 
 use crate::World;
-use crate::support::mysql::{CAPABILITIES, Client, frame, login};
+use crate::support::mysql::{CAPABILITIES, Client, Server, frame, login};
 use crate::support::sidecar::Setup;
 use crate::support::{free_port, until};
 
@@ -38,6 +38,24 @@ fn my_2_my_12_a_wrong_password_is_the_servers_to_refuse() {
     assert_eq!(code, 1045);
     assert_eq!(client.next(), None);
     assert!(world.told("started").is_empty());
+}
+
+#[test]
+fn my_2_a_login_that_stops_half_way_ends_and_is_counted() {
+    let world = World::before(Server::start(&[]), "", |setup| {
+        setup.config("mysql:\n  login_within: 5s\n")
+    });
+    let mut client = Client::open(world.port);
+    client.next().unwrap();
+    let mut other = login(CAPABILITIES, "bob");
+    other.truncate(other.len() - b"mysql_native_password\0".len());
+    other.extend(b"client_ed25519\0");
+    client.send(1, &other);
+    // The server asks for its own method, and hears nothing.
+    assert_eq!(client.next().unwrap().body[0], 0xfe);
+    assert_eq!(client.next(), None);
+    let counted = "openbox_connections_refused_total{cause=\"slow\",protocol=\"mysql\"}";
+    assert_eq!(world.sidecar.metric(counted), 1);
 }
 
 #[test]

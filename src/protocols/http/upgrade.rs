@@ -158,7 +158,7 @@ async fn both(
     }
     let tunnel = raw::Tunnel {
         passage: Passage::WebSocket,
-        idle_within: line.proxy.settings.treatment_of(&permit).idle_within,
+        idle_within: line.proxy.settings.treatment_of(permit).idle_within,
         metrics: line.proxy.gate.metrics(),
     };
     let relayed = tunnel.relay(TokioIo::new(client), TokioIo::new(upstream));

@@ -128,7 +128,9 @@ impl Legs {
     /// be a password in clear, or one that only one of the two takes for secret.
     pub(super) fn stops(self, plugin: &[u8]) -> Option<&'static str> {
         match plugin {
-            b"mysql_clear_password" | b"dialog" if !self.server_tls && !self.server_is_near => {
+            b"mysql_clear_password" | b"dialog" | b"authentication_openid_connect_client"
+                if !self.server_tls && !self.server_is_near =>
+            {
                 Some(
                     "a password would go to the server in clear, and there is no TLS to it: set ssl-mode of --mysql",
                 )
@@ -336,6 +338,8 @@ pub(super) struct Conversation {
     killed: Option<u32>,
     farewell: bool,
     ended: bool,
+    /// Whether that is since we do not let somebody log in so.
+    refused_login: bool,
 }
 
 impl Conversation {
@@ -382,6 +386,7 @@ impl Conversation {
             killed: None,
             farewell: false,
             ended: false,
+            refused_login: false,
         }
     }
 
@@ -424,6 +429,11 @@ impl Conversation {
 
     pub(super) fn in_transaction(&self) -> bool {
         self.status.in_transaction()
+    }
+
+    /// Whether it ended since its login cannot go on between these legs.
+    pub(super) fn has_refused_login(&self) -> bool {
+        self.refused_login
     }
 
     /// Whether the connection is over once everything has gone out.
@@ -650,8 +660,32 @@ mod tests {
             let [clear, sha256] = expected;
             assert_eq!(stops(b"mysql_clear_password"), clear, "{legs:?}");
             assert_eq!(stops(b"dialog"), clear, "{legs:?}");
+            let token = stops(b"authentication_openid_connect_client");
+            assert_eq!(token, clear, "{legs:?}");
             assert_eq!(stops(b"sha256_password"), sha256, "{legs:?}");
             assert!(!stops(b"caching_sha2_password") && !stops(b""), "{legs:?}");
+        }
+    }
+
+    #[test]
+    fn my_6_a_further_factor_is_stopped_where_its_first_would_be() {
+        // Another method, and another factor.
+        for kind in [0xfe, 2] {
+            for (near, expected) in [(true, false), (false, true)] {
+                let login = Login {
+                    capabilities: Capabilities::PROTOCOL_41,
+                    plugin: None,
+                    who: Who::default(),
+                };
+                let mut talk = Conversation::in_clear(login, Sessions::Pass, 0);
+                talk.legs.server_is_near = near;
+                let mut all = (talk, Outbox::default(), Outbox::default());
+                let asks = [&[kind][..], b"mysql_clear_password\0"].concat();
+                hears(&mut all, &packet(2, &asks));
+                let (talk, to_client, _) = all;
+                assert_eq!(talk.has_refused_login(), expected, "{kind} {near}");
+                assert!(to_client.has_work());
+            }
         }
     }
 

@@ -201,6 +201,10 @@ impl<'a> Relay<'a> {
                 Err(ended) => return ended,
             };
             if self.talk.has_ended() {
+                // A change of user that is refused is the end of a session, and no login.
+                if self.talk.has_refused_login() && !self.begun {
+                    self.unaccepted(Unaccepted::Tls);
+                }
                 return Ended::Told;
             }
             let leaves_at = self.leaves_at.unwrap_or_else(Instant::now);
@@ -261,6 +265,7 @@ impl<'a> Relay<'a> {
                     Err(Ended::Gone("the client left"))
                 }
                 () = tokio::time::sleep_until(login_until), if !self.begun => {
+                    self.unaccepted(Unaccepted::Slow);
                     Err(Ended::Gone("nobody logged in in time"))
                 }
                 () = drain.begun(), if idle => {
@@ -523,10 +528,14 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
+    fn unaccepted(&self, cause: Unaccepted) {
+        let metrics = self.shared.gate.metrics();
+        metrics.unaccepted(Protocol::Mysql, cause);
+    }
+
     fn server_left(&mut self) -> Ended {
         if self.talk.owes_login() {
-            let metrics = self.shared.gate.metrics();
-            metrics.unaccepted(Protocol::Mysql, Unaccepted::UpstreamDown);
+            self.unaccepted(Unaccepted::UpstreamDown);
         }
         self.talk.lost();
         Ended::Gone("the server ended the connection")

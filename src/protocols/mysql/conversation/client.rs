@@ -46,6 +46,7 @@ impl Conversation {
                 let step = proof(turn, &self.received, input)?;
                 // What is said in a login by us, and leaves nothing to say, ends it.
                 self.ended = matches!(step, Step::Say(_)) && turn.expects.is_none();
+                self.refused_login = self.ended;
                 Ok(step)
             }
             Phase::Answering(answering) => match &mut answering.upload {
@@ -165,7 +166,7 @@ impl Conversation {
                 let plugin = plugin.as_deref().unwrap_or_default();
                 if let Some(why) = self.legs.stops(plugin.as_bytes()) {
                     // As the server does after a login that failed.
-                    self.ended = true;
+                    (self.ended, self.refused_login) = (true, true);
                     return Ok(Step::Say(no_login(why, 1)));
                 }
                 self.phase = Phase::Login(Box::new(Turn {

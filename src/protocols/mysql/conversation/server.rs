@@ -208,7 +208,8 @@ impl Conversation {
             [0xfe] => {
                 return self.no_login("the server asks for a password of MySQL 4.0", number, sides);
             }
-            [0xfe, rest @ ..] => {
+            // Another method, or another factor (AuthNextFactor), which names its own.
+            [0xfe | 2, rest @ ..] => {
                 let mut at = Cursor::new(rest);
                 let name = at.until_nul().unwrap_or(rest);
                 let nonce = at.rest().get(..NONCE_BYTES);
@@ -257,7 +258,7 @@ impl Conversation {
         sides: &mut Sides<'_>,
     ) -> Result<Fate, WireError> {
         sides.to_client.push(no_login(why, number));
-        self.ended = true;
+        (self.ended, self.refused_login) = (true, true);
         Ok(Fate::Drop)
     }
 

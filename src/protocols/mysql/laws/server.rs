@@ -558,8 +558,25 @@ impl Server {
             no_backslash_escapes: self.mode == "NO_BACKSLASH_ESCAPES",
             conditional: Conditional::Executed,
         };
-        Analysis::of(text, dialect).class() == Class::Opaque
+        in_several_databases(text) || Analysis::of(text, dialect).class() == Class::Opaque
     }
+}
+
+/// Whether statements of one packet stand on both sides of a USE, and so run in several.
+fn in_several_databases(text: &str) -> bool {
+    let mut current = 0;
+    let mut ran_in = None;
+    for statement in text.split(';').map(str::trim).filter(|s| !s.is_empty()) {
+        if statement.starts_with("USE ") {
+            current += 1;
+        } else if ran_in
+            .replace(current)
+            .is_some_and(|before| before != current)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_plain(text: &str) -> bool {
