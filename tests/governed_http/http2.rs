@@ -1,7 +1,7 @@
 //! HTTP/2 on both sides, inside tunnels: clients of three kinds, an origin in
 //! Node, and endings of every kind, each recorded once.
 
-use crate::clients::{curl, python_of_tests, script};
+use crate::clients::{curl, python_of_tests, script, through};
 use crate::support::authority::{Authority, Dates};
 use crate::support::origin::Origin;
 use crate::support::policies::AS_THE_PATH_SAYS;
@@ -509,24 +509,9 @@ fn a_connection_whose_origin_falls_silent_is_not_used_again() {
 fn over_http1(body: &[&str]) -> (Vec<String>, Vec<String>) {
     let setup = Setup::new().policy(AS_THE_PATH_SAYS);
     let world = World::secure_origin(setup.flag("--workers", "1"), &["both"]);
-    let ca = world.sidecar.ca().display().to_string();
-    let (proxy, url) = (
-        format!("http://{}", world.sidecar.http),
-        format!("{}/over-http1", world.url),
-    );
-    let all = [
-        "--http2",
-        "--proxy",
-        &proxy,
-        "--cacert",
-        &ca,
-        "--output",
-        "-",
-        "--write-out",
-        " %{http_code}",
-        &url,
-    ];
-    let answers = [body, &[]].map(|more| curl(&[&all, more].concat()).out);
+    let url = format!("{}/over-http1", world.url);
+    let all = ["--http2", "--write-out", " %{http_code}", &url];
+    let answers = [body, &[]].map(|more| through(&world.sidecar, &[&all, more].concat()).out);
     let heard = world.told("/over-http1");
     let heard = heard.iter().map(|line| match line["version"].as_str() {
         Some(version) => format!("{version} {}", line["method"].as_str().unwrap()),

@@ -26,8 +26,8 @@ fn ask(sidecar: &Sidecar, who: &str, more: &[&str], url: &str) -> Ended {
     curl(&[&words[..], trusted, &[url]].concat())
 }
 
-#[test]
-fn http_and_https_through_socks_are_governed() {
+/// That requests are allowed and blocked by their path in the clear and over TLS, however a client asks.
+fn governed(asked: impl Fn(&Sidecar, &Origin, &str) -> Ended) {
     let authority = Authority::new();
     let plain = Origin::site();
     let secure = Origin::site_tls(authority.server("secure.test", Dates::Current));
@@ -38,9 +38,9 @@ fn http_and_https_through_socks_are_governed() {
         .trust(&authority)
         .start();
     for site in [&plain, &secure] {
-        let allowed = ask(&sidecar, "", &[], &site.url("/started/allow"));
+        let allowed = asked(&sidecar, site, "/started/allow");
         assert_eq!(allowed.out, "hello from /started/allow 200", "{allowed:?}");
-        let blocked = ask(&sidecar, "", &[], &site.url("/started/block"));
+        let blocked = asked(&sidecar, site, "/started/block");
         assert!(blocked.out.ends_with(" 403"), "{blocked:?}");
         assert_eq!(site.times("/started/block"), 0);
         let started = sidecar.recorded("the request", |line| {
@@ -48,6 +48,11 @@ fn http_and_https_through_socks_are_governed() {
         });
         assert_eq!(started["decision"], "blocked");
     }
+}
+
+#[test]
+fn http_and_https_through_socks_are_governed() {
+    governed(|sidecar, site, path| ask(sidecar, "", &[], &site.url(path)));
 }
 
 #[test]
@@ -115,27 +120,7 @@ fn ask_by_address(sidecar: &Sidecar, site: &Origin, more: &[&str], path: &str) -
 
 #[test]
 fn a_client_that_sends_an_address_is_judged_by_the_name_it_says_inside() {
-    let authority = Authority::new();
-    let plain = Origin::site();
-    let secure = Origin::site_tls(authority.server("secure.test", Dates::Current));
-    let sidecar = Setup::new()
-        .policy(AS_THE_PATH_SAYS)
-        .reach(&plain)
-        .reach(&secure)
-        .trust(&authority)
-        .start();
-    for site in [&plain, &secure] {
-        let allowed = ask_by_address(&sidecar, site, &[], "/started/allow");
-        assert_eq!(allowed.out, "hello from /started/allow 200", "{allowed:?}");
-        let blocked = ask_by_address(&sidecar, site, &[], "/started/block");
-        assert!(blocked.out.ends_with(" 403"), "{blocked:?}");
-        assert_eq!(site.times("/started/block"), 0);
-        let url = site.url("/started/block");
-        let started = sidecar.recorded("the request", |line| {
-            line["stage"] == "started" && line["http_url"] == url
-        });
-        assert_eq!(started["decision"], "blocked");
-    }
+    governed(|sidecar, site, path| ask_by_address(sidecar, site, &[], path));
 }
 
 #[test]

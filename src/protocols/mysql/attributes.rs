@@ -113,6 +113,7 @@ mod tests {
             assert_eq!(text_behind(body, b"traceparent"), expected, "{body:?}");
         }
     }
+
     #[test]
     fn an_execution_says_its_attributes_behind_the_values_of_its_statement() {
         // A number that is the statement's, one that is NULL, and a text.
