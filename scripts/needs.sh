@@ -27,8 +27,7 @@ need setpriv util-linux
 need file file
 need nft nftables
 need strip binutils
-# For the clients of examples/: 220 MB, where Debian's golang-go has 520.
-need gccgo gccgo
+need go golang-go
 need javac default-jdk-headless
 # Its programs are on no PATH.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)

@@ -174,7 +174,7 @@ def go(number):
     )
     built = folder / "ask"
     if number == 0:
-        subprocess.run(["gccgo", "-o", built, source], check=True, env=alone({}))
+        subprocess.run(["go", "build", "-o", built, source], check=True, env=alone({}))
     return [str(built), f"{origin}/go/x"]
 
 

@@ -108,8 +108,12 @@ fn go_and_java_tell_of_an_activity() {
 fn built_go() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("openbox").display().to_string();
-    let built =
-        process::run(process::command("gccgo").args(["-o", &program, "examples/openbox.go"]));
+    let cache = folder.path().join("cache");
+    let built = process::run(
+        process::command("go")
+            .args(["build", "-o", &program, "examples/openbox.go"])
+            .env("GOCACHE", cache),
+    );
     assert!(built.status.success(), "{built:?}");
     (folder, program)
 }
