@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Puts into FOLDER what the image holds: scripts/image-root.sh FOLDER [options of cargo, instead of --release]
+# Puts into FOLDER what the image holds: scripts/image-root.sh FOLDER [options of cargo, instead of --profile dist]
 # It needs cargo, cargo-cyclonedx, nft and a machine that has the public certificate authorities.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly out=$1
 shift
-readonly options=("${@:---release}")
+readonly options=("${@:---profile=dist}")
 readonly authorities=/etc/ssl/certs/ca-certificates.crt
 
 if ! nft=$(PATH="$PATH:/usr/sbin:/sbin" command -v nft); then
@@ -21,7 +21,12 @@ fi
 cargo rustc --locked "${options[@]}" --bin openbox-sidecar -- -C target-feature=+crt-static
 cargo cyclonedx --format json --no-build-deps --override-filename sbom
 profile=debug
-[[ " ${options[*]} " != *" --release "* ]] || profile=release
+for option in "${options[@]}"; do
+	case $option in
+	--release) profile=release ;;
+	--profile=*) profile=${option#*=} ;;
+	esac
+done
 
 rm -rf "$out"
 mkdir -p "$out/state" "$out/root/var/lib" "$out/root/etc/ssl/certs" "$out/root/usr/share/doc/openbox-sidecar"

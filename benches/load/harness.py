@@ -83,10 +83,10 @@ def install_missing(packages: dict[str, str]) -> None:
             apt_install([package])
 
 
-def cargo_build(package: Path, program: str, target: Path | None) -> Path:
-    """Builds a release binary and says where it is."""
+def cargo_build(package: Path, program: str, target: Path | None, profile: str = "release") -> Path:
+    """Builds a binary and says where it is."""
     note(f"building {program}")
-    argv = ["cargo", "build", "--release", "--locked", "--bin", program]
+    argv = ["cargo", "build", "--profile", profile, "--locked", "--bin", program]
     argv += ["--manifest-path", str(package / "Cargo.toml"), "--message-format", "json"]
     env = dict(os.environ)
     if target is not None:
@@ -112,7 +112,7 @@ def repository() -> Path:
 
 def sidecar_program(options: argparse.Namespace) -> Path:
     if options.sidecar is None:
-        options.sidecar = cargo_build(repository(), "openbox-sidecar", None)
+        options.sidecar = cargo_build(repository(), "openbox-sidecar", None, "dist")
     program = options.sidecar.resolve()
     if not program.exists():
         raise Failed(f"{program} does not exist")
