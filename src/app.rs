@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ use crate::net::trust::Roots;
 use crate::policy::{ApprovalsAt, PolicyBackend};
 use crate::process::drain::DrainTrigger;
 use crate::process::readiness::{Pending, Readiness};
-use crate::process::{Drain, Workers, clock, drain, end_file, spawn_named};
+use crate::process::{Drain, Tasks, Workers, clock, drain, end_file, spawn_named};
 use crate::protocols::captured;
 use crate::protocols::http::{self, HttpProxy};
 use crate::protocols::mysql::{self, MysqlRelay};
@@ -361,6 +362,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
     );
     let workers = Workers::start(config.workers.get()).map_err(StartError::internal)?;
     let workers = Arc::new(workers);
+    let tasks = Tasks::of(workers.runtimes().chain([Handle::current()]));
     let proxy = HttpProxy::new(http::Parts {
         settings: config.http,
         gate: gate.clone(),
@@ -418,6 +420,7 @@ pub async fn bind(mut config: Config, purpose: For) -> Result<Bound, StartError>
         readiness: readiness.clone(),
         draining: draining.clone(),
         metrics: metrics.clone(),
+        tasks,
     });
     let shutdown = Shutdown::default();
     let apis = Apis {

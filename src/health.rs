@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::metrics::Metrics;
-use crate::process::Readiness;
+use crate::process::{Readiness, Tasks};
 
 /// What health is told from.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Health {
     pub draining: Draining,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The tasks of the process.
+    pub tasks: Tasks,
 }
 
 /// Whether the process is ending. Not a [`crate::process::Drain`], which would
@@ -80,6 +82,8 @@ async fn ready(State(health): State<Health>) -> Response {
 }
 
 async fn metrics(State(health): State<Health>) -> Response {
+    // Counted when somebody asks: to keep the count would cost each task.
+    health.metrics.tasks(health.tasks.alive());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, kind)], health.metrics.render()).into_response()
 }
@@ -89,9 +93,11 @@ mod tests {
     use axum::body::Body;
     use http::Request;
     use http_body_util::BodyExt;
+    use tokio::runtime::Handle;
     use tower::ServiceExt;
 
     use super::*;
+    use crate::process::spawn_named;
 
     async fn ask(health: &Health, path: &str) -> (u16, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -111,6 +117,7 @@ mod tests {
             readiness: Readiness::default(),
             draining: Draining::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
+            tasks: Tasks::default(),
         };
         let policy = health.readiness.pending("policy");
         let (status, text) = ask(&health, "/readyz").await;
@@ -134,10 +141,20 @@ mod tests {
             readiness: Readiness::default(),
             draining: Draining::default(),
             metrics,
+            tasks: Tasks::of([Handle::current(), Handle::current()]),
         };
+        let unending = spawn_named("unending", std::future::pending::<()>());
         let (status, text) = ask(&health, "/metrics").await;
         assert_eq!(status, 200);
-        let line = "openbox_fail_mode_decisions_total{mode=\"open\"} 1";
-        assert!(text.contains(line), "{text}");
+        for line in [
+            "openbox_fail_mode_decisions_total{mode=\"open\"} 1",
+            "openbox_tasks 2",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{text}");
+        }
+        unending.abort();
+        assert!(unending.await.is_err());
+        let (_, text) = ask(&health, "/metrics").await;
+        assert!(text.lines().any(|said| said == "openbox_tasks 0"), "{text}");
     }
 }

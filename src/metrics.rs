@@ -293,6 +293,7 @@ pub struct Metrics {
     fail_mode: [IntCounter; 2],
     holds_open: IntGauge,
     connections_open: IntGauge,
+    tasks: IntGauge,
     policy_reloads: [IntCounter; 2],
     journal_failures: IntCounter,
     told_later: IntCounter,
@@ -439,6 +440,11 @@ impl Metrics {
                 "openbox_connections_open",
                 "Agent connections open on the HTTP proxy.",
             )?,
+            tasks: gauge(
+                &registry,
+                "openbox_tasks",
+                "Tasks begun and not ended: of connections, and of the sidecar itself.",
+            )?,
             policy_reloads: ["ok", "failed"].map(|result| reloads.with_label_values(&[result])),
             told_later: counter(
                 &registry,
@@ -553,6 +559,11 @@ impl Metrics {
     /// An agent's connection ended.
     pub fn connection_closed(&self) {
         self.connections_open.dec();
+    }
+
+    /// Tasks begun and not ended.
+    pub fn tasks(&self, alive: usize) {
+        self.tasks.set(i64::try_from(alive).unwrap_or(i64::MAX));
     }
 
     /// A policy was reloaded.

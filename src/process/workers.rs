@@ -69,6 +69,11 @@ impl Workers {
         self.threads.len().max(1)
     }
 
+    /// The runtime of each thread.
+    pub fn runtimes(&self) -> impl Iterator<Item = Handle> {
+        self.threads.iter().map(|worker| worker.handle.clone())
+    }
+
     /// Starts `future` as a task of the next worker in turn.
     pub fn spawn<F>(&self, name: &'static str, future: F)
     where

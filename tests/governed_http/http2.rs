@@ -9,7 +9,33 @@ use crate::support::process::{self, Running};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::until;
 
-/// An origin of `tests/clients/http2_origin.mjs`, and a sidecar before it.
+/// An origin of `tests/clients/http2_origin.mjs`.
+pub(crate) struct Http2Origin {
+    site: Running,
+    pub(crate) authority: String,
+}
+
+impl Http2Origin {
+    fn of(site: Running) -> Self {
+        let authority = format!("secure.test:{}", port_of(&site));
+        Self { site, authority }
+    }
+
+    /// With a certificate of `authority`, and these words behind it.
+    pub(crate) fn secure(setup: &Setup, authority: &Authority, more: &[&str]) -> Self {
+        let (certificate, key) = authority.pair("secure.test", Dates::Current);
+        let certificate = setup.write("http2.pem", &certificate);
+        let key = setup.write("http2.key", &key);
+        Self::of(node(&[&[&*certificate, &*key], more].concat()))
+    }
+
+    /// Without TLS.
+    pub(crate) fn plain() -> Self {
+        Self::of(node(&["plain"]))
+    }
+}
+
+/// An origin of that kind, and a sidecar before it.
 pub(crate) struct World {
     pub(crate) sidecar: Sidecar,
     site: Running,
@@ -42,24 +68,17 @@ impl World {
 
     fn secure_origin(setup: Setup, more: &[&str]) -> Self {
         let authority = Authority::new();
-        let (certificate, key) = authority.pair("secure.test", Dates::Current);
-        let certificate = setup.write("origin.pem", &certificate);
-        let key = setup.write("origin.key", &key);
-        let setup = setup.trust(&authority);
-        Self::before(
-            setup,
-            node(&[&[&*certificate, &*key], more].concat()),
-            "https",
-        )
+        let origin = Http2Origin::secure(&setup, &authority, more);
+        Self::before(setup.trust(&authority), origin, "https")
     }
 
     /// Without TLS.
     pub(crate) fn plain_with(setup: Setup) -> Self {
-        Self::before(setup, node(&["plain"]), "http")
+        Self::before(setup, Http2Origin::plain(), "http")
     }
 
-    fn before(setup: Setup, site: Running, scheme: &str) -> Self {
-        let authority = format!("secure.test:{}", port_of(&site));
+    fn before(setup: Setup, origin: Http2Origin, scheme: &str) -> Self {
+        let Http2Origin { site, authority } = origin;
         let sidecar = setup
             .flag("--resolve", &format!("{authority}=127.0.0.1"))
             .flag("--allow-address", "127.0.0.1/32")

@@ -8,6 +8,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod core;
+pub(crate) mod http2_wire;
 pub(crate) mod mysql;
 pub(crate) mod origin;
 pub(crate) mod policies;

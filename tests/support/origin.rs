@@ -17,7 +17,7 @@ use super::wire::{Message, Wire};
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     pub(crate) name: &'static str,
-    scheme: &'static str,
+    pub(crate) scheme: &'static str,
     shared: Arc<Shared>,
 }
 
