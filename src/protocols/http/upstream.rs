@@ -349,7 +349,7 @@ impl Upstream {
         let doubt = lease.doubt();
         let sending = lease.send(request);
         match how.patiently(sending, progress.as_deref()).await {
-            Some(Ok(response)) => Ok(response.map(AnswerBody::Shared)),
+            Some(Ok(response)) => Ok(response.map(AnswerBody::shared)),
             Some(Err(failed)) => Err(Broken {
                 unsent: match failed.unprocessed {
                     true => failed.request.or(spare),
@@ -398,7 +398,7 @@ impl Upstream {
                 if let Some(told) = told {
                     told.answered(&mut response);
                 }
-                Ok(response.map(AnswerBody::Alone))
+                Ok(response.map(AnswerBody::alone))
             }
             Some(Err(failed)) => Err(Broken {
                 error: broke(in_words(&failed.error), progress.as_deref()),
