@@ -87,6 +87,23 @@ environment() { # folder, list, what it is, options of pip
 	cp "$list" "$folder/installed.txt"
 }
 environment .venv tests/requirements.txt "Python clients"
+# The server of urllib3's own tests, which is in its source package alone.
+if ! cmp -s <(grep '^urllib3==' tests/requirements.txt) .tools/urllib3-tests/installed.txt; then
+	echo "urllib3's dummyserver: from its source package, into .tools/urllib3-tests"
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	if ! .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary urllib3 \
+		--dest "$work" "$(grep '^urllib3==' tests/requirements.txt)"; then
+		echo "cannot get the source package of urllib3" >&2
+		exit 1
+	fi
+	rm -rf .tools/urllib3-tests
+	mkdir -p .tools/urllib3-tests
+	tar -xf "$work"/urllib3-*.tar.gz -C .tools/urllib3-tests --strip-components=1 --wildcards '*/dummyserver'
+	grep '^urllib3==' tests/requirements.txt >.tools/urllib3-tests/installed.txt
+	rm -rf "$work"
+	trap - EXIT
+fi
 # HTTP clients of each Python that agents are written for; those that are not here are named at the end of the tests.
 python_of() { # minor version
 	local found

@@ -71,6 +71,7 @@ mod lifecycle;
 mod mcp;
 mod origin_tls;
 mod origins;
+mod own_servers;
 mod redaction;
 mod rotation;
 mod routes;
