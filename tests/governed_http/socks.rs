@@ -1,12 +1,12 @@
-//! curl through SOCKS5 on the proxy's own port.
+//! curl, and requests with PySocks, through SOCKS5 on the proxy's own port.
 
 use serde_json::json;
 
-use crate::clients::curl;
+use crate::clients::{curl, python_of_tests, script};
 use crate::support::authority::{Authority, Dates};
 use crate::support::origin::Origin;
 use crate::support::policies::{ALLOW, AS_THE_PATH_SAYS};
-use crate::support::process::Ended;
+use crate::support::process::{self, Ended};
 use crate::support::sidecar::{Setup, Sidecar};
 
 /// curl's own codes for what a SOCKS proxy says no to.
@@ -53,6 +53,59 @@ fn governed(asked: impl Fn(&Sidecar, &Origin, &str) -> Ended) {
 #[test]
 fn http_and_https_through_socks_are_governed() {
     governed(|sidecar, site, path| ask(sidecar, "", &[], &site.url(path)));
+}
+
+#[test]
+fn curl_that_has_a_word_of_its_own_for_it_is_governed_too() {
+    governed(|sidecar, site, path| {
+        let ca = sidecar.ca().display().to_string();
+        let proxy = sidecar.http.to_string();
+        let words = ["--socks5-hostname", &proxy, "--cacert", &ca];
+        curl(
+            &[
+                &words[..],
+                &["--write-out", " %{http_code}", &site.url(path)],
+            ]
+            .concat(),
+        )
+    });
+}
+
+/// Asks by requests, which sends a name or, where `port` says what its resolver is to say, an address.
+fn ask_by_requests(sidecar: &Sidecar, proxy: &str, port: &str, url: &str) -> Ended {
+    let mut command = process::command(&python_of_tests().display().to_string());
+    let ca = sidecar.ca().display().to_string();
+    process::run(command.args([&script("over_socks.py"), proxy, &ca, port, url]))
+}
+
+#[test]
+fn requests_with_pysocks_is_governed_by_name() {
+    governed(|sidecar, site, path| {
+        let proxy = format!("socks5h://{}", sidecar.http);
+        ask_by_requests(sidecar, &proxy, "-", &site.url(path))
+    });
+}
+
+#[test]
+fn requests_with_pysocks_is_governed_by_address() {
+    governed(|sidecar, site, path| {
+        let proxy = format!("socks5://{}", sidecar.http);
+        let port = sidecar.http.port().to_string();
+        ask_by_requests(sidecar, &proxy, &port, &site.url(path))
+    });
+}
+
+#[test]
+fn who_shows_pysocks_a_wrong_token_gets_no_connection() {
+    let site = Origin::site();
+    let sidecar = Setup::new().policy(ALLOW).reach(&site).start();
+    let as_user = |token: &str| {
+        let proxy = format!("socks5h://worker:{token}@{}", sidecar.http);
+        ask_by_requests(&sidecar, &proxy, "-", &site.url("/x"))
+    };
+    assert_eq!(as_user(&sidecar.agent_token).out, "hello from /x 200");
+    assert_eq!(as_user("obx_test_wrong").out, "ConnectionError");
+    assert_eq!(site.times("/x"), 1);
 }
 
 #[test]
