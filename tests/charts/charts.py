@@ -16,7 +16,6 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -29,7 +28,7 @@ import yaml
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from checks import Checks  # noqa: E402  (it lies in the folder above)
+from checks import Checks, free_port  # noqa: E402  (it lies in the folder above)
 
 import policies  # noqa: E402
 from watched import watched  # noqa: E402
@@ -353,11 +352,6 @@ def of_environment(container, folder, ports):
             value = value.replace(f":{port}", f":{here}")
         made[entry["name"]] = f"{folder}{value}" if value.startswith("/") else value
     return made
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import pathlib
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import yaml
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from checks import Checks  # noqa: E402  (it lies in the folder above)
+from checks import Checks, free_port  # noqa: E402  (it lies in the folder above)
 from json_patch import applied  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "reviews"
@@ -166,9 +165,7 @@ class Webhook:
         names = ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
         certificate, key = folder / "tls.crt", folder / "tls.key"
         subprocess.run([*new, *names, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         command = [binary, "injector", "--listen", f"127.0.0.1:{self.port}", "--cert", str(certificate), "--key", str(key)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.context = ssl.create_default_context(cafile=str(certificate))

@@ -263,7 +263,7 @@ site.mkdir(parents=True, exist_ok=True)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), Quiet)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate, key)
-server.socket = context.wrap_socket(server.socket, server_side=True)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 
 _, proxy, authorities = ROWS[client]

@@ -18,7 +18,9 @@ pub(crate) mod redis;
 pub(crate) mod sidecar;
 pub(crate) mod wire;
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -29,17 +31,32 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A port for a program that must be told one. Below those that the system
 /// gives to whoever asks for any: one of them could be given away again before
-/// the program has it.
+/// the program has it. It is nobody else's as long as this process is there.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Other test programs may run at the same time, and begin elsewhere.
     let begin = u16::try_from(std::process::id() % 10_000).unwrap();
     loop {
         let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if is_reserved_for_us(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
+}
+
+/// Whether no other test program has reserved it, of any folder: each holds the lock of a
+/// file that is named like it.
+fn is_reserved_for_us(port: u16) -> bool {
+    static RESERVED: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("openbox-test-ports-{user}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = File::create(folder.join(port.to_string())).unwrap();
+    let is_free = file.try_lock().is_ok();
+    if is_free {
+        RESERVED.lock().unwrap().push(file);
+    }
+    is_free
 }
 
 /// Whether it comes true.
