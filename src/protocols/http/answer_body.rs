@@ -55,7 +55,8 @@ impl Body for AnswerBody {
         }
         let polled = match &mut this.of {
             Of::Alone(body) => Pin::new(body).poll_frame(cx),
-            Of::Shared(body) => Pin::new(body).poll_frame(cx),
+            // A stream that its origin resets is reset for the client at once, head or no head.
+            Of::Shared(body) => return Pin::new(body).poll_frame(cx),
         };
         let Poll::Ready(Some(Err(broke))) = polled else {
             return polled;
