@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, Settings as Tls, Trust};
 use crate::net::listen_at::At;
-use crate::protocols::mysql::{self, LocalFiles, Sessions, Upstream, WholePassword};
+use crate::protocols::mysql::{self, LocalFiles, Sessions, Upstream, WhereUnsaid, WholePassword};
 
 use super::For;
 use super::database_url::{file_mode, pem_file, place, query};
@@ -94,11 +94,13 @@ fn server(text: &str, default: SocketAddr) -> Result<Upstream, Wrong> {
         .or_else(|| url.strip_prefix("mariadb://"))
         .ok_or_else(wrong)?;
     let (host, port) = place(rest, 3_306).ok_or_else(wrong)?;
+    let said = query(rest);
     Ok(Upstream {
         listen,
         host,
         port,
-        tls: tls(query(rest))?,
+        tls: tls(said)?,
+        unsaid: unsaid(said),
     })
 }
 
@@ -107,6 +109,16 @@ fn listener(text: &str) -> Option<At> {
     match text.starts_with('/') && !text.ends_with('/') {
         true => Some(At::Unix(PathBuf::from(text))),
         false => text.parse().ok().map(At::Tcp),
+    }
+}
+
+/// Whoever says anything of TLS, also that it is preferred, means it.
+fn unsaid(query: &str) -> WhereUnsaid {
+    let names = query.split('&').map(|pair| pair.split('=').next());
+    let is_tls = |name: &str| name.to_ascii_lowercase().starts_with("ssl");
+    match names.flatten().any(is_tls) {
+        true => WhereUnsaid::Nothing,
+        false => WhereUnsaid::LikeTheClient,
     }
 }
 
@@ -196,6 +208,19 @@ mod tests {
             let found = found.map(|up| (up.listen.to_string(), up.host, up.port));
             let expected = expected.map(|(listen, host, port)| (listen.into(), host.into(), port));
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn my_5_a_leg_is_like_the_clients_only_where_nothing_is_said_of_tls() {
+        for (query, expected) in [
+            ("", WhereUnsaid::LikeTheClient),
+            ("?a=ssl-mode", WhereUnsaid::LikeTheClient),
+            ("?ssl-mode=PREFERRED", WhereUnsaid::Nothing),
+            ("?a=b&SSL_MODE=REQUIRED", WhereUnsaid::Nothing),
+        ] {
+            let upstream = read(&format!("mysql://db{query}")).unwrap();
+            assert_eq!(upstream.unsaid, expected, "{query}");
         }
     }
 

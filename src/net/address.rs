@@ -243,7 +243,7 @@ fn forbidden_v6(ip: Ipv6Addr) -> Option<Rule> {
 }
 
 /// Whether the address is none of the internet's own: RFC 1918, RFC 6598, RFC 2544, RFC 4193, RFC 3879.
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let [first, second, ..] = ip.octets();

@@ -147,6 +147,12 @@ enum By {
     Path,
     /// A path, and no TLS to the server.
     PathClear,
+    /// Nothing is said of the server's leg.
+    Unsaid,
+    /// The same by a path.
+    PathUnsaid,
+    /// TLS to the server is said to be preferred.
+    Preferred,
 }
 
 /// One server behind each kind of legs.
@@ -154,24 +160,27 @@ struct Legs {
     server: Server,
     sidecar: Sidecar,
     folder: tempfile::TempDir,
-    ports: [u16; 2],
+    ports: [u16; 4],
 }
 
 impl Legs {
     fn before(server: Server, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ports = [free_port(), free_port()];
+        let ports = [free_port(), free_port(), free_port(), free_port()];
         let at = |name: &str| folder.path().join(name).display().to_string();
         let mut setup = Setup::new()
             .policy(POLICY)
             .config(&format!("mysql:\n  agent_tls: offer\n{config}"));
         for (listen, mode) in [
-            (format!("127.0.0.1:{}", ports[0]), "REQUIRED"),
-            (format!("127.0.0.1:{}", ports[1]), "DISABLED"),
-            (at("tls"), "REQUIRED"),
-            (at("clear"), "DISABLED"),
+            (format!("127.0.0.1:{}", ports[0]), "?ssl-mode=REQUIRED"),
+            (format!("127.0.0.1:{}", ports[1]), "?ssl-mode=DISABLED"),
+            (at("tls"), "?ssl-mode=REQUIRED"),
+            (at("clear"), "?ssl-mode=DISABLED"),
+            (format!("127.0.0.1:{}", ports[2]), ""),
+            (at("unsaid"), ""),
+            (format!("127.0.0.1:{}", ports[3]), "?ssl-mode=PREFERRED"),
         ] {
-            let url = format!("{listen}=mysql://localhost:{}?ssl-mode={mode}", server.port);
+            let url = format!("{listen}=mysql://localhost:{}{mode}", server.port);
             setup = setup.flag("--mysql", &url);
         }
         Self {
@@ -184,6 +193,11 @@ impl Legs {
 
     /// What Oracle's own client, logged in as `user`, is told.
     fn says(&self, by: By, user: &str, words: &[&str]) -> String {
+        self.asks(by, user, words, "SELECT 6 * 7; DELETE FROM forbidden")
+    }
+
+    /// What it is told of this.
+    fn asks(&self, by: By, user: &str, words: &[&str], sql: &str) -> String {
         let at = |port: u16| vec!["-h127.0.0.1".to_owned(), format!("-P{port}")];
         let path = |name: &str| vec![format!("-S{}", self.folder.path().join(name).display())];
         let place = match by {
@@ -191,12 +205,15 @@ impl Legs {
             By::Clear => at(self.ports[1]),
             By::Path => path("tls"),
             By::PathClear => path("clear"),
+            By::Unsaid => at(self.ports[2]),
+            By::PathUnsaid => path("unsaid"),
+            By::Preferred => at(self.ports[3]),
         };
         let mut command = oracle("mysql").unwrap();
         command.args(place).arg("-psecret").args(words);
         let ran = command
             .args([&format!("-u{user}"), "-NB", "shop"])
-            .args(["-e", "SELECT 6 * 7; DELETE FROM forbidden"])
+            .args(["-e", sql])
             .output();
         told(&ran.unwrap())
     }
@@ -360,10 +377,92 @@ fn my_5_a_client_in_clear_hides_its_password_under_the_sidecars_key_where_that_i
         told.contains("not hidden under the sidecar's key"),
         "{told}"
     );
-    // Where the client's own leg is secret, and the server's is not, nothing has changed.
+}
+
+#[test]
+fn my_5_a_client_inside_tls_says_its_password_to_a_server_in_clear_where_that_is_set() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let legs = Legs::before(server, "  whole_password: receive\n");
+    legs.server.ask(
+        "CREATE USER eve@'%' IDENTIFIED BY 'secret'; GRANT ALL ON *.* TO eve@'%';
+         CREATE USER old@'%' IDENTIFIED WITH sha256_password BY 'secret'; GRANT ALL ON *.* TO old@'%'",
+    );
     let ca = format!("--ssl-ca={}", legs.sidecar.ca().display());
-    let told = legs.says(By::Clear, "eve", &["--ssl-mode=VERIFY_CA", &ca]);
+    let tls = &["--ssl-mode=VERIFY_CA", &ca][..];
+    let wrong = [tls, &["-pwrong"]].concat();
+    for (by, user, words, expected) in [
+        (By::Clear, "eve", tls, GOVERNED),
+        (By::Clear, "eve", &wrong, "ERROR 1045"),
+        (By::PathClear, "eve", &[], GOVERNED),
+        (By::PathClear, "eve", &["-pwrong"], "ERROR 1045"),
+        (By::Clear, "old", tls, GOVERNED),
+        (By::Clear, "old", &wrong, "ERROR 1045"),
+    ] {
+        // The server forgets whom it knows.
+        legs.server.ask("FLUSH PRIVILEGES");
+        let told = legs.says(by, user, words);
+        assert!(told.contains(expected), "{user} {by:?} {words:?}: {told}");
+    }
+    assert!(!legs.sidecar.log().contains("secret"));
+}
+
+/// What the server's leg of a session has.
+const CIPHER: &str = "SHOW STATUS LIKE 'Ssl_cipher'";
+
+#[test]
+fn my_5_where_nothing_is_said_of_tls_the_servers_leg_is_as_the_clients() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let legs = Legs::before(server, "");
+    legs.server
+        .ask("CREATE USER eve@'%' IDENTIFIED BY 'secret'; GRANT ALL ON *.* TO eve@'%'");
+    let ca = format!("--ssl-ca={}", legs.sidecar.ca().display());
+    let clear = &["--ssl-mode=DISABLED", "--get-server-public-key"][..];
+    let tls = &["--ssl-mode=VERIFY_CA", &ca][..];
+    for (by, words, is_encrypted) in [
+        (By::Unsaid, clear, false),
+        (By::Unsaid, tls, true),
+        (By::PathUnsaid, &[], true),
+    ] {
+        legs.server.ask("FLUSH PRIVILEGES");
+        let told = legs.asks(by, "eve", words, CIPHER);
+        assert!(told.contains("Ssl_cipher"), "{by:?} {words:?}: {told}");
+        assert_eq!(
+            told.contains("TLS"),
+            is_encrypted,
+            "{by:?} {words:?}: {told}"
+        );
+    }
+    legs.server.ask("FLUSH PRIVILEGES");
+    // As without the sidecar, one that asks for no key says no password in clear.
+    let told = legs.says(By::Unsaid, "eve", &["--ssl-mode=DISABLED"]);
+    assert!(told.contains("requires secure connection"), "{told}");
+    // Who says that it is preferred has it.
+    let told = legs.says(By::Preferred, "eve", clear);
     assert!(told.contains("only one of the legs"), "{told}");
+    assert!(told.contains("mysql.whole_password: receive"), "{told}");
+    legs.introduces("eve");
+    let told = legs.asks(By::Preferred, "eve", clear, CIPHER);
+    assert!(told.contains("TLS"), "{told}");
+}
+
+#[test]
+fn my_5_a_server_that_takes_no_login_in_clear_has_tls_from_then_on() {
+    let Some(server) = Server::start_oracle(&["--require-secure-transport=ON"]) else {
+        return;
+    };
+    let legs = Legs::before(server, "");
+    legs.server
+        .ask("CREATE USER eve@'%' IDENTIFIED BY 'secret'; GRANT ALL ON *.* TO eve@'%'");
+    legs.introduces("eve");
+    let clear = &["--ssl-mode=DISABLED", "--get-server-public-key"][..];
+    let told = legs.says(By::Unsaid, "eve", clear);
+    assert!(told.contains("ERROR 3159"), "{told}");
+    let told = legs.asks(By::Unsaid, "eve", clear, CIPHER);
+    assert!(told.contains("TLS"), "{told}");
 }
 
 #[test]

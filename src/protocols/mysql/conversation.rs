@@ -37,7 +37,7 @@ use super::greeting::{Login, Who};
 use super::limits;
 use super::refuse::{self, Answered, Then};
 use super::statement::{PROBE, Reading, Statements, Text};
-use super::whole_password::Key;
+use super::whole_password::{Key, Said};
 use super::wire::{HEADER_BYTES, packet};
 
 use ahead::Ahead;
@@ -115,12 +115,40 @@ impl Legs {
     /// # Errors
     ///
     /// With what the client is told where it may not.
-    fn receives(self) -> Result<(), &'static str> {
+    pub(super) fn receives(self) -> Result<(), &'static str> {
         match self.server_tls && (self.server_is_proven || self.server_is_near) {
             true => Ok(()),
             false => Err(
                 "a password is received for a server that proves who it is, or is on this machine: set ssl-mode=VERIFY_IDENTITY or VERIFY_CA in --mysql (mysql.whole_password)",
             ),
+        }
+    }
+
+    /// Whether a password that the client says here may go on, hidden under a key that
+    /// nothing proves to be the server's: on this machine nobody else tells one.
+    pub(super) fn hides_here(self) -> bool {
+        !self.server_tls && self.server_is_near
+    }
+
+    /// Why a whole password cannot pass, where one leg hides it and the other does not.
+    pub(super) fn apart(self) -> &'static str {
+        match (
+            self.client_is_secret,
+            self.server_is_near,
+            self.server_is_proven,
+        ) {
+            (false, true, _) | (false, _, true) => {
+                "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS, the server's: let the client connect inside TLS (mysql.agent_tls: offer), or set mysql.whole_password: receive"
+            }
+            (false, false, false) => {
+                "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS, the server's: let the client connect inside TLS (mysql.agent_tls: offer), or set both ssl-mode=VERIFY_IDENTITY in --mysql and mysql.whole_password: receive"
+            }
+            (true, true, _) => {
+                "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS or at a path, the client's: let the server have TLS (ssl-mode=REQUIRED in --mysql), or set mysql.whole_password: receive"
+            }
+            (true, false, _) => {
+                "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS or at a path, the client's: let the server have TLS (ssl-mode=REQUIRED in --mysql)"
+            }
         }
     }
 
@@ -162,6 +190,8 @@ enum Hides {
     Next,
     /// It did: once is enough.
     Told,
+    /// It says it as it is, and it goes on under the server's key.
+    Says,
 }
 
 /// A login under way.
@@ -174,6 +204,8 @@ struct Turn {
     rounds: u8,
     plugin: Option<Box<str>>,
     hides: Hides,
+    /// Until the server has told its key.
+    said: Option<Said>,
     who: Who,
     first: bool,
 }
@@ -340,6 +372,8 @@ pub(super) struct Conversation {
     ended: bool,
     /// Whether that is since we do not let somebody log in so.
     refused_login: bool,
+    /// A login failed since the server's leg has no TLS.
+    misses_tls: bool,
 }
 
 impl Conversation {
@@ -359,6 +393,7 @@ impl Conversation {
             rounds: 0,
             plugin: login.plugin,
             hides: Hides::No,
+            said: None,
             who: login.who.clone(),
             first: true,
         };
@@ -387,6 +422,7 @@ impl Conversation {
             farewell: false,
             ended: false,
             refused_login: false,
+            misses_tls: false,
         }
     }
 
@@ -434,6 +470,11 @@ impl Conversation {
     /// Whether it ended since its login cannot go on between these legs.
     pub(super) fn has_refused_login(&self) -> bool {
         self.refused_login
+    }
+
+    /// Whether a login has failed since the server's leg is in clear.
+    pub(super) fn misses_tls(&self) -> bool {
+        self.misses_tls
     }
 
     /// Whether the connection is over once everything has gone out.

@@ -99,6 +99,7 @@ mod tests {
             host: "db".into(),
             port: 3306,
             tls: database_tls::Settings::default(),
+            unsaid: crate::protocols::mysql::WhereUnsaid::Nothing,
         };
         let kills = Arc::<Kills>::default();
         let old = kills.register(&at(1), 7);

@@ -64,6 +64,18 @@ pub struct Upstream {
     pub port: u16,
     /// TLS to it.
     pub tls: database_tls::Settings,
+    /// See [`WhereUnsaid`].
+    pub unsaid: WhereUnsaid,
+}
+
+/// What holds where TLS to a server is left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhereUnsaid {
+    /// Nothing is open: somebody has said what they want.
+    Nothing,
+    /// Nobody has: a MySQL of this machine or a private network is spoken to in clear for a
+    /// client in clear, so that their proof of a whole password passes between the two.
+    LikeTheClient,
 }
 
 /// Durations and bounds of the relay. Built by `config`.

@@ -2,23 +2,30 @@
 //! greeting says that it can.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::TcpStream;
 
 use crate::metrics::Unaccepted;
+use crate::net::address;
 use crate::net::database_tls::{Client, Mode, SetupError};
 use crate::net::dial::{DialError, Dialer};
 use crate::net::maybe_tls::MaybeTls;
 use crate::net::tls::TlsError;
 use crate::net::trust::Roots;
 
-use super::Upstream;
+use super::capability::Flavour;
+use super::{Upstream, WhereUnsaid};
 
 /// A configured server, and what shakes hands with it.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) upstream: Upstream,
     tls: Option<Client>,
+    /// A login in clear has failed for want of TLS.
+    misses_tls: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -29,7 +36,11 @@ impl Server {
     /// When a file that the settings name cannot be used.
     pub fn new(upstream: Upstream, roots: &Roots) -> Result<Self, SetupError> {
         let tls = Client::new(&upstream.host, &upstream.tls, roots, b"mysql")?;
-        Ok(Self { upstream, tls })
+        Ok(Self {
+            upstream,
+            tls,
+            misses_tls: Arc::default(),
+        })
     }
 
     /// As it was configured.
@@ -42,6 +53,26 @@ impl Server {
     pub(super) fn proves_itself(&self) -> bool {
         let tls = self.tls.as_ref();
         tls.is_some_and(|tls| tls.mode() >= Mode::VerifyCa)
+    }
+
+    /// Whether a client in clear may have it in clear, too: nobody has said otherwise, and
+    /// what is said does not leave this machine or a private network. Only a MySQL's methods
+    /// need legs that are alike.
+    pub(super) fn may_mirror(&self, flavour: Flavour, at: IpAddr) -> bool {
+        let at = at.to_canonical();
+        self.upstream.unsaid == WhereUnsaid::LikeTheClient
+            && flavour == Flavour::Mysql
+            && (at.is_loopback() || address::is_private(at))
+            && !self.misses_tls.load(Ordering::Relaxed)
+    }
+
+    /// From now on it has TLS, where it offers that.
+    pub(super) fn misses_tls(&self) {
+        let is_open = self.upstream.unsaid == WhereUnsaid::LikeTheClient;
+        if is_open && !self.misses_tls.swap(true, Ordering::Relaxed) {
+            let Upstream { host, port, .. } = &self.upstream;
+            tracing::info!(%host, port, "MySQL is connected to inside TLS from now on: a login in clear needs it");
+        }
     }
 
     /// Connects to it, in clear.

@@ -68,7 +68,7 @@ async fn connection(shared: &Arc<Shared>, server: &Server, client: ClientSocket,
         Ok(Ok(started)) => {
             let Some(client) = client else { return };
             // Boxed: what starts must not carry what relays.
-            let session = session::serve(shared, &server.upstream, client, started, until, drain);
+            let session = session::serve(shared, server, client, started, until, drain);
             Box::pin(session).await;
         }
         Ok(Err(NotStarted::Server(cause, told, why))) => {

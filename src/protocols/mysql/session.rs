@@ -32,7 +32,7 @@ use super::refuse::{self, Answered};
 use super::startup::Started;
 use super::statement::Text;
 use super::wire::WireError;
-use super::{Agent, Shared, Upstream, describe, limits};
+use super::{Agent, Server, Shared, Upstream, describe, limits};
 
 /// Most bytes that wait for one side before the other is no longer read.
 const WAITING_BYTES_MAX: usize = 256 << 10;
@@ -66,13 +66,13 @@ enum Ended {
 /// Relays until one side ends.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
-    upstream: &Upstream,
+    server: &Server,
     client: Agent,
     started: Started,
     login_until: Instant,
     drain: Drain,
 ) {
-    let relay = Relay::new(shared, upstream, client, started);
+    let relay = Relay::new(shared, server, client, started);
     relay.run(login_until, drain).await;
 }
 
@@ -110,6 +110,7 @@ type ToServer = MaybeTls<TcpStream>;
 
 struct Relay<'a> {
     shared: &'a Shared,
+    configured: &'a Server,
     upstream: &'a Upstream,
     talk: Conversation,
     watch: Watch,
@@ -130,7 +131,8 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(shared: &'a Shared, upstream: &'a Upstream, client: Agent, started: Started) -> Self {
+    fn new(shared: &'a Shared, configured: &'a Server, client: Agent, started: Started) -> Self {
+        let upstream = configured.upstream();
         let Started {
             server,
             talk,
@@ -143,6 +145,7 @@ impl<'a> Relay<'a> {
         to_server.push(login);
         Self {
             shared,
+            configured,
             upstream,
             talk,
             watch: client.socket().watch(),
@@ -165,6 +168,9 @@ impl<'a> Relay<'a> {
         let ended = self.relay(login_until, drain).await;
         // What the client no longer waits for is abandoned, not answered.
         self.asked = None;
+        if self.talk.misses_tls() {
+            self.configured.misses_tls();
+        }
         let host = &self.upstream.host;
         match ended {
             Ended::Client(wrong) => {

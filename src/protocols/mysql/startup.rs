@@ -15,6 +15,7 @@ use super::capability::Capabilities;
 use super::conversation::{Conversation, Enters, Legs, Received};
 use super::greeting::{self, First, Greeting, Login};
 use super::reach::{self, Server, Unreached};
+use super::whole_password::Key;
 use super::wire::{HEADER_BYTES, Header, WireError, packet};
 use super::{Agent, Shared, refuse};
 
@@ -103,7 +104,18 @@ pub(super) async fn start(
         body,
         login,
     } = answer;
-    let server_is_near = socket.peer_addr().is_ok_and(|at| at.ip().is_loopback());
+    let at = socket.peer_addr().map(|at| at.ip().to_canonical()).ok();
+    let plugin = login.plugin.as_deref().unwrap_or_default().to_owned();
+    let legs = Legs {
+        client_is_secret,
+        client_tls,
+        server_tls: false,
+        server_is_near: at.is_some_and(|at| at.is_loopback()),
+        server_is_proven: server.proves_itself(),
+    };
+    let flavour = greeting.capabilities.flavour();
+    let may_mirror = at.is_some_and(|at| server.may_mirror(flavour, at));
+    let tls = tls.filter(|_| !(may_mirror && mirrors(legs, &plugin, shared.key.as_deref())));
     let mut of_server = login.capabilities;
     // Each side counts the requests for TLS of its own leg.
     let mut number = 1_u8;
@@ -129,14 +141,10 @@ pub(super) async fn start(
         }
     };
     let legs = Legs {
-        client_is_secret,
-        client_tls,
         server_tls: socket.is_tls(),
-        server_is_near,
-        server_is_proven: server.proves_itself(),
+        ..legs
     };
     // Some say the password with their login.
-    let plugin = login.plugin.as_deref().unwrap_or_default();
     if let Some(why) = legs.stops(plugin.as_bytes()) {
         return Err(NotStarted::tls(sequence.wrapping_add(1), why));
     }
@@ -154,7 +162,7 @@ pub(super) async fn start(
             },
             Enters {
                 sessions: shared.settings.sessions,
-                server: greeting.capabilities.flavour(),
+                server: flavour,
             },
             shift,
         ),
@@ -163,6 +171,17 @@ pub(super) async fn start(
         from_client: input,
         from_server,
     })
+}
+
+/// Whether the server's leg is in clear because its client's is: then the two can agree on a
+/// whole password, of which nobody in between learns. `in_clear` are the legs then.
+fn mirrors(in_clear: Legs, plugin: &str, key: Option<&Key>) -> bool {
+    let inside = Legs {
+        server_tls: true,
+        ..in_clear
+    };
+    let can_receive = key.is_some() && inside.receives().is_ok();
+    !in_clear.client_is_secret && in_clear.stops(plugin.as_bytes()).is_none() && !can_receive
 }
 
 /// A client that has heard a greeting, or is about to.

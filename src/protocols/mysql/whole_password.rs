@@ -1,15 +1,19 @@
 //! The whole password of a client in clear, which a server behind TLS asks for: the
 //! client hides it under a key of ours, as it does for a server without TLS under that
-//! server's. It is passed on inside TLS, and kept nowhere.
+//! server's. It is passed on inside TLS, and kept nowhere. And that of a client behind TLS,
+//! which a server in clear on this machine asks for: it is hidden here under that server's.
 
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rsa::{KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use aws_lc_rs::rsa::{
+    KeySize, OAEP_SHA1_MGF1SHA1, OaepPrivateDecryptingKey, OaepPublicEncryptingKey,
+    PrivateDecryptingKey, PublicEncryptingKey,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// How many bytes a nonce has.
 pub(super) const NONCE_BYTES: usize = 20;
@@ -31,7 +35,46 @@ pub(super) fn packet(sequence: u8, password: &[u8]) -> Bytes {
     Bytes::from_owner(Zeroizing::new([&[a, b, c, sequence], password].concat()))
 }
 
-/// What becomes of a login that needs a whole password, where only the server's leg has
+/// What a client has said, until the server has told its key.
+pub(super) struct Said(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Said")
+    }
+}
+
+impl Said {
+    /// The password in `body`, with the NUL behind it, which is wiped there.
+    pub(super) fn taken(body: &mut [u8]) -> Self {
+        let said = Zeroizing::new(body.to_vec());
+        body.zeroize();
+        Self(said)
+    }
+
+    /// As a client hides it with this nonce under the key in this PEM; `None` where that is
+    /// none, or too small for it.
+    pub(super) fn hidden(self, pem: &[u8], nonce: &[u8]) -> Option<Vec<u8>> {
+        let Self(mut bytes) = self;
+        for (byte, mask) in bytes.iter_mut().zip(nonce.iter().cycle()) {
+            *byte ^= mask;
+        }
+        let lines = std::str::from_utf8(pem).ok()?.lines();
+        let text: String = lines.filter(|line| !line.starts_with('-')).collect();
+        let der = STANDARD.decode(text).ok()?;
+        let key = PublicEncryptingKey::from_der(&der).ok()?;
+        let key = OaepPublicEncryptingKey::new(key).ok()?;
+        let mut hidden = vec![0; key.ciphertext_size()];
+        let length = key
+            .encrypt(&OAEP_SHA1_MGF1SHA1, &bytes, &mut hidden, None)
+            .ok()?
+            .len();
+        hidden.truncate(length);
+        Some(hidden)
+    }
+}
+
+/// What becomes of a login that needs a whole password, where only one of the legs has
 /// TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WholePassword {
@@ -109,23 +152,18 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_lc_rs::rsa::{OaepPublicEncryptingKey, PublicEncryptingKey};
 
     #[test]
     fn my_5_only_what_was_hidden_under_this_key_and_nonce_is_a_password() {
         let nonce = [7; NONCE_BYTES];
-        let hide = |key: &Key| {
-            let pem: String = key.public.lines().filter(|l| !l.starts_with('-')).collect();
-            let der = STANDARD.decode(pem).unwrap();
-            let public = PublicEncryptingKey::from_der(&der).unwrap();
-            let public = OaepPublicEncryptingKey::new(public).unwrap();
-            let masked: Vec<u8> = b"it's secret\0".iter().map(|byte| byte ^ 7).collect();
-            let mut hidden = vec![0; public.ciphertext_size()];
-            let hidden = public.encrypt(&OAEP_SHA1_MGF1SHA1, &masked, &mut hidden, None);
-            hidden.unwrap().to_vec()
-        };
         let key = Key::of(WholePassword::Receive).unwrap();
-        let hidden = hide(&key);
+        let mut body = *b"it's secret\0";
+        let said = Said::taken(&mut body);
+        assert_eq!(body, [0; 12]);
+        assert_eq!(format!("{said:?}"), "Said");
+        let hidden = said.hidden(key.public.as_bytes(), &nonce).unwrap();
+        let none = Said::taken(&mut [0]);
+        assert_eq!(none.hidden(b"no key", &nonce), None);
         let said = key.password(&hidden, &nonce).unwrap();
         assert_eq!(&**said, b"it's secret\0");
         assert!(key.password(&hidden, &[8; NONCE_BYTES]).is_none());

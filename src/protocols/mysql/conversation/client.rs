@@ -13,7 +13,7 @@ use super::super::commands::{self, Code, Treatment};
 use super::super::greeting;
 use super::super::refuse::Answered;
 use super::super::statement::{TOO_LONG, Text};
-use super::super::whole_password::{self, Key};
+use super::super::whole_password::{self, Key, Said};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
     Ask, Conversation, Effect, File, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step,
@@ -165,6 +165,7 @@ impl Conversation {
                 let (who, plugin) = changed.ok_or(malformed)?;
                 let plugin = plugin.as_deref().unwrap_or_default();
                 if let Some(why) = self.legs.stops(plugin.as_bytes()) {
+                    self.misses_tls |= !self.legs.server_tls;
                     // As the server does after a login that failed.
                     (self.ended, self.refused_login) = (true, true);
                     return Ok(Step::Say(no_login(why, 1)));
@@ -175,6 +176,7 @@ impl Conversation {
                     rounds: 0,
                     plugin: None,
                     hides: Hides::No,
+                    said: None,
                     who,
                     first: false,
                 }));
@@ -386,10 +388,27 @@ fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<S
     if let (Hides::Next | Hides::Told, Some(key)) = (turn.hides, &received.key) {
         return Ok(hidden(turn, key, &received.nonce, &bytes, header));
     }
+    if turn.hides == Hides::Says
+        && let Some(step) = said(turn, &mut bytes, header)
+    {
+        return Ok(step);
+    }
     if let Some(number) = bytes.get_mut(3) {
         *number = number.wrapping_add(turn.shift);
     }
     Ok(Step::Pass(bytes.freeze(), Passage::DatabaseLogin))
+}
+
+/// A client's password as it is, and our question for the key that it goes on under; `None`
+/// where there is none, which nobody hides.
+fn said(turn: &mut Turn, bytes: &mut [u8], header: Header) -> Option<Step> {
+    turn.hides = Hides::No;
+    let body = bytes.get_mut(HEADER_BYTES..).filter(|body| *body != [0])?;
+    turn.said = Some(Said::taken(body));
+    let plugin = turn.plugin.as_deref().unwrap_or_default();
+    let question = whole_password::question(plugin.as_bytes());
+    let number = header.sequence.wrapping_add(turn.shift);
+    Some(Step::Own(packet(number, &[question])))
 }
 
 /// A client's password under our key, or its question for that.
@@ -470,6 +489,7 @@ mod tests {
             rounds: 0,
             plugin: None,
             hides: Hides::Next,
+            said: None,
             who: greeting::Who::default(),
             first: true,
         };

@@ -11,9 +11,12 @@ use super::super::whole_password::{NONCE_BYTES, SHA256};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::entering::Entering;
 use super::{
-    Answering, Conversation, Effect, File, Hides, Own, Phase, Purpose, ROUNDS_MAX, SMALL_BYTES_MAX,
-    Sides, Skip, Upload, no_login,
+    Answering, Conversation, Effect, File, Hides, Legs, Own, Phase, Purpose, ROUNDS_MAX, Received,
+    SMALL_BYTES_MAX, Sides, Skip, Upload, no_login,
 };
+
+/// The code of `ER_SECURE_TRANSPORT_REQUIRED`, 3159, as it is sent.
+const NEEDS_TLS: [u8; 2] = [0x57, 0x0c];
 
 /// What becomes of a packet.
 enum Fate {
@@ -174,6 +177,19 @@ impl Conversation {
         }
         let number = header.sequence.wrapping_sub(turn.shift);
         let answer = Some(number.wrapping_add(1));
+        if let [1, key @ ..] = body
+            && let Some(said) = turn.said.take()
+        {
+            let Some(hidden) = said.hidden(key, &self.received.nonce) else {
+                let why = "the server's key cannot hide the password";
+                return self.no_login(why, number, sides);
+            };
+            // The client hears neither of our question nor of its answer.
+            turn.shift = turn.shift.wrapping_add(2);
+            let next = header.sequence.wrapping_add(1);
+            sides.to_server.push(packet(next, &hidden));
+            return Ok(Fate::Drop);
+        }
         match body {
             [0, ..] => {
                 let mut ok = Answer::new(Form::Done, self.capabilities);
@@ -195,7 +211,10 @@ impl Conversation {
                 }
                 return Ok(Fate::Drop);
             }
-            [0xff, ..] if turn.first => (self.farewell, self.ended) = (true, true),
+            [0xff, rest @ ..] if turn.first => {
+                self.misses_tls |= rest.starts_with(&NEEDS_TLS) && !self.legs.server_tls;
+                (self.farewell, self.ended) = (true, true);
+            }
             // MariaDB goes on with whoever was there before, and what was set on the session is
             // gone.
             [0xff, ..] => {
@@ -213,18 +232,17 @@ impl Conversation {
                 let mut at = Cursor::new(rest);
                 let name = at.until_nul().unwrap_or(rest);
                 let nonce = at.rest().get(..NONCE_BYTES);
-                let hides = name == SHA256
-                    && self.received.key.is_some()
-                    && self.legs.server_tls
-                    && !self.legs.client_tls;
+                let hides = self.received.hides(name, self.legs);
                 let stops = match hides {
-                    true => self.legs.receives().err(),
-                    false => self.legs.stops(name),
+                    Hides::Next | Hides::Told => self.legs.receives().err(),
+                    Hides::Says => None,
+                    Hides::No => self.legs.stops(name),
                 };
                 if let Some(why) = stops {
+                    self.misses_tls |= !self.legs.server_tls;
                     return self.no_login(why, number, sides);
                 }
-                turn.hides = if hides { Hides::Next } else { Hides::No };
+                turn.hides = hides;
                 self.received.nonce = nonce.unwrap_or_default().to_vec();
                 turn.plugin = Some(String::from_utf8_lossy(name).into());
                 turn.expects = answer;
@@ -241,9 +259,15 @@ impl Conversation {
                 }
                 (turn.expects, turn.hides) = (answer, Hides::Next);
             }
+            [1, 4]
+                if self.received.key.is_some()
+                    && self.legs.hides_here()
+                    && self.legs.client_is_secret =>
+            {
+                (turn.expects, turn.hides) = (answer, Hides::Says);
+            }
             [1, 4] if self.legs.client_is_secret != self.legs.server_tls => {
-                let why = "the server asks for the whole password (caching_sha2_password), and only one of the legs to and from the sidecar is inside TLS: log in once past the sidecar, so that the server knows it, or let both have TLS or neither (mysql.agent_tls, ssl-mode in --mysql; mysql.whole_password)";
-                return self.no_login(why, number, sides);
+                return self.no_login(self.legs.apart(), number, sides);
             }
             _ => turn.expects = answer,
         }
@@ -452,6 +476,18 @@ fn from_hex(digits: &[u8]) -> Option<Box<str>> {
     };
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
     String::from_utf8(bytes?).ok().map(Into::into)
+}
+
+impl Received {
+    /// How a client says its password by this method, where the server asks for it anew.
+    fn hides(&self, method: &[u8], legs: Legs) -> Hides {
+        let both = legs.client_tls == legs.server_tls;
+        match (method == SHA256, &self.key) {
+            (true, Some(_)) if !both && legs.server_tls => Hides::Next,
+            (true, Some(_)) if !both && legs.hides_here() => Hides::Says,
+            _ => Hides::No,
+        }
+    }
 }
 
 impl Answering {

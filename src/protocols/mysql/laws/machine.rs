@@ -22,7 +22,7 @@ use super::super::greeting::{Login, Who};
 use super::super::refuse::Answered;
 use super::super::statement::Text;
 use super::super::wire::{HEADER_BYTES, Header, WireError, packet};
-use super::super::{Sessions, Upstream, describe, limits};
+use super::super::{Sessions, Upstream, WhereUnsaid, describe, limits};
 use super::script::script;
 use super::server::Server;
 
@@ -43,6 +43,7 @@ fn upstream() -> Upstream {
         host: "laws".into(),
         port: 1,
         tls: database_tls::Settings::default(),
+        unsaid: WhereUnsaid::Nothing,
     }
 }
 
