@@ -15,6 +15,8 @@ pub(crate) enum Way {
 #[derive(Debug, Default)]
 pub(crate) struct Passing {
     pub(crate) cut: Option<(Way, usize)>,
+    /// Behind so much nothing passes any more.
+    pub(crate) stall: Option<(Way, usize)>,
     /// What the server says, and as long, what is heard instead.
     pub(crate) swap: Option<(&'static [u8], &'static [u8])>,
     pub(crate) to_server: Vec<u8>,
@@ -55,10 +57,20 @@ fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, shared: &Mutex<Passing
         if left == 0 {
             break;
         }
-        let most = left.min(bytes.len());
+        let stall = shared.lock().unwrap().stall.filter(|(at, _)| *at == way);
+        let stalls = stall.and_then(|(_, after)| after.checked_sub(passed));
+        let most = stalls
+            .filter(|rest| *rest > 0)
+            .unwrap_or(left)
+            .min(left)
+            .min(bytes.len());
         let Ok(read @ 1..) = from.read(&mut bytes[..most]) else {
             break;
         };
+        let stall = shared.lock().unwrap().stall.filter(|(at, _)| *at == way);
+        if stall.is_some_and(|(_, after)| passed >= after) {
+            continue;
+        }
         passed += read;
         {
             let mut passing = shared.lock().unwrap();

@@ -10,7 +10,7 @@ use crate::between::{Way, between};
 use crate::support::authority::Authority;
 use crate::support::mysql::{CAPABILITIES, Client, Server, login, oracle};
 use crate::support::sidecar::{Setup, Sidecar};
-use crate::support::{free_port, until};
+use crate::support::{PATIENCE, free_port, until};
 
 /// By how much what is signed in a handshake is longer or shorter than before, and more.
 const SIGNED_BYTES: usize = 16;
@@ -156,6 +156,51 @@ fn my_3_my_5_c_11_oracle_mysqls_login_that_ends_anywhere_ends_for_both() {
     };
     for query in ["?ssl-mode=DISABLED", "?ssl-mode=REQUIRED"] {
         ends_at_each_point(&server, query);
+    }
+}
+
+/// What a client is told, and under which number, where the server says no more than its
+/// first `after` bytes.
+fn told_of_a_stall(server: u16, after: Option<usize>) -> (u8, u16, String) {
+    let (near, passing) = between(server);
+    let port = free_port();
+    let url = format!("127.0.0.1:{port}=mysql://localhost:{near}?ssl-mode=DISABLED");
+    let sidecar = Setup::new()
+        .policy(POLICY)
+        .config("mysql:\n  login_within: 20s\n")
+        .flag("--mysql", &url)
+        .start();
+    passing.lock().unwrap().stall = Some((Way::ToSidecar, after.unwrap_or_default()));
+    let mut client = Client::open(port);
+    client.socket.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+    if after.is_some() {
+        assert_eq!(client.next().unwrap().body[0], 10);
+        client.send(1, &login(CAPABILITIES, "bob"));
+    }
+    let told = client.next().expect("a last word");
+    assert_eq!(client.next(), None);
+    let counted = "openbox_connections_refused_total{cause=\"slow\",protocol=\"mysql\"}";
+    assert_eq!(sidecar.metric(counted), 1);
+    let (code, text) = told.error();
+    (told.number, code, text)
+}
+
+#[test]
+fn my_2_c_11_a_client_of_a_server_that_falls_silent_is_told_so() {
+    // It would end a login sooner.
+    let server = Server::start(&["--connect-timeout=120"]);
+    let greeting = {
+        let mut client = Client::open(server.port);
+        4 + client.next().unwrap().body.len()
+    };
+    let told = std::thread::scope(|scope| {
+        let before = scope.spawn(|| told_of_a_stall(server.port, None));
+        let behind = scope.spawn(|| told_of_a_stall(server.port, Some(greeting)));
+        [before.join().unwrap(), behind.join().unwrap()]
+    });
+    for ((number, code, text), expected) in told.into_iter().zip([(0, 1105), (2, 1159)]) {
+        assert_eq!((number, code), expected, "{text}");
+        assert!(text.contains("mysql.login_within"), "{text}");
     }
 }
 

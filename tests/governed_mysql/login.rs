@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use crate::World;
 use crate::support::mysql::{CAPABILITIES, Client, Server, frame, login};
 use crate::support::sidecar::Setup;
-use crate::support::{free_port, until};
+use crate::support::{PATIENCE, free_port, until};
 
 #[test]
 fn my_1_only_what_is_understood_is_offered() {
@@ -41,11 +41,19 @@ fn my_2_my_12_a_wrong_password_is_the_servers_to_refuse() {
 }
 
 #[test]
-fn my_2_a_login_that_stops_half_way_ends_and_is_counted() {
-    let world = World::before(Server::start(&[]), "", |setup| {
-        setup.config("mysql:\n  login_within: 5s\n")
+fn my_2_a_login_that_stops_half_way_is_told_so_and_is_counted() {
+    // The server itself would end it sooner.
+    let server = Server::start(&["--connect-timeout=120"]);
+    let world = World::before(server, "", |setup| {
+        setup.config("mysql:\n  login_within: 20s\n")
     });
+    let wait = Some(PATIENCE * 2);
+    // One hears the greeting, and says nothing.
+    let mut silent = Client::open(world.port);
+    silent.socket.set_read_timeout(wait).unwrap();
+    silent.next().unwrap();
     let mut client = Client::open(world.port);
+    client.socket.set_read_timeout(wait).unwrap();
     client.next().unwrap();
     let mut other = login(CAPABILITIES, "bob");
     other.truncate(other.len() - b"mysql_native_password\0".len());
@@ -53,9 +61,19 @@ fn my_2_a_login_that_stops_half_way_ends_and_is_counted() {
     client.send(1, &other);
     // The server asks for its own method, and hears nothing.
     assert_eq!(client.next().unwrap().body[0], 0xfe);
-    assert_eq!(client.next(), None);
+    // What each has to say first has a number of its own.
+    for (mut client, number) in [(silent, 2), (client, 4)] {
+        let told = client.next().unwrap();
+        let (code, text) = told.error();
+        assert_eq!((told.number, code), (number, 1159), "{text}");
+        assert!(
+            text.contains("#08S01") && text.contains("mysql.login_within"),
+            "{text}"
+        );
+        assert_eq!(client.next(), None);
+    }
     let counted = "openbox_connections_refused_total{cause=\"slow\",protocol=\"mysql\"}";
-    assert_eq!(world.sidecar.metric(counted), 1);
+    assert_eq!(world.sidecar.metric(counted), 2);
 }
 
 #[test]

@@ -408,6 +408,34 @@ fn my_5_a_client_inside_tls_says_its_password_to_a_server_in_clear_where_that_is
     assert!(!legs.sidecar.log().contains("secret"));
 }
 
+/// A second factor that has to be proven by a path of the server's machine, which the
+/// sidecar never comes by.
+#[test]
+fn my_3_my_6_a_further_factor_is_the_servers_to_refuse() {
+    let Some(server) = Server::start_oracle(&[]) else {
+        return;
+    };
+    let legs = Legs::before(server, "");
+    legs.server.ask(
+        "INSTALL PLUGIN auth_socket SONAME 'auth_socket.so';
+         CREATE USER two@'%' IDENTIFIED WITH caching_sha2_password BY 'secret' AND IDENTIFIED WITH auth_socket;
+         CREATE USER one@'%' IDENTIFIED WITH caching_sha2_password BY 'secret'; GRANT ALL ON *.* TO one@'%'",
+    );
+    let ca = format!("--ssl-ca={}", legs.sidecar.ca().display());
+    let clear = &["--ssl-mode=DISABLED", "--get-server-public-key"][..];
+    let tls = &["--ssl-mode=VERIFY_CA", &ca][..];
+    for (by, words) in [(By::Tls, tls), (By::Clear, clear), (By::Unsaid, clear)] {
+        legs.server.ask("FLUSH PRIVILEGES");
+        // The first factor passes, as it does alone, and the second does not.
+        let told = legs.says(by, "one", words);
+        assert!(told.contains(GOVERNED), "{by:?}: {told}");
+        let told = legs.says(by, "two", words);
+        assert!(told.contains("ERROR 1698"), "{by:?}: {told}");
+        let wrong = legs.says(by, "two", &[words, &["--password1=wrong"]].concat());
+        assert!(wrong.contains("ERROR 1045"), "{by:?}: {wrong}");
+    }
+}
+
 /// What the server's leg of a session has.
 const CIPHER: &str = "SHOW STATUS LIKE 'Ssl_cipher'";
 

@@ -142,10 +142,10 @@ fn c_3_c_9_a_session_waits_for_a_person_or_does_not_begin() {
 #[test]
 fn my_16_a_change_of_user_may_come_at_any_time() {
     let world = World::before(Server::start(&[]), "", |setup| {
-        setup.config("mysql:\n  login_within: 5s\n")
+        setup.config("mysql:\n  login_within: 20s\n")
     });
     let mut client = world.client();
-    std::thread::sleep(std::time::Duration::from_millis(5_500));
+    std::thread::sleep(std::time::Duration::from_millis(20_500));
     client.send(0, b"\x11bob\0\0shop\0\x2d\0mysql_native_password\0");
     let mut answer = client.next().unwrap();
     if answer.body[0] == 0xfe {

@@ -201,6 +201,8 @@ struct Turn {
     shift: u8,
     /// The number of the client's next packet, where it is its turn.
     expects: Option<u8>,
+    /// The number of what it is told next, where it is not.
+    owed: u8,
     rounds: u8,
     plugin: Option<Box<str>>,
     hides: Hides,
@@ -390,6 +392,8 @@ impl Conversation {
         let turn = Turn {
             shift,
             expects: None,
+            // Behind its login, and its request for TLS.
+            owed: if legs.client_tls { 3 } else { 2 },
             rounds: 0,
             plugin: login.plugin,
             hides: Hides::No,
@@ -518,13 +522,15 @@ impl Conversation {
     /// The number that a last word to the client has; `None` where none can be
     /// said, or the server has said one.
     pub(super) fn last_word(&self) -> Option<u8> {
-        let can = self.between_packets() && !self.farewell && self.is_ready();
+        let can = self.between_packets() && !self.farewell;
         // Where nothing is owed, it is the answer to the next command.
         let number = match &self.phase {
             Phase::Answering(answering) => answering.next,
             Phase::Entering(entering) => entering.number,
             Phase::Own(own) => own.purpose.owed().unwrap_or(self.tail.next),
-            Phase::Login(_) | Phase::Idle => self.tail.next,
+            // What it has to say first has a number of its own.
+            Phase::Login(turn) => turn.expects.map_or(turn.owed, |next| next.wrapping_add(1)),
+            Phase::Idle => self.tail.next,
         };
         can.then_some(number)
     }
@@ -725,6 +731,8 @@ mod tests {
                 hears(&mut all, &packet(2, &asks));
                 let (talk, to_client, _) = all;
                 assert_eq!(talk.has_refused_login(), expected, "{kind} {near}");
+                // The next login may have TLS.
+                assert_eq!(talk.misses_tls(), expected, "{kind} {near}");
                 assert!(to_client.has_work());
             }
         }
@@ -759,6 +767,44 @@ mod tests {
                 let (talk, _, _) = let_in(sessions, shift);
                 assert_eq!(talk.last_word(), Some(2), "{sessions:?}, {shift}");
             }
+        }
+    }
+
+    #[test]
+    fn a_last_word_in_a_login_has_the_number_behind_whoevers_turn_it_is() {
+        for (client_tls, first) in [(false, 2), (true, 3)] {
+            let login = Login {
+                capabilities: Capabilities::PROTOCOL_41,
+                plugin: None,
+                who: Who::default(),
+            };
+            let mut talk = Conversation::in_clear(login.clone(), Sessions::Pass, 0);
+            let legs = Legs {
+                client_tls,
+                ..talk.legs
+            };
+            let received = Received {
+                key: None,
+                nonce: Vec::new(),
+            };
+            talk = Conversation::new(
+                Arc::new(Analyses::new(1)),
+                login,
+                legs,
+                received,
+                talk.enters,
+                0,
+            );
+            let mut all = (talk, Outbox::default(), Outbox::default());
+            assert_eq!(all.0.last_word(), Some(first));
+            // It has to prove itself anew.
+            hears(&mut all, &packet(first, b"\xfeplugin\0nonce"));
+            assert_eq!(all.0.last_word(), Some(first + 2));
+            let mut proof = BytesMut::from(&packet(first + 1, b"proof")[..]);
+            all.0.client(&mut proof).unwrap();
+            assert_eq!(all.0.last_word(), Some(first + 2));
+            hears(&mut all, &packet(first + 2, b"\xff\x15\x04#28000no"));
+            assert_eq!(all.0.last_word(), None);
         }
     }
 

@@ -156,3 +156,52 @@ impl fmt::Display for Unreached {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::database_tls;
+    use crate::net::listen_at::At;
+
+    fn server(unsaid: WhereUnsaid) -> Server {
+        let upstream = Upstream {
+            listen: At::Tcp(([127, 0, 0, 1], 1).into()),
+            host: "db".into(),
+            port: 3306,
+            tls: database_tls::Settings::default(),
+            unsaid,
+        };
+        Server {
+            upstream,
+            tls: None,
+            misses_tls: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn my_5_only_a_mysql_that_is_near_or_private_may_be_in_clear_for_a_client_in_clear() {
+        let open = server(WhereUnsaid::LikeTheClient);
+        for (at, flavour, expected) in [
+            ("127.0.0.1", Flavour::Mysql, true),
+            ("::1", Flavour::Mysql, true),
+            ("10.1.2.3", Flavour::Mysql, true),
+            ("::ffff:10.1.2.3", Flavour::Mysql, true),
+            ("fd00::1", Flavour::Mysql, true),
+            ("192.0.2.1", Flavour::Mysql, false),
+            ("2001:db8::1", Flavour::Mysql, false),
+            ("10.1.2.3", Flavour::Mariadb, false),
+        ] {
+            let at: IpAddr = at.parse().unwrap();
+            assert_eq!(open.may_mirror(flavour, at), expected, "{at} {flavour:?}");
+            let said = server(WhereUnsaid::Nothing);
+            assert!(!said.may_mirror(flavour, at), "{at}");
+        }
+        let near = IpAddr::from([127, 0, 0, 1]);
+        open.misses_tls();
+        assert!(!open.may_mirror(Flavour::Mysql, near));
+        // What is said does not change.
+        let said = server(WhereUnsaid::Nothing);
+        said.misses_tls();
+        assert!(!said.misses_tls.load(Ordering::Relaxed));
+    }
+}

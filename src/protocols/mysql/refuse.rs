@@ -14,6 +14,7 @@ const DENIED: (u16, &str) = (1227, "42000");
 const INTERRUPTED: (u16, &str) = (1317, "70100");
 const SHUTDOWN: (u16, &str) = (1053, "08S01");
 const OUT_OF_ORDER: (u16, &str) = (1156, "08S01");
+const SLOW: (u16, &str) = (1159, "08S01");
 const UNREACHABLE: (u16, &str) = (1105, "HY000");
 
 /// Whether the session ends with a refusal.
@@ -106,6 +107,12 @@ pub(super) fn broken(sequence: u8, why: &str) -> Bytes {
 /// The end of a session with a sidecar that stops.
 pub(super) fn shutting_down(sequence: u8) -> Bytes {
     packet(sequence, &error(SHUTDOWN, "the sidecar is shutting down"))
+}
+
+/// The end of a login that took too long.
+pub(super) fn slow(sequence: u8) -> Bytes {
+    const WHY: &str = "openbox-sidecar: nobody has logged in in time (mysql.login_within)";
+    packet(sequence, &error(SLOW, WHY))
 }
 
 /// Instead of a greeting: there is no server. No state is said before both

@@ -58,7 +58,7 @@ async fn connection(shared: &Arc<Shared>, server: &Server, client: ClientSocket,
     }
     let started = async {
         tokio::select! {
-            started = startup::start(shared, server, &mut client) => started,
+            started = startup::start(shared, server, &mut client, until) => started,
             // Nobody waits for the server that is being reached.
             () = watch.hung_up() => Err(NotStarted::Left),
         }

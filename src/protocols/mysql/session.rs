@@ -272,6 +272,9 @@ impl<'a> Relay<'a> {
                 }
                 () = tokio::time::sleep_until(login_until), if !self.begun => {
                     self.unaccepted(Unaccepted::Slow);
+                    if let Some(number) = self.talk.last_word() {
+                        self.to_client.push(refuse::slow(number));
+                    }
                     Err(Ended::Gone("nobody logged in in time"))
                 }
                 () = drain.begun(), if idle => {

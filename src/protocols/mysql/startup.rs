@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::Unaccepted;
 use crate::net::agent_tls::{Acceptor, Demand};
@@ -50,6 +51,11 @@ impl NotStarted {
         Self::Server(error.cause(), refuse::unreachable(&why), why)
     }
 
+    fn mute() -> Self {
+        let why = "the server has not greeted in time (mysql.login_within)".to_owned();
+        Self::Server(Unaccepted::Slow, refuse::unreachable(&why), why)
+    }
+
     fn broken(sequence: u8, wrong: &WireError) -> Self {
         let why = wrong.to_string();
         Self::Client(Unaccepted::Malformed, refuse::broken(sequence, &why), why)
@@ -61,7 +67,7 @@ impl NotStarted {
 }
 
 /// Starts a connection to `server` for `client`, which is gone where a handshake
-/// with it failed.
+/// with it failed. Nobody is waited for longer than `until`.
 ///
 /// # Errors
 ///
@@ -70,13 +76,19 @@ pub(super) async fn start(
     shared: &Shared,
     server: &Server,
     client: &mut Option<Agent>,
+    until: Instant,
 ) -> Result<Started, NotStarted> {
     let unreached = |error: Unreached| NotStarted::unreached(&error);
-    let mut socket = server.dial(&shared.dialer).await.map_err(unreached)?;
     let mut from_server = BytesMut::new();
-    let (header, body) = frame(&mut socket, &mut from_server, 0)
-        .await
-        .map_err(NoFrame::of_server)?;
+    let greeted = async {
+        let mut socket = server.dial(&shared.dialer).await.map_err(unreached)?;
+        let greeting = frame(&mut socket, &mut from_server, 0).await;
+        Ok((socket, greeting.map_err(NoFrame::of_server)?))
+    };
+    let (mut socket, (header, body)) = match timeout_at(until, greeted).await {
+        Ok(greeted) => greeted?,
+        Err(_) => return Err(NotStarted::mute()),
+    };
     // It does not want to talk, and says why.
     if body.first() == Some(&0xff) {
         let told = packet(header.sequence, &body);
@@ -95,7 +107,10 @@ pub(super) async fn start(
     };
     let masked = greeting.offering(&body, answering.offering(offered));
     answering.say(&packet(header.sequence, &masked)).await?;
-    let answer = answering.login(offered).await?;
+    let answer = match timeout_at(until, answering.login(offered)).await {
+        Ok(answer) => answer?,
+        Err(_) => return Err(answering.slow()),
+    };
     let Answering { input, .. } = answering;
     let client_is_secret = is_secret(client.as_ref());
     let client_tls = client.as_ref().is_some_and(MaybeTls::is_tls);
@@ -259,6 +274,13 @@ impl Answering<'_> {
         }
     }
 
+    /// It has not logged in in time: what it is told has the number behind that.
+    fn slow(&self) -> NotStarted {
+        let is_tls = self.client.as_ref().is_some_and(MaybeTls::is_tls);
+        let told = refuse::slow(if is_tls { 3 } else { 2 });
+        NotStarted::Client(Unaccepted::Slow, told, "nobody logged in in time".into())
+    }
+
     /// What it says under this number.
     async fn first(
         &mut self,
@@ -346,6 +368,38 @@ async fn frame(
         match rest.read_buf(input).await {
             Ok(0) | Err(_) => return Err(NoFrame::Gone),
             Ok(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocols::mysql::WholePassword;
+
+    #[test]
+    fn my_5_my_6_no_password_goes_in_clear_since_its_clients_leg_is() {
+        let key = Key::of(WholePassword::Receive);
+        for (client_is_secret, server_is_near, plugin, key, expected) in [
+            (false, false, "caching_sha2_password", None, true),
+            (false, true, "", None, true),
+            (true, true, "caching_sha2_password", None, false),
+            // It would be stopped in clear.
+            (false, false, "mysql_clear_password", None, false),
+            (false, true, "mysql_clear_password", None, true),
+            // Where it is received there is no need, and elsewhere it is not.
+            (false, true, "caching_sha2_password", key.as_ref(), false),
+            (false, false, "caching_sha2_password", key.as_ref(), true),
+        ] {
+            let in_clear = Legs {
+                client_is_secret,
+                client_tls: client_is_secret,
+                server_tls: false,
+                server_is_near,
+                server_is_proven: false,
+            };
+            let mirrors = mirrors(in_clear, plugin, key);
+            assert_eq!(mirrors, expected, "{in_clear:?} {plugin}");
         }
     }
 }

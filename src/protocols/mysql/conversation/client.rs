@@ -173,6 +173,7 @@ impl Conversation {
                 self.phase = Phase::Login(Box::new(Turn {
                     shift: 0,
                     expects: None,
+                    owed: 1,
                     rounds: 0,
                     plugin: None,
                     hides: Hides::No,
@@ -384,6 +385,7 @@ fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<S
         return Ok(Step::More);
     }
     turn.expects = None;
+    turn.owed = header.sequence.wrapping_add(1);
     let mut bytes = input.split_to(header.whole());
     if let (Hides::Next | Hides::Told, Some(key)) = (turn.hides, &received.key) {
         return Ok(hidden(turn, key, &received.nonce, &bytes, header));
@@ -486,6 +488,7 @@ mod tests {
         let mut turn = Turn {
             shift: 1,
             expects: Some(3),
+            owed: 2,
             rounds: 0,
             plugin: None,
             hides: Hides::Next,
