@@ -16,7 +16,7 @@ pub(super) enum Format {
 }
 
 /// The columns of a table: the names of the journal, and `at` for `at_ns`.
-const COLUMNS: [&str; 70] = [
+const COLUMNS: [&str; 71] = [
     "seq",
     "at",
     "record",
@@ -34,6 +34,7 @@ const COLUMNS: [&str; 70] = [
     "http_url",
     "db_system",
     "db_name",
+    "db_user",
     "db_operation",
     "file_path",
     "file_operation",

@@ -59,6 +59,9 @@ pub struct DatabaseCall {
     pub system: Box<str>,
     /// The database (`db_name`), when it is known.
     pub name: Option<Box<str>>,
+    /// Who has logged in (`db_user`), as they say themselves: what the server made of that
+    /// name is not known.
+    pub user: Option<Box<str>>,
     /// Its verb or command, upper case: `SELECT`, `HSET`.
     pub operation: Box<str>,
     /// The statement. Its digest covers everything that makes a retry the same

@@ -234,6 +234,10 @@ fn database(hash: &mut Sha256, call: &DatabaseCall) -> Option<()> {
     part(hash, &call.server_port.unwrap_or(0).to_be_bytes());
     part(hash, call.operation.as_bytes());
     part(hash, &digest);
+    // What policy decides by it holds for nobody else.
+    if let Some(user) = &call.user {
+        part(hash, user.as_bytes());
+    }
     Some(())
 }
 
@@ -332,6 +336,7 @@ mod tests {
         Action::Database(DatabaseCall {
             system: "postgresql".into(),
             name: name.map(Into::into),
+            user: None,
             operation: operation.into(),
             statement: Capture {
                 digest: digest.map(|byte| [byte; 32]),

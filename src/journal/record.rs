@@ -364,6 +364,7 @@ fn subject<M: SerializeMap>(line: &mut M, operation: &Operation) -> Result<(), M
         Action::Database(call) => {
             line.serialize_entry("db_system", &*call.system)?;
             optional(line, "db_name", call.name.as_deref())?;
+            optional(line, "db_user", call.user.as_deref())?;
             line.serialize_entry("db_operation", &*call.operation)?;
             body(
                 line,

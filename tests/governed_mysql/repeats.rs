@@ -2,7 +2,7 @@
 
 use crate::World;
 use crate::support::mysql::execute;
-use crate::support::policies::STEADY;
+use crate::support::policies::{OF_WHOM, STEADY};
 use crate::support::until;
 
 #[test]
@@ -32,4 +32,34 @@ fn c_2_what_is_executed_over_and_over_is_counted_and_nothing_is_lost() {
         let [decisions, completions, admitted, answered, apart, _] = world.sidecar.repeats();
         (decisions == completions + 1 && [admitted, answered, apart] == [48, 48, 0]).then_some(())
     });
+}
+
+/// Nor is what somebody may do remembered for whoever the session becomes.
+#[test]
+fn c_12_who_has_logged_in_is_told_also_behind_a_change_of_user() {
+    let world = World::with(&[], |setup| {
+        setup.write("policy.rego", OF_WHOM);
+        setup
+    });
+    world
+        .server
+        .ask("CREATE USER eve@'%'; GRANT ALL ON *.* TO eve@'%'");
+    let mut client = world.client();
+    for _ in 0..40 {
+        assert_eq!(client.rows("SELECT 'NOT_FOR_eve'"), ["NOT_FOR_eve"]);
+    }
+    let text = client.refusal("SELECT 'NOT_FOR_bob'");
+    assert!(text.contains("not for bob"), "{text}");
+    client.send(0, b"\x11eve\0\0shop\0\x2d\0mysql_native_password\0");
+    let mut answer = client.next().unwrap();
+    if answer.body[0] == 0xfe {
+        client.send(2, b"");
+        answer = client.next().unwrap();
+    }
+    assert_eq!(answer.body[0], 0, "{answer:?}");
+    let text = client.refusal("SELECT 'NOT_FOR_eve'");
+    assert!(text.contains("not for eve"), "{text}");
+    let told = world.told("started");
+    let users = [told.first(), told.last()].map(|line| line.unwrap()["db_user"].clone());
+    assert_eq!(users, ["bob", "eve"]);
 }

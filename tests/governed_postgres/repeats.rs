@@ -1,8 +1,8 @@
 //! The same execution over and over.
 
 use crate::World;
-use crate::support::policies::STEADY;
-use crate::support::postgres::{bind, execute, parse, sync, tags};
+use crate::support::policies::{OF_WHOM, STEADY};
+use crate::support::postgres::{Client, bind, execute, parse, sync, tags};
 use crate::support::until;
 
 fn world() -> World {
@@ -49,4 +49,24 @@ fn c_2_what_fails_over_and_over_is_told_by_itself_each_time() {
     let series = journal.iter().find(|line| line["record"] == "series");
     let apart = |line: &&serde_json::Value| line["series"] == series.unwrap()["event_id"];
     assert_eq!(journal.iter().filter(apart).count(), 4);
+}
+
+#[test]
+fn c_12_who_has_logged_in_is_told() {
+    let world = World::with("host all all all trust\n", |setup| {
+        setup.write("policy.rego", OF_WHOM);
+        setup
+    });
+    world.server.ask("CREATE ROLE eve LOGIN SUPERUSER");
+    let of = [("user", "eve"), ("database", "postgres")];
+    let mut eve = Client::connect(world.port, &of);
+    let mut owner = world.client();
+    assert_eq!(tags(&owner.query("SELECT 'NOT_FOR_eve'")), "TDCZ");
+    assert_eq!(tags(&eve.query("SELECT 'NOT_FOR_eve'")), "EZ");
+    // Another role is not another login.
+    assert_eq!(tags(&eve.query("SET ROLE postgres")), "CZ");
+    assert_eq!(tags(&eve.query("SELECT 'NOT_FOR_eve'")), "EZ");
+    let told = world.told("started");
+    let users: Vec<_> = told.iter().map(|line| line["db_user"].clone()).collect();
+    assert_eq!(users, ["postgres", "eve", "eve", "eve"]);
 }

@@ -19,6 +19,20 @@ result := {"decision": "BLOCK", "reason": "the test says block"} if {
 }
 "#;
 
+/// A statement that names whom it is not for is refused to whoever logs in so.
+pub(crate) const OF_WHOM: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+user := input.spans[0].db_user
+
+result := {"decision": "BLOCK", "reason": concat(" ", ["not for", user])} if {
+	input.spans[0].stage == "started"
+	contains(input.spans[0].db_statement, concat("_", ["NOT_FOR", user]))
+}
+"#;
+
 /// The path of a request says what is decided about it and when:
 /// `/started/block/anything`, `/completed/halt`. All else passes.
 pub(crate) const AS_THE_PATH_SAYS: &str = r#"

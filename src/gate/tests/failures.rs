@@ -197,6 +197,7 @@ async fn c_4_without_an_answer_classes_of_statements_may_fail_closed_on_their_ow
         operation.action = Action::Database(DatabaseCall {
             system: "postgresql".into(),
             name: None,
+            user: None,
             operation: "X".into(),
             statement: Capture {
                 text: Some("X".into()),

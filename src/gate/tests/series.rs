@@ -47,6 +47,7 @@ fn statement(session: &Session, text: &str) -> Box<Operation> {
     operation.action = Action::Database(DatabaseCall {
         system: "postgresql".into(),
         name: None,
+        user: None,
         operation: "SELECT".into(),
         statement: Capture {
             text: Some(text.to_owned()),

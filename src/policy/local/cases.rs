@@ -285,7 +285,7 @@ fn earlier(reader: &mut Reader<'_>, place: &str, value: &Value) -> Option<(Quest
     Some((happened, Duration::from_secs(ago)))
 }
 
-const OPERATION: [&str; 14] = [
+const OPERATION: [&str; 15] = [
     "method",
     "url",
     "headers",
@@ -294,6 +294,7 @@ const OPERATION: [&str; 14] = [
     "system",
     "statement",
     "database",
+    "user",
     "file",
     "does",
     "function",
@@ -447,6 +448,7 @@ fn statement(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<Data
             .unwrap_or("postgresql")
             .into(),
         name: reader.text(place, map, "database").map(Into::into),
+        user: reader.text(place, map, "user").map(Into::into),
         operation: verb.to_ascii_uppercase().into(),
         statement: capture(Some(text)),
         server_address: None,

@@ -85,6 +85,7 @@ pub(super) enum Told {
     DatabasePort,
     DatabaseReading,
     DatabaseSystem,
+    DatabaseUser,
     FileMode,
     FileOperation,
     FilePath,
@@ -98,7 +99,7 @@ pub(super) enum Told {
 }
 
 /// Every key of an operation's input document, except the header objects.
-pub(super) const FIELDS: [(Place, &str, Field); 72] = [
+pub(super) const FIELDS: [(Place, &str, Field); 74] = [
     (Place::Top, "activity_id", Field::ActivityId),
     (Place::Top, "activity_input", Field::ActivityInput),
     (Place::Top, "activity_output", Field::ActivityOutput),
@@ -140,6 +141,7 @@ pub(super) const FIELDS: [(Place, &str, Field); 72] = [
         Field::Told(Told::StatementState),
     ),
     (Place::Span, "db_system", Field::Told(Told::DatabaseSystem)),
+    (Place::Span, "db_user", Field::Told(Told::DatabaseUser)),
     (Place::Span, "duration_ns", Field::DurationNs),
     (Place::Span, "end_time", Field::EndTime),
     (Place::Span, "error", Field::Error),
@@ -191,6 +193,7 @@ pub(super) const FIELDS: [(Place, &str, Field); 72] = [
         "db.system",
         Field::Told(Told::DatabaseSystem),
     ),
+    (Place::Attribute, "db.user", Field::Told(Told::DatabaseUser)),
     (Place::Attribute, "file.mode", Field::Told(Told::FileMode)),
     (Place::Attribute, "file.path", Field::Told(Told::FilePath)),
     (Place::Attribute, "gen_ai.tool.name", Field::ToolName),
@@ -538,6 +541,7 @@ fn read_told<'a>(told: Told, subject: &Subject<'a>) -> Raw<'a> {
         Told::DatabasePort => number(database.and_then(|call| call.server_port.map(u64::from))),
         Told::DatabaseReading => json(subject.reading()),
         Told::DatabaseSystem => optional(database.map(|call| &*call.system)),
+        Told::DatabaseUser => optional(database.and_then(|call| call.user.as_deref())),
         Told::FileMode => optional(file.and_then(|call| call.mode.as_deref())),
         Told::FileOperation => optional(file.map(|call| &*call.operation)),
         Told::FilePath => optional(file.map(|call| &*call.path)),

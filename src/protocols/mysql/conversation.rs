@@ -457,6 +457,11 @@ impl Conversation {
         self.who.database.as_deref()
     }
 
+    /// Who has logged in, as they say.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.who.user.as_deref()
+    }
+
     /// Whom the client claims to be of: a registered context.
     pub(super) fn claims(&self) -> Option<&str> {
         self.who.attribute("program_name")

@@ -37,31 +37,47 @@ pub(super) fn claim_of_connection<'a>(talk: &'a Conversation, callers: &'a [Proc
     }
 }
 
-/// The operation that `asked` is, in the current `database`.
+/// Where something is executed, and who has logged in for that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) database: Option<&'a str>,
+    pub(super) user: Option<&'a str>,
+}
+
+impl Place<'_> {
+    /// What is executed there, as it is told.
+    fn call(self, operation: &str, statement: Capture, reading: JsonText) -> DatabaseCall {
+        DatabaseCall {
+            system: "mysql".into(),
+            name: self.database.map(Into::into),
+            user: self.user.map(Into::into),
+            operation: operation.into(),
+            statement,
+            server_address: Some(self.upstream.host.clone()),
+            server_port: Some(self.upstream.port),
+            reading: Some(reading),
+            told: crate::domain::Told::AsItIs,
+        }
+    }
+}
+
+/// The operation that `asked` is.
 pub(super) fn operation(
     asked: &Ask,
-    upstream: &Upstream,
-    database: Option<&str>,
+    place: Place<'_>,
     session: &Session,
     trace: Option<TraceId>,
     started_at: Timestamp,
 ) -> Box<Operation> {
-    let call = DatabaseCall {
-        system: "mysql".into(),
-        name: database.map(Into::into),
-        operation: verb(&asked.text).into(),
-        statement: capture(shown(&asked.text), asked.digest),
-        server_address: Some(upstream.host.clone()),
-        server_port: Some(upstream.port),
-        reading: Some(reading(&asked.text)),
-        told: crate::domain::Told::AsItIs,
-    };
+    let statement = capture(shown(&asked.text), asked.digest);
+    let call = place.call(verb(&asked.text), statement, reading(&asked.text));
     envelope(call, session, trace, started_at)
 }
 
-/// The operation of beginning a session with this `database`.
+/// The operation of beginning a session.
 pub(super) fn beginning(
-    (upstream, database): (&Upstream, Option<&str>),
+    place: Place<'_>,
     session: &Session,
     trace: Option<TraceId>,
     started_at: Timestamp,
@@ -72,16 +88,7 @@ pub(super) fn beginning(
         verbs: &[VERB],
         ..Said::opaque(None, Flags::default())
     };
-    let call = DatabaseCall {
-        system: "mysql".into(),
-        name: database.map(Into::into),
-        operation: VERB.into(),
-        statement: capture(VERB.to_owned(), None),
-        server_address: Some(upstream.host.clone()),
-        server_port: Some(upstream.port),
-        reading: Some(reading.json()),
-        told: crate::domain::Told::AsItIs,
-    };
+    let call = place.call(VERB, capture(VERB.to_owned(), None), reading.json());
     envelope(call, session, trace, started_at)
 }
 

@@ -121,6 +121,8 @@ pub(super) struct Login {
 /// Who logs in, and where to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Who {
+    /// `None` for nobody's, or in letters that are not read.
+    pub(super) user: Option<Box<str>>,
     pub(super) database: Option<Box<str>>,
     /// What the client says of itself, by name.
     pub(super) attributes: Vec<(Box<str>, Box<str>)>,
@@ -174,7 +176,7 @@ impl First {
             }
         }
         let capabilities = asked.agreed(offered);
-        at.until_nul().ok_or(malformed.clone())?;
+        let user = at.until_nul().ok_or(malformed.clone())?;
         let proof = if capabilities.has(Capabilities::PLUGIN_AUTH_LENENC) {
             at.counted()
         } else if capabilities.has(Capabilities::SECURE_CONNECTION) {
@@ -183,7 +185,10 @@ impl First {
             at.until_nul()
         };
         proof.ok_or(malformed)?;
-        let mut who = Who::default();
+        let mut who = Who {
+            user: read(user, collation.into()),
+            ..Who::default()
+        };
         if capabilities.has(Capabilities::CONNECT_WITH_DB) {
             who.database = database(&mut at, collation.into());
         }
@@ -214,9 +219,16 @@ fn name(at: &mut Cursor<'_>) -> Option<Box<str>> {
 
 /// The same in the letters of `collation`; `None` also for letters that are not read.
 fn database(at: &mut Cursor<'_>, collation: u16) -> Option<Box<str>> {
-    let name = name(at)?;
-    let is_read = name.is_ascii() || (is_utf8(collation) && !name.contains('\u{fffd}'));
-    is_read.then_some(name)
+    let rest = at.rest();
+    let bytes = at.until_nul().or_else(|| at.take(rest.len()))?;
+    read(bytes, collation)
+}
+
+/// A name of somebody or something in the letters of `collation`.
+fn read(bytes: &[u8], collation: u16) -> Option<Box<str>> {
+    let name = std::str::from_utf8(bytes).ok()?;
+    let is_read = name.is_ascii() || is_utf8(collation);
+    (is_read && !name.is_empty()).then(|| name.into())
 }
 
 /// Whether texts in a collation of this number are in UTF-8: those of MySQL and MariaDB alike.
@@ -266,7 +278,7 @@ pub(super) fn changed_user(
     capabilities: Capabilities,
 ) -> Option<(Who, Option<Box<str>>)> {
     let mut at = Cursor::new(body);
-    at.until_nul()?;
+    let user = at.until_nul()?;
     if capabilities.has(Capabilities::SECURE_CONNECTION) {
         let length = at.u8()?;
         at.take(length.into())?;
@@ -277,6 +289,7 @@ pub(super) fn changed_user(
     name(&mut at);
     let collation = at.u16();
     let mut who = Who {
+        user: read(user, collation.unwrap_or_default()),
         database: database(&mut named, collation.unwrap_or_default()),
         attributes: Vec::new(),
     };

@@ -27,6 +27,7 @@ use crate::session::Session;
 
 use super::answer::Form;
 use super::conversation::{Ask, Conversation, Kind, Sides, Step};
+use super::describe::Place;
 use super::kills::Registered;
 use super::refuse::{self, Answered};
 use super::startup::Started;
@@ -81,6 +82,7 @@ struct Like {
     text: Text,
     form: Form,
     database: Option<Box<str>>,
+    user: Option<Box<str>>,
     trace: Option<TraceId>,
 }
 
@@ -89,6 +91,7 @@ impl Like {
         self.form == other.form
             && self.trace == other.trace
             && self.database == other.database
+            && self.user == other.user
             && self.text.is(&other.text)
     }
 }
@@ -372,8 +375,8 @@ impl<'a> Relay<'a> {
         };
         self.session = Some(session.clone());
         let trace = claim.trace;
-        let database = self.talk.database();
-        let operation = describe::beginning((self.upstream, database), &session, trace, now);
+        let place = self.place(self.talk.database());
+        let operation = describe::beginning(place, &session, trace, now);
         let terms = limits::terms_of_session(self.shared.settings.hold_within);
         let asked = Asked {
             held: Held::new(operation.id, Bytes::new()),
@@ -384,6 +387,14 @@ impl<'a> Relay<'a> {
             like: None,
         };
         self.decides(asked)
+    }
+
+    fn place<'b>(&'b self, database: Option<&'b str>) -> Place<'b> {
+        Place {
+            upstream: self.upstream,
+            database,
+            user: self.talk.user(),
+        }
     }
 
     fn admit(&self, operation: Box<Operation>, session: Session, terms: Terms) -> Deciding {
@@ -423,6 +434,7 @@ impl<'a> Relay<'a> {
             text: ask.text.clone(),
             form: ask.kind.form,
             database: ask.database.take(),
+            user: self.talk.user().map(Into::into),
             trace,
         };
         let digest = ask.digest.as_ref();
@@ -433,8 +445,8 @@ impl<'a> Relay<'a> {
             let held = permit.id().map(|event| Held::new(event, ask.bytes));
             return self.go_on(held, ask.kind, ask.text, permit);
         }
-        let database = like.database.as_deref();
-        let operation = describe::operation(&ask, self.upstream, database, &session, trace, now);
+        let place = self.place(like.database.as_deref());
+        let operation = describe::operation(&ask, place, &session, trace, now);
         let settings = &self.shared.settings;
         let hold_within = match self.talk.in_transaction() {
             true => settings.hold_in_transaction_within,

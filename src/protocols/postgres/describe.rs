@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) host: Box<str>,
     pub(super) port: u16,
     pub(super) database: Box<str>,
+    /// As the session begins: `SET ROLE` changes what it may do, not who it is of.
+    pub(super) user: Option<Box<str>>,
 }
 
 /// The evidence of whose an execution is.
@@ -65,6 +67,7 @@ pub(super) fn operation(
     let call = DatabaseCall {
         system: "postgresql".into(),
         name: Some(place.database.clone()),
+        user: place.user.clone(),
         operation: verb.into(),
         statement: capture(statement, asked.digest),
         server_address: Some(place.host.clone()),
@@ -92,6 +95,7 @@ pub(super) fn session(
     let call = DatabaseCall {
         system: "postgresql".into(),
         name: Some(place.database.clone()),
+        user: place.user.clone(),
         operation: verb.into(),
         statement: capture(text, None),
         server_address: Some(place.host.clone()),

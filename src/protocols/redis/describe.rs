@@ -224,6 +224,7 @@ impl Described {
         let call = DatabaseCall {
             system: "redis".into(),
             name: database.map(|number| number.to_string().into()),
+            user: None,
             operation: self.name,
             statement: Capture {
                 bytes: u64::try_from(self.statement.len()).unwrap_or(u64::MAX),

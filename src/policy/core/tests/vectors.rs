@@ -400,6 +400,7 @@ fn statements_are_told_with_every_field_of_their_family() {
     let call = DatabaseCall {
         system: "postgresql".into(),
         name: Some("postgres".into()),
+        user: Some("reader".into()),
         operation: "INSERT".into(),
         statement: whole("INSERT INTO t VALUES ($1), ($2)"),
         server_address: Some("127.0.0.1".into()),
@@ -410,7 +411,7 @@ fn statements_are_told_with_every_field_of_their_family() {
     operation.action = Action::Database(call.clone());
     let mut expected = serde_json::json!({
         "name": "db INSERT", "kind": "INTERNAL", "hook_type": "db_query",
-        "attributes": {"db.system": "postgresql"},
+        "attributes": {"db.system": "postgresql", "db.user": "reader"},
         "db_system": "postgresql", "db_name": "postgres", "db_operation": "INSERT",
         "db_statement": "INSERT INTO t VALUES ($1), ($2)",
         "server_address": "127.0.0.1", "server_port": 15499, "rowcount": null,
@@ -427,6 +428,7 @@ fn statements_are_told_with_every_field_of_their_family() {
     operation.action = Action::Database(DatabaseCall {
         system: "redis".into(),
         name: None,
+        user: None,
         operation: "SET".into(),
         statement,
         server_address: None,

@@ -138,6 +138,10 @@ fn attributes(json: &mut Json, operation: &Operation, answer: Option<&Answer>) {
         Action::Database(call) => {
             json.name("db.system");
             json.string(&call.system);
+            if let Some(user) = &call.user {
+                json.name("db.user");
+                json.string(user);
+            }
             if !call.statement.state.is_whole() {
                 json.name("openbox.db.statement.partial");
                 json.word(Word::True);

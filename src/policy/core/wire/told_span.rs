@@ -193,6 +193,7 @@ impl Span {
                 .to_ascii_lowercase()
                 .into(),
             name: text(&self.db_name).map(Into::into),
+            user: None,
             operation: verb.to_ascii_uppercase().into(),
             statement,
             server_address: text(&self.server_address)

@@ -163,6 +163,7 @@ fn statement(verb: &str, rest: &str) -> Operation {
     of(Action::Database(DatabaseCall {
         system: "postgresql".into(),
         name: Some("shop".into()),
+        user: Some("reader".into()),
         operation: verb.into(),
         statement: text(&format!("{verb} {rest}")),
         server_address: Some("db.internal".into()),

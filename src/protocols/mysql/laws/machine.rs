@@ -18,6 +18,7 @@ use crate::protocols::pipe::Outbox;
 use super::super::answer::Form;
 use super::super::capability::Capabilities;
 use super::super::conversation::{Ask, Conversation, Kind, Sides, Step};
+use super::super::describe::Place;
 use super::super::greeting::{Login, Who};
 use super::super::refuse::Answered;
 use super::super::statement::Text;
@@ -124,6 +125,7 @@ impl<'a> Between<'a> {
             capabilities: speaks,
             plugin: None,
             who: Who {
+                user: None,
                 database: Some("shop".into()),
                 attributes: Vec::new(),
             },
@@ -161,8 +163,13 @@ impl<'a> Between<'a> {
 
     fn enters(&mut self) {
         let (session, now) = (self.world.session(), clock::now());
-        let operation =
-            describe::beginning((&upstream(), self.talk.database()), &session, None, now);
+        let upstream = upstream();
+        let place = Place {
+            upstream: &upstream,
+            database: self.talk.database(),
+            user: self.talk.user(),
+        };
+        let operation = describe::beginning(place, &session, None, now);
         let terms = limits::terms_of_session(Duration::from_secs(1));
         self.asked = Some(Asked {
             held: Held::new(operation.id, Bytes::new()),
@@ -178,8 +185,12 @@ impl<'a> Between<'a> {
     fn ask(&mut self, ask: Ask) {
         let upstream = upstream();
         let (session, now) = (self.world.session(), clock::now());
-        let database = ask.database.as_deref();
-        let operation = describe::operation(&ask, &upstream, database, &session, None, now);
+        let place = Place {
+            upstream: &upstream,
+            database: ask.database.as_deref(),
+            user: self.talk.user(),
+        };
+        let operation = describe::operation(&ask, place, &session, None, now);
         let terms = limits::terms(&ask.text, Duration::from_secs(1));
         self.asked = Some(Asked {
             held: Held::new(operation.id, ask.bytes),

@@ -114,6 +114,7 @@ impl<'a> Between<'a> {
             host: "laws".into(),
             port: 1,
             database: "laws".into(),
+            user: None,
         };
         let session = self.world.session();
         let operation = describe::operation(

@@ -42,6 +42,7 @@ pub(in crate::protocols::postgres) async fn serve(
         host: host.clone(),
         port: *port,
         database: start.database().into(),
+        user: start.user().map(Into::into),
     };
     let metrics = shared.gate.metrics();
     let watch = client.socket().watch();
