@@ -51,6 +51,15 @@ fn my_18_somebody_elses_kill_ends_a_hold_of_a_statement_or_of_the_connection() {
     let (code, _) = client.answer()[0].error();
     assert_eq!(code, 1317);
     world.sidecar.approve(&approval);
+    // Prepared, with the number as its parameter.
+    let kill = other.prepare("KILL QUERY ?").to_le_bytes();
+    client.send(0, b"\x03INSERT INTO held VALUES (7)");
+    let approval = world.sidecar.pending_approval();
+    let number = id.parse::<u64>().unwrap().to_le_bytes();
+    let kills = [&b"\x17"[..], &kill, b"\0\x01\0\0\0\0\x01\x08\0", &number];
+    assert_eq!(other.command(&kills.concat())[0].body[0], 0);
+    assert_eq!(client.answer()[0].error().0, 1317);
+    world.sidecar.approve(&approval);
     // As a statement, and as a command without one.
     for (row, kill) in [(2, "KILL"), (3, "KILL CONNECTION"), (4, "")] {
         let mut client = world.client();

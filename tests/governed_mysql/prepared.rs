@@ -1,7 +1,7 @@
 //! Prepared statements.
 
-use crate::World;
-use crate::support::mysql::execute;
+use crate::support::mysql::{Client, Server, execute};
+use crate::{POLICY, World};
 
 #[test]
 fn c_1_my_12_my_13_an_execution_is_judged_by_the_text_that_was_prepared() {
@@ -38,7 +38,7 @@ fn my_13_my_14_a_refused_execution_leaves_no_values_behind() {
     assert_eq!(code, 1227);
     assert_eq!(client.rows("SELECT 1"), ["1"]);
     // Allowed, it says only what is sent from now on.
-    let allows = crate::POLICY.replace("\"forbidden\"", "\"nothing\"");
+    let allows = POLICY.replace("\"forbidden\"", "\"nothing\"");
     world.sidecar.change_policy(&allows);
     client.send(0, &[b"\x18", &number[..], b"\0\0new"].concat());
     assert_eq!(client.command(&values)[0].body[0], 0);
@@ -77,7 +77,10 @@ fn my_16_a_session_that_is_reset_knows_no_statements() {
     let world = World::new();
     let mut client = world.client();
     let select = client.prepare("SELECT 1");
+    client.rows("PREPARE s FROM 'SELECT 1'");
     assert_eq!(client.command(b"\x1f")[0].body[0], 0);
+    client.refusal("EXECUTE s");
+    client.rows("PREPARE s FROM 'SELECT 1'");
     let (_, text) = client.command(&execute(select))[0].error();
     assert!(text.contains("prepared out of sight"), "{text}");
     // Another user, by a login of its own.
@@ -87,6 +90,7 @@ fn my_16_a_session_that_is_reset_knows_no_statements() {
     client.send(2, b"");
     let answer = client.next().unwrap();
     assert_eq!((answer.number, answer.body[0]), (3, 0), "{answer:?}");
+    client.refusal("EXECUTE s");
     assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("mysql"));
 }
 
@@ -114,5 +118,80 @@ fn c_9_my_15_rows_that_are_fetched_of_a_cursor_count_toward_a_cap() {
             let end = client.next().unwrap();
             assert_eq!((end.number, end.body[0]), (rows + 1, 0xfe));
         }
+    }
+}
+
+/// What policy says to a text when it is prepared, it may not say when that is executed.
+fn executes_by_name(world: &World) {
+    let nothing = POLICY
+        .replace("forbidden", "never said")
+        .replace("WHICH_", "NO_");
+    world.sidecar.change_policy(&nothing);
+    let mut client = world.client();
+    client.rows("INSERT INTO t VALUES (1, 'a')");
+    client.rows("PREPARE s FROM 'SELECT id FROM t WHERE id = ?'");
+    client.rows("PREPARE bad FROM 'DELETE FROM forbidden'");
+    client.rows("PREPARE place FROM 'SELECT 1 AS WHICH_DATABASE'");
+    client.rows("SET @v = 1");
+    client.rows("USE mysql");
+    world.sidecar.change_policy(POLICY);
+    assert_eq!(client.rows("execute /* x */ S USING @v;"), ["1"]);
+    let told = world.told("started").pop().unwrap();
+    assert_eq!(told["db_operation"], "SELECT", "{told}");
+    let bytes = "SELECT id FROM t WHERE id = ?".len();
+    assert_eq!(told["statement_bytes"], bytes, "{told}");
+    assert!(
+        client
+            .refusal("EXECUTE bad")
+            .contains("the test says block")
+    );
+    // What its names mean there.
+    let place = client.refusal("EXECUTE place");
+    assert!(place.contains("policy: shop"), "{place}");
+    client.rows("USE shop");
+    // Refused, it has changed nothing.
+    client.refusal("PREPARE s FROM 'DELETE FROM forbidden'");
+    assert_eq!(client.rows("EXECUTE s USING @v"), ["1"]);
+    forgets(&mut client);
+    unseen(world, &mut client);
+}
+
+/// Whatever is not known is opaque, and does not reach the server.
+fn forgets(client: &mut Client) {
+    assert!(client.query("PREPARE s FROM 'SELECT nope'")[0].is_error());
+    client.refusal("EXECUTE s USING @v");
+    client.rows("PREPARE s FROM 'SELECT 7'");
+    assert_eq!(client.rows("EXECUTE s"), ["7"]);
+    client.refusal("EXECUTE `s`");
+    client.refusal("DO 0; EXECUTE s");
+    assert_eq!(client.rows("EXECUTE s"), ["7"]);
+    client.rows("DEALLOCATE PREPARE s");
+    client.refusal("EXECUTE s");
+}
+
+/// A procedure prepares something else by the same name.
+fn unseen(world: &World, client: &mut Client) {
+    let procedure = "CREATE PROCEDURE p() BEGIN PREPARE s FROM 'DELETE FROM t'; END";
+    let made = Client::connect(world.server.port).query(procedure);
+    assert!(!made[0].is_error(), "{made:?}");
+    let calls = "not contains(span.db_statement, \"CALL\")\n\tnot contains(span.db_reading.opaque, \"too long\")";
+    let calls = POLICY.replace("not contains(span.db_reading.opaque, \"too long\")", calls);
+    world.sidecar.change_policy(&calls);
+    client.rows("PREPARE s FROM 'SELECT 7'");
+    assert_eq!(client.rows("EXECUTE s"), ["7"]);
+    client.query("CALL p()");
+    client.refusal("EXECUTE s");
+    assert_eq!(world.ids(), "1");
+}
+
+#[test]
+fn my_28_what_is_executed_by_a_name_is_judged_as_what_was_prepared_by_it() {
+    executes_by_name(&World::new());
+}
+
+#[test]
+fn my_28_oracle_mysql_knows_the_same_names() {
+    if let Some(server) = Server::start_oracle(&[]) {
+        executes_by_name(&World::before(server, "", |setup| setup));
     }
 }

@@ -1,7 +1,7 @@
 //! `COM_QUERY` and the commands of one packet.
 
 use crate::World;
-use crate::support::mysql::{Client, Server, execute};
+use crate::support::mysql::{CAPABILITIES, Client, Server, execute, login};
 
 #[test]
 fn my_9_a_refusal_is_an_answer_and_ends_no_transaction() {
@@ -106,6 +106,17 @@ fn my_19_my_20_c_6_commands_without_a_text_are_judged_or_refused() {
             "{command:?}: {text}"
         );
     }
+    // Policy and the journal know of each, by its name.
+    let told = world.told("started");
+    for name in [
+        "COM_BINLOG_DUMP",
+        "COM_BINLOG_DUMP_GTID",
+        "COM_MULTI",
+        "COM_119",
+    ] {
+        let mut of_it = told.iter().filter(|line| line["db_operation"] == name);
+        assert!(of_it.next().is_some(), "{name}: {told:?}");
+    }
     assert_eq!(client.command(b"\x0e")[0].body[0], 0, "ping");
     assert_eq!(client.command(b"\x02mysql")[0].body[0], 0);
     assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("mysql"));
@@ -156,7 +167,7 @@ fn my_27_my_28_what_hides_in_comments_and_texts_is_seen_or_refused() {
         "/*!99999 DELETE FROM forbidden */",
         "EXECUTE IMMEDIATE 'DELETE FROM forbidden'",
         "EXECUTE IMMEDIATE concat('DELETE ', 'FROM t')",
-        "PREPARE s FROM 'DELETE FROM t'",
+        "PREPARE s FROM 'DELETE FROM forbidden'",
         "BEGIN NOT ATOMIC DELETE FROM t; END",
         "CALL nobody()",
     ] {
@@ -312,5 +323,47 @@ fn my_26_bytes_that_are_no_letters_end_no_literal() {
 fn my_26_bytes_that_are_no_letters_end_no_literal_of_oracle_mysql() {
     if let Some(server) = Server::start_oracle(&[]) {
         bytes_are_read_alike(server);
+    }
+}
+
+/// Before its password is changed, the server does nothing else for a session: nor does it say
+/// how it reads texts.
+fn changes_an_expired_password(world: &World, change: &str) {
+    let admin = "span.db_reading.class == \"admin\"";
+    world
+        .sidecar
+        .change_policy(&crate::POLICY.replace(admin, "false"));
+    world.server.ask(
+        "CREATE USER late@'%'; GRANT ALL ON *.* TO late@'%'; ALTER USER late@'%' PASSWORD EXPIRE",
+    );
+    let mut client = Client::open(world.port);
+    client.next().unwrap();
+    client.send(1, &login(CAPABILITIES | 1 << 22, "late"));
+    let mut answer = client.next().unwrap();
+    if answer.body[0] == 0xfe {
+        client.send(3, b"\0");
+        answer = client.next().unwrap();
+    }
+    assert_eq!(answer.body[0], 0, "{answer:?}");
+    for _ in 0..2 {
+        assert_eq!(client.query("SELECT 'a'")[0].error().0, 1820);
+        let text = client.refusal("SELECT \"a\"");
+        assert!(text.contains("is not known for certain"), "{text}");
+    }
+    client.rows(change);
+    assert_eq!(client.rows("SELECT \"a\""), ["a"]);
+    assert!(client.refusal("SELECT 'WHICH_DATABASE'").contains("shop"));
+}
+
+#[test]
+fn my_26_a_server_that_does_not_say_how_it_reads_texts_is_asked_again() {
+    changes_an_expired_password(&World::new(), "SET PASSWORD = PASSWORD('new')");
+}
+
+#[test]
+fn my_26_oracle_mysql_is_asked_again_once_a_password_is_changed() {
+    if let Some(server) = Server::start_oracle(&[]) {
+        let world = World::before(server, "", |setup| setup);
+        changes_an_expired_password(&world, "ALTER USER late@'%' IDENTIFIED BY 'new'");
     }
 }

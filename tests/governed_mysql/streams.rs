@@ -1,6 +1,7 @@
 //! Much in one packet, and files of clients.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
+use std::net::Shutdown;
 
 use crate::World;
 use crate::support::PATIENCE;
@@ -99,12 +100,29 @@ fn my_21_a_clients_file_is_read_only_where_that_is_judged() {
     );
     assert_eq!(on.ids(), "1,2,3");
     // A name that is not read here is not one that was judged.
-    for other in [
-        "LOAD DATA LOCAL INFILE '/a\\'b' INTO TABLE t",
-        "LOAD DATA LOCAL INFILE '/a' INTO TABLE t; DO 0",
+    let text = client.refusal("LOAD DATA LOCAL INFILE '/a' INTO TABLE t; DO 0");
+    assert!(text.contains("one literal"), "{text}");
+    // As the server reads it.
+    let escaped = r#"'C:\\it\'s ''a"\_b\q'"#;
+    for (mode, literal, expected) in [
+        ("", escaped, r#"C:\it's 'a"\_bq"#),
+        ("", r#""a""'b\t""#, "a\"'b\t"),
+        ("NO_BACKSLASH_ESCAPES", r"'C:\a''b\'", r"C:\a'b\"),
     ] {
-        let text = client.refusal(other);
-        assert!(text.contains("one plain literal"), "{text}");
+        client.rows(&format!("SET sql_mode = '{mode}'"));
+        client.send(
+            0,
+            format!("\x03LOAD DATA LOCAL INFILE {literal} INTO TABLE t").as_bytes(),
+        );
+        let asked = client.next().unwrap();
+        let body = String::from_utf8_lossy(&asked.body).into_owned();
+        assert_eq!(
+            asked.body,
+            [b"\xfb", expected.as_bytes()].concat(),
+            "{body}"
+        );
+        client.send(2, b"");
+        assert_eq!(client.next().unwrap().body[0], 0);
     }
     client.refusal("LOAD DATA LOCAL INFILE '/forbidden' INTO TABLE t");
     assert_eq!(client.rows("SELECT 1"), ["1"]);
@@ -246,4 +264,33 @@ fn my_25_refusals_that_nobody_reads_do_not_pile_up() {
     assert_eq!((refused, last[0]), (COMMANDS, 0));
     let grown = world.sidecar.peak_kib() - before;
     assert!(grown < 20 << 10, "{grown} KiB");
+}
+
+#[test]
+fn c_3_a_client_that_says_no_more_still_hears_what_it_asked_for() {
+    let world = World::new();
+    for port in [world.server.port, world.port] {
+        let mut client = Client::connect(port);
+        for text in [
+            "SELECT sleep(1)",
+            "INSERT INTO t VALUES (1, 'a')",
+            "SELECT id FROM t",
+        ] {
+            client.send(0, &[b"\x03", text.as_bytes()].concat());
+        }
+        client.socket.shutdown(Shutdown::Write).unwrap();
+        for packets in [5, 1, 5] {
+            assert_eq!(client.answer().len(), packets);
+        }
+        assert_eq!(client.next(), None);
+        world.server.ask("DELETE FROM shop.t");
+    }
+    // But for what waits for a person, and what stands behind that.
+    let mut client = world.client();
+    client.send(0, b"\x03INSERT INTO held VALUES (1)");
+    client.send(0, b"\x03INSERT INTO t VALUES (2, 'b')");
+    world.sidecar.pending_approval();
+    client.socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.next(), None);
+    assert_eq!(world.ids(), "");
 }

@@ -163,7 +163,8 @@ fn my_28_texts_in_variables_events_and_triggers_are_nothing_that_is_read() {
     client.rows("SET @v = 'DELETE FROM t'");
     for text in [
         "PREPARE s FROM @v",
-        "PREPARE s FROM 'DELETE FROM t'",
+        "PREPARE s FROM 'DELETE FROM forbidden'",
+        "PREPARE s FROM 'DELETE FROM t WHERE x = ''a'''",
         "EXECUTE s",
         "EXECUTE s USING @v",
         "EXECUTE IMMEDIATE @v",

@@ -18,6 +18,7 @@ RELAY = "src/protocols/mysql/"
 TALK = RELAY + "conversation/client.rs"
 HEARD = RELAY + "conversation/server.rs"
 TEXT = RELAY + "statement.rs"
+DYNAMIC = RELAY + "dynamic.rs"
 SESSION = RELAY + "session.rs"
 GREETING = RELAY + "greeting.rs"
 
@@ -56,9 +57,18 @@ MUTANTS = [
     ("the end of a long text changes nothing", TEXT, "self.text.is_none() || self.why == Some(TOO_LONG);", "self.text.is_none();"),
     ("quotes of USE are the usual ones", TEXT, "if (quotes && !alone) || all", "if all"),
     ("USE in quotes is a name", TEXT, "            _ => Uses::Unknown,\n", "            _ => Uses::Database(word.into()),\n"),
-    ("a server says all of a database", HEARD, "                self.doubts_database = true;\n", ""),
+    ("a server says all of a database", HEARD, "self.who.database = None;\n                self.doubts_database = true;\n", "self.who.database = None;\n"),
     ("the last thing told is true", HEARD, "_ if told.is_some() && answer.results == 0 => {}", "_ if told.is_some() => {}"),
     ("a database that is asked for is not heard", HEARD, "from_hex(digits).or(self.who.database.take())", "self.who.database.take()"),
+    # What a server could not say, and what is executed by a name.
+    ("a server is never asked again", HEARD, "if !failed && self.reading.can_ask_again()", "if failed && self.reading.can_ask_again()"),
+    ("a server is asked again for ever", TEXT, "self.failures > FAILURES_MAX", "self.failures == u8::MAX"),
+    ("what is opaque leaves the names", DYNAMIC, "            return self.clear();\n", "            return;\n"),
+    ("a PREPARE that fails leaves its name", DYNAMIC, "                self.forget(&name);\n                if", "                if"),
+    ("a name means the database of now", TALK, "prepared_in = Some(database);\n                                text", "let _ = database;\n                                text"),
+    ("a command that is not followed goes on", SESSION, "if let Some(why) = kind.stays {", "if let Some(why) = kind.stays.filter(|_| false) {"),
+    ("the number of KILL is not read", TALK, "given().filter(|_| is_all", "given().filter(|_| false && is_all"),
+    ("what stands behind a hold goes on", SESSION, "given up, too.\n            self.from_client.bytes.clear();\n", "given up, too.\n"),
     # Values that were sent ahead.
     ("values sent ahead count for nothing", TALK, "let is_all = whole && !(executes && self.ahead.has(statement));", "let is_all = whole && (executes || whole);"),
     ("values sent ahead are never gone", RELAY + "conversation/ahead.rs", "            self.known.remove(&number);\n", "            self.known.contains(&number);\n"),

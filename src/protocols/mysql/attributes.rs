@@ -2,12 +2,15 @@
 //! `COM_STMT_EXECUTE`, where both sides speak of attributes: parameters in binary, of which
 //! names and texts are read.
 
+use super::capability::Capabilities;
 use super::wire::Cursor;
 
 /// Most attributes of one query that are read.
 const ATTRIBUTES_MAX: u64 = 1_024;
 /// Most parameters of a statement, with its attributes: as many as it may have.
 const PARAMETERS_MAX: u64 = 65_535;
+/// Of the type of a number.
+const UNSIGNED: u16 = 1 << 15;
 /// Of an execution that says how many parameters it has.
 const HAS_A_COUNT: u8 = 8;
 
@@ -41,6 +44,48 @@ pub(super) fn of_execution<'a>(body: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]
     value_of(&mut at, count, wanted)?
 }
 
+/// The whole number that is the first parameter of an execution, of sides that have agreed on
+/// `capabilities`; `None` where it is something else, or its type is that of an execution before.
+pub(super) fn number_of_execution(body: &[u8], capabilities: Capabilities) -> Option<u32> {
+    let names = capabilities.has(Capabilities::QUERY_ATTRIBUTES);
+    let mut at = Cursor::new(body);
+    let _number = at.u32()?;
+    let flags = at.u8()?;
+    let _executions = at.u32()?;
+    let count = match names && flags & HAS_A_COUNT != 0 {
+        true => at.integer().filter(|count| *count <= PARAMETERS_MAX)?,
+        false => 1,
+    };
+    let nulls = at.take(usize::try_from(count.div_ceil(8)).ok()?)?;
+    nulls.first().filter(|nulls| *nulls & 1 == 0)?;
+    at.u8().filter(|types| *types == 1)?;
+    let mut first = None;
+    for _ in 0..count {
+        let kind = at.u16()?;
+        first.get_or_insert(kind);
+        if names {
+            at.counted()?;
+        }
+    }
+    whole_number(&mut at, first?)
+}
+
+fn whole_number(at: &mut Cursor<'_>, kind: u16) -> Option<u32> {
+    match kind & !UNSIGNED {
+        0x01 => at.u8().map(u32::from),
+        0x02 => at.u16().map(u32::from),
+        0x03 => at.u32(),
+        0x08 => u32::try_from(at.u64()?).ok(),
+        // As drivers say numbers whose only kind that is.
+        0x05 => f64::from_bits(at.u64()?).to_string().parse().ok(),
+        0x0f | 0xf6 | 0xfd | 0xfe => {
+            let text = std::str::from_utf8(at.counted()?).ok()?;
+            text.parse().ok()
+        }
+        _ => None,
+    }
+}
+
 /// Takes so many parameters: the last text of this name, where there is one. `None` where
 /// nobody can say where they end.
 fn value_of<'a>(at: &mut Cursor<'a>, count: u64, wanted: &[u8]) -> Option<Option<&'a [u8]>> {
@@ -67,7 +112,6 @@ fn value_of<'a>(at: &mut Cursor<'a>, count: u64, wanted: &[u8]) -> Option<Option
 
 /// Takes a value of the type `kind`; `Some(Some(…))` for a text.
 fn value<'a>(at: &mut Cursor<'a>, kind: u16) -> Option<Option<&'a [u8]>> {
-    const UNSIGNED: u16 = 1 << 15;
     // Of the types that the protocol does not send (NULL, MEDIUMINT, YEAR), servers and
     // their documents say different lengths.
     let fixed = match kind & !UNSIGNED {
@@ -111,6 +155,37 @@ mod tests {
             (b"", None),
         ] {
             assert_eq!(text_behind(body, b"traceparent"), expected, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn my_18_a_whole_number_is_one_however_a_driver_says_it() {
+        let plain = Capabilities::PROTOCOL_41;
+        let named = Capabilities::QUERY_ATTRIBUTES;
+        let of = |flags: u8, rest: &[u8]| [&[7, 0, 0, 0, flags, 1, 0, 0, 0], rest].concat();
+        for (speaks, flags, rest, expected) in [
+            (plain, 0, &b"\0\x01\x08\0\x05\0\0\0\0\0\0\0"[..], Some(5)),
+            (plain, 0, b"\0\x01\x03\x80\x05\0\0\0", Some(5)),
+            (plain, 0, b"\0\x01\x02\0\x05\x01", Some(261)),
+            (plain, 0, b"\0\x01\x01\0\x05", Some(5)),
+            (plain, 0, b"\0\x01\xfd\0\x0212", Some(12)),
+            (plain, 0, b"\0\x01\xfd\0\x02x2", None),
+            (plain, 0, b"\0\x01\x05\0\0\0\0\0\0\0\x14\x40", Some(5)),
+            (plain, 0, b"\0\x01\x05\0\0\0\0\0\0\0\x16\x40", None),
+            (plain, 0, b"\0\x01\x08\0\x05\0\0\0\x01\0\0\0", None),
+            (plain, 0, b"\x01\x01\x03\0\x05\0\0\0", None),
+            (plain, 0, b"\0\0\x05\0\0\0", None),
+            (
+                named,
+                8,
+                b"\x02\0\x01\x03\0\0\xfe\0\x01a\x05\0\0\0\x01b",
+                Some(5),
+            ),
+            (named, 0, b"\0\x01\x03\0\0\x05\0\0\0", Some(5)),
+            (named, 8, b"\0\0\x01", None),
+        ] {
+            let body = of(flags, rest);
+            assert_eq!(number_of_execution(&body, speaks), expected, "{body:?}");
         }
     }
 

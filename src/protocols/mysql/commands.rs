@@ -47,7 +47,7 @@ pub(super) enum Treatment {
     Login,
     /// It ends the session.
     Goodbye,
-    /// It is refused without asking anybody.
+    /// It is judged, and does not go on, since its answer cannot be followed.
     Refuse(&'static str),
 }
 
@@ -78,12 +78,27 @@ impl Code {
                 PassSilently(Passage::DatabasePreparation)
             }
             Self::CHANGE_USER => Treatment::Login,
-            Self(0x12 | 0x13 | 0x14 | 0x15 | 0x1e) => Refuse("replication is not allowed here"),
-            Self(0x20) => Refuse("cloning a server is not allowed here"),
+            Self(0x12 | 0x13 | 0x14 | 0x15 | 0x1e) => Refuse("replication is not relayed here"),
+            Self(0x20) => Refuse("cloning a server is not relayed here"),
             Self(0xfe) => Refuse("several commands in one packet are not understood"),
             Self(_) => Refuse("this command is not known"),
         }
     }
+}
+
+/// What policy and the journal call a command that is not relayed.
+pub(super) fn called(code: Code) -> String {
+    let name = match code.0 {
+        0x12 => "BINLOG_DUMP",
+        0x13 => "TABLE_DUMP",
+        0x14 => "CONNECT_OUT",
+        0x15 => "REGISTER_SLAVE",
+        0x1e => "BINLOG_DUMP_GTID",
+        0x20 => "CLONE",
+        0xfe => "MULTI",
+        other => return format!("COM_{other}"),
+    };
+    format!("COM_{name}")
 }
 
 /// The statement that says the same as a command without one.

@@ -33,6 +33,7 @@ use crate::protocols::sql::Analyses;
 use super::answer::{Answer, Form, Status};
 use super::capability::Capabilities;
 use super::commands::Code;
+use super::dynamic::Names;
 use super::greeting::{Login, Who};
 use super::limits;
 use super::refuse::{self, Answered, Then};
@@ -93,6 +94,10 @@ pub(super) struct Kind {
     pub(super) form: Form,
     /// The server's number of the prepared statement that it executes.
     pub(super) statement: Option<u32>,
+    /// The connection that it ends, or ends the statement of.
+    pub(super) kills: Option<u32>,
+    /// Why it does not go on, whatever is decided about it.
+    pub(super) stays: Option<&'static str>,
 }
 
 /// Which legs are inside TLS or on this machine, for proofs that depend on it.
@@ -260,8 +265,8 @@ enum Effect {
     Prepare(Text),
     /// The session is as new.
     Reset,
-    /// This text has run.
-    Ran(Text),
+    /// This text has run, and where all went well, has killed what this connection does.
+    Ran(Text, Option<u32>),
     /// More rows of the statement of this number.
     Fetched(u32),
 }
@@ -358,6 +363,7 @@ pub(super) struct Conversation {
     skip: Skip,
     reading: Reading,
     statements: Statements,
+    names: Names,
     status: Status,
     who: Who,
     enters: Enters,
@@ -415,6 +421,7 @@ impl Conversation {
             skip: Skip::default(),
             reading: Reading::new(known),
             statements: Statements::default(),
+            names: Names::default(),
             status: Status::default(),
             who: login.who,
             enters,
@@ -509,6 +516,16 @@ impl Conversation {
         }
     }
 
+    /// Whether the server is at an answer for which the client has to say no more.
+    pub(super) fn owes_answer(&self) -> bool {
+        let answers = match &self.phase {
+            Phase::Answering(answering) => !matches!(answering.upload, Upload::Running(_)),
+            Phase::Own(_) => !self.owes_login(),
+            Phase::Login(_) | Phase::Entering(_) | Phase::Idle => false,
+        };
+        answers && !self.tail.is_open()
+    }
+
     /// Whether no command is under way.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle) && !self.tail.is_open() && self.between_packets()
@@ -549,10 +566,20 @@ impl Conversation {
         if let Some(number) = kind.statement {
             self.statements.executes(number, limit);
         }
-        self.answers(kind.form, Effect::Ran(text), Some(Running::new(permit)));
+        self.answers(
+            kind.form,
+            Effect::Ran(text, kind.kills),
+            Some(Running::new(permit)),
+        );
         if let Phase::Answering(answering) = &mut self.phase {
             answering.limit = limit;
         }
+    }
+
+    /// What was asked about may go, and does not, since `why`.
+    pub(super) fn stays(&mut self, kind: Kind, why: &'static str, permit: Permit) -> Step {
+        Running::new(permit).stayed(why);
+        self.refused(kind, Answered::unasked(why))
     }
 
     /// What was asked about may not; what to do about that.
@@ -595,7 +622,7 @@ impl Conversation {
     fn answers(&mut self, form: Form, effect: Effect, running: Option<Running>) {
         let limit = match &effect {
             Effect::Fetched(number) => self.statements.limit(*number),
-            Effect::None | Effect::Prepare(_) | Effect::Reset | Effect::Ran(_) => None,
+            Effect::None | Effect::Prepare(_) | Effect::Reset | Effect::Ran(_, _) => None,
         };
         self.phase = Phase::Answering(Box::new(Answering {
             answer: Answer::new(form, self.capabilities),

@@ -71,7 +71,7 @@ pub(super) fn operation(
     started_at: Timestamp,
 ) -> Box<Operation> {
     let statement = capture(shown(&asked.text), asked.digest);
-    let call = place.call(verb(&asked.text), statement, reading(&asked.text));
+    let call = place.call(operation_of(asked), statement, reading(&asked.text));
     envelope(call, session, trace, started_at)
 }
 
@@ -125,6 +125,12 @@ fn capture(mut statement: String, digest: Option<[u8; 32]>) -> Capture {
         digest,
         state,
     }
+}
+
+/// What is asked about, in one word: of a command that is not relayed, its name.
+fn operation_of(asked: &Ask) -> &str {
+    let name = asked.kind.stays.and(asked.text.text.as_deref());
+    name.unwrap_or_else(|| verb(&asked.text))
 }
 
 /// An opaque text has no verb that could be believed.

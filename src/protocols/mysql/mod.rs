@@ -17,6 +17,7 @@ mod capability;
 mod commands;
 mod conversation;
 mod describe;
+mod dynamic;
 mod greeting;
 mod kills;
 #[cfg(any(test, feature = "testing"))]

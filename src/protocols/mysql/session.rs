@@ -42,8 +42,11 @@ const WAITING_BYTES_MAX: usize = 256 << 10;
 const CLIENT_BYTES_MAX: usize = 2 << 20;
 /// The same while nothing is dealt with.
 const HELD_BYTES_MAX: usize = 64 << 10;
-/// How long an answer is waited for after the client has left.
+/// How long the end of a session is waited for after the client has left.
 const LEAVES_WITHIN: Duration = Duration::from_millis(250);
+/// The same where the server is at an answer, which a client that only stopped sending still
+/// reads: the server, too, does what it was asked before it looks who is there.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// Longest wait for the last words to be taken.
 pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Most commands dealt with before the sockets get their turn.
@@ -129,8 +132,8 @@ struct Relay<'a> {
     session: Option<Session>,
     /// Somebody has logged in.
     begun: bool,
-    /// The client is done: until then, what is owed to it is waited for.
-    leaves_at: Option<Instant>,
+    /// The client is done: what is owed to it is waited for, for a while.
+    left_at: Option<Instant>,
 }
 
 impl<'a> Relay<'a> {
@@ -163,7 +166,7 @@ impl<'a> Relay<'a> {
             kills: shared.kills.register(upstream, connection),
             session: None,
             begun: false,
-            leaves_at: None,
+            left_at: None,
         }
     }
 
@@ -216,10 +219,11 @@ impl<'a> Relay<'a> {
                 }
                 return Ended::Told;
             }
-            let leaves_at = self.leaves_at.unwrap_or_else(Instant::now);
-            let leaves = self.leaves_at.is_some();
+            let leaves_at = self.leaves_at();
+            let leaves = self.left_at.is_some();
             let asks = self.asked.is_some();
-            if leaves && !asks && self.talk.is_idle() && !self.to_server.has_work() {
+            let done = self.talk.is_idle() && !self.to_server.has_work() && !more && self.takes();
+            if leaves && !asks && done {
                 return Ended::Gone("the client left");
             }
             let idle = !asks && self.talk.is_idle();
@@ -299,7 +303,7 @@ impl<'a> Relay<'a> {
         } else {
             CLIENT_BYTES_MAX
         };
-        self.leaves_at.is_none() && self.from_client.bytes.len() < max && self.takes()
+        self.left_at.is_none() && self.from_client.bytes.len() < max && self.takes()
     }
 
     /// Whether either side takes what more there would be for it: the client, too, since
@@ -320,6 +324,7 @@ impl<'a> Relay<'a> {
                 Step::Enter => self.enter()?,
                 Step::Goodbye(bytes) => {
                     self.to_server.push(bytes);
+                    self.from_client.bytes.clear();
                     self.left();
                     return Ok(false);
                 }
@@ -367,6 +372,8 @@ impl<'a> Relay<'a> {
         let kind = Kind {
             form: Form::Done,
             statement: None,
+            kills: None,
+            stays: None,
         };
         let claim = describe::claim_of_connection(&self.talk, self.watch.callers());
         let Some(session) = self.shared.gate.registry().attribute(&claim, now) else {
@@ -509,6 +516,11 @@ impl<'a> Relay<'a> {
             self.follow_step(step);
             return Ok(());
         }
+        if let Some(why) = kind.stays {
+            let step = self.talk.stays(kind, why, permit);
+            self.follow_step(step);
+            return Ok(());
+        }
         self.to_server.push_cleared(cleared);
         self.talk.granted(kind, text, permit);
         Ok(())
@@ -526,14 +538,24 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// The client says no more. What it asked is still answered, for a while.
+    /// The client says no more. What it asked is still answered, for a while, but for what
+    /// has to be waited for here: nobody may be there any more who wants that.
     fn left(&mut self) {
-        self.asked = None;
-        // What it said behind that is given up, too.
-        self.from_client.bytes.clear();
-        let now = Instant::now();
-        let at = now.checked_add(LEAVES_WITHIN).unwrap_or(now);
-        self.leaves_at.get_or_insert(at);
+        if self.asked.take().is_some() {
+            // What it said behind that is given up, too.
+            self.from_client.bytes.clear();
+        }
+        self.left_at.get_or_insert_with(Instant::now);
+    }
+
+    /// When nothing more is waited for, where the client has left.
+    fn leaves_at(&self) -> Instant {
+        let within = match self.talk.owes_answer() {
+            true => ANSWERS_WITHIN,
+            false => LEAVES_WITHIN,
+        };
+        let left_at = self.left_at.unwrap_or_else(Instant::now);
+        left_at.checked_add(within).unwrap_or(left_at)
     }
 
     fn answered(&mut self) -> Result<(), Ended> {

@@ -8,11 +8,16 @@ use crate::protocols::sql::{
     contains_ignoring_case,
 };
 
+use super::dynamic;
+
 /// Most prepared statements of one session that are remembered; one that is not
 /// is opaque.
 const STATEMENTS_MAX: usize = 4_096;
 /// Most bytes of their texts.
 const STATEMENTS_BYTES_MAX: usize = 8 << 20;
+
+/// Most failures in a row behind which the server is asked again how it reads texts.
+const FAILURES_MAX: u8 = 16;
 
 /// What asks a server how it reads texts, and which database is current: in digits, which
 /// say the same in all encodings but those that nothing is read in.
@@ -94,6 +99,19 @@ impl Text {
         analysis.is_some_and(|analysis| {
             let mut verbs = analysis.statements.iter().flat_map(|one| &one.verbs);
             verbs.any(|verb| *verb == wanted)
+        })
+    }
+
+    /// What it has prepared by a name, as executing that is to be read; `None` where it does
+    /// more then than what its text says.
+    pub(super) fn prepared(&self) -> Option<Self> {
+        let inner = dynamic::literal(self.text.as_deref()?, Dialect::MYSQL)?;
+        let understood = !self.is_opaque() && !self.has_verb("USE");
+        understood.then(|| Self {
+            text: Some(inner.into()),
+            analysis: self.analysis.clone(),
+            why: None,
+            within: None,
         })
     }
 
@@ -183,8 +201,8 @@ impl Text {
         run_in.unwrap_or(Uses::None)
     }
 
-    /// The connection that it ends, or ends the statement of.
-    pub(super) fn killed(&self) -> Option<u32> {
+    /// The connection that it ends, or ends the statement of; `given` is its parameter.
+    pub(super) fn killed(&self, given: impl FnOnce() -> Option<u32>) -> Option<u32> {
         let text = self.one("KILL")?;
         let tokens = Lexer::new(text, Dialect::MYSQL)
             .filter(|token| !token.kind.is_blank() && token.kind != Kind::Mark(b';'));
@@ -196,43 +214,64 @@ impl Text {
             let mut known = of_connection.iter();
             known.any(|known| word.eq_ignore_ascii_case(known))
         });
-        number.parse().ok().filter(|_| all)
+        let number = match *number {
+            "?" => given(),
+            number => number.parse().ok(),
+        };
+        number.filter(|_| all)
     }
 
-    /// The file that `LOAD DATA LOCAL` names; `None` where that is not one plain
-    /// literal.
-    pub(super) fn local_file(&self) -> Option<&str> {
+    /// The file that `LOAD DATA LOCAL` names; `None` where that is not one literal. Whether
+    /// its backslashes escape is what the server said when the text was read.
+    pub(super) fn local_file(&self, no_backslash_escapes: bool) -> Option<String> {
         let text = self.one("LOAD")?;
-        let mut tokens = Lexer::new(text, Dialect::MYSQL).filter(|token| !token.kind.is_blank());
+        let dialect = Dialect::Mysql {
+            ansi_quotes: false,
+            no_backslash_escapes,
+            conditional: Conditional::Executed,
+        };
+        let mut tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
         tokens.find(|token| token.of(text).eq_ignore_ascii_case("infile"))?;
         let file = tokens
             .next()
             .filter(|token| token.kind == Kind::Text)?
             .of(text);
-        let inner = file.get(1..file.len().checked_sub(1)?)?;
-        // With an escape in it, it is not what it looks like.
-        (!inner.contains(['\\', '\'', '"'])).then_some(inner)
+        let quote = file.chars().next().filter(|quote| "'\"".contains(*quote))?;
+        let inner = file.strip_prefix(quote)?.strip_suffix(quote)?;
+        Some(match no_backslash_escapes {
+            true => inner.replace(&format!("{quote}{quote}"), &quote.to_string()),
+            false => unescaped(inner, quote),
+        })
     }
 }
 
-/// What `EXECUTE IMMEDIATE` of one plain literal executes: it is read as that. Within the
-/// literal nothing is escaped, and nothing is read in more ways than one.
-fn executed(text: &str, dialect: Dialect) -> Option<&str> {
-    if !contains_ignoring_case(text, "immediate") {
-        return None;
+/// What stands within these quotes, where a backslash escapes.
+fn unescaped(inner: &str, quote: char) -> String {
+    let mut said = String::with_capacity(inner.len());
+    let mut rest = inner.chars();
+    while let Some(letter) = rest.next() {
+        if letter == quote {
+            // Twice, it is one.
+            rest.next();
+        }
+        if letter != '\\' {
+            said.push(letter);
+            continue;
+        }
+        match rest.next() {
+            Some('0') => said.push('\0'),
+            Some('b') => said.push('\u{8}'),
+            Some('n') => said.push('\n'),
+            Some('r') => said.push('\r'),
+            Some('t') => said.push('\t'),
+            Some('Z') => said.push('\u{1a}'),
+            // Of a pattern, which keeps it.
+            Some(sign @ ('%' | '_')) => said.extend(['\\', sign]),
+            Some(other) => said.push(other),
+            None => said.push('\\'),
+        }
     }
-    let tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
-    // With what may end it, and one that must not be there.
-    let all: Vec<_> = tokens.take(5).collect();
-    let (verb, how, literal) = match &*all {
-        [verb, how, literal] => (verb, how, literal),
-        [verb, how, literal, end] if end.kind == Kind::Mark(b';') => (verb, how, literal),
-        _ => return None,
-    };
-    let is = |token: &Token, word: &str| token.of(text).eq_ignore_ascii_case(word);
-    let inner = literal.of(text).strip_prefix('\'')?.strip_suffix('\'')?;
-    let is_one = is(verb, "EXECUTE") && is(how, "IMMEDIATE") && literal.kind == Kind::Text;
-    (is_one && is_plain(inner.as_bytes()) && !inner.contains('\'')).then_some(inner)
+    said
 }
 
 /// The database that these words behind `USE` name.
@@ -292,6 +331,8 @@ impl Charset {
 enum Rules {
     /// The server has to be asked.
     Stale,
+    /// It could not say: it is asked again once it has done something.
+    Failed,
     /// It did not say.
     Unknown,
     Known {
@@ -310,10 +351,12 @@ pub(super) struct Reading {
     rules: Rules,
     /// What they were when somebody asked.
     before: Option<Rules>,
+    /// How often in a row the server could not say.
+    failures: u8,
 }
 
 /// Whether a text means the same whatever the rules are.
-fn is_plain(text: &[u8]) -> bool {
+pub(super) fn is_plain(text: &[u8]) -> bool {
     text.is_ascii() && memchr::memchr3(b'"', b'\\', b'[', text).is_none()
 }
 
@@ -338,12 +381,32 @@ impl Reading {
             known,
             rules: Rules::Stale,
             before: None,
+            failures: 0,
         }
     }
 
     /// Something may have changed the rules.
     pub(super) fn stale(&mut self) {
         self.rules = Rules::Stale;
+    }
+
+    /// [`PROBE`] ended in an error: somebody's `KILL QUERY` was about it, or nothing runs
+    /// before a password is changed.
+    pub(super) fn failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.rules = match self.failures > FAILURES_MAX {
+            true => Rules::Unknown,
+            false => Rules::Failed,
+        };
+    }
+
+    /// Something has run: whether the server can be asked again what it could not say.
+    pub(super) fn can_ask_again(&mut self) -> bool {
+        let failed = self.rules == Rules::Failed;
+        if failed {
+            self.rules = Rules::Stale;
+        }
+        failed
     }
 
     /// What the server said to [`PROBE`]; nothing where it said something else.
@@ -355,6 +418,7 @@ impl Reading {
             self.rules = Rules::Unknown;
             return;
         };
+        self.failures = 0;
         let has = |wanted: &[u8]| modes.split(|byte| *byte == b',').any(|mode| mode == wanted);
         self.rules = Rules::Known {
             charset: Charset::of(charset),
@@ -462,23 +526,21 @@ impl Reading {
     }
 
     fn understood(&self, text: &str, dialect: Dialect) -> Text {
-        let executed = executed(text, dialect);
-        let analysis = self.known.of(executed.unwrap_or(text), dialect);
+        let literal = dynamic::literal(text, dialect);
+        let analysis = self.known.of(literal.unwrap_or(text), dialect);
         let mut read = Text {
             text: Some(text.into()),
             analysis: Some(analysis),
             why: None,
             within: None,
         };
-        let several = read
-            .analysis
-            .as_ref()
-            .is_some_and(|all| all.statements.len() > 1);
+        let count = read.analysis.as_ref().map_or(0, |all| all.statements.len());
+        let several = count > 1;
         if several && read.changes_reading() && !is_plain(text.as_bytes()) {
             read.why = Some("a part of it changes how the server reads the rest");
         }
-        if several && executed.is_some() {
-            read.why = Some("it executes several statements as one");
+        if literal.is_some() && count != 1 {
+            read.why = Some("what it executes is not one statement");
         } else if several {
             match read.runs_in(text, dialect) {
                 Uses::None => {}
@@ -733,6 +795,27 @@ mod tests {
     }
 
     #[test]
+    fn my_26_a_server_that_could_not_say_is_asked_again_once_something_has_run() {
+        let mut reading = reading("utf8mb4", "");
+        let quoted = b"SELECT \"a\"";
+        for _ in 0..FAILURES_MAX {
+            reading.failed();
+            assert!(reading.read(quoted, false).is_opaque() && !reading.must_ask(quoted));
+            assert!(reading.can_ask_again() && reading.must_ask(quoted));
+            assert!(!reading.can_ask_again());
+        }
+        // But not for ever.
+        reading.failed();
+        assert!(!reading.can_ask_again() && !reading.must_ask(quoted));
+        reading.said(Some(&[b"utf8mb4", b""]));
+        reading.failed();
+        assert!(reading.can_ask_again());
+        // What it said, and nobody understands, it would say again.
+        reading.said(None);
+        assert!(!reading.can_ask_again());
+    }
+
+    #[test]
     fn my_26_names_of_commands_are_read_in_utf_8_or_not_at_all() {
         for (charset, name, expected) in [
             ("utf8mb4", "USE `é`", false),
@@ -807,9 +890,11 @@ mod tests {
             ("KILL HARD CONNECTION 7 -- now", Some(7)),
             ("KILL QUERY ID 7", None),
             ("KILL 2+3", None),
+            ("KILL QUERY ?", Some(9)),
+            ("KILL QUERY ID ?", None),
             ("KILL USER bob", None),
         ] {
-            assert_eq!(read(text).killed(), expected, "{text}");
+            assert_eq!(read(text).killed(|| Some(9)), expected, "{text}");
         }
         for (text, file) in [
             ("LOAD DATA LOCAL INFILE '/a b' INTO TABLE t", Some("/a b")),
@@ -817,11 +902,22 @@ mod tests {
                 "LOAD DATA LOCAL INFILE /* x */ \"/a\" INTO TABLE t",
                 Some("/a"),
             ),
-            ("LOAD DATA LOCAL INFILE '/a\\'b' INTO TABLE t", None),
+            (
+                "LOAD DATA LOCAL INFILE '/a\\'b''\\\\\"\\_\\q\\n' INTO TABLE t",
+                Some("/a'b'\\\"\\_q\n"),
+            ),
+            (
+                "LOAD DATA LOCAL INFILE \"a\"\"''b\" INTO TABLE t",
+                Some("a\"''b"),
+            ),
+            ("LOAD DATA LOCAL INFILE N'/a' INTO TABLE t", None),
             ("SELECT 'INFILE' '/a'", None),
         ] {
-            assert_eq!(read(text).local_file(), file, "{text}");
+            assert_eq!(read(text).local_file(false).as_deref(), file, "{text}");
         }
+        let load = br"LOAD DATA LOCAL INFILE 'C:\a''b\' INTO TABLE t";
+        let load = reads.read(load, true).local_file(true);
+        assert_eq!(load.as_deref(), Some(r"C:\a'b\"));
     }
 
     #[test]

@@ -117,6 +117,10 @@ impl<'a> Cursor<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
     /// An integer whose first byte says how long it is. `None` for the two first
     /// bytes that are none, too.
     pub(super) fn integer(&mut self) -> Option<u64> {
@@ -127,7 +131,7 @@ impl<'a> Cursor<'a> {
                 let [a, b, c] = self.array()?;
                 Some(u32::from_le_bytes([a, b, c, 0]).into())
             }
-            0xfe => self.array().map(u64::from_le_bytes),
+            0xfe => self.u64(),
             0xfb | 0xff => None,
         }
     }

@@ -11,7 +11,6 @@ use super::super::attributes;
 use super::super::capability::Capabilities;
 use super::super::commands::{self, Code, Treatment};
 use super::super::greeting;
-use super::super::refuse::Answered;
 use super::super::statement::{TOO_LONG, Text};
 use super::super::whole_password::{self, Key, Said};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
@@ -182,6 +181,7 @@ impl Conversation {
                     first: false,
                 }));
                 self.statements.clear();
+                self.names.clear();
                 self.ahead.clear();
                 self.reading.stale();
                 let rest = Rest::Pass(Passage::DatabaseLogin);
@@ -191,16 +191,37 @@ impl Conversation {
             Treatment::Goodbye => Ok(Step::Goodbye(
                 input.split_to(header.whole().min(input.len())).freeze(),
             )),
-            Treatment::Refuse(why) => {
-                let answered = Answered::unasked(why);
-                let rest = Rest::Drop(None, answered.clone());
-                let _refused = self.begin(input, header.whole(), header.is_full(), rest);
-                Ok(match self.tail.is_open() {
-                    true => Step::Drop,
-                    false => Step::Say(answered.packet(1)),
-                })
-            }
+            Treatment::Refuse(why) => Ok(self.asks_in_vain(code, why, whole, header, input)),
         }
+    }
+
+    /// Asks about a command that does not go on: it is known, recorded and counted.
+    fn asks_in_vain(
+        &mut self,
+        code: Code,
+        why: &'static str,
+        whole: bool,
+        header: Header,
+        input: &mut BytesMut,
+    ) -> Step {
+        let mut text = self.reading.names(&commands::called(code));
+        text.why = Some(why);
+        let bytes = self.begin(input, header.whole(), header.is_full(), Rest::Waits);
+        let body = bytes.get(HEADER_BYTES..).and_then(|body| body.get(1..));
+        let digest = body.filter(|_| whole).map(|body| digest(&text, code, body));
+        Step::Ask(Box::new(Ask {
+            kind: Kind {
+                form: Form::Done,
+                statement: None,
+                kills: None,
+                stays: Some(why),
+            },
+            text,
+            database: self.who.database.clone(),
+            digest,
+            trace: None,
+            bytes,
+        }))
     }
 
     fn prepares(&self, text: &[u8], whole: bool) -> Text {
@@ -248,7 +269,14 @@ impl Conversation {
                     }
                     Some((text, attribute)) => {
                         trace = attribute.map(shown);
-                        self.prepares(text, whole)
+                        let text = self.prepares(text, whole);
+                        match self.names.executed(&text) {
+                            Some((text, database)) => {
+                                prepared_in = Some(database);
+                                text
+                            }
+                            None => text,
+                        }
                     }
                 }
             }
@@ -294,13 +322,20 @@ impl Conversation {
         let executes = matches!(code, Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE);
         let is_all = whole && !(executes && self.ahead.has(statement));
         let digest = is_all.then(|| digest(&text, code, body));
+        let given = || attributes::number_of_execution(body, self.capabilities);
+        let kills = text.killed(|| given().filter(|_| is_all && code == Code::STMT_EXECUTE));
         self.ahead.gone(statement);
         let bytes = self.begin(input, header.whole(), header.is_full(), Rest::Waits);
         let within = text.within.clone();
         let current = || prepared_in.unwrap_or_else(|| self.who.database.clone());
         let database = within.or_else(current);
         Ok(Step::Ask(Box::new(Ask {
-            kind: Kind { form, statement },
+            kind: Kind {
+                form,
+                statement,
+                kills,
+                stays: None,
+            },
             text,
             database,
             digest,

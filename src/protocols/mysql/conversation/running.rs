@@ -36,8 +36,13 @@ impl Running {
         self.error.get_or_insert(why.into());
     }
 
-    pub(super) fn lost(mut self) {
-        self.failed("the server ended the connection");
+    pub(super) fn lost(self) {
+        self.stayed("the server ended the connection");
+    }
+
+    /// It has not run, or nobody knows how it went.
+    pub(super) fn stayed(mut self, why: &str) {
+        self.failed(why);
         self.settle(Outcome::Failed, None);
     }
 

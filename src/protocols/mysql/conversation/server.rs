@@ -320,7 +320,10 @@ impl Conversation {
                     Some([rules @ .., database]) => (Some(rules), Some(*database)),
                     Some([]) | None => (None, None),
                 };
-                self.reading.said(rules);
+                match own.answer.error {
+                    Some(_) => self.reading.failed(),
+                    None => self.reading.said(rules),
+                }
                 match database {
                     Some([]) => self.who.database = None,
                     // In another encoding they are no digits, and what is known stays.
@@ -376,7 +379,13 @@ impl Conversation {
                 let whole = body.len() == header.length;
                 let name = body.get(1..).filter(|_| whole);
                 let judged = self.capabilities.has(Capabilities::LOCAL_FILES);
-                return Ok(answering.asked_for_file(name, judged, header, sides));
+                let escapes_nothing = self.status.no_backslash_escapes();
+                return Ok(answering.asked_for_file(
+                    name,
+                    (judged, escapes_nothing),
+                    header,
+                    sides,
+                ));
             }
             Said::Part | Said::Row | Said::Next | Said::End => {
                 Fate::Forward(answering.numbered(header.sequence))
@@ -417,13 +426,21 @@ impl Conversation {
             }
             Effect::Reset => {
                 self.statements.clear();
+                self.names.clear();
                 self.ahead.clear();
                 self.reading.stale();
                 if !failed && let Some(imposes) = self.imposes_again() {
                     sides.to_server.push(imposes);
                 }
             }
-            Effect::Ran(text) => self.ran(&text, &answer, failed),
+            Effect::Ran(text, killed) => {
+                if !failed && self.reading.can_ask_again() {
+                    // Nor could it say that.
+                    self.doubts_database = true;
+                }
+                self.names.ran(&text, failed, self.who.database.as_deref());
+                self.ran((&text, killed), &answer, failed);
+            }
             Effect::Fetched(number) => {
                 let told = rows.saturating_sub(dropped);
                 self.statements.fetched(number, told);
@@ -442,7 +459,7 @@ impl Conversation {
         }
     }
 
-    fn ran(&mut self, text: &Text, answer: &Answer, failed: bool) {
+    fn ran(&mut self, (text, killed): (&Text, Option<u32>), answer: &Answer, failed: bool) {
         if text.changes_reading() {
             self.reading.stale();
         }
@@ -463,7 +480,7 @@ impl Conversation {
             }
         }
         if !failed {
-            self.killed = text.killed();
+            self.killed = killed;
         }
     }
 }
@@ -509,16 +526,16 @@ impl Answering {
     fn asked_for_file(
         &mut self,
         name: Option<&[u8]>,
-        judged: bool,
+        (judged, no_backslash_escapes): (bool, bool),
         header: Header,
         sides: &mut Sides<'_>,
     ) -> Fate {
         let wanted = match &self.effect {
-            Effect::Ran(text) => text.local_file(),
+            Effect::Ran(text, _) => text.local_file(no_backslash_escapes),
             Effect::None | Effect::Prepare(_) | Effect::Reset | Effect::Fetched(_) => None,
         };
         let is_known = wanted.is_some();
-        let is_named = is_known && name == wanted.map(str::as_bytes);
+        let is_named = is_known && name == wanted.as_deref().map(str::as_bytes);
         let number = self.numbered(header.sequence);
         let next = number.wrapping_add(1);
         if judged && is_named {
@@ -532,7 +549,7 @@ impl Answering {
         }
         let why = match judged {
             true if !is_known => {
-                "which file it names is not known: a packet that asks for a file is one LOAD DATA LOCAL, and the name one plain literal, without backslashes and quotes"
+                "which file it names is not known: a packet that asks for a file is one LOAD DATA LOCAL, and the name one literal"
             }
             true => "the server asked for another file than the statement names",
             false => "files of clients are not read here (mysql.local_files)",

@@ -177,6 +177,8 @@ impl<'a> Between<'a> {
             kind: Kind {
                 form: Form::Done,
                 statement: None,
+                kills: None,
+                stays: None,
             },
             text: Text::unknown(),
         });
@@ -216,6 +218,9 @@ impl<'a> Between<'a> {
                     panic!("a session begins with nothing")
                 };
                 self.to_server.extend_from_slice(&bytes);
+            }
+            Decision::Proceed(permit) if kind.stays.is_some() => {
+                panic!("{kind:?} does not go on, and policy {permit:?}")
             }
             Decision::Proceed(permit) => {
                 let cleared = held.release(&permit).unwrap();
