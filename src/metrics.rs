@@ -157,7 +157,7 @@ impl LimitHit {
     }
 }
 
-/// What became of an HTTP request body that is larger than policy sees. A metric label.
+/// What became of an HTTP body that is larger than policy sees. A metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverCap {
     /// Policy saw its beginning, and it streamed on.
@@ -339,7 +339,7 @@ impl Metrics {
         let over_cap = counters(
             &registry,
             "openbox_http_over_cap_total",
-            "HTTP request bodies larger than policy sees, by what became of them.",
+            "HTTP bodies larger than policy sees, by what became of them: of requests, and of answers those denied.",
             &["choice"],
         )?;
         let malformed = counters(
@@ -507,7 +507,7 @@ impl Metrics {
         increase(&self.limits, index(&LimitHit::ALL, &limit), 1);
     }
 
-    /// This became of an HTTP request body that is larger than policy sees.
+    /// This became of an HTTP body that is larger than policy sees.
     pub fn over_cap(&self, choice: OverCap) {
         increase(&self.over_cap, index(&OverCap::ALL, &choice), 1);
     }

@@ -28,8 +28,9 @@ result := {"decision": "ALLOW"} if {
 
 # An answer that carries a private key does not reach the agent, nor whatever
 # the agent would send it to next: an answer in text, if all of it is here soon
-# enough (http.capture_bytes_max, http.capture_within). Of one that has gone out
-# by then the activity is aborted.
+# enough (http.capture_bytes_max, http.capture_within); where http.over_cap is
+# deny, no other goes out. Of one that has gone out by then the activity is
+# aborted.
 else := {
 	"decision": "BLOCK",
 	"reason": "the answer contains a private key",

@@ -75,10 +75,6 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         OverCap::Deny => "deny",
         OverCap::Spill => "spill",
     };
-    let completed = match seen.treatment.completed {
-        Completed::Enforce => "enforce",
-        Completed::Observe => "observe",
-    };
     let fail_mode = match seen.treatment.unanswered {
         Unanswered::AsSet => config.gate.fail_mode,
         Unanswered::By(mode) => mode,
@@ -113,7 +109,7 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         ("read", reads.to_owned()),
         ("  capture", capture),
         ("  over_cap", over_cap.to_owned()),
-        ("  completed", completed.to_owned()),
+        ("  completed", completed(seen).to_owned()),
         ("  hold_within", hold_within),
         ("  answer_within", answer_within),
         ("  idle_within", idle_within),
@@ -124,6 +120,25 @@ fn told(config: &Config, seen: &Preview<'_>) -> String {
         .into_iter()
         .map(|(name, value)| format!("{name:<14} {value}\n"));
     lines.collect()
+}
+
+/// What becomes of an answer to it while policy judges that.
+fn completed(seen: &Preview<'_>) -> &'static str {
+    let treatment = &seen.treatment;
+    match (treatment.completed, seen.leads, seen.judged) {
+        (Completed::Observe, _, _) => "observe",
+        (Completed::Enforce, Leads::Unread | Leads::Refused, _) => "enforce",
+        (Completed::Enforce, Leads::Read, Judged::Message | Judged::Nothing) => "enforce",
+        (Completed::Enforce, Leads::Read, Judged::Request | Judged::Each) => {
+            match treatment.capture_bytes_max {
+                0 => "enforce, for answers without a body: no other is captured",
+                _ if treatment.withholds_over_cap() => {
+                    "enforce: an answer goes out once policy has seen all of it, or is refused"
+                }
+                _ => "enforce: what is over the cap, or slow, goes out before it is judged",
+            }
+        }
+    }
 }
 
 /// Which credential it would leave with; never the credential.

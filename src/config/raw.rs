@@ -414,10 +414,10 @@ pub(super) struct Http {
     /// Longest wait for a body that policy is to see, before it streams on as `partial`.
     #[schemars(extend("examples" = ["2s"]))]
     pub(super) capture_within: Option<String>,
-    /// A request body larger than policy sees: `partial` shows the beginning of a text, `deny` refuses it, text or not, `spill` has all of a text here first, in a file, and shows its beginning.
+    /// A body larger than policy sees: `partial` shows the beginning of a text; `deny` refuses it, text or not, be it of a request or, where `completed` is `enforce`, of an answer, which is then also refused if it is slow; `spill` has all of a request's text here first, in a file, and shows its beginning (for answers it is as `partial`).
     #[schemars(extend("enum" = ["partial", "deny", "spill"]))]
     pub(super) over_cap: Option<String>,
-    /// Answers: `enforce` withholds text until policy has judged it, `observe` does not.
+    /// Answers: `enforce` withholds what is within `capture_bytes_max` until policy has judged it, `observe` does not.
     #[schemars(extend("enum" = ["enforce", "observe"]))]
     pub(super) completed: Option<String>,
     /// Hosts whose TLS is not intercepted: exact names, or `*.example.com`.

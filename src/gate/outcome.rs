@@ -121,18 +121,10 @@ impl Permit {
         let Some(completion) = &self.ended else {
             return After::Release(None);
         };
-        admitted.asking(completion).await;
-        let question = Question::Completed(&admitted.operation, completion);
-        let halted = admitted.session.halted();
-        let judged = tokio::select! {
-            biased;
-            judged = admitted.gate.judge(question, &admitted.session), if halted.is_none() => judged,
+        let judged = match admitted.judged_unless_halted(completion).await {
+            Ok(judged) => judged,
             // Nobody gets the answer, so nobody waits: dropping us reports it.
-            reason = admitted.session.until_halted() => {
-                let refused = admitted.refused(Refusal::Halted(reason), &Trail::default());
-                admitted.gate.count_withheld();
-                return After::Withhold(refused, None);
-            }
+            Err(refused) => return After::Withhold(refused, None),
         };
         let mut trail = judged.trail();
         let end = match admitted.outcome(judged.answer, &mut trail, Whereabouts::Here(terms)) {
@@ -156,6 +148,43 @@ impl Permit {
         admitted.record(completion, word, decided, &trail);
         self.admitted = None;
         end
+    }
+
+    /// Withholds an answer for `reason`, whatever policy says of it: that is asked for what it
+    /// marks, the activity or the run, and a refusal of its own comes first.
+    ///
+    /// Cancel-safe: as [`Permit::complete`].
+    pub async fn withhold(mut self, completion: Completion, reason: Reason) -> Refused {
+        self.apart();
+        let Some(admitted) = &self.admitted else {
+            // A bug in its protocol: it is completed already. The answer stays there all the same.
+            return Refused {
+                refusal: Refusal::OutcomeBlocked(reason),
+                event: clock::operation_id(clock::now()),
+                policy: None,
+                ruling: None,
+            };
+        };
+        // Kept in the permit while judging, so that dropping us reports it.
+        let completion = self.ended.insert(completion);
+        self.answer = Whereabouts::Dropped;
+        let judged = match admitted.judged_unless_halted(completion).await {
+            Ok(judged) => judged,
+            Err(refused) => return refused,
+        };
+        let mut trail = judged.trail();
+        let refused = match admitted.outcome(judged.answer, &mut trail, Whereabouts::Dropped) {
+            Ended::Refused(refusal) => admitted.refused(refusal, &trail),
+            // No policy says so, and there is nothing that a person could let go.
+            Ended::Released | Ended::Held(_) => {
+                admitted.refused(Refusal::OutcomeBlocked(reason), &Trail::default())
+            }
+        };
+        admitted.gate.count_withheld();
+        let (word, decided) = (refused.refusal.code(), counted_as(&refused.refusal));
+        admitted.record(completion, word, decided, &trail);
+        self.admitted = None;
+        refused
     }
 
     /// Judges an outcome whose answer has gone out, and says what came of it.
@@ -191,6 +220,22 @@ enum Ended {
 }
 
 impl Admitted {
+    /// What policy says of an outcome whose answer is here; the refusal, where the run is halted
+    /// before or meanwhile.
+    async fn judged_unless_halted(&self, completion: &Completion) -> Result<Judged, Refused> {
+        self.asking(completion).await;
+        let question = Question::Completed(&self.operation, completion);
+        let halted = self.session.halted();
+        tokio::select! {
+            biased;
+            judged = self.gate.judge(question, &self.session), if halted.is_none() => Ok(judged),
+            reason = self.session.until_halted() => {
+                self.gate.count_withheld();
+                Err(self.refused(Refusal::Halted(reason), &Trail::default()))
+            }
+        }
+    }
+
     /// What an answer of policy about the outcome means. Marks activity and run.
     fn outcome(
         &self,

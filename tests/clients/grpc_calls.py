@@ -131,6 +131,12 @@ def first_of_a_stream(channel):
             channel.unary_unary("/calls/one")(b"go on")
 
 
+def whole_streams(channel):
+    """Answers of many messages, of which policy must see all."""
+    print(told(lambda: list(channel.unary_stream("/calls/down")(b"300"))).split(":")[0])
+    print(len(list(channel.unary_stream("/calls/down")(b"20"))))
+
+
 CODINGS = [grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate]
 
 

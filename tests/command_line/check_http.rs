@@ -138,7 +138,11 @@ fn what_goes_on_unasked_or_changed_or_with_a_credential_is_told() {
         ("", &["POST", "http://a.test/", "--body", "to ann@a.test"],      &["verdict        allow", "\nredacted       the body goes on as \"to <EMAIL_ADDRESS>\"\n"]),
         ("", &["POST", "http://a.test/started/block", "--body", "to ann@a.test"], &["verdict        block: ", "!redacted"]),
         ("http:\n  capture_bytes_max: 4\n  over_cap: deny\n", &["POST", "http://a.test/", "--body", "five!"], &[refused]),
-        ("http:\n  capture: false\n  over_cap: deny\n", &["POST", "http://a.test/", "--body", "five!"], &["verdict        allow"]),
+        ("http:\n  capture: false\n  over_cap: deny\n", &["POST", "http://a.test/", "--body", "five!"], &["verdict        allow", "  completed    enforce, for answers without a body: "]),
+        // What an answer would get.
+        ("http:\n  over_cap: deny\n", &["GET", "http://a.test/"],         &["  completed    enforce: an answer goes out once policy has seen all of it, or is refused\n"]),
+        ("http:\n  over_cap: deny\n  completed: observe\n", &["GET", "http://a.test/"], &["  completed    observe\n"]),
+        ("http:\n  over_cap: spill\n", &["GET", "http://a.test/"],        &["  completed    enforce: what is over the cap, or slow, goes out before it is judged\n"]),
         // Messages of a WebSocket.
         (each, &["POST", "wss://a.test/each?token=hush", "--body", "x"],  &["asked about    POST wss://a.test/each?token=[REDACTED]\n", "read           the message\n", "  hold_within  300s\n", "verdict        allow"]),
         (each, &["GET", "wss://a.test/each"],                             &["asked about    GET https://a.test/each\n", "the request, and each message or event"]),

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::clients::curl;
-use crate::support::origin::{Origin, pattern, sha256};
-use crate::support::policies::AS_THE_PATH_SAYS;
+use crate::support::origin::{Origin, Shared, pattern, sha256};
+use crate::support::policies::{ALLOW, AS_THE_PATH_SAYS};
 use crate::support::sidecar::{Setup, Sidecar, request};
 use crate::support::until;
+use crate::support::wire::Wire;
 
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 
@@ -56,12 +57,12 @@ fn bodies_wait_for_room_and_are_answered_503_before_there_is_none() {
     until("the gauge", || {
         (sidecar.metric("openbox_http_bodies_bytes") == 65_536).then_some(())
     });
-    // What is not shown to policy needs no room.
+    // What is not shown to policy needs no room, nor does a long answer that is no text.
     let binary = [("content-type", "image/png"), ("x-framing", "length")];
     let long = "y".repeat(70_000);
     assert_eq!(
         sidecar
-            .send("POST", &site.url("/bytes/9"), &binary, &long)
+            .send("POST", &site.url("/bytes/70000"), &binary, &long)
             .status(),
         200
     );
@@ -104,6 +105,76 @@ fn a_compressed_body_takes_the_room_of_its_text_while_it_is_held() {
     sidecar.approve(&approval);
     assert_eq!(held.answer().status(), 200);
     assert_eq!(post(65_536), 200);
+}
+
+/// Answers half, and the other half, of `/two` once `more` is acknowledged.
+fn in_two(mut wire: Wire, shared: &Shared) {
+    while let Some(request) = wire.request() {
+        let half = format!("4e20\r\n{}\r\n", "x".repeat(20_000));
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+        if wire.try_say(format!("{head}{half}")).is_err() {
+            return;
+        }
+        if request.head.path() == "/two" {
+            shared.wait_for("more");
+        }
+        drop(wire.try_say(format!("{half}0\r\n\r\n")));
+    }
+}
+
+#[test]
+fn what_is_copied_of_answers_that_stream_by_leaves_half_of_the_room_to_others() {
+    let site = Origin::raw(in_two);
+    let setup = Setup::new().policy(ALLOW).reach(&site);
+    let config = "http:\n  completed: observe\n  bodies_bytes_max: 65536\n  capture_within: 60s\n";
+    let sidecar = setup.config(config).start();
+    let mut streams: Vec<_> = (0..8)
+        .map(|_| {
+            let mut wire = sidecar.wire();
+            wire.say(request("GET", &site.url("/two"), &[], ""));
+            wire
+        })
+        .collect();
+    let mut read = vec![0; 8];
+    for (wire, read) in streams.iter_mut().zip(&mut read) {
+        assert_eq!(wire.head().unwrap().status(), 200);
+        while *read < 20_000 {
+            *read += wire.chunk().unwrap().len();
+        }
+    }
+    assert!(sidecar.metric("openbox_limit_hits_total{limit=\"bodies\"}") >= 6);
+    let held = until("the gauge", || {
+        Some(sidecar.metric("openbox_http_bodies_bytes")).filter(|held| *held > 0)
+    });
+    assert!(held <= 32_768, "{held}");
+    // A body that policy must see has room.
+    let body = "y".repeat(30_000);
+    let posted = sidecar.send("POST", &site.url("/posted"), &[TEXT], &body);
+    assert_eq!((posted.status(), posted.body.len()), (200, 40_000));
+    site.acknowledge("more");
+    for (wire, read) in streams.iter_mut().zip(&mut read) {
+        while *read < 40_000 {
+            *read += wire.chunk().unwrap().len();
+        }
+        assert_eq!(wire.chunk().unwrap(), b"");
+    }
+    assert_eq!(read, [40_000; 8]);
+    let completed = until("all to be recorded", || {
+        let journal = sidecar.journal().into_iter();
+        let of = |line: &serde_json::Value| {
+            line["stage"] == "completed" && line["http_url"] == site.url("/two")
+        };
+        let all: Vec<_> = journal.filter(of).collect();
+        (all.len() == 8).then_some(all)
+    });
+    for line in completed {
+        let found = (&line["response_body"], &line["response_bytes"]);
+        assert_eq!(found, (&"partial".into(), &40_000.into()), "{line}");
+    }
+    until("the room to be given back", || {
+        (sidecar.metric("openbox_http_bodies_bytes") == 0).then_some(())
+    });
 }
 
 const SPILL: &str = "  over_cap: spill\n  capture_bytes_max: 1000\n";

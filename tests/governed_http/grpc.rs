@@ -252,6 +252,13 @@ fn a_client_that_waits_for_its_server_is_not_waited_for_and_streams_go_on() {
 }
 
 #[test]
+fn a_call_is_refused_where_policy_must_see_all_of_its_answer_and_does_not() {
+    let config = "http:\n  over_cap: deny\n  capture_within: 60s\n";
+    let world = World::under(AS_THE_MESSAGES_SAY, config);
+    assert_eq!(world.found("whole_streams"), ["PERMISSION_DENIED", "20"]);
+}
+
+#[test]
 fn where_bodies_are_not_captured_messages_are_not_read() {
     let config = "http:\n  routes: [\"*/calls/* capture=false\"]\n";
     let world = World::under(AS_THE_MESSAGES_SAY, config);

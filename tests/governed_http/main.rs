@@ -86,6 +86,7 @@ mod upgrades;
 mod verdicts;
 mod violations;
 mod websockets;
+mod whole_answers;
 
 /// A field of proxy credentials.
 fn basic(user: &str, token: &str) -> String {

@@ -157,7 +157,7 @@ fn a_route_says_how_long_is_waited_for_the_head_of_an_answer() {
 #[test]
 fn a_route_says_how_long_an_answer_may_pause() {
     let site = Origin::raw(unhurried);
-    let config = "http:\n  routes: [\"*/pausing idle_within=100ms\"]\n";
+    let config = "http:\n  routes: [\"*/pausing idle_within=100ms capture=false\"]\n";
     let setup = Setup::new().policy(AS_THE_PATH_SAYS).reach(&site);
     let sidecar = setup.config(config).start();
     let mut wire = sidecar.wire();

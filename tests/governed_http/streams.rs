@@ -152,6 +152,31 @@ fn an_event_over_the_cap_is_judged_by_its_beginning() {
 }
 
 #[test]
+fn an_event_over_the_cap_is_not_handed_out_where_over_cap_is_deny() {
+    for long in [
+        // Its end comes later, and with it.
+        &[
+            "data: 1\n\n",
+            "data: 0123456789012345678901234567890123456789",
+            " more\n\n",
+        ][..],
+        &[
+            "data: 1\n\n",
+            "data: 0123456789012345678901234567890123456789\n\n",
+        ],
+    ] {
+        let site = stream("text/event-stream", long.to_vec().leak());
+        let sidecar = before(&site, "  capture_bytes_max: 20\n  over_cap: deny\n");
+        let mut wire = sidecar.wire();
+        wire.say(request("GET", &site.url("/x"), &[], ""));
+        assert_eq!(wire.head().unwrap().status(), 200);
+        let rest = String::from_utf8(wire.rest()).unwrap();
+        let refused = rest.contains("data: 1\n\n") && rest.contains("outcome_blocked");
+        assert!(refused && !rest.contains("0123456789"), "{rest}");
+    }
+}
+
+#[test]
 fn a_stream_that_policy_cannot_read_is_not_handed_out() {
     let site = Origin::saying(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc");
     let sidecar = before(&site, "");

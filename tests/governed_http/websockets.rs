@@ -480,6 +480,17 @@ fn a_message_too_large_to_judge_goes_by_its_beginning_or_not_at_all() {
     let mut both = opened("  capture_bytes_max: 1000\n  over_cap: deny\n");
     both.client.say(frame(0x81, &large[..1001]));
     assert_eq!(closed(&mut both.client).0, 1009);
+    // What the server says is withheld, and recorded.
+    let mut both = opened("  capture_bytes_max: 1000\n  over_cap: deny\n");
+    both.server
+        .say([&b"\x81\x7e\x03\xe9"[..], &large[..1001]].concat());
+    let (code, reason) = closed(&mut both.client);
+    assert_eq!(code, 1008);
+    assert!(reason.starts_with("outcome_blocked "), "{reason}");
+    let completed = both.sidecar.recorded("the message", |line| {
+        line["record"] == "completion" && line["decision"] == "outcome_blocked"
+    });
+    assert_eq!(completed["response_body"], "partial", "{completed}");
 }
 
 #[test]

@@ -106,6 +106,61 @@ async fn every_answer_about_an_outcome_has_its_consequence() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_withheld_by_its_protocol_is_refused_whatever_policy_says() {
+    use FailMode::{Closed, Open};
+    use Verdict::{Allow, Block, Constrain, Halt, RequireApproval};
+    #[rustfmt::skip]
+    let table = [
+        // answer              fail mode  refused               later in the activity
+        (say(Allow),           Closed,    "outcome_blocked",    "proceed"),
+        (say(Constrain),       Closed,    "outcome_blocked",    "proceed"),
+        (say(RequireApproval), Closed,    "outcome_blocked",    "proceed"),
+        (say(Block),           Open,      "outcome_blocked",    "activity_aborted"),
+        (say(Halt),            Open,      "halted",             "halted"),
+        (unavailable(),        Closed,    "policy_unavailable", "proceed"),
+        (unavailable(),        Open,      "outcome_blocked",    "proceed"),
+    ];
+    for (answer, fail_mode, expected, later) in table {
+        let row = format!("{answer:?} {fail_mode:?}");
+        let policy = Scripted::always(Allow).at(Stage::Completed, [answer.clone()]);
+        let settings = Settings {
+            fail_mode,
+            ..settings()
+        };
+        let world = World::new(policy, settings);
+        let session = world.activity("r", "a");
+        let permit = world.permit(&session, POST).await;
+        let refused = permit.withhold(answered(200), "too large".into()).await;
+        assert_eq!(refused.refusal.code(), expected, "{row}");
+        pass(Duration::from_secs(2)).await;
+        assert_eq!(world.decided("completion"), [expected], "{row}");
+        assert_eq!(world.gate.tally().withheld, 1, "{row}");
+        // No person is asked for what nobody gets.
+        assert!(world.records("approval").is_empty(), "{row}");
+        let other = Call {
+            path: "/later",
+            ..POST
+        };
+        assert_eq!(word(&world.admit(&session, other).await), later, "{row}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withheld_answer_whose_judging_is_dropped_is_recorded_once() {
+    let world = world(Scripted::always(Verdict::Allow).taking(Duration::from_secs(1)));
+    let permit = world.permit(&world.own(), POST).await;
+    let task = spawn_named("withhold", async move {
+        permit.withhold(answered(200), "too large".into()).await
+    });
+    all_wait().await;
+    task.abort();
+    pass(Duration::from_secs(3)).await;
+    let lines = world.records("completion");
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["http_status_code"], 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_redacted_answer_is_withheld_whatever_the_verdict() {
     for verdict in [Verdict::Allow, Verdict::Constrain, Verdict::RequireApproval] {
         let ruling = Ruling {

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{Capture, Captured};
 
+use super::budget::{Budget, Share};
 use super::decode::{self, Coding, Decoded};
 use super::fields::Reading;
 use super::grpc::messages;
@@ -234,7 +236,7 @@ pub(super) fn longer(streamed: &SizeHint, first: u64) -> SizeHint {
     hint
 }
 
-/// Text at the beginning of a body that streams by.
+/// Text at the beginning of a body that streams by, as far as there is room for it.
 #[derive(Debug)]
 pub(super) struct Tee {
     shown: Vec<u8>,
@@ -242,15 +244,23 @@ pub(super) struct Tee {
     bytes: u64,
     /// How policy may read it.
     reading: Reading,
+    /// Of which it has the room that it takes.
+    budget: Arc<Budget>,
+    share: Share,
+    /// That room, bytes.
+    room: usize,
 }
 
 impl Tee {
-    pub(super) fn new(reading: Reading, bytes_max: usize) -> Self {
+    pub(super) fn new(reading: Reading, bytes_max: usize, budget: &Arc<Budget>) -> Self {
         Self {
             shown: Vec::new(),
             bytes_max,
             bytes: 0,
             reading,
+            budget: budget.clone(),
+            share: Share::default(),
+            room: 0,
         }
     }
 
@@ -260,10 +270,28 @@ impl Tee {
         if !self.reading.is_text() {
             return length(data);
         }
-        let room = self.bytes_max.saturating_sub(self.shown.len());
+        self.make_room(self.shown.len().saturating_add(data.len()));
+        let room = self.room.saturating_sub(self.shown.len());
         let seen = data.get(..room).unwrap_or(data);
         self.shown.extend_from_slice(seen);
         length(data).saturating_sub(length(seen))
+    }
+
+    /// Has room for so many bytes, or, from then on, for no more than there is.
+    fn make_room(&mut self, bytes: usize) {
+        let wanted = bytes.min(self.bytes_max);
+        if wanted <= self.room {
+            return;
+        }
+        // Twice as much each time, so that what all share is rarely looked at.
+        let more = self.room.saturating_mul(2).clamp(wanted, self.bytes_max);
+        if self.budget.grow_where_spare(&mut self.share, more) {
+            let added = more.saturating_sub(self.shown.len());
+            self.shown.reserve_exact(added);
+            self.room = more;
+        } else {
+            self.bytes_max = self.room;
+        }
     }
 
     /// What was seen, once the body is over or broke off.
@@ -291,6 +319,8 @@ impl Tee {
 #[cfg(test)]
 mod tests {
     use pieces::frames;
+
+    use crate::metrics::{LimitHit, Metrics};
 
     use super::*;
 
@@ -381,21 +411,47 @@ mod tests {
         assert!(capture.digest.is_some());
     }
 
+    fn budget(bytes: usize) -> Arc<Budget> {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        Arc::new(Budget::new(bytes, LimitHit::Bodies, metrics))
+    }
+
     #[test]
     fn a_tee_shows_the_beginning_and_counts_the_rest() {
-        let mut tee = Tee::new(Reading::Text, 3);
-        assert_eq!(tee.see(b"ab"), 0);
-        assert_eq!(tee.see(b"cd"), 1);
-        let capture = tee.capture(true);
+        let budget = budget(65_536);
+        let tee = || Tee::new(Reading::Text, 3, &budget);
+        let mut seeing = tee();
+        assert_eq!(seeing.see(b"ab"), 0);
+        assert_eq!(seeing.see(b"cd"), 1);
+        let capture = seeing.capture(true);
         assert_eq!((capture.text.as_deref(), capture.bytes), (Some("abc"), 4));
         assert_eq!(capture.state, Captured::Partial);
-        assert_eq!(
-            Tee::new(Reading::Text, 3).capture(true).state,
-            Captured::Empty
-        );
-        assert_eq!(
-            Tee::new(Reading::Text, 3).capture(false).state,
-            Captured::Partial
-        );
+        assert_eq!(tee().capture(true).state, Captured::Empty);
+        assert_eq!(tee().capture(false).state, Captured::Partial);
+    }
+
+    #[test]
+    fn tees_together_hold_no_more_than_they_are_left_and_see_the_whole_length() {
+        const KIB: usize = 1_024;
+        let budget = budget(64 * KIB);
+        let tees = || (0..20).map(|_| Tee::new(Reading::Text, 16 * KIB, &budget));
+        let mut tees: Vec<_> = tees().collect();
+        for _ in 0..10 {
+            for tee in &mut tees {
+                tee.see(&[b'x'; 2 * KIB]);
+                assert!(budget.taken() <= 32 * KIB, "{}", budget.taken());
+            }
+        }
+        let held: usize = tees.iter().map(|tee| tee.shown.capacity()).sum();
+        assert!((30 * KIB..=32 * KIB).contains(&held), "{held}");
+        for tee in tees {
+            let capture = tee.capture(true);
+            assert_eq!((capture.bytes, capture.state), (20_480, Captured::Partial));
+        }
+        assert_eq!(budget.taken(), 0);
+        // What is no text needs no room.
+        let mut binary = Tee::new(Reading::Not, 16 * KIB, &budget);
+        binary.see(&[0; KIB]);
+        assert_eq!(budget.taken(), 0);
     }
 }

@@ -82,6 +82,18 @@ impl Budget {
         true
     }
 
+    /// As [`Budget::grow`], for what can be done without: half of all room is left to what cannot.
+    pub(super) fn grow_where_spare(&self, share: &mut Share, bytes: usize) -> bool {
+        let more = units(bytes).saturating_sub(share.units());
+        let free = self.units.available_permits();
+        let left = u32::try_from(free).map_or(self.all, |free| free.saturating_sub(more));
+        if more > 0 && left < self.all.div_ceil(2) {
+            self.metrics.limit_hit(self.limit);
+            return false;
+        }
+        self.grow(share, u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
+
     /// Makes `share` one of `bytes` at once, giving back what is more; says whether there was room.
     pub(super) fn fit(&self, share: &mut Share, bytes: usize) -> bool {
         share.shrink(bytes);
@@ -160,6 +172,21 @@ mod tests {
         drop(share);
         assert!(budget.grow(&mut none, 1));
         assert_eq!(budget.taken(), UNIT);
+    }
+
+    #[test]
+    fn what_can_be_done_without_leaves_half() {
+        let budget = budget(64 * UNIT);
+        let (mut one, mut other) = (Share::default(), Share::default());
+        assert!(budget.grow_where_spare(&mut one, 20 * UNIT));
+        assert!(!budget.grow_where_spare(&mut other, 12 * UNIT + 1));
+        assert!(budget.grow_where_spare(&mut other, 12 * UNIT));
+        // What there is already needs none.
+        assert!(budget.grow_where_spare(&mut one, 20 * UNIT));
+        assert!(!budget.grow_where_spare(&mut one, 21 * UNIT));
+        let mut needed = Share::default();
+        assert!(budget.fit(&mut needed, 32 * UNIT));
+        assert_eq!(budget.taken(), 64 * UNIT);
     }
 
     #[tokio::test(start_paused = true)]

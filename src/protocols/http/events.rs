@@ -12,7 +12,7 @@ use http_body::{Body, Frame};
 use memchr::memchr2;
 use tokio::time::Instant;
 
-use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome, Reason, Refusal};
+use crate::domain::{Answer, Captured, Completion, Headers, HttpAnswer, Outcome, Reason, Refusal};
 use crate::gate::{After, Refused};
 use crate::metrics::Passage;
 use crate::process::clock;
@@ -27,6 +27,7 @@ use super::replace;
 use super::routes::Treatment;
 use super::settings::Completed;
 use super::silence;
+use super::withhold;
 
 /// How long the event that says why a stream is cut has to get out.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
@@ -227,7 +228,7 @@ impl Reader {
     async fn judged(&mut self, event: Gathered) -> Step {
         let ends = self.splitter.ends;
         let asked = match &self.watched {
-            Some(whole) => ask(self.treatment, whole, &event, ends).await,
+            Some(whole) => ask(&self.line, self.treatment, whole, &event, ends).await,
             None => Ok(event.data),
         };
         match asked {
@@ -259,6 +260,7 @@ impl Reader {
 
 /// Judges `event`, a piece of the answer that is `whole`; returns what may be handed out.
 async fn ask(
+    line: &Line,
     treatment: Treatment,
     whole: &Watched,
     event: &Gathered,
@@ -275,14 +277,19 @@ async fn ask(
             Ends::Line => replace::of_line,
         };
     }
+    let partial = body.state == Captured::Partial;
+    let answer = HttpAnswer {
+        status: whole.status,
+        headers: Headers::default(),
+        body,
+    };
+    if partial && treatment.withholds_over_cap() {
+        return Err(withhold::unseen(line, piece, answer, withhold::TOO_LARGE).await);
+    }
     let completion = Completion {
         ended_at: clock::now(),
         outcome: Outcome::Answered,
-        answer: Some(Answer::Http(HttpAnswer {
-            status: whole.status,
-            headers: Headers::default(),
-            body,
-        })),
+        answer: Some(Answer::Http(answer)),
         error: None,
     };
     if treatment.completed == Completed::Observe {

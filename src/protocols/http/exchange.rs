@@ -24,11 +24,10 @@ use crate::session::Session;
 
 use super::answer_body::AnswerBody;
 use super::authority::{self, Target};
-use super::body::{self, End, Gathered, Tee};
+use super::body::{self, Gathered, Tee};
 use super::budget::Share;
 use super::events::Events;
 use super::fields::Reading;
-use super::grpc::messages;
 use super::halt;
 use super::line::Line;
 use super::mask::Mask;
@@ -37,11 +36,11 @@ use super::refuse::{self, CONSTRAINTS};
 use super::request_body::RequestBody;
 use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
-use super::settings::Completed;
 use super::upstream::{Sending, UpstreamError, Way};
+use super::withhold::{Announced, Before, Streams};
 use super::{
     canary, captured, connect, credentials, describe, expect, fields, mcp, replace, seen, silence,
-    upgrade,
+    upgrade, withhold,
 };
 
 /// An answer that is here whole: it goes out, or waits for a person.
@@ -469,17 +468,21 @@ async fn finish(
         0 => Reading::Not,
         _ => fields::reading(&parts.headers),
     };
-    let text = reading.is_text();
     let stream = fields::event_stream(&parts.headers);
     let over = body.is_end_stream() || *method == Method::HEAD;
     // Of an answer without a body no event comes: it has ended with its head.
     let judged = stream.is_some() && !over && by_event(line, &permit);
-    let fits = body
-        .size_hint()
-        .exact()
-        .is_none_or(|length| usize::try_from(length).is_ok_and(|length| length <= cap));
-    let withhold =
-        treatment.completed == Completed::Enforce && (over || (text && fits && stream.is_none()));
+    let answer = Announced {
+        reading: &reading,
+        bytes: body.size_hint().exact(),
+        over,
+        events: match stream {
+            None => Streams::Not,
+            Some(_) if judged => Streams::JudgedEvents,
+            Some(_) => Streams::Events,
+        },
+    };
+    let before = Before::of(treatment, &answer);
     if judged && reading != Reading::Text && cap > 0 {
         // Nobody had asked for an encoding.
         let error = UpstreamError::Broke("an event stream in an encoding".to_owned());
@@ -487,38 +490,46 @@ async fn finish(
     }
     let mut first = Bytes::new();
     let mut share = Share::default();
-    if withhold {
+    if before != Before::Nothing {
         if !over {
-            share = match seen::room(line, body.size_hint().exact(), cap).await {
+            share = match seen::room(line, answer.bytes, cap).await {
                 Some(share) => share,
                 None => return no_room(permit, id),
             };
         }
-        match first_of(&mut body, &reading, cap, patience_for(line, &permit)).await {
+        let read = before.read(line, &permit, &mut body, (&reading, cap)).await;
+        let gathered = match read {
+            Ok(gathered) => gathered,
             Err(error) => {
                 let error = UpstreamError::Broke(error.to_string());
                 return upstream_failed(permit, id, &error);
             }
-            Ok(gathered) if gathered.end == End::Finished => {
-                let body = mask.capture(body::capture(&gathered, &reading, cap));
-                if !seen::keeps(line, &mut share, &gathered.data, &body) {
-                    return no_room(permit, id);
+        };
+        if before.ends_with(&gathered) {
+            let body = mask.capture(body::capture(&gathered, &reading, cap));
+            let why = before.withheld(&gathered, &body, fields::says_text(&parts.headers));
+            let has_room = seen::keeps(line, &mut share, &gathered.data, &body);
+            let answer = HttpAnswer {
+                status: parts.status.as_u16(),
+                headers,
+                body,
+            };
+            return match why {
+                Some(why) => refuse::refusal(&withhold::unseen(line, permit, answer, why).await),
+                None if has_room => {
+                    complete(permit, answer, parts, (gathered, share), treatment).await
                 }
-                let answer = HttpAnswer {
-                    status: parts.status.as_u16(),
-                    headers,
-                    body,
-                };
-                return complete(permit, answer, parts, (gathered, share), treatment).await;
-            }
-            Ok(gathered) => first = gathered.data,
+                None => no_room(permit, id),
+            };
         }
+        first = gathered.data;
     }
+    let text = reading.is_text();
     let watched = Watched {
         permit,
         status: parts.status.as_u16(),
         headers,
-        tee: Tee::new(reading, cap),
+        tee: Tee::new(reading, cap, &line.proxy.bodies),
         mask,
     };
     if let Some(ends) = stream.filter(|_| judged && text) {
@@ -530,36 +541,6 @@ async fn finish(
     let patience = (treatment.idle_within, silence::term(treatment.body_within));
     let observed = Observed::new(first, body, watched, patience, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
-}
-
-/// How long the first byte of an answer that is withheld is waited for, and the rest.
-fn patience_for(line: &Line, permit: &Permit) -> (Duration, Duration) {
-    let within = line.proxy.settings.capture_within;
-    let asked = permit.operation().map(|operation| &operation.action);
-    let all_is_said = match asked {
-        Some(Action::Http(call)) => call.body.state.is_whole(),
-        Some(Action::Database(_) | Action::File(_) | Action::Function(_)) | None => true,
-    };
-    // A client that has not said everything may wait for the head of its answer to go on.
-    let begins_within = if all_is_said {
-        within
-    } else {
-        seen::MESSAGE_BEGINS_WITHIN
-    };
-    (begins_within, within)
-}
-
-/// The beginning of an answer that is withheld: all of it, or what is judged later.
-async fn first_of(
-    body: &mut AnswerBody,
-    reading: &Reading,
-    cap: usize,
-    (begins_within, within): (Duration, Duration),
-) -> Result<Gathered, hyper::Error> {
-    match reading {
-        Reading::Messages(_) => messages::gather(body, cap, (begins_within, within)).await,
-        Reading::Text | Reading::Encoded(_) | Reading::Not => body::gather(body, cap, within).await,
-    }
 }
 
 /// Whether the events of the answer to this are judged one by one.

@@ -167,6 +167,23 @@ impl Reading {
 /// How policy may read a body with these fields: text by the SDKs' markers, or without a
 /// type at all.
 pub(super) fn reading(headers: &HeaderMap) -> Reading {
+    let messages = messages::of(headers);
+    let text = messages.is_some() || is_text_by_type(headers);
+    match decode::codings(headers).filter(|_| text) {
+        // Each is compressed by itself; a body that is, nobody reads.
+        Some(codings) if codings.is_empty() => messages.map_or(Reading::Text, Reading::Messages),
+        Some(_) if messages.is_some() => Reading::Not,
+        Some(codings) => Reading::Encoded(codings.into()),
+        None => Reading::Not,
+    }
+}
+
+/// Whether a body with these fields says that it is text or messages, be it readable here or not.
+pub(super) fn says_text(headers: &HeaderMap) -> bool {
+    messages::of(headers).is_some() || is_text_by_type(headers)
+}
+
+fn is_text_by_type(headers: &HeaderMap) -> bool {
     const MARKERS: [&str; 7] = [
         "json",
         "text",
@@ -176,17 +193,7 @@ pub(super) fn reading(headers: &HeaderMap) -> Reading {
         "yaml",
         "graphql",
     ];
-    let messages = messages::of(headers);
-    let text = messages.is_some()
-        || media_type(headers)
-            .is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)));
-    match decode::codings(headers).filter(|_| text) {
-        // Each is compressed by itself; a body that is, nobody reads.
-        Some(codings) if codings.is_empty() => messages.map_or(Reading::Text, Reading::Messages),
-        Some(_) if messages.is_some() => Reading::Not,
-        Some(codings) => Reading::Encoded(codings.into()),
-        None => Reading::Not,
-    }
+    media_type(headers).is_none_or(|kind| MARKERS.iter().any(|marker| kind.contains(marker)))
 }
 
 /// What ends the events of a body with these fields, if it comes in events that must

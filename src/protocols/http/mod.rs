@@ -52,6 +52,7 @@ mod unserved;
 mod upgrade;
 mod upstream;
 mod websocket;
+mod withhold;
 
 #[cfg(test)]
 mod tests;
@@ -137,7 +138,7 @@ struct Proxy {
     led: AtomicU64,
     mint: Arc<Mint>,
     agent_token: Option<Secret>,
-    bodies: Budget,
+    bodies: Arc<Budget>,
     spills: Budget,
     spill_folder: PathBuf,
     credentials: Credentials,
@@ -157,7 +158,7 @@ impl HttpProxy {
         );
         let budget = |bytes_max, limit| Budget::new(bytes_max, limit, parts.gate.metrics().clone());
         let proxy = Proxy {
-            bodies: budget(settings.bodies_bytes_max, LimitHit::Bodies),
+            bodies: Arc::new(budget(settings.bodies_bytes_max, LimitHit::Bodies)),
             spills: budget(settings.spill_bytes_max, LimitHit::Spills),
             spill_folder: parts.spill_folder,
             credentials: Credentials::new(&settings.credentials),

@@ -15,7 +15,7 @@ pub struct Treatment {
     pub hold_within: Duration,
     /// Most bytes of a body captured for policy; 0 where none is.
     pub capture_bytes_max: usize,
-    /// What becomes of a text request body larger than that.
+    /// What becomes of a body larger than that.
     pub over_cap: OverCap,
     /// Whether the answer is withheld until policy has judged it.
     pub completed: Completed,
@@ -49,6 +49,13 @@ impl Treatment {
     #[must_use]
     pub fn refuses_over_cap(&self) -> bool {
         self.over_cap == OverCap::Deny && self.capture_bytes_max > 0
+    }
+
+    /// Whether an answer, a piece of one, that policy does not see all of is withheld: one that goes
+    /// out before its verdict cannot be.
+    #[must_use]
+    pub fn withholds_over_cap(&self) -> bool {
+        self.refuses_over_cap() && self.completed == Completed::Enforce
     }
 }
 

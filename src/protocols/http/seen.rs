@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use crate::domain::{Capture, Captured};
 use crate::metrics::{LimitHit, Metrics, OverCap as Met};
 
-use super::body::{self, End, Gathered, Tee, length};
+use super::body::{self, End, Gathered, length};
 use super::budget::Share;
 use super::fields::{self, Reading};
 use super::grpc::messages;
@@ -99,7 +99,10 @@ async fn of_body(
             end: End::Cap,
             ..Gathered::default()
         };
-        let capture = Tee::new(Reading::Not, 0).capture(false);
+        let capture = Capture {
+            state: Captured::Skipped,
+            ..Capture::default()
+        };
         return Ok((Seen::Memory(nothing, Share::default()), capture));
     }
     let in_messages = matches!(reading, Reading::Messages(_));

@@ -48,22 +48,23 @@ pub struct Settings {
     pub spill_within: Duration,
 }
 
-/// What becomes of a request body larger than [`Treatment::capture_bytes_max`].
+/// What becomes of a body larger than [`Treatment::capture_bytes_max`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverCap {
     /// Policy sees its beginning, marked `partial`, and it streams on.
     Partial,
-    /// It is refused with 413.
+    /// It is refused: a request with 413, an answer that is withheld as one that policy blocks.
     Deny,
-    /// Policy sees its beginning, and its length and digest, once all of it is here: in
-    /// a file.
+    /// Of a request, policy sees its beginning, and its length and digest, once all of it is
+    /// here: in a file. An answer is as [`Self::Partial`]: whoever waits for it would have nothing
+    /// of a long one, or of a stream, until its end.
     Spill,
 }
 
 /// What is done with the answer while policy judges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completed {
-    /// Text within the cap is withheld until its verdict.
+    /// What is within the cap is withheld until its verdict.
     Enforce,
     /// It goes out at once; a verdict marks activity or run.
     Observe,

@@ -21,6 +21,7 @@ use super::super::mcp;
 use super::super::replace;
 use super::super::routes::Treatment;
 use super::super::settings::Completed;
+use super::super::withhold;
 use super::frame::{self, Side, Wrong};
 use super::message::Message;
 
@@ -29,7 +30,7 @@ use super::message::Message;
 pub(super) enum No {
     /// The gate said so; the id is the operation's, where there is one.
     Refused(Box<Refusal>, Option<OperationId>),
-    /// A message is larger than policy sees, and `http.over_cap` is `deny`.
+    /// A message of the agent is larger than policy sees, and `http.over_cap` is `deny`.
     TooLarge,
     /// The bytes are not WebSocket.
     Wrong(Wrong),
@@ -158,9 +159,7 @@ impl<'a> Judge<'a> {
 
     /// Asks about what the agent says before it is sent.
     pub(super) async fn said_by_agent(&self, message: Message) -> Result<Judged, No> {
-        let by_its_beginning =
-            message.says.end != End::Finished || message.says.data.len() > self.cap();
-        if by_its_beginning && self.treatment.refuses_over_cap() {
+        if self.is_over_cap(&message) && self.treatment.refuses_over_cap() {
             self.line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
             return Err(No::TooLarge);
         }
@@ -217,6 +216,11 @@ impl<'a> Judge<'a> {
             headers: Headers::default(),
             body: capture,
         };
+        if self.is_over_cap(&message) && self.treatment.withholds_over_cap() {
+            let why = withhold::TOO_LARGE;
+            let refused = withhold::unseen(&self.line, piece, answer, why).await;
+            return Err(refused.into());
+        }
         let completion = Completion {
             ended_at: clock::now(),
             outcome: Outcome::Answered,
@@ -238,6 +242,11 @@ impl<'a> Judge<'a> {
             }
             After::Withhold(refused, _) => Err(refused.into()),
         }
+    }
+
+    /// Whether policy sees no more than the beginning of it.
+    fn is_over_cap(&self, message: &Message) -> bool {
+        message.says.end != End::Finished || message.says.data.len() > self.cap()
     }
 
     /// What this brings to a decision about a message that policy sees as `capture`: its text
