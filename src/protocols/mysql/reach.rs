@@ -26,6 +26,8 @@ pub struct Server {
     tls: Option<Client>,
     /// A login in clear has failed for want of TLS.
     misses_tls: Arc<AtomicBool>,
+    /// It was said that it is connected to in clear.
+    told_in_clear: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -40,6 +42,7 @@ impl Server {
             upstream,
             tls,
             misses_tls: Arc::default(),
+            told_in_clear: Arc::default(),
         })
     }
 
@@ -64,6 +67,15 @@ impl Server {
             && flavour == Flavour::Mysql
             && (at.is_loopback() || address::is_private(at))
             && !self.misses_tls.load(Ordering::Relaxed)
+    }
+
+    /// It offers TLS `at` this address, and has none, as its client has none: nobody is to
+    /// find that out from the network.
+    pub(super) fn mirrored(&self, at: IpAddr) {
+        if !at.is_loopback() && !self.told_in_clear.swap(true, Ordering::Relaxed) {
+            let Upstream { host, port, .. } = &self.upstream;
+            tracing::warn!(%host, port, "MySQL is connected to in clear over the network, as its client has no TLS and the URL says nothing of it: ssl-mode=PREFERRED has TLS, ssl-mode=VERIFY_IDENTITY proves the server, too");
+        }
     }
 
     /// From now on it has TLS, where it offers that.

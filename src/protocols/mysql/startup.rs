@@ -129,8 +129,13 @@ pub(super) async fn start(
         server_is_proven: server.proves_itself(),
     };
     let flavour = greeting.capabilities.flavour();
-    let may_mirror = at.is_some_and(|at| server.may_mirror(flavour, at));
-    let tls = tls.filter(|_| !(may_mirror && mirrors(legs, &plugin, shared.key.as_deref())));
+    let mirrored_at = at.filter(|at| {
+        server.may_mirror(flavour, *at) && mirrors(legs, &plugin, shared.key.as_deref())
+    });
+    if let (Some(at), Some(_)) = (mirrored_at, tls) {
+        server.mirrored(at);
+    }
+    let tls = tls.filter(|_| mirrored_at.is_none());
     let mut of_server = login.capabilities;
     // Each side counts the requests for TLS of its own leg.
     let mut number = 1_u8;
