@@ -78,7 +78,7 @@ const paths = {
   "/mute": (request) => request.socket.destroy(),
   "/garbage": (request) => request.socket.end("garbage\r\n\r\n"),
   "/half": (request, response) => {
-    response.writeHead(200, { "content-length": "100", "content-type": "application/octet-stream" });
+    response.writeHead(200, { "content-length": "100000", "content-type": "application/octet-stream" });
     response.write("half", () => request.socket.destroy());
   },
   "/half-chunked": (request, response) => {

@@ -201,7 +201,7 @@ def serve_aiohttp(_, *pair):
         head = {
             "mute": b"",
             "half-head": b"HTTP/1.1 200 OK\r\ncontent-",
-            "half-body": b"HTTP/1.1 200 OK\r\ncontent-type: application/x\r\ncontent-length: 100\r\n\r\nhalf",
+            "half-body": b"HTTP/1.1 200 OK\r\ncontent-type: application/x\r\ncontent-length: 100000\r\n\r\nhalf",
             "half-chunk": b"HTTP/1.1 200 OK\r\ncontent-type: application/x\r\ntransfer-encoding: chunked\r\n\r\n10\r\nhalf",
             "no-last-chunk": b"HTTP/1.1 200 OK\r\ncontent-type: application/x\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
             "to-the-end": b"HTTP/1.1 200 OK\r\ncontent-type: application/x\r\n\r\nall of it",

@@ -483,7 +483,7 @@ fn a_body_that_was_judged_is_sent_whatever_the_method() {
 #[test]
 fn what_an_origin_has_said_when_it_breaks_off_reaches_the_client() {
     let half = Origin::saying(
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/x\r\ncontent-length: 100\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/x\r\ncontent-length: 100000\r\n\r\nhalf",
     );
     let sidecar = Setup::new().policy(ALLOW).reach(&half).start();
     // Whether its end is there as soon as what it said is chance.

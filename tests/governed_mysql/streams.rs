@@ -231,12 +231,25 @@ fn settled(world: &World) -> u64 {
 
 #[test]
 fn my_25_refusals_that_nobody_reads_do_not_pile_up() {
-    const COMMANDS: usize = 1_000_000;
-    let world = World::new();
+    const COMMANDS: usize = 80_000;
+    let policy = format!(
+        r#"
+package test
+
+default result := {{"decision": "ALLOW"}}
+
+result := {{"decision": "BLOCK", "reason": "{}"}} if input.spans[0].db_operation == "COM_119"
+"#,
+        "no ".repeat(150)
+    );
+    let world = World::with(&[], |setup| {
+        setup.write("policy.rego", &policy);
+        setup
+    });
     let mut client = world.client();
     assert_eq!(client.rows("SELECT 1"), ["1"]);
     let before = world.sidecar.peak_kib();
-    // A command that no server has: five bytes, and some eighty of an answer.
+    // A command that no server has: five bytes, and some five hundred of an answer.
     let said = frame(0, b"\x77").repeat(COMMANDS);
     let sent = sent_until_it_is_not_taken(&mut client, &said);
     let grown = settled(&world) - before;
