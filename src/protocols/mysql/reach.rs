@@ -187,6 +187,7 @@ mod tests {
             upstream,
             tls: None,
             misses_tls: Arc::default(),
+            told_in_clear: Arc::default(),
         }
     }
 

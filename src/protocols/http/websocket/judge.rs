@@ -218,7 +218,7 @@ impl<'a> Judge<'a> {
         };
         if self.is_over_cap(&message) && self.treatment.withholds_over_cap() {
             let why = withhold::TOO_LARGE;
-            let refused = withhold::unseen(&self.line, piece, answer, why).await;
+            let refused = withhold::unseen(self.line, piece, answer, why).await;
             return Err(refused.into());
         }
         let completion = Completion {
