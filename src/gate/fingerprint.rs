@@ -349,6 +349,15 @@ mod tests {
         })
     }
 
+    /// As [`database`] with no name.
+    fn by(user: &str) -> Action {
+        let Action::Database(mut call) = database(None, "SELECT", Some(1)) else {
+            unreachable!();
+        };
+        call.user = Some(user.into());
+        Action::Database(call)
+    }
+
     fn file(operation: &str, mode: Option<&str>) -> Action {
         Action::File(FileCall {
             path: "/srv/a".into(),
@@ -373,6 +382,8 @@ mod tests {
             database(Some("a"), "SELECT", Some(1)),
             database(None, "DELETE", Some(1)),
             database(None, "SELECT", Some(2)),
+            by(""),
+            by("a"),
             file("read", None),
             file("read", Some("r")),
             file("delete", None),
