@@ -1,8 +1,7 @@
 //! httpbin tells clients the same through the sidecar, which allows everything, as it does directly.
 
 use crate::clients::{python_of_tests, script};
-use crate::support::authority::{Authority, Dates};
-use crate::support::policies::ALLOW;
+use crate::own_servers::compared;
 use crate::support::process::{self, Running};
 use crate::support::sidecar::Setup;
 use crate::support::until;
@@ -26,35 +25,10 @@ fn served(words: &[&str]) -> (Running, String) {
 
 #[test]
 fn clients_are_told_the_same_as_directly() {
-    let authority = Authority::new();
-    let setup = Setup::new().policy(ALLOW).trust(&authority);
-    let (certificate, key) = authority.pair("localhost", Dates::Current);
-    let certificate = setup.write("origin.pem", &certificate);
-    let key = setup.write("origin.key", &key);
-    let ca = setup.write("origin-ca.pem", &authority.pem);
-    let (_plain, plain) = served(&[]);
-    let (_secure, secure) = served(&[&certificate, &key]);
-    let sidecar = setup
-        .flag("--resolve", &format!("localhost:{plain}=127.0.0.1"))
-        .flag("--resolve", &format!("localhost:{secure}=127.0.0.1"))
-        .flag("--allow-address", "127.0.0.1/32")
-        .start();
-    let sidecar_ca = sidecar.ca().display().to_string();
-    let proxy = sidecar.http.to_string();
-    let ended = process::run(&mut python(&[
-        "compare",
-        &proxy,
-        &sidecar_ca,
-        &ca,
-        &plain,
-        &secure,
-    ]));
-    assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
-    assert_eq!(
-        ended.out,
+    compared(
+        Setup::new(),
+        served,
+        |places| python(&[&["compare"], places].concat()),
         "6 clients, 1051 answers, 0 differences\n",
-        "{}\n{}",
-        ended.err,
-        sidecar.log()
     );
 }

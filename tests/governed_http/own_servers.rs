@@ -36,18 +36,31 @@ fn served(command: &mut Command) -> (Running, String) {
 
 /// That what `program` finds, once it serves in the clear and over TLS, is `expected`.
 fn the_same(program: fn(&[&str]) -> Command, which: &[&str], folder: &[&str], expected: &str) {
-    let authority = Authority::new();
     // What nobody here reads is expected of the origin, and so is whether it is to come.
     let unseen = "http:\n  routes: [\"*/unseen/* capture=false\"]\n";
-    let setup = Setup::new().policy(ALLOW).config(unseen).trust(&authority);
+    let setup = Setup::new().config(unseen);
+    let serve = |pair: &[&str]| served(&mut program(&[&["serve"], which, folder, pair].concat()));
+    let compare = |places: &[&str]| program(&[&["compare"], which, places].concat());
+    let expected = format!("{expected}, 0 differences\n");
+    compared(setup, serve, compare, &expected);
+}
+
+/// That what `compare` prints of what is served without a certificate and its key, and with
+/// them, is `expected`.
+pub(crate) fn compared(
+    setup: Setup,
+    serve: impl Fn(&[&str]) -> (Running, String),
+    compare: impl Fn(&[&str]) -> Command,
+    expected: &str,
+) {
+    let authority = Authority::new();
+    let setup = setup.policy(ALLOW).trust(&authority);
     let (certificate, key) = authority.pair("localhost", Dates::Current);
     let certificate = setup.write("origin.pem", &certificate);
     let key = setup.write("origin.key", &key);
     let ca = setup.write("origin-ca.pem", &authority.pem);
-    let serve = [&["serve"], which, folder].concat();
-    let (_plain, plain) = served(&mut program(&serve));
-    let pair = [&*certificate, &*key];
-    let (_secure, secure) = served(&mut program(&[&serve[..], &pair].concat()));
+    let (_plain, plain) = serve(&[]);
+    let (_secure, secure) = serve(&[&certificate, &key]);
     let sidecar = setup
         .flag("--resolve", &format!("localhost:{plain}=127.0.0.1"))
         .flag("--resolve", &format!("localhost:{secure}=127.0.0.1"))
@@ -56,15 +69,9 @@ fn the_same(program: fn(&[&str]) -> Command, which: &[&str], folder: &[&str], ex
     let sidecar_ca = sidecar.ca().display().to_string();
     let proxy = sidecar.http.to_string();
     let places = [&*proxy, &*sidecar_ca, &*ca, &*plain, &*secure];
-    let ended = process::run(&mut program(&[&["compare"], which, &places].concat()));
+    let ended = process::run(&mut compare(&places));
     assert!(ended.status.success(), "{}\n{}", ended.out, ended.err);
-    assert_eq!(
-        ended.out,
-        format!("{expected}, 0 differences\n"),
-        "{}\n{}",
-        ended.err,
-        sidecar.log()
-    );
+    assert_eq!(ended.out, expected, "{}\n{}", ended.err, sidecar.log());
 }
 
 #[test]

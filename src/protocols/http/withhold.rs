@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::domain::{Action, Answer, Capture, Captured, Completion, HttpAnswer, Outcome};
 use crate::gate::{Permit, Refused};
 use crate::metrics::{LimitHit, OverCap};
@@ -13,7 +15,7 @@ use crate::process::clock;
 
 use super::answer_body::AnswerBody;
 use super::body::{self, End, Gathered};
-use super::fields::Reading;
+use super::fields::{self, Reading};
 use super::grpc::messages;
 use super::line::Line;
 use super::routes::Treatment;
@@ -105,15 +107,17 @@ impl Before {
         self,
         gathered: &Gathered,
         capture: &Capture,
-        says_text: bool,
+        headers: &HeaderMap,
     ) -> Option<&'static str> {
-        let unread = says_text && capture.state == Captured::WholeBinary;
         match (self, gathered.end) {
             (Self::Nothing | Self::WhatIsSmall, _) => None,
             (Self::All, End::Deadline) => Some(TOO_SLOW),
             (Self::All, End::Cap) => Some(TOO_LARGE),
             (Self::All, End::Finished) if !capture.state.is_whole() => Some(TOO_LARGE),
-            (Self::All, End::Finished) => unread.then_some(UNREAD),
+            (Self::All, End::Finished) => {
+                let unread = capture.state == Captured::WholeBinary && fields::says_text(headers);
+                unread.then_some(UNREAD)
+            }
         }
     }
 }
