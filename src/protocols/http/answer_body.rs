@@ -13,16 +13,13 @@ use super::request_body::RequestBody;
 
 /// The body of an answer; dropped early, the origin need not send the rest.
 #[derive(Debug)]
-pub(super) struct AnswerBody {
-    of: Of,
-    /// Why it broke off, until what came before that has had its turn to go on.
-    broke: Option<hyper::Error>,
-}
-
-#[derive(Debug)]
-enum Of {
+pub(super) enum AnswerBody {
     /// HTTP/1.1: the connection is the request's.
-    Alone(DrivenBody<RequestBody>),
+    Alone {
+        body: DrivenBody<RequestBody>,
+        /// Why it broke off, until what came before that has had its turn to go on.
+        broke: Option<hyper::Error>,
+    },
     /// HTTP/2: the stream is.
     Shared(LeasedBody),
 }
@@ -30,14 +27,7 @@ enum Of {
 impl AnswerBody {
     /// Over HTTP/1.1.
     pub(super) fn alone(body: DrivenBody<RequestBody>) -> Self {
-        let of = Of::Alone(body);
-        Self { of, broke: None }
-    }
-
-    /// Over HTTP/2.
-    pub(super) fn shared(body: LeasedBody) -> Self {
-        let of = Of::Shared(body);
-        Self { of, broke: None }
+        Self::Alone { body, broke: None }
     }
 }
 
@@ -49,36 +39,36 @@ impl Body for AnswerBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        if let Some(broke) = this.broke.take() {
+        let (body, broke) = match self.get_mut() {
+            Self::Alone { body, broke } => (body, broke),
+            // A stream that its origin resets is reset for the client at once, head or no head.
+            Self::Shared(body) => return Pin::new(body).poll_frame(cx),
+        };
+        if let Some(broke) = broke.take() {
             return Poll::Ready(Some(Err(broke)));
         }
-        let polled = match &mut this.of {
-            Of::Alone(body) => Pin::new(body).poll_frame(cx),
-            // A stream that its origin resets is reset for the client at once, head or no head.
-            Of::Shared(body) => return Pin::new(body).poll_frame(cx),
-        };
-        let Poll::Ready(Some(Err(broke))) = polled else {
+        let polled = Pin::new(body).poll_frame(cx);
+        let Poll::Ready(Some(Err(error))) = polled else {
             return polled;
         };
         // On an error the library gives the client's connection up with all that it has not written of the head and
         // the body before; it writes when there is nothing to read for once.
-        this.broke = Some(broke);
+        *broke = Some(error);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.of {
-            Of::Alone(body) => body.is_end_stream(),
-            Of::Shared(body) => body.is_end_stream(),
+        match self {
+            Self::Alone { body, .. } => body.is_end_stream(),
+            Self::Shared(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.of {
-            Of::Alone(body) => body.size_hint(),
-            Of::Shared(body) => body.size_hint(),
+        match self {
+            Self::Alone { body, .. } => body.size_hint(),
+            Self::Shared(body) => body.size_hint(),
         }
     }
 }

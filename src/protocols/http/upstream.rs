@@ -349,7 +349,7 @@ impl Upstream {
         let doubt = lease.doubt();
         let sending = lease.send(request);
         match how.patiently(sending, progress.as_deref()).await {
-            Some(Ok(response)) => Ok(response.map(AnswerBody::shared)),
+            Some(Ok(response)) => Ok(response.map(AnswerBody::Shared)),
             Some(Err(failed)) => Err(Broken {
                 unsent: match failed.unprocessed {
                     true => failed.request.or(spare),

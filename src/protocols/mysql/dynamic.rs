@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::protocols::sql::{Dialect, Kind, Lexer, Token, contains_ignoring_case};
+use crate::protocols::sql::{Dialect, Kind, Lexer, Token};
 
 use super::statement::{Text, is_plain};
 
@@ -20,10 +20,7 @@ const NAME_BYTES_MAX: usize = 64;
 /// FROM`): the text is read as that. Within the literal nothing is escaped, and nothing is
 /// read in more ways than one.
 pub(super) fn literal(text: &str, dialect: Dialect) -> Option<&str> {
-    if !["immediate", "prepare"]
-        .iter()
-        .any(|word| contains_ignoring_case(text, word))
-    {
+    if !begins(text, dialect, &["EXECUTE", "PREPARE"]) {
         return None;
     }
     let is = |token: &Token, word: &str| token.of(text).eq_ignore_ascii_case(word);
@@ -93,6 +90,16 @@ fn name(token: &Token, text: &str) -> Option<String> {
     is_known.then(|| name.to_ascii_lowercase())
 }
 
+/// Whether a text begins with one of these words: nearly none does, and however long it is, no
+/// more of it is looked at.
+fn begins(text: &str, dialect: Dialect, verbs: &[&str]) -> bool {
+    let first = Lexer::new(text, dialect).find(|token| !token.kind.is_blank());
+    first.is_some_and(|first| {
+        let first = first.of(text);
+        verbs.iter().any(|verb| first.eq_ignore_ascii_case(verb))
+    })
+}
+
 fn tokens(text: &str, dialect: Dialect) -> Vec<Token> {
     // With more of them a text does nothing of this but name values.
     const TOKENS_MAX: usize = 512;
@@ -126,7 +133,7 @@ impl Names {
     /// What `text` executes by its name; `None` where it does not, or nobody knows what.
     pub(super) fn executed(&self, text: &Text) -> Option<Named> {
         let seen = text.text.as_deref().filter(|_| text.why.is_none())?;
-        if self.known.is_empty() || !contains_ignoring_case(seen, "execute") {
+        if self.known.is_empty() || !begins(seen, Dialect::MYSQL, &["EXECUTE"]) {
             return None;
         }
         self.known.get(&executed(seen)?).cloned()
@@ -138,7 +145,7 @@ impl Names {
             return self.clear();
         }
         let seen = text.text.as_deref().unwrap_or_default();
-        if !contains_ignoring_case(seen, "prepare") {
+        if !begins(seen, Dialect::MYSQL, &["PREPARE", "DEALLOCATE", "DROP"]) {
             return;
         }
         match (prepared(seen), forgotten(seen)) {
