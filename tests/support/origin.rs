@@ -198,7 +198,14 @@ fn site(
         "bytes" => ("application/octet-stream", pattern(rest.parse().unwrap())),
         "echo" => ("application/json", echo(request)),
         "status" => {
-            return wire.try_say(format!("HTTP/1.1 {rest} Whatever\r\netag: \"x\"\r\n\r\n"));
+            // Without a length a body would last until the connection ends; these two have none.
+            let length = match rest {
+                "204" | "304" => "",
+                _ => "content-length: 0\r\n",
+            };
+            return wire.try_say(format!(
+                "HTTP/1.1 {rest} Whatever\r\netag: \"x\"\r\n{length}\r\n"
+            ));
         }
         "chunked" => {
             head.push_str(
