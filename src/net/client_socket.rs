@@ -148,10 +148,13 @@ impl Watch {
         }
     }
 
-    /// Reads and drops what the client still sends, until it closes, `bytes_max` have come or the time is
-    /// over. To be called once the sending side was shut down: closing a socket with unread data resets the
-    /// connection, and the reset can overtake an answer the client has not read yet.
+    /// Ends the sending side, where nobody has, then reads and drops what the client still sends, until it closes,
+    /// `bytes_max` have come or the time is over: closing a socket with unread data resets the connection, and the
+    /// reset can overtake an answer the client has not read yet.
     pub async fn linger(self, bytes_max: usize, within: std::time::Duration) {
+        // A client whose answer broke off hears so now, and not when the time is over. What is closed already has
+        // nobody to tell.
+        drop(SockRef::from(&*self.stream).shutdown(Shutdown::Write));
         let drained = async {
             let mut left = bytes_max;
             let mut waste = [0; 4096];
@@ -379,6 +382,23 @@ mod tests {
         assert!(is_pending(hung_up.as_mut()).await);
         client.write_all(b"more").await.unwrap();
         assert!(is_pending(hung_up.as_mut()).await);
+    }
+
+    #[tokio::test]
+    async fn who_is_lingered_for_hears_the_end_at_once() {
+        let (mut client, socket) = pair().await;
+        let hour = std::time::Duration::from_secs(3600);
+        let lingering = socket.watch().linger(1 << 10, hour);
+        let mut lingering = std::pin::pin!(lingering);
+        assert!(is_pending(lingering.as_mut()).await);
+        let mut byte = [0];
+        let end = tokio::time::timeout(hour / 180, client.read(&mut byte)).await;
+        assert_eq!(end.expect("an end").unwrap(), 0);
+        // What it still sends is nobody's, and its end is ours.
+        client.write_all(b"too late").await.unwrap();
+        assert!(is_pending(lingering.as_mut()).await);
+        drop(client);
+        lingering.await;
     }
 
     #[tokio::test]
