@@ -373,8 +373,7 @@ pub(super) struct Conversation {
     most_rows: Option<u64>,
     /// Values that were sent ahead: what is executed is not all in its packet.
     ahead: Ahead,
-    /// What the current database is, the server has to be asked before anybody is told.
-    doubts_database: bool,
+    current: Current,
     killed: Option<u32>,
     farewell: bool,
     ended: bool,
@@ -382,6 +381,18 @@ pub(super) struct Conversation {
     refused_login: bool,
     /// A login failed since the server's leg has no TLS.
     misses_tls: bool,
+}
+
+/// Whether the current database is what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Current {
+    /// It is.
+    Known,
+    /// The server has to be asked before anybody is told.
+    Doubted,
+    /// The server was asked, and has not said it in a way that is understood: what runs there is
+    /// not understood either.
+    Untold,
 }
 
 impl Conversation {
@@ -428,7 +439,7 @@ impl Conversation {
             imposed: None,
             most_rows: None,
             ahead: Ahead::default(),
-            doubts_database: false,
+            current: Current::Known,
             killed: None,
             farewell: false,
             ended: false,
@@ -640,13 +651,21 @@ impl Conversation {
     /// Asks the server how it reads texts and where, and then says `behind`.
     fn probes(&mut self, behind: Bytes) -> Bytes {
         // Once is enough, whatever it says.
-        self.doubts_database = false;
+        if self.current == Current::Doubted {
+            self.current = Current::Untold;
+        }
         self.phase = Phase::Own(Box::new(Own {
             answer: Answer::new(Form::Results, self.capabilities),
             row: None,
             purpose: Purpose::Probe(behind),
         }));
         self.query(PROBE)
+    }
+
+    /// The server, or a statement that has run, says that this is the current database.
+    fn is_in(&mut self, database: Option<Box<str>>) {
+        self.who.database = database;
+        self.current = Current::Known;
     }
 
     /// A query of ours.

@@ -20,8 +20,12 @@ const STATEMENTS_BYTES_MAX: usize = 8 << 20;
 const FAILURES_MAX: u8 = 16;
 
 /// What asks a server how it reads texts, and which database is current: in digits, which
-/// say the same in all encodings but those that nothing is read in.
-pub(super) const PROBE: &str = "SELECT @@character_set_client, @@sql_mode, HEX(DATABASE())";
+/// say the same in all encodings but those that nothing is read in. Its limit is its own:
+/// a session may have another for statements that have none (`sql_select_limit`).
+pub(super) const PROBE: &str = "SELECT @@character_set_client, @@sql_mode, HEX(DATABASE()) LIMIT 1";
+
+/// Why a text is opaque that the server was asked about in vain.
+const NOWHERE: &str = "which database is current is not known for certain";
 
 /// Why a text is opaque of which the beginning alone may have been seen.
 pub(super) const TOO_LONG: &str = "it is too long to be understood";
@@ -69,6 +73,13 @@ impl Text {
 
     fn read(&self) -> Option<Read<'_>> {
         Some(Read(self.text.as_ref()?, self.analysis.as_ref()?))
+    }
+
+    /// It runs in a database that nobody knows, unless it says so itself.
+    pub(super) fn nowhere(mut self) -> Self {
+        let says = self.within.is_some() || self.one("USE").is_some();
+        self.why = self.why.or((!says).then_some(NOWHERE));
+        self
     }
 
     /// Whether it is the same text, read in the same way.

@@ -15,8 +15,8 @@ use super::super::statement::{TOO_LONG, Text};
 use super::super::whole_password::{self, Key, Said};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
-    Ask, Conversation, Effect, File, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step,
-    Tail, Turn, Upload, no_login,
+    Ask, Conversation, Current, Effect, File, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX,
+    Step, Tail, Turn, Upload, no_login,
 };
 
 /// Most attributes of a query in bytes, beside its text.
@@ -124,7 +124,9 @@ impl Conversation {
                 let effect = match code {
                     Code::STMT_PREPARE => {
                         let text = body.get(1..).unwrap_or_default();
-                        if self.doubts_database || (whole && self.reading.must_ask(text)) {
+                        if self.current == Current::Doubted
+                            || (whole && self.reading.must_ask(text))
+                        {
                             return Ok(Step::Own(self.probes(Bytes::new())));
                         }
                         Effect::Prepare(self.prepares(text, whole))
@@ -225,9 +227,18 @@ impl Conversation {
     }
 
     fn prepares(&self, text: &[u8], whole: bool) -> Text {
-        match whole {
+        let text = match whole {
             true => self.reading.read(text, self.status.no_backslash_escapes()),
             false => Text::opaque(text, TOO_LONG),
+        };
+        self.placed(text)
+    }
+
+    /// A text as it is understood where nobody may know in which database it runs.
+    fn placed(&self, text: Text) -> Text {
+        match self.current {
+            Current::Known | Current::Doubted => text,
+            Current::Untold => text.nowhere(),
         }
     }
 
@@ -249,7 +260,7 @@ impl Conversation {
         let seen = input.get(HEADER_BYTES..header.whole().min(input.len()));
         let body = seen.and_then(|seen| seen.get(1..)).unwrap_or_default();
         // What it is about depends on the database.
-        if self.doubts_database {
+        if self.current == Current::Doubted {
             return Ok(Step::Own(self.probes(Bytes::new())));
         }
         let mut trace = None;
@@ -302,7 +313,7 @@ impl Conversation {
                 Some(text) if self.reading.must_ask(text.as_bytes()) => {
                     return Ok(Step::Own(self.probes(Bytes::new())));
                 }
-                Some(text) => self.reading.names(&text),
+                Some(text) => self.placed(self.reading.names(&text)),
                 None => Text::opaque(
                     commands::shown(code, body).as_bytes(),
                     "what it names cannot be read",
