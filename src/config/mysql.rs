@@ -112,11 +112,16 @@ fn listener(text: &str) -> Option<At> {
     }
 }
 
+/// Whether a setting of this name is about TLS, whichever client knows it: `ssl-mode`, `useSSL`, `tls`.
+fn is_of_tls(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["ssl", "tls"].iter().any(|part| name.contains(part))
+}
+
 /// Whoever says anything of TLS, also that it is preferred, means it.
 fn unsaid(query: &str) -> WhereUnsaid {
     let names = query.split('&').map(|pair| pair.split('=').next());
-    let is_tls = |name: &str| name.to_ascii_lowercase().starts_with("ssl");
-    match names.flatten().any(is_tls) {
+    match names.flatten().any(is_of_tls) {
         true => WhereUnsaid::Nothing,
         false => WhereUnsaid::LikeTheClient,
     }
@@ -128,15 +133,24 @@ fn tls(query: &str) -> Result<Tls, Wrong> {
     let (mut trust, mut chain, mut key, mut mode) = (None, None, None, None);
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let file = || pem_file(name, value, "/etc/ssl/orders-db.pem");
-        match &*name.to_ascii_lowercase().replace('_', "-") {
-            "ssl-ca" => trust = Some(file()?),
-            "ssl-cert" => chain = Some(file()?),
-            "ssl-key" => key = Some(file()?),
-            "ssl-mode" => mode = Some(value),
-            "ssl-crl" | "ssl-crlpath" | "ssl-capath" => {
+        match &*name.to_ascii_lowercase().replace(['_', '-'], "") {
+            "sslca" => trust = Some(file()?),
+            "sslcert" => chain = Some(file()?),
+            "sslkey" => key = Some(file()?),
+            "sslmode" => mode = Some(value),
+            "sslcrl" | "sslcrlpath" | "sslcapath" => {
                 return wrong(
                     format!("{name}: revocation lists and folders of authorities are not read"),
                     "ssl-ca=FILE",
+                );
+            }
+            // Somebody wants something of TLS that they would not get.
+            other if is_of_tls(other) => {
+                return wrong(
+                    format!(
+                        "{name}: what is said of TLS is read in the words of MySQL's own clients alone"
+                    ),
+                    "ssl-mode=DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, ssl-ca, ssl-cert and ssl-key",
                 );
             }
             // What else a client writes there is the agent's to say.
@@ -244,6 +258,11 @@ mod tests {
             ("ssl-key=PEM", Err("no ssl-cert")),
             ("ssl-ca=/nowhere", Err("/nowhere")),
             ("ssl-crl=PEM", Err("revocation")),
+            ("sslMode=VERIFY_IDENTITY", Ok(Mode::VerifyFull)),
+            ("useSSL=true", Err("useSSL: what is said of TLS")),
+            ("tls=true", Err("tls: ")),
+            ("tls-version=TLSv1.3", Err("tls-version: ")),
+            ("a=ssl", Ok(Mode::Prefer)),
         ] {
             let url = format!("mysql://u:secret@a?{}", query.replace("PEM", &path));
             match (read(&url), expected) {

@@ -36,6 +36,7 @@ use super::commands::Code;
 use super::dynamic::Names;
 use super::greeting::{Login, Who};
 use super::limits;
+use super::reach::MissesTls;
 use super::refuse::{self, Answered, Then};
 use super::statement::{PROBE, Reading, Statements, Text};
 use super::whole_password::{Key, Said};
@@ -114,6 +115,12 @@ pub(super) struct Legs {
 }
 
 impl Legs {
+    /// Who misses TLS to the server, where `who` is stopped for want of it.
+    fn misses_tls(self, who: &Who) -> Option<MissesTls> {
+        let user = who.user.clone().filter(|_| !self.server_tls);
+        user.map(MissesTls::User)
+    }
+
     /// Whether a password that the client hides under our key may go on: inside TLS,
     /// to who is sure to be the server.
     ///
@@ -379,8 +386,8 @@ pub(super) struct Conversation {
     ended: bool,
     /// Whether that is since we do not let somebody log in so.
     refused_login: bool,
-    /// A login failed since the server's leg has no TLS.
-    misses_tls: bool,
+    /// Whose login failed since the server's leg has no TLS.
+    misses_tls: Option<MissesTls>,
 }
 
 /// Whether the current database is what is known of it.
@@ -444,7 +451,7 @@ impl Conversation {
             farewell: false,
             ended: false,
             refused_login: false,
-            misses_tls: false,
+            misses_tls: None,
         }
     }
 
@@ -499,9 +506,9 @@ impl Conversation {
         self.refused_login
     }
 
-    /// Whether a login has failed since the server's leg is in clear.
-    pub(super) fn misses_tls(&self) -> bool {
-        self.misses_tls
+    /// Whose login has failed since the server's leg is in clear.
+    pub(super) fn take_missing_tls(&mut self) -> Option<MissesTls> {
+        self.misses_tls.take()
     }
 
     /// Whether the connection is over once everything has gone out.
@@ -773,17 +780,21 @@ mod tests {
                 let login = Login {
                     capabilities: Capabilities::PROTOCOL_41,
                     plugin: None,
-                    who: Who::default(),
+                    who: Who {
+                        user: Some("bob".into()),
+                        ..Who::default()
+                    },
                 };
                 let mut talk = Conversation::in_clear(login, Sessions::Pass, 0);
                 talk.legs.server_is_near = near;
                 let mut all = (talk, Outbox::default(), Outbox::default());
                 let asks = [&[kind][..], b"mysql_clear_password\0"].concat();
                 hears(&mut all, &packet(2, &asks));
-                let (talk, to_client, _) = all;
+                let (mut talk, to_client, _) = all;
                 assert_eq!(talk.has_refused_login(), expected, "{kind} {near}");
-                // The next login may have TLS.
-                assert_eq!(talk.misses_tls(), expected, "{kind} {near}");
+                // Their next login may have TLS.
+                let missing = expected.then(|| MissesTls::User("bob".into()));
+                assert_eq!(talk.take_missing_tls(), missing, "{kind} {near}");
                 assert!(to_client.has_work());
             }
         }

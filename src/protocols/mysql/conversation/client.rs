@@ -166,7 +166,7 @@ impl Conversation {
                 let (who, plugin) = changed.ok_or(malformed)?;
                 let plugin = plugin.as_deref().unwrap_or_default();
                 if let Some(why) = self.legs.stops(plugin.as_bytes()) {
-                    self.misses_tls |= !self.legs.server_tls;
+                    self.misses_tls = self.legs.misses_tls(&who);
                     // As the server does after a login that failed.
                     (self.ended, self.refused_login) = (true, true);
                     return Ok(Step::Say(no_login(why, 1)));
@@ -266,6 +266,7 @@ impl Conversation {
         let mut trace = None;
         let mut statement = None;
         let mut prepared_in = None;
+        let mut has_variables = false;
         let text = match code {
             Code::QUERY => {
                 let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
@@ -281,6 +282,7 @@ impl Conversation {
                     Some((text, attribute)) => {
                         trace = attribute.map(shown);
                         let text = self.prepares(text, whole);
+                        has_variables = text.has_variables();
                         match self.names.executed(&text) {
                             Some((text, database)) => {
                                 prepared_in = Some(database);
@@ -307,7 +309,7 @@ impl Conversation {
                 if code == Code::STMT_EXECUTE && !self.ahead.has(statement) {
                     trace = self.trace_of_execution(body);
                 }
-                text
+                self.reading.still(text)
             }
             _ => match commands::as_statement(code, body) {
                 Some(text) if self.reading.must_ask(text.as_bytes()) => {
@@ -331,7 +333,9 @@ impl Conversation {
             return Ok(Step::Pass(bytes, passage));
         }
         let executes = matches!(code, Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE);
-        let is_all = whole && !(executes && self.ahead.has(statement));
+        // What it does must be all here, or an approval of it would be one of something else, too.
+        has_variables |= text.has_variables();
+        let is_all = whole && !(executes && self.ahead.has(statement)) && !has_variables;
         let digest = is_all.then(|| digest(&text, code, body));
         let given = || attributes::number_of_execution(body, self.capabilities);
         let kills = text.killed(|| given().filter(|_| is_all && code == Code::STMT_EXECUTE));
@@ -448,13 +452,15 @@ fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<S
 }
 
 /// A client's password as it is, and our question for the key that it goes on under; `None`
-/// where there is none, which nobody hides.
+/// where there is none, which nobody hides, or where the client asks for the key itself: the
+/// server's leg is in clear, and the two agree.
 fn said(turn: &mut Turn, bytes: &mut [u8], header: Header) -> Option<Step> {
     turn.hides = Hides::No;
-    let body = bytes.get_mut(HEADER_BYTES..).filter(|body| *body != [0])?;
-    turn.said = Some(Said::taken(body));
     let plugin = turn.plugin.as_deref().unwrap_or_default();
     let question = whole_password::question(plugin.as_bytes());
+    let is_password = |body: &&mut [u8]| **body != [0] && **body != [question];
+    let body = bytes.get_mut(HEADER_BYTES..).filter(is_password)?;
+    turn.said = Some(Said::taken(body));
     let number = header.sequence.wrapping_add(turn.shift);
     Some(Step::Own(packet(number, &[question])))
 }

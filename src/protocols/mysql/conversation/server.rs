@@ -11,8 +11,8 @@ use super::super::whole_password::{NONCE_BYTES, SHA256};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::entering::Entering;
 use super::{
-    Answering, Conversation, Current, Effect, File, Hides, Legs, Own, Phase, Purpose, ROUNDS_MAX,
-    Received, SMALL_BYTES_MAX, Sides, Skip, Upload, no_login,
+    Answering, Conversation, Current, Effect, File, Hides, Legs, MissesTls, Own, Phase, Purpose,
+    ROUNDS_MAX, Received, SMALL_BYTES_MAX, Sides, Skip, Upload, no_login,
 };
 
 /// The code of `ER_SECURE_TRANSPORT_REQUIRED`, 3159, as it is sent.
@@ -211,7 +211,8 @@ impl Conversation {
                 return Ok(Fate::Drop);
             }
             [0xff, rest @ ..] if turn.first => {
-                self.misses_tls |= rest.starts_with(&NEEDS_TLS) && !self.legs.server_tls;
+                let needs_tls = rest.starts_with(&NEEDS_TLS) && !self.legs.server_tls;
+                self.misses_tls = needs_tls.then_some(MissesTls::Anybody);
                 (self.farewell, self.ended) = (true, true);
             }
             // MariaDB goes on with whoever was there before, and what was set on the session is
@@ -238,7 +239,7 @@ impl Conversation {
                     Hides::No => self.legs.stops(name),
                 };
                 if let Some(why) = stops {
-                    self.misses_tls |= !self.legs.server_tls;
+                    self.misses_tls = self.legs.misses_tls(&turn.who);
                     return self.no_login(why, number, sides);
                 }
                 turn.hides = hides;
