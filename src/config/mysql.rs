@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, Settings as Tls, Trust};
 use crate::net::listen_at::At;
-use crate::protocols::mysql::{self, LocalFiles, Sessions, Upstream, WhereUnsaid, WholePassword};
+use crate::protocols::mysql::{
+    self, LocalFiles, Replication, Sessions, Upstream, WhereUnsaid, WholePassword,
+};
 
 use super::For;
 use super::database_url::{file_mode, pem_file, place, query};
@@ -45,6 +47,10 @@ impl Resolver<'_> {
         let mode = |text: &str, _: Option<Origin>| file_mode(text);
         let socket_mode = self.parsed("mysql.socket_mode", raw.socket_mode, mode);
         let local_files = [("refuse", LocalFiles::Refuse), ("judge", LocalFiles::Judge)];
+        let replication = [
+            ("refuse", Replication::Refuse),
+            ("judge", Replication::Judge),
+        ];
         let whole_password = [
             ("refuse", WholePassword::Refuse),
             ("receive", WholePassword::Receive),
@@ -63,6 +69,7 @@ impl Resolver<'_> {
             connections_max: self.count("mysql.connections_max", raw.connections_max, 1),
             memory_bytes_max: self.count("mysql.memory_bytes_max", raw.memory_bytes_max, 0),
             local_files: self.choice("mysql.local_files", raw.local_files, local_files, ""),
+            replication: self.choice("mysql.replication", raw.replication, replication, ""),
             whole_password: self.choice(
                 "mysql.whole_password",
                 raw.whole_password,

@@ -30,6 +30,7 @@ use crate::metrics::Passage;
 use crate::protocols::pipe::Outbox;
 use crate::protocols::sql::Analyses;
 
+use super::Replication;
 use super::answer::{Answer, Form, Status};
 use super::capability::Capabilities;
 use super::commands::Code;
@@ -99,6 +100,8 @@ pub(super) struct Kind {
     pub(super) kills: Option<u32>,
     /// Why it does not go on, whatever is decided about it.
     pub(super) stays: Option<&'static str>,
+    /// Whether nothing is known of it but the command's name.
+    pub(super) by_name: bool,
 }
 
 /// Which legs are inside TLS or on this machine, for proofs that depend on it.
@@ -381,6 +384,7 @@ pub(super) struct Conversation {
     /// Values that were sent ahead: what is executed is not all in its packet.
     ahead: Ahead,
     current: Current,
+    replication: Replication,
     killed: Option<u32>,
     farewell: bool,
     ended: bool,
@@ -447,12 +451,19 @@ impl Conversation {
             most_rows: None,
             ahead: Ahead::default(),
             current: Current::Known,
+            replication: Replication::Refuse,
             killed: None,
             farewell: false,
             ended: false,
             refused_login: false,
             misses_tls: None,
         }
+    }
+
+    /// The same, where other servers may follow this one as `replication` says.
+    pub(super) fn replicating(mut self, replication: Replication) -> Self {
+        self.replication = replication;
+        self
     }
 
     /// The same in clear, with a MariaDB on this machine.
@@ -537,7 +548,9 @@ impl Conversation {
     /// Whether the server is at an answer for which the client has to say no more.
     pub(super) fn owes_answer(&self) -> bool {
         let answers = match &self.phase {
-            Phase::Answering(answering) => !matches!(answering.upload, Upload::Running(_)),
+            Phase::Answering(answering) => {
+                !matches!(answering.upload, Upload::Running(_)) && !answering.answer.is_endless()
+            }
             Phase::Own(_) => !self.owes_login(),
             Phase::Login(_) | Phase::Entering(_) | Phase::Idle => false,
         };

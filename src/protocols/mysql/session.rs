@@ -380,6 +380,7 @@ impl<'a> Relay<'a> {
             form: Form::Done,
             statement: None,
             kills: None,
+            by_name: false,
             stays: None,
         };
         let claim = describe::claim_of_connection(&self.talk, self.watch.callers());

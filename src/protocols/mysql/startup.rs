@@ -194,7 +194,8 @@ pub(super) async fn start(
                 server: flavour,
             },
             shift,
-        ),
+        )
+        .replicating(shared.settings.replication),
         connection: greeting.connection,
         login: bytes,
         from_client: input,

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::metrics::Passage;
 use crate::protocols::sql::TEXT_BYTES_MAX;
 
+use super::super::Replication;
 use super::super::answer::Form;
 use super::super::attributes;
 use super::super::capability::Capabilities;
@@ -193,30 +194,51 @@ impl Conversation {
             Treatment::Goodbye => Ok(Step::Goodbye(
                 input.split_to(header.whole().min(input.len())).freeze(),
             )),
-            Treatment::Refuse(why) => Ok(self.asks_in_vain(code, why, whole, header, input)),
+            Treatment::Replicate(form) => Ok(match self.stops_replication() {
+                Some(why) => self.asks_by_name(code, (Form::Done, Some(why)), whole, header, input),
+                None => self.asks_by_name(code, (form, None), whole, header, input),
+            }),
+            Treatment::Refuse(why) => {
+                Ok(self.asks_by_name(code, (Form::Done, Some(why)), whole, header, input))
+            }
         }
     }
 
-    /// Asks about a command that does not go on: it is known, recorded and counted.
-    fn asks_in_vain(
+    /// Why nobody may follow the server here, whatever policy says.
+    fn stops_replication(&self) -> Option<&'static str> {
+        match (self.replication, self.most_rows) {
+            (Replication::Refuse, _) => {
+                Some("replication is not relayed here: see the sidecar's mysql.replication")
+            }
+            (Replication::Judge, Some(_)) => {
+                Some("a session with a limit of rows does not replicate, as changes are no rows")
+            }
+            (Replication::Judge, None) => None,
+        }
+    }
+
+    /// Asks about a command by its name: what it says is not read. Where it `stays`, it does not
+    /// go on, and is known, recorded and counted.
+    fn asks_by_name(
         &mut self,
         code: Code,
-        why: &'static str,
+        (form, stays): (Form, Option<&'static str>),
         whole: bool,
         header: Header,
         input: &mut BytesMut,
     ) -> Step {
         let mut text = self.reading.names(&commands::called(code));
-        text.why = Some(why);
+        text.why = stays.or(Some("what a server has changed passes unread"));
         let bytes = self.begin(input, header.whole(), header.is_full(), Rest::Waits);
         let body = bytes.get(HEADER_BYTES..).and_then(|body| body.get(1..));
         let digest = body.filter(|_| whole).map(|body| digest(&text, code, body));
         Step::Ask(Box::new(Ask {
             kind: Kind {
-                form: Form::Done,
+                form,
                 statement: None,
                 kills: None,
-                stays: Some(why),
+                by_name: true,
+                stays,
             },
             text,
             database: self.who.database.clone(),
@@ -349,6 +371,7 @@ impl Conversation {
                 form,
                 statement,
                 kills,
+                by_name: false,
                 stays: None,
             },
             text,
@@ -401,6 +424,7 @@ fn needed(code: Code, header: Header) -> Result<usize, WireError> {
             Treatment::Judge(_)
             | Treatment::Pass(_, _)
             | Treatment::PassSilently(_)
+            | Treatment::Replicate(_)
             | Treatment::Login
             | Treatment::Goodbye => return Err(WireError::TooLong("a command")),
         },
