@@ -146,6 +146,13 @@ struct Proxy {
     unserved: unserved::Unserved,
 }
 
+impl Proxy {
+    /// Bytes of bodies in memory and in files.
+    fn bodies_held(&self) -> (usize, usize) {
+        (self.bodies.taken(), self.spills.taken())
+    }
+}
+
 impl HttpProxy {
     /// A proxy that has no listener yet; see [`HttpProxy::run`].
     pub fn new(parts: Parts) -> Self {
@@ -172,8 +179,12 @@ impl HttpProxy {
             mint: parts.mint,
             agent_token: parts.agent_token,
         };
+        let proxy = Arc::new(proxy);
+        let held = Arc::downgrade(&proxy);
+        let metrics = proxy.gate.metrics();
+        metrics.bodies(move || held.upgrade().map_or((0, 0), |proxy| proxy.bodies_held()));
         Self {
-            proxy: Arc::new(proxy),
+            proxy,
             workers: parts.workers,
         }
     }
