@@ -138,7 +138,10 @@ struct Proxy {
     led: AtomicU64,
     mint: Arc<Mint>,
     agent_token: Option<Secret>,
-    bodies: Arc<Budget>,
+    /// Halves of the room for bodies. What a request takes, it takes until it is answered: were that its answer's too,
+    /// requests could wait for one another.
+    requests: Budget,
+    answers: Arc<Budget>,
     spills: Budget,
     spill_folder: PathBuf,
     credentials: Credentials,
@@ -149,7 +152,8 @@ struct Proxy {
 impl Proxy {
     /// Bytes of bodies in memory and in files.
     fn bodies_held(&self) -> (usize, usize) {
-        (self.bodies.taken(), self.spills.taken())
+        let memory = self.requests.taken().saturating_add(self.answers.taken());
+        (memory, self.spills.taken())
     }
 }
 
@@ -163,9 +167,11 @@ impl HttpProxy {
             settings.idle_upstreams_max,
             parts.workers.count(),
         );
+        let half = settings.bodies_bytes_max.div_ceil(2);
         let budget = |bytes_max, limit| Budget::new(bytes_max, limit, parts.gate.metrics().clone());
         let proxy = Proxy {
-            bodies: Arc::new(budget(settings.bodies_bytes_max, LimitHit::Bodies)),
+            requests: budget(half, LimitHit::Bodies),
+            answers: Arc::new(budget(half, LimitHit::Bodies)),
             spills: budget(settings.spill_bytes_max, LimitHit::Spills),
             spill_folder: parts.spill_folder,
             credentials: Credentials::new(&settings.credentials),
