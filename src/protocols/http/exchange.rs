@@ -522,6 +522,7 @@ async fn finish(
         }
         first = gathered.data;
     }
+    body.goes_out_to(&line.shared);
     let text = reading.is_text();
     let watched = Watched {
         permit,
