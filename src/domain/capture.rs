@@ -1,5 +1,9 @@
 //! What was seen of a body.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 /// A body as far as it was looked at. The text is what policy may read; the
 /// rest says how much of the truth that text is.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -12,7 +16,36 @@ pub struct Capture {
     pub digest: Option<[u8; 32]>,
     /// How much of the body `text` is.
     pub state: Captured,
+    /// What `text` takes.
+    pub room: Room,
 }
+
+/// Room that something in memory takes, until the last that shares it is dropped. Whoever
+/// counts room keeps its own receipt in it.
+#[derive(Clone, Default)]
+pub struct Room(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Room {
+    /// Room that comes back when `receipt` is dropped.
+    pub fn of(receipt: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(receipt)))
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Taken" } else { "None" })
+    }
+}
+
+/// Where something is kept makes it nothing else.
+impl PartialEq for Room {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Room {}
 
 /// How much of a body was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

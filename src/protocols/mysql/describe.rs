@@ -124,6 +124,7 @@ fn capture(mut statement: String, digest: Option<[u8; 32]>) -> Capture {
         bytes,
         digest,
         state,
+        ..Capture::default()
     }
 }
 

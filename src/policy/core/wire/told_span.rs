@@ -305,6 +305,7 @@ fn body(told: &Option<Value>) -> Capture {
             Captured::Whole
         },
         text: Some(text),
+        ..Capture::default()
     }
 }
 

@@ -163,6 +163,7 @@ pub(in super::super) fn capture(
         } else {
             Captured::Partial
         },
+        ..Capture::default()
     })
 }
 
