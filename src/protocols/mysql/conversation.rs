@@ -652,7 +652,8 @@ impl Conversation {
 
     fn answers(&mut self, form: Form, effect: Effect, running: Option<Running>) {
         let limit = match &effect {
-            Effect::Fetched(number) => self.statements.limit(*number),
+            // Of more statements than are remembered, what holds for all.
+            Effect::Fetched(number) => self.statements.limit(*number).or(self.most_rows),
             Effect::None | Effect::Prepare(_) | Effect::Reset | Effect::Ran(_, _) => None,
         };
         self.phase = Phase::Answering(Box::new(Answering {

@@ -16,6 +16,10 @@ const STATEMENTS_MAX: usize = 4_096;
 /// Most bytes of their texts.
 const STATEMENTS_BYTES_MAX: usize = 8 << 20;
 
+/// Most of them whose rows are limited one by one: as many as a server prepares
+/// (`max_prepared_stmt_count`), and more than it does unless it is told to.
+const LIMITS_MAX: usize = 1 << 16;
+
 /// Most failures in a row behind which the server is asked again how it reads texts.
 const FAILURES_MAX: u8 = 16;
 
@@ -185,6 +189,7 @@ impl Text {
         let quotes = memchr::memchr3(b'"', b'\\', b'[', text.as_bytes()).is_some();
         if (quotes && !alone)
             || begins("EXECUTE")
+            || sets_for_one(&all, text)
             || all.iter().any(|token| token.kind == Kind::Executable)
         {
             return Uses::Unknown;
@@ -206,7 +211,8 @@ impl Text {
         }
         let tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
         let all: Vec<_> = tokens.collect();
-        if all.iter().any(|token| token.kind == Kind::Executable) {
+        let is_executable = |token: &Token| token.kind == Kind::Executable;
+        if all.iter().any(is_executable) || sets_for_one(&all, text) {
             return Uses::Unknown;
         }
         let statements = all.split(|token| token.kind == Kind::Mark(b';'));
@@ -265,6 +271,16 @@ impl Text {
             false => unescaped(inner, quote),
         })
     }
+}
+
+/// Whether a statement is among these that sets something for another: `SET STATEMENT x = 1 FOR USE y`.
+fn sets_for_one(all: &[Token], text: &str) -> bool {
+    let mut statements = all.split(|token| token.kind == Kind::Mark(b';'));
+    let is = |token: &Token, word: &str| token.of(text).eq_ignore_ascii_case(word);
+    statements.any(|tokens| match tokens {
+        [set, statement, ..] => is(set, "SET") && is(statement, "STATEMENT"),
+        _ => false,
+    })
 }
 
 /// What stands within these quotes, where a backslash escapes.
@@ -331,6 +347,8 @@ enum Charset {
     Bytes,
     /// A letter may end in a quote or a backslash.
     Ambiguous,
+    /// Nor is ASCII what it is elsewhere.
+    Other,
 }
 
 impl Charset {
@@ -343,7 +361,8 @@ impl Charset {
             | b"geostd8" | b"greek" | b"hebrew" | b"hp8" | b"keybcs2" | b"koi8r" | b"koi8u"
             | b"latin1" | b"latin2" | b"latin5" | b"latin7" | b"macce" | b"macroman"
             | b"tis620" | b"ujis" => Self::Bytes,
-            _ => Self::Ambiguous,
+            b"big5" | b"cp932" | b"gb18030" | b"gbk" | b"sjis" => Self::Ambiguous,
+            _ => Self::Other,
         }
     }
 }
@@ -379,7 +398,11 @@ pub(super) struct Reading {
 
 /// Whether a text means the same whatever the rules are.
 pub(super) fn is_plain(text: &[u8]) -> bool {
-    text.is_ascii() && memchr::memchr3(b'"', b'\\', b'[', text).is_none()
+    // In `swe7` these are letters, as those that MySQL cuts names by are not: `a~as`.
+    text.is_ascii()
+        && memchr::memchr3(b'"', b'\\', b'[', text).is_none()
+        && memchr::memchr3(b']', b'^', b'{', text).is_none()
+        && memchr::memchr2(b'}', b'~', text).is_none()
 }
 
 /// Whether `text` is in this kind of UTF-8, or only bytes in its literals are not. Those are
@@ -511,6 +534,7 @@ impl Reading {
             conditional: Conditional::Executed,
         };
         match charset {
+            Charset::Other => Text::opaque(text, "its encoding has letters where ASCII has signs"),
             _ if text.is_ascii() => {
                 let text = std::str::from_utf8(text).unwrap_or_default();
                 self.understood(text, dialect)
@@ -647,7 +671,7 @@ impl Statements {
     /// are fetched.
     pub(super) fn executes(&mut self, number: u32, limit: Option<u64>) {
         self.limits.remove(&number);
-        let place = self.limits.len() < STATEMENTS_MAX;
+        let place = self.limits.len() < LIMITS_MAX;
         if let Some(limit) = limit.filter(|_| place) {
             self.limits.insert(number, limit);
         }
@@ -819,6 +843,15 @@ mod tests {
             let read = reading(charset, modes).read(text, reads);
             assert_eq!(read.class(), expected, "{charset} {modes} {text:?}");
         }
+        // Letters, there.
+        let swedish = reading("swe7", none);
+        for text in [
+            "SELECT x a~as FROM t",
+            "SELECT x a^as FROM t",
+            "SELECT x a}as FROM t",
+        ] {
+            assert!(swedish.read(text.as_bytes(), false).is_opaque(), "{text}");
+        }
         let mut unknown = reading("utf8mb4", none);
         assert!(
             unknown.read(b"SELECT '\\'", true).is_opaque(),
@@ -906,6 +939,11 @@ mod tests {
             ("USE \"secret\"", 1, Uses::Unknown),
             ("USE `a\"b`", 1, is("a\"b")),
             ("USE a.b", 1, Uses::Unknown),
+            (
+                "SET STATEMENT max_statement_time=1 FOR USE b",
+                1,
+                Uses::Unknown,
+            ),
         ] {
             assert_eq!(
                 read(text).used_database(executed, Some("shop")),
@@ -1005,6 +1043,8 @@ mod tests {
             ("/*! USE a; */ SELECT 1", None, opaque),
             ("USE a.b; SELECT 1", None, opaque),
             ("USE \"a\"; SELECT 1", None, opaque),
+            ("SET STATEMENT x=1 FOR USE a; SELECT 1", None, opaque),
+            ("USE a; SET x=1; SELECT 1", Some("a"), None),
         ] {
             let read = reading("utf8mb4", "").read(text.as_bytes(), false);
             assert_eq!((read.within.as_deref(), read.why), (within, why), "{text}");

@@ -343,7 +343,13 @@ pub(super) fn relations(words: Words<'_>, first: usize, access: Access, found: &
 /// `CREATE`, `ALTER` and `DROP` of anything.
 fn definition(words: Words<'_>, found: &mut Found, verb: &'static str) {
     found.verb(verb, Class::Schema);
-    if words.words.iter().take(6).any(|word| {
+    // However many parts a name has, it is one of what is said.
+    let said = (0..words.len()).filter(|at| {
+        let is_behind_point = at.checked_sub(1).is_some_and(|at| words.is_mark(at, b'.'));
+        !words.is_mark(*at, b'.') && !is_behind_point
+    });
+    let mut said = said.filter_map(|at| words.words.get(at));
+    if said.by_ref().take(6).any(|word| {
         let text = word.token.of(words.text).to_ascii_lowercase();
         word.token.kind == Kind::Word
             && matches!(
@@ -408,8 +414,11 @@ fn definition(words: Words<'_>, found: &mut Found, verb: &'static str) {
         made_of(words, at, found);
     } else if of_mysql && words.is(what, K::Table) {
         // What a column of an `ALTER` computes, it may compute of the rows there are.
+        let mut behind = at;
         for at in at..words.len() {
-            computed(words, at, found);
+            if at >= behind && found.opaque.is_none() {
+                behind = computed(words, at, found);
+            }
         }
     }
 }
@@ -442,6 +451,8 @@ fn index(words: Words<'_>, at: usize, found: &mut Found) {
 /// `CREATE … AS query`, and what the definitions in front of it compute.
 fn made_of(words: Words<'_>, first: usize, found: &mut Found) {
     let mut depth = 0_usize;
+    // What is computed has been walked over up to here: to begin again within it would take forever.
+    let mut behind = first;
     for at in first..words.len() {
         if words.is_mark(at, b'(') {
             if depth == 0 && begins_bare(words, at) {
@@ -451,7 +462,9 @@ fn made_of(words: Words<'_>, first: usize, found: &mut Found) {
         } else if words.is_mark(at, b')') {
             depth = depth.saturating_sub(1);
         } else if depth > 0 {
-            computed(words, at, found);
+            if at >= behind && found.opaque.is_none() {
+                behind = computed(words, at, found);
+            }
         } else if begins_bare(words, at) {
             return walk(words.from(at), found);
         } else if words.is(at, K::As) {
@@ -487,8 +500,8 @@ fn begins_bare(words: Words<'_>, at: usize) -> bool {
 }
 
 /// The expression of a column that is computed: `AS (x)`; in MySQL, also that of a default
-/// or a check.
-fn computed(words: Words<'_>, at: usize, found: &mut Found) {
+/// or a check. Returns the word behind it, or behind word `at`, where nothing is computed.
+fn computed(words: Words<'_>, at: usize, found: &mut Found) -> usize {
     let computes = match words.keyword(at) {
         K::As => true,
         K::Default => !words.dialect.is_postgres(),
@@ -499,7 +512,7 @@ fn computed(words: Words<'_>, at: usize, found: &mut Found) {
     // `SET DEFAULT`, of a foreign key.
     let nothing = first >= words.len() || words.is_mark(first, b',') || words.is_mark(first, b')');
     let last = match (words.is_mark(first, b'('), words.is_mark(called, b'(')) {
-        _ if !computes || nothing => return,
+        _ if !computes || nothing => return first,
         (true, _) => closing(words, first),
         // `DEFAULT f(x)`, and `DEFAULT NEXT VALUE FOR s`.
         (false, true) => closing(words, called),
@@ -517,7 +530,11 @@ fn computed(words: Words<'_>, at: usize, found: &mut Found) {
                 ..words
             };
             walk_expression(inner, found);
+            last.saturating_add(1)
         }
-        None => found.give_up("a parenthesis in it does not close"),
+        None => {
+            found.give_up("a parenthesis in it does not close");
+            words.len()
+        }
     }
 }

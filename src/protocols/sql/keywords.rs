@@ -68,6 +68,26 @@ keywords! {
 }
 
 impl Keyword {
+    /// The same for servers of MySQL, to which some of these are names like any other.
+    pub(super) fn calls_nothing_of_mysql(self) -> bool {
+        use Keyword as K;
+        let is_name = matches!(
+            self,
+            K::Array
+                | K::Conflict
+                | K::Cube
+                | K::Filter
+                | K::Ilike
+                | K::Lateral
+                | K::Materialized
+                | K::Only
+                | K::Rollup
+                | K::Sets
+                | K::Similar
+        );
+        self.calls_nothing() && !is_name
+    }
+
     /// Whether a parenthesis behind it opens anything but arguments of a function.
     pub(super) fn calls_nothing(self) -> bool {
         use Keyword as K;

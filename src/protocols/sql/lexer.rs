@@ -465,6 +465,15 @@ impl<'a> Lexer<'a> {
 
     fn mysql(&mut self, first: u8, ansi_quotes: bool, backslash: bool) -> Kind {
         match first {
+            // `@1.as` and `@.5as` are a variable each.
+            _ if is_variable(first) && self.follows_one_at() => {
+                self.skip_while(is_variable);
+                Kind::Word
+            }
+            // MariaDB's `\N` is a token of its own, whatever follows: `\NFROM`.
+            b'\\' => self.not_understood(),
+            // `t.2024`.
+            b'0'..=b'9' if self.follows_point_of_name() => self.word(),
             b'\'' => self.quoted(0, b'\'', backslash, Kind::Text),
             b'"' if ansi_quotes => self.quoted(0, b'"', false, Kind::Name),
             b'"' => self.quoted(0, b'"', backslash, Kind::Text),
@@ -499,9 +508,24 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// The byte so many bytes before this one; 0 where there is none.
+    fn before(&self, back: usize) -> u8 {
+        let at = self.at.checked_sub(back);
+        let byte = at.and_then(|at| self.bytes.get(at));
+        byte.copied().unwrap_or_default()
+    }
+
     fn follows_name(&self) -> bool {
-        let before = self.at.checked_sub(1).and_then(|at| self.bytes.get(at));
-        before.is_some_and(|byte| is_word(*byte) || matches!(byte, b'`' | b'"'))
+        ends_name(self.before(1))
+    }
+
+    fn follows_point_of_name(&self) -> bool {
+        self.before(1) == b'.' && ends_name(self.before(2))
+    }
+
+    /// Behind `@`, and not behind `@@`.
+    fn follows_one_at(&self) -> bool {
+        self.before(1) == b'@' && self.before(2) != b'@'
     }
 
     /// A number, or a name that starts with digits as MySQL allows: `1st`, `0x1g`, `1_0`.
@@ -548,8 +572,12 @@ impl<'a> Lexer<'a> {
     fn mysql_real(&mut self) -> Kind {
         self.skip(1);
         self.skip_while(is_digit);
-        let _taken = self.exponent(is_digit);
-        Kind::Number
+        let is_whole = self.exponent(is_digit) || self.peek(0) | 0x20 != b'e';
+        match is_whole {
+            true => Kind::Number,
+            // MySQL takes `1.e` and a sign as one, and the byte behind them as itself: `1.e-- x` has no comment.
+            false => self.not_understood(),
+        }
     }
 
     /// Takes `e1`, `e+1`, of a digit and what `digit` is; whether there is one.
@@ -594,6 +622,16 @@ fn is_word_start(byte: u8) -> bool {
 
 fn is_word(byte: u8) -> bool {
     is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
+}
+
+/// What the name of a variable is made of, where it is in no quotes.
+fn is_variable(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$')
+}
+
+/// Whether a name may end in it.
+fn ends_name(byte: u8) -> bool {
+    is_word(byte) || matches!(byte, b'`' | b'"')
 }
 
 fn is_operator(byte: u8) -> bool {

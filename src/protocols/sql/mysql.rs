@@ -70,6 +70,9 @@ fn other(words: Words<'_>, found: &mut Found) -> bool {
     match verb {
         "HANDLER" => {
             commands::relations(words, 1, Access::Read, found);
+            if opens_as_another(words) {
+                found.give_up("it gives a table another name");
+            }
             // Its WHERE, which may call anything native.
             walk_expression(words.from(2), found);
         }
@@ -150,6 +153,12 @@ fn block(words: Words<'_>, found: &mut Found) -> bool {
     true
 }
 
+/// Whether what a `HANDLER` opens has another name from then on (`OPEN AS x`, `OPEN x`), which is what it reads by.
+fn opens_as_another(words: Words<'_>) -> bool {
+    let opens = words.dotted(1).map(|(_, next)| next);
+    opens.is_some_and(|at| is_one_of(words, at, &["OPEN"]) && at.saturating_add(1) < words.len())
+}
+
 /// `START TRANSACTION`; what else can be started is the server's.
 fn start(words: Words<'_>, found: &mut Found) -> bool {
     if is_one_of(words, 1, &["TRANSACTION"]) {
@@ -168,10 +177,10 @@ fn explain(words: Words<'_>, found: &mut Found) {
     loop {
         match words.keyword(at) {
             K::Analyze | K::Analyse => executes = true,
-            // `INTO @plan`, and for whose default schema.
+            // `INTO @plan`.
             K::Into => at = at.saturating_add(2),
             K::For if is_one_of(words, at.saturating_add(1), &["CONNECTION"]) => return,
-            K::For => at = at.saturating_add(2),
+            K::For => return found.give_up("it names the database that it is about"),
             _ if is_one_of(words, at, &["EXTENDED", "PARTITIONS"]) => {}
             _ if is_one_of(words, at, &["FORMAT"]) => at = at.saturating_add(2),
             _ => break,
@@ -301,8 +310,11 @@ fn show(words: Words<'_>, found: &mut Found) {
         let next = at.saturating_add(1);
         let listed = about(at) && (words.is(next, K::From) || words.is(next, K::In));
         if created || listed {
-            if let Some((name, _)) = words.dotted(at.saturating_add(2)) {
+            if let Some((name, next)) = words.dotted(at.saturating_add(2)) {
                 found.relation(&name, Access::Read);
+                if listed && matches!(words.keyword(next), K::From | K::In) {
+                    found.give_up("it names the database that it is about");
+                }
             }
             break;
         }

@@ -39,6 +39,7 @@ pub(super) enum Unreadable {
 
 /// What says something in `text`, in order.
 pub(super) fn words(text: &str, dialect: Dialect) -> Result<Vec<Word>, Unreadable> {
+    let is_mysql = !dialect.is_postgres();
     // Most statements have a token each five bytes.
     let mut words: Vec<Word> = Vec::with_capacity(text.len().min(1 << 16) / 5);
     for token in Lexer::new(text, dialect) {
@@ -59,7 +60,9 @@ pub(super) fn words(text: &str, dialect: Dialect) -> Result<Vec<Word>, Unreadabl
         if words.len() >= TOKENS_MAX {
             return Err(Unreadable::TooMany);
         }
-        let named = token.kind == Kind::Word && !is_named(words.last(), token, text);
+        let named = token.kind == Kind::Word
+            && !is_named(words.last(), token, text)
+            && !(is_mysql && leads_to_name(token, text));
         words.push(Word {
             token,
             keyword: if named {
@@ -79,6 +82,17 @@ fn is_named(before: Option<&Word>, token: Token, text: &str) -> bool {
         Kind::Operator => word.token.end == token.start && word.token.of(text).ends_with('@'),
         _ => false,
     })
+}
+
+/// Whether a point and a name directly behind a word make it a name to MySQL: `limit.id`.
+fn leads_to_name(token: Token, text: &str) -> bool {
+    let behind = text.as_bytes().get(token.end..).unwrap_or_default();
+    match behind {
+        [b'.', next, ..] => {
+            next.is_ascii_alphanumeric() || matches!(next, b'_' | b'$') || !next.is_ascii()
+        }
+        _ => false,
+    }
 }
 
 /// A statement's words, with what they are asked.
@@ -169,14 +183,18 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The dotted name that begins at word `at`, and the word behind it.
+    /// The dotted name that begins at word `at`, and the word behind it; `None` also where a point leads to what is
+    /// no name.
     pub(super) fn dotted(&self, at: usize) -> Option<(Vec<String>, usize)> {
         let mut parts = vec![self.name(at)?];
         let mut next = at.saturating_add(1);
         while self.is_mark(next, b'.') {
             let part = next.saturating_add(1);
             // `t.*` is no longer name.
-            let Some(name) = self.name(part) else { break };
+            if self.of(part) == "*" {
+                break;
+            }
+            let name = self.name(part)?;
             parts.push(name);
             next = part.saturating_add(1);
             if parts.len() > 4 {

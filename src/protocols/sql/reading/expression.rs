@@ -107,7 +107,11 @@ impl Walk<'_, '_> {
                 return self.named(at);
             }
             _ => {
-                if self.words.is_mark(next, b'(') && !word.calls_nothing() {
+                let calls_nothing = match self.words.dialect.is_postgres() {
+                    true => word.calls_nothing(),
+                    false => word.calls_nothing_of_mysql(),
+                };
+                if self.words.is_mark(next, b'(') && !calls_nothing {
                     return self.named(at);
                 }
             }

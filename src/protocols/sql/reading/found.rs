@@ -4,7 +4,7 @@ use crate::protocols::sql::analysis::{Access, Class, Flags, Relation, Statement}
 use crate::protocols::sql::functions::effect;
 
 /// Most relations, and most functions, of one statement that is understood.
-const NAMES_MAX: usize = 128;
+pub(super) const NAMES_MAX: usize = 128;
 
 /// What has been found.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Changes of several tables in one statement, as MySQL has them.
 
+use super::found::NAMES_MAX;
 use super::level::{At, Joined};
 use super::{K, Kind, Walk};
 use crate::protocols::sql::analysis::Access;
@@ -94,6 +95,11 @@ impl Walk<'_, '_> {
             joins,
             ..
         } = std::mem::take(&mut self.changed);
+        if targets.len().max(joined.len()) > NAMES_MAX {
+            return self.found.give_up("it deletes from too many tables");
+        }
+        // Nor is it known which letters beyond ASCII are the same to servers.
+        let are_plain = all_ascii(&joined);
         for (target, _) in targets.iter().filter_map(|at| self.words.dotted(*at)) {
             if !joins {
                 self.found.relation(&target, Access::Write);
@@ -109,8 +115,7 @@ impl Walk<'_, '_> {
                     name.last().is_some_and(|name| is(name)) || alias.as_deref().is_some_and(is)
                 })
                 .collect();
-            // Nor is it known which letters beyond ASCII are the same to them.
-            let plain = last.is_ascii() && all_ascii(&joined);
+            let plain = last.is_ascii() && are_plain;
             if meant.is_empty() || !plain {
                 self.found.give_up("what it deletes from is not known");
             }

@@ -66,7 +66,12 @@ impl Walk<'_, '_> {
             K::Union | K::Intersect | K::Except | K::Into => true,
             _ => false,
         };
-        !self.words.dialect.is_postgres() && self.level.does == Does::Insert && !is_alias
+        // Behind it a parenthesis may be names of columns, and what is selected from goes on.
+        let is_open = self.words.is_mark(next, b'(');
+        !self.words.dialect.is_postgres()
+            && self.level.does == Does::Insert
+            && !is_alias
+            && !is_open
     }
 
     /// Whether `WINDOW w AS (` is at word `at`: behind an alias no such words stand.

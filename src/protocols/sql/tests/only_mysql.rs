@@ -123,7 +123,7 @@ fn my_10_what_is_called_behind_what_is_selected_from_is_seen() {
             "HANDLER t READ FIRST WHERE load_file('/etc/passwd') LIKE 'root%'",
             "admin HANDLER r:t load_file() server_file",
         ),
-        ("HANDLER s.t OPEN AS u", "read HANDLER r:s.t"),
+        ("HANDLER s.t OPEN AS u", "opaque HANDLER r:s.t"),
     ]);
 }
 
@@ -270,4 +270,83 @@ fn my_27_a_hint_that_sets_what_set_may_not_is_not_understood() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn my_10_my_26_words_end_where_the_servers_end_them() {
+    is(&[
+        // A variable, whatever its name looks like.
+        ("SELECT x,@1.as FROM secret", "read SELECT r:secret"),
+        ("SELECT x,@1e1as FROM secret", "read SELECT r:secret"),
+        ("SELECT x, @a. FROM secret", "read SELECT r:secret"),
+        ("SELECT @.5as FROM secret", "read SELECT r:secret"),
+        ("SELECT @$a.b_1,@@x.y FROM secret", "read SELECT r:secret"),
+        (
+            "SELECT 1, @a. INTO OUTFILE '/tmp/x'",
+            "admin SELECT server_file",
+        ),
+        // Nor is it a literal that has come to nothing, or what one server alone knows.
+        ("SELECT 5 1.e-- 1; DROP TABLE t", "opaque"),
+        ("SELECT 5 .1e-- 1; DROP TABLE t", "opaque"),
+        ("SELECT load_file 1.E('/etc/hostname')", "opaque"),
+        ("SELECT 1.5e1, 1.e5, 1e5, .5e-1", "read SELECT"),
+        ("SELECT x,\\NFROM secret", "opaque"),
+        // A name directly behind a point, and one directly before it.
+        ("SELECT red.2024(78)", "read SELECT red.2024()"),
+        ("TRUNCATE red.2024", "write TRUNCATE w:red.2024 no_where"),
+        (
+            "SELECT q.1e1as INTO OUTFILE '/tmp/x' FROM (SELECT 1) q",
+            "admin SELECT server_file",
+        ),
+        (
+            "WITH q AS (SELECT 1) SELECT secret.x FROM t `limit` JOIN v ON limit.id=limit.id, secret",
+            "read SELECT r:secret r:t r:v",
+        ),
+        (
+            "UPDATE t `where` SET a=where.a+100",
+            "write UPDATE w:t no_where",
+        ),
+        (
+            "ALTER TABLE red.t DISCARD TABLESPACE",
+            "admin ALTER s:red.t",
+        ),
+        // Names like any other.
+        ("SELECT conflict(5)", "read SELECT conflict()"),
+        (
+            "SELECT similar(1), ilike(2), cube(3), sets(4)",
+            "read SELECT cube() ilike() sets() similar()",
+        ),
+        (
+            "INSERT INTO t SELECT a FROM (SELECT 1 a) returning (a), secret ON DUPLICATE KEY UPDATE id=id",
+            "write INSERT SELECT r:secret w:t",
+        ),
+        ("SHOW COLUMNS FROM t FROM other", "opaque SHOW r:t"),
+        ("SHOW INDEX FROM t IN other", "opaque SHOW r:t"),
+        ("SHOW COLUMNS FROM t LIKE 'a'", "read SHOW r:t"),
+        (
+            "EXPLAIN ANALYZE FOR SCHEMA other SELECT * FROM t",
+            "opaque EXPLAIN",
+        ),
+    ]);
+}
+
+/// What is walked over once is not begun again within.
+#[test]
+fn my_10_definitions_and_many_tables_are_read_in_time_in_proportion() {
+    let row = "DEFAULT b ".repeat(20_000);
+    let nested = "AS (".repeat(20_000);
+    let names = vec!["a"; 20_000].join(",");
+    for (text, expected) in [
+        (format!("CREATE TABLE z (a int {row})"), Class::Schema),
+        (format!("ALTER TABLE z ADD a int {row}"), Class::Schema),
+        (format!("CREATE TABLE z (a int {nested}"), Class::Opaque),
+        (format!("DELETE {names} FROM {names}"), Class::Opaque),
+    ] {
+        let class = Analysis::of(&text, Dialect::MYSQL).class();
+        assert_eq!(class, expected, "{}", &text[..40]);
+    }
+    is(&[(
+        "CREATE TABLE z (a int DEFAULT (f() + (g())) CHECK (h()), b int AS (i()))",
+        "schema CREATE s:z f() g() h() i()",
+    )]);
 }
