@@ -214,12 +214,10 @@ pub(super) async fn reach(
         ..Claim::default()
     };
     let Some(session) = line.proxy.gate.registry().attribute(&claim, started_at) else {
-        return Err(NotReached::Refused(Box::new(Refused {
-            refusal: Refusal::Unattributed,
-            event: clock::operation_id(started_at),
-            policy: None,
-            ruling: None,
-        })));
+        return Err(NotReached::Refused(Box::new(Refused::unasked(
+            Refusal::Unattributed,
+            clock::operation_id(started_at),
+        ))));
     };
     let operation = describe::tunnel(target, &session, started_at);
     let id = operation.id;

@@ -361,12 +361,10 @@ fn unattributed(line: &Line, at: Timestamp) -> Response<Outgoing> {
         crate::metrics::Decided::Refused,
         Duration::ZERO,
     );
-    refuse::refusal(&Refused {
-        refusal: Refusal::Unattributed,
-        event: clock::operation_id(at),
-        policy: None,
-        ruling: None,
-    })
+    refuse::refusal(&Refused::unasked(
+        Refusal::Unattributed,
+        clock::operation_id(at),
+    ))
 }
 
 /// The request as the origin gets it, but for what its version of HTTP asks for.
@@ -422,12 +420,7 @@ fn report_unanswered(permit: Permit, why: &str) {
 /// The run was halted while the request was on its way, or its answer.
 fn ended(permit: Permit, id: OperationId, reason: Reason) -> Response<Outgoing> {
     report_unanswered(permit, &halt::in_words(&reason));
-    refuse::refusal(&Refused {
-        refusal: Refusal::Halted(reason),
-        event: id,
-        policy: None,
-        ruling: None,
-    })
+    refuse::refusal(&Refused::unasked(Refusal::Halted(reason), id))
 }
 
 /// What its client is told.
