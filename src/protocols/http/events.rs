@@ -29,6 +29,7 @@ use super::replace;
 use super::routes::Treatment;
 use super::settings::Completed;
 use super::silence;
+use super::unseen::Unseen;
 use super::withhold;
 
 /// How long the event that says why a stream is cut has to get out.
@@ -286,7 +287,7 @@ async fn ask(
         body,
     };
     if partial && treatment.withholds_over_cap() {
-        return Err(withhold::unseen(line, piece, answer, withhold::TOO_LARGE).await);
+        return Err(withhold::unseen(line, piece, answer, Unseen::TooLarge).await);
     }
     let completion = Completion {
         ended_at: clock::now(),

@@ -500,7 +500,7 @@ async fn finish(
         };
         if before.ends_with(&gathered) {
             let body = mask.capture(body::capture(&gathered, &reading, cap));
-            let why = before.withheld(&gathered, &body, &parts.headers);
+            let why = before.withheld(&gathered, &body, (cap, &parts.headers));
             let has_room = seen::keeps(line, &mut share, &gathered.data, &body);
             let answer = HttpAnswer {
                 status: parts.status.as_u16(),

@@ -48,6 +48,7 @@ pub mod settings;
 mod silence;
 mod socks;
 mod spill;
+mod unseen;
 mod unserved;
 mod upgrade;
 mod upstream;
