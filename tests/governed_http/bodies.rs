@@ -46,12 +46,18 @@ fn bodies_wait_for_room_and_are_answered_503_before_there_is_none() {
     let unread = sidecar.get(&site.url("/hello"));
     assert_eq!(
         (unread.status(), unread.code()),
-        (503, "answer_not_read".to_owned())
+        (403, "answer_not_read".to_owned())
     );
-    assert_eq!(
-        sidecar.record_of("/hello", "completed")["outcome"],
-        "failed"
+    let again = (
+        &unread.json()["retryable"],
+        unread.get("retry-after").is_some(),
     );
+    assert_eq!(again, (&false.into(), false));
+    let completed = sidecar.record_of("/hello", "completed");
+    assert_eq!(completed["outcome"], "failed", "{completed}");
+    assert_eq!(completed["http_status_code"], 200, "{completed}");
+    let error = completed["error"].as_str().unwrap();
+    assert!(error.starts_with("the request was carried out"), "{error}");
     assert_eq!((site.times("/x"), site.times("/hello")), (0, 1));
     assert!(sidecar.metric("openbox_limit_hits_total{limit=\"bodies\"}") >= 2);
     until("the gauge", || {

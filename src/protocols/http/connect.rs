@@ -23,7 +23,7 @@ use crate::process::{clock, spawn_named};
 use crate::session::Claim;
 
 use super::authority::Target;
-use super::exchange::{report_failed, unreached};
+use super::failed::{self, Asked};
 use super::line::Line;
 use super::outgoing::Outgoing;
 use super::rewind::Rewind;
@@ -185,7 +185,8 @@ async fn pass_through(
         Err(NotReached::Left) => return Response::new(Outgoing::empty()),
         Err(NotReached::Refused(refused)) => return refuse::closing(refuse::refusal(&refused)),
         Err(NotReached::Failed(id, error)) => {
-            return refuse::closing(unreached(id, &error));
+            let method = &Method::CONNECT;
+            return refuse::closing(failed::unreached(Asked { id, method }, &error));
         }
     };
     // Not before it is decided: what is refused ends as any connection does.
@@ -242,7 +243,7 @@ pub(super) async fn reach(
         Ok(upstream) => Ok((permit, upstream)),
         Err(error) => {
             let error = UpstreamError::Dial(error);
-            report_failed(permit, &error);
+            failed::report(permit, &error.to_string(), None);
             Err(NotReached::Failed(id, error))
         }
     }

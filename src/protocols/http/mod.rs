@@ -22,6 +22,7 @@ mod describe;
 mod events;
 mod exchange;
 mod expect;
+mod failed;
 mod fields;
 mod framing;
 mod grpc;

@@ -127,6 +127,36 @@ pub(super) fn problem(
     detail: &str,
     event: Option<OperationId>,
 ) -> Response<Outgoing> {
+    let again = match status.is_server_error() {
+        true => Again::MayHelp,
+        false => Again::DoesNotHelp,
+    };
+    problem_with(status, code, detail, (event, again))
+}
+
+/// The same, of a request that may have been carried out: sent again, it may be done twice.
+pub(super) fn unrepeatable(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    event: OperationId,
+) -> Response<Outgoing> {
+    problem_with(status, code, detail, (Some(event), Again::DoesNotHelp))
+}
+
+/// What comes of sending a request again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    MayHelp,
+    DoesNotHelp,
+}
+
+fn problem_with(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    (event, again): (Option<OperationId>, Again),
+) -> Response<Outgoing> {
     let problem = Problem {
         kind: format!("urn:openbox:problem:{code}"),
         title: status.canonical_reason().unwrap_or("Error"),
@@ -138,7 +168,7 @@ pub(super) fn problem(
         event_id: event.map(|event| event.to_string()),
         approval_id: None,
         retry_after: None,
-        retryable: status.is_server_error(),
+        retryable: again == Again::MayHelp,
     };
     let (mut response, _) = respond(status, &problem);
     let headers = response.headers_mut();
