@@ -405,8 +405,23 @@ fn ended(permit: Permit, id: OperationId, reason: Reason) -> Response<Outgoing> 
     refuse::refusal(&Refused::unasked(Refusal::Halted(reason), id))
 }
 
-/// From the head of an answer to the answer.
+/// From the head of an answer to the answer, or to what goes out in its place.
 async fn finish(
+    line: &Arc<Line>,
+    permit: Permit,
+    asked: Asked<'_>,
+    (response, mask): (Response<AnswerBody>, Mask),
+    treatment: &Treatment,
+) -> Response<Outgoing> {
+    let is_unsent = expect::is_unsent(&response);
+    let response = judge(line, permit, asked, (response, mask), treatment).await;
+    match is_unsent {
+        true => refuse::closing(response),
+        false => response,
+    }
+}
+
+async fn judge(
     line: &Arc<Line>,
     permit: Permit,
     asked: Asked<'_>,
@@ -418,10 +433,6 @@ async fn finish(
     fields::strip_hop_by_hop(&mut parts.headers);
     let headers = mask.headers(fields::captured(&parts.headers));
     show_constraints(&permit, &mut parts.headers);
-    if expect::is_unsent(&parts) {
-        let close = HeaderValue::from_static("close");
-        parts.headers.insert(header::CONNECTION, close);
-    }
     let cap = treatment.capture_bytes_max;
     let reading = match cap {
         0 => Reading::Not,
