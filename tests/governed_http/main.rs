@@ -81,6 +81,7 @@ mod smuggling;
 mod socks;
 mod streams;
 mod terms;
+mod trailers;
 mod trust;
 mod upgrades;
 mod verdicts;

@@ -183,6 +183,7 @@ pub(super) fn text_capture(gathered: &Gathered, bytes_max: usize) -> Capture {
 pub(super) fn binary_capture(gathered: &Gathered) -> Capture {
     let whole = gathered.end == End::Finished;
     Capture {
+        trailers: None,
         text: None,
         bytes: length(&gathered.data),
         digest: whole.then(|| Sha256::digest(&gathered.data).into()),
@@ -215,6 +216,7 @@ fn text(shown: &[u8], all: &[u8], whole: bool) -> Capture {
         }
     };
     Capture {
+        trailers: None,
         text: Some(text),
         bytes: length(all),
         digest,

@@ -472,14 +472,19 @@ async fn judge(
         }
         let read = before.read(line, &permit, &mut body, (&reading, cap)).await;
         let gathered = match read {
-            Ok(gathered) => gathered,
+            Ok(gathered) => Gathered {
+                // All of them may have been of the hop.
+                trailers: gathered.trailers.filter(|trailers| !trailers.is_empty()),
+                ..gathered
+            },
             Err(error) => {
                 let answer = failed::head(parts.status, headers);
                 return failed::broke_off(permit, asked, error.to_string(), answer);
             }
         };
         if before.ends_with(&gathered) {
-            let body = mask.capture(body::capture(&gathered, &reading, cap));
+            let body = body::capture(&gathered, &reading, cap);
+            let body = mask.capture(seen::with_trailers(body, gathered.trailers.as_ref()));
             let why = before.withheld(&gathered, &body, (cap, &parts.headers));
             let has_room = seen::keeps(line, &mut share, &gathered.data, &body);
             let answer = HttpAnswer {

@@ -21,7 +21,7 @@ impl Mask {
         Self(Some(secret).filter(|secret| secret.expose().len() >= BYTES_MIN))
     }
 
-    /// The body as it may be seen.
+    /// The body as it may be seen, and the fields behind it.
     pub(super) fn capture(&self, mut capture: Capture) -> Capture {
         let Some(secret) = self.0.as_deref().map(Secret::expose) else {
             return capture;
@@ -33,6 +33,11 @@ impl Mask {
             if capture.state == Captured::Partial {
                 cut_beginning_of(secret, text);
             }
+        }
+        if let Some(trailers) = &mut capture.trailers
+            && trailers.text.contains(secret)
+        {
+            trailers.text = trailers.text.replace(secret, REDACTED).into();
         }
         capture
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -138,11 +138,13 @@ async fn gathered(
         }
         Some(_) | None => body::gather(body, cap, within).await,
     };
-    let gathered = gathered.map_err(|error| Box::new(broken(line, &error)))?;
+    let mut gathered = gathered.map_err(|error| Box::new(broken(line, &error)))?;
+    gathered.trailers = gathered.trailers.and_then(fields::strip_trailers);
     let capture = match reading {
         Some(reading) => body::capture(&gathered, reading, cap),
         None => body::binary_capture(&gathered),
     };
+    let capture = with_trailers(capture, gathered.trailers.as_ref());
     let why = Unseen::of(gathered.end, &capture, cap);
     if let Some(why) = why.filter(|_| whole) {
         return Err(Box::new(unseen(line, why)));
@@ -152,6 +154,14 @@ async fn gathered(
     }
     kept(line, &mut share, &gathered.data, &capture)?;
     Ok((Seen::Memory(gathered, share), capture))
+}
+
+/// What is shown of a body and of the fields behind it.
+pub(super) fn with_trailers(capture: Capture, trailers: Option<&HeaderMap>) -> Capture {
+    Capture {
+        trailers: fields::shown_trailers(trailers),
+        ..capture
+    }
 }
 
 /// Has `share` be what is held of a body: its bytes or, where it was compressed, its text, whichever is more. Says
@@ -189,6 +199,7 @@ async fn spilled(
     match collected.map_err(|why| Box::new(uncollected(line, why)))? {
         Collected::Memory(gathered, mut share) => {
             let capture = body::capture(&gathered, reading, cap);
+            let capture = with_trailers(capture, gathered.trailers.as_ref());
             kept(line, &mut share, &gathered.data, &capture)?;
             Ok((Seen::Memory(gathered, share), capture))
         }
@@ -207,6 +218,7 @@ async fn spilled(
                 digest: Some(spilled.digest),
                 ..body::capture(&beginning, reading, cap)
             };
+            let capture = with_trailers(capture, spilled.file.trailers());
             kept(line, &mut share, &[], &capture)?;
             Ok((Seen::File(spilled.file, shown, share), capture))
         }
