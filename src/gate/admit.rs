@@ -22,6 +22,10 @@ use super::{Decision, FailMode, Gate, Inner, Refused, Replay, Terms, Unanswered,
 /// What [`Gate::admit_now`] came to.
 #[derive(Debug)]
 #[must_use = "an undecided operation must not move"]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the largest is what nearly every operation becomes, and a box would be one more allocation for each"
+)]
 pub enum Now<'a> {
     /// Admitted, once its record is written.
     InLine(InLine<'a>),
