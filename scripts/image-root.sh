@@ -20,19 +20,28 @@ fi
 # given to the binary alone, so that dependencies are compiled once for it and for everything else.
 cargo rustc --locked "${options[@]}" --bin openbox-sidecar -- -C target-feature=+crt-static
 cargo cyclonedx --format json --no-build-deps --override-filename sbom
-profile=debug
+profile=dev
+previous=
 for option in "${options[@]}"; do
-	case $option in
-	--release) profile=release ;;
-	--profile=*) profile=${option#*=} ;;
+	case $previous:$option in
+	--profile:*) profile=$option ;;
+	*:--profile=*) profile=${option#*=} ;;
+	*:--release | *:-r) profile=release ;;
 	esac
+	previous=$option
 done
+# Cargo names the folders of its own profiles otherwise.
+case $profile in
+dev | test) folder=debug ;;
+bench) folder=release ;;
+*) folder=$profile ;;
+esac
 
 rm -rf "$out"
 mkdir -p "$out/state" "$out/root/var/lib" "$out/root/etc/ssl/certs" "$out/root/usr/share/doc/openbox-sidecar"
 # A folder that is copied must hold something.
 : >"$out/state/.keep"
-strip -o "$out/root/openbox-sidecar" "${CARGO_TARGET_DIR:-target}/$profile/openbox-sidecar"
+strip -o "$out/root/openbox-sidecar" "${CARGO_TARGET_DIR:-target}/$folder/openbox-sidecar"
 install -m 644 "$authorities" "$out/root/etc/ssl/certs/ca-certificates.crt"
 install -m 644 LICENSE "$out/root/usr/share/doc/openbox-sidecar/LICENSE"
 install -m 644 sbom.json "$out/root/usr/share/doc/openbox-sidecar/sbom.cdx.json"

@@ -1,5 +1,7 @@
 //! Every metric, as typed methods. The only file that names `prometheus`.
 
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -276,6 +278,16 @@ impl SegmentDeleted {
     }
 }
 
+/// Who knows how many bytes of HTTP bodies there are.
+#[derive(Default)]
+struct BodiesHeld(Option<Box<dyn Fn() -> (usize, usize) + Send + Sync>>);
+
+impl fmt::Debug for BodiesHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodiesHeld").finish_non_exhaustive()
+    }
+}
+
 /// All metrics of one sidecar. Children are looked up once, here: a label
 /// lookup on every operation would cost more than the increment.
 #[derive(Debug)]
@@ -289,6 +301,7 @@ pub struct Metrics {
     over_cap: Vec<IntCounter>,
     bodies: IntGauge,
     spilled: IntGauge,
+    bodies_held: Mutex<BodiesHeld>,
     malformed: Vec<IntCounter>,
     fail_mode: [IntCounter; 2],
     holds_open: IntGauge,
@@ -418,13 +431,14 @@ impl Metrics {
             bodies: gauge(
                 &registry,
                 "openbox_http_bodies_bytes",
-                "Memory for HTTP bodies that policy is shown, looked at each few seconds.",
+                "Memory for HTTP bodies that policy is shown.",
             )?,
             spilled: gauge(
                 &registry,
                 "openbox_http_spilled_bytes",
-                "Bytes of HTTP bodies in files, looked at each few seconds.",
+                "Bytes of HTTP bodies in files.",
             )?,
+            bodies_held: Mutex::default(),
             malformed: Protocol::ALL
                 .iter()
                 .map(|p| malformed.with_label_values(&[p.as_str()]))
@@ -512,8 +526,21 @@ impl Metrics {
         increase(&self.over_cap, index(&OverCap::ALL, &choice), 1);
     }
 
-    /// So many bytes of HTTP bodies are in memory and in files now.
-    pub fn bodies(&self, memory: usize, files: usize) {
+    /// Asks `held`, whenever somebody looks, how many bytes of HTTP bodies are in memory and in files.
+    pub fn bodies(&self, held: impl Fn() -> (usize, usize) + Send + Sync + 'static) {
+        *self.bodies_held() = BodiesHeld(Some(Box::new(held)));
+    }
+
+    fn bodies_held(&self) -> MutexGuard<'_, BodiesHeld> {
+        self.bodies_held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_at_bodies(&self) {
+        let Some((memory, files)) = self.bodies_held().0.as_ref().map(|held| held()) else {
+            return;
+        };
         let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.bodies.set(bytes(memory));
         self.spilled.set(bytes(files));
@@ -602,6 +629,7 @@ impl Metrics {
 
     /// The text exposition format 0.0.4.
     pub fn render(&self) -> String {
+        self.look_at_bodies();
         let mut text = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),

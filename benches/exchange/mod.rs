@@ -75,5 +75,6 @@ fn kilobyte() -> Capture {
         bytes: 1_026,
         digest: None,
         state: Captured::Whole,
+        ..Capture::default()
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use crate::net::agent_tls::Demand;
 use crate::net::database_tls::{Mode, Settings as Tls, Trust};
 use crate::net::listen_at::At;
-use crate::protocols::mysql::{self, LocalFiles, Sessions, Upstream, WhereUnsaid, WholePassword};
+use crate::protocols::mysql::{
+    self, LocalFiles, Replication, Sessions, Upstream, WhereUnsaid, WholePassword,
+};
 
 use super::For;
 use super::database_url::{file_mode, pem_file, place, query};
@@ -45,6 +47,10 @@ impl Resolver<'_> {
         let mode = |text: &str, _: Option<Origin>| file_mode(text);
         let socket_mode = self.parsed("mysql.socket_mode", raw.socket_mode, mode);
         let local_files = [("refuse", LocalFiles::Refuse), ("judge", LocalFiles::Judge)];
+        let replication = [
+            ("refuse", Replication::Refuse),
+            ("judge", Replication::Judge),
+        ];
         let whole_password = [
             ("refuse", WholePassword::Refuse),
             ("receive", WholePassword::Receive),
@@ -63,6 +69,7 @@ impl Resolver<'_> {
             connections_max: self.count("mysql.connections_max", raw.connections_max, 1),
             memory_bytes_max: self.count("mysql.memory_bytes_max", raw.memory_bytes_max, 0),
             local_files: self.choice("mysql.local_files", raw.local_files, local_files, ""),
+            replication: self.choice("mysql.replication", raw.replication, replication, ""),
             whole_password: self.choice(
                 "mysql.whole_password",
                 raw.whole_password,
@@ -112,11 +119,16 @@ fn listener(text: &str) -> Option<At> {
     }
 }
 
+/// Whether a setting of this name is about TLS, whichever client knows it: `ssl-mode`, `useSSL`, `tls`.
+fn is_of_tls(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["ssl", "tls"].iter().any(|part| name.contains(part))
+}
+
 /// Whoever says anything of TLS, also that it is preferred, means it.
 fn unsaid(query: &str) -> WhereUnsaid {
     let names = query.split('&').map(|pair| pair.split('=').next());
-    let is_tls = |name: &str| name.to_ascii_lowercase().starts_with("ssl");
-    match names.flatten().any(is_tls) {
+    match names.flatten().any(is_of_tls) {
         true => WhereUnsaid::Nothing,
         false => WhereUnsaid::LikeTheClient,
     }
@@ -128,15 +140,24 @@ fn tls(query: &str) -> Result<Tls, Wrong> {
     let (mut trust, mut chain, mut key, mut mode) = (None, None, None, None);
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let file = || pem_file(name, value, "/etc/ssl/orders-db.pem");
-        match &*name.to_ascii_lowercase().replace('_', "-") {
-            "ssl-ca" => trust = Some(file()?),
-            "ssl-cert" => chain = Some(file()?),
-            "ssl-key" => key = Some(file()?),
-            "ssl-mode" => mode = Some(value),
-            "ssl-crl" | "ssl-crlpath" | "ssl-capath" => {
+        match &*name.to_ascii_lowercase().replace(['_', '-'], "") {
+            "sslca" => trust = Some(file()?),
+            "sslcert" => chain = Some(file()?),
+            "sslkey" => key = Some(file()?),
+            "sslmode" => mode = Some(value),
+            "sslcrl" | "sslcrlpath" | "sslcapath" => {
                 return wrong(
                     format!("{name}: revocation lists and folders of authorities are not read"),
                     "ssl-ca=FILE",
+                );
+            }
+            // Somebody wants something of TLS that they would not get.
+            other if is_of_tls(other) => {
+                return wrong(
+                    format!(
+                        "{name}: what is said of TLS is read in the words of MySQL's own clients alone"
+                    ),
+                    "ssl-mode=DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, ssl-ca, ssl-cert and ssl-key",
                 );
             }
             // What else a client writes there is the agent's to say.
@@ -244,6 +265,11 @@ mod tests {
             ("ssl-key=PEM", Err("no ssl-cert")),
             ("ssl-ca=/nowhere", Err("/nowhere")),
             ("ssl-crl=PEM", Err("revocation")),
+            ("sslMode=VERIFY_IDENTITY", Ok(Mode::VerifyFull)),
+            ("useSSL=true", Err("useSSL: what is said of TLS")),
+            ("tls=true", Err("tls: ")),
+            ("tls-version=TLSv1.3", Err("tls-version: ")),
+            ("a=ssl", Ok(Mode::Prefer)),
         ] {
             let url = format!("mysql://u:secret@a?{}", query.replace("PEM", &path));
             match (read(&url), expected) {

@@ -358,6 +358,9 @@ pub(super) struct Mysql {
     /// `LOAD DATA LOCAL`: `refuse`, or `judge` like any statement, and only for the file that it names.
     #[schemars(extend("enum" = ["refuse", "judge"]))]
     pub(super) local_files: Option<String>,
+    /// What becomes of a server that follows another, or of `mysqlbinlog`: `refuse`, or `judge` that it begins; what the other has changed then passes unread.
+    #[schemars(extend("enum" = ["refuse", "judge"]))]
+    pub(super) replication: Option<String>,
     /// A password that a server behind TLS asks of a client in clear (`caching_sha2_password`, `sha256_password`): `refuse` the login, or `receive` it under an RSA key of the sidecar and pass it on to a server that has proven who it is.
     #[schemars(extend("enum" = ["refuse", "receive"]))]
     pub(super) whole_password: Option<String>,

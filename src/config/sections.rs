@@ -144,7 +144,7 @@ impl Resolver<'_> {
             unanswered: Unanswered::AsSet,
         };
         let passthrough = self.list("http.passthrough", raw.passthrough, value::host_pattern);
-        http_proxy::Settings {
+        let settings = http_proxy::Settings {
             treatment,
             credentials: self.credentials(raw.credentials, &passthrough),
             routes: self.list("http.routes", raw.routes, |text| {
@@ -164,6 +164,30 @@ impl Resolver<'_> {
             bodies_bytes_max: self.count("http.bodies_bytes_max", raw.bodies_bytes_max, 65_536),
             spill_bytes_max: self.count("http.spill_bytes_max", raw.spill_bytes_max, 65_536),
             spill_within: self.duration("http.spill_within", raw.spill_within),
+        };
+        self.check_room(&settings);
+        settings
+    }
+
+    /// Requests and answers have half of the room each, and what is copied of answers that stream half of theirs.
+    fn check_room(&mut self, settings: &http_proxy::Settings) {
+        const CAP: &str = "http.capture_bytes_max";
+        const ROOM: &str = "http.bodies_bytes_max";
+        let routed = settings.routes.iter().map(|route| route.treatment);
+        let all = routed.chain([settings.treatment]);
+        let cap = all.map(|one| one.capture_bytes_max).max().unwrap_or(0);
+        let room = settings.bodies_bytes_max;
+        let (twice, four_times) = (cap.saturating_mul(2), cap.saturating_mul(4));
+        if twice > room {
+            let found =
+                format!("{cap} is over half of {ROOM} ({room}): there is no room for such a body");
+            let expected = format!("at most half of {ROOM}; a quarter, for answers that stream");
+            let example = format!("{ROOM}: {four_times}");
+            self.tell(CAP, Wrong::new(found, &expected, &example));
+        } else if four_times > room {
+            self.warnings.push(format!(
+                "{CAP}: {cap} is over a quarter of {ROOM} ({room}): of an answer that streams, policy sees less; set {ROOM} to {four_times}"
+            ));
         }
     }
 

@@ -362,6 +362,7 @@ pub static SETTINGS: &[Setting] = &[
     key("mysql.connections_max", "10000"),
     key("mysql.memory_bytes_max", "16777216"),
     key("mysql.local_files", "refuse"),
+    key("mysql.replication", "refuse"),
     key("mysql.whole_password", "refuse"),
     key("mysql.sessions", "pass"),
     set("redis.servers", "--redis", &["OPENBOX_REDIS"], Empty),

@@ -403,6 +403,31 @@ fn the_names_of_the_sdks_work() {
 }
 
 #[test]
+fn what_policy_sees_of_one_body_has_room_among_all() {
+    #[rustfmt::skip]
+    let table: [(&str, &[&str], usize); 7] = [
+        // http                                                       wrong                       warnings
+        ("bodies_bytes_max: 131072",                                  &[],                        1),
+        ("bodies_bytes_max: 131071",                                  &["http.capture_bytes_max"], 0),
+        ("bodies_bytes_max: 262144",                                  &[],                        0),
+        ("capture_bytes_max: 20971520",                               &[],                        1),
+        ("capture_bytes_max: 40000000",                               &["http.capture_bytes_max"], 0),
+        ("capture: false, capture_bytes_max: 40000000",               &[],                        0),
+        ("capture: false, capture_bytes_max: 40000000, routes: [\"a.test capture=true\"]", &["http.capture_bytes_max"], 0),
+    ];
+    for (http, wrong, warnings) in table {
+        let (_folder, path) = file(&format!("http: {{{http}}}\n"));
+        match serve([("--config", &path)], &[]) {
+            Ok(config) => {
+                assert!(wrong.is_empty(), "{http}");
+                assert_eq!(config.warnings.len(), warnings, "{http}");
+            }
+            Err(problems) => assert_eq!(places(Err(problems)), wrong, "{http}"),
+        }
+    }
+}
+
+#[test]
 fn what_the_sdks_leave_out_is_left_out_by_the_same_names() {
     let config = serve([], &[]).unwrap();
     assert_eq!(

@@ -1,5 +1,9 @@
 //! What was seen of a body.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
 /// A body as far as it was looked at. The text is what policy may read; the
 /// rest says how much of the truth that text is.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -14,6 +18,8 @@ pub struct Capture {
     pub state: Captured,
     /// The fields behind it, where they were here with all of it.
     pub trailers: Option<Box<Trailers>>,
+    /// What `text` takes.
+    pub room: Room,
 }
 
 /// The fields behind a body (RFC 9110 §6.5). They stand apart from those before it, so that
@@ -25,6 +31,33 @@ pub struct Trailers {
     /// SHA-256 of them as they came.
     pub digest: [u8; 32],
 }
+
+/// Room that something in memory takes, until the last that shares it is dropped. Whoever
+/// counts room keeps its own receipt in it.
+#[derive(Clone, Default)]
+pub struct Room(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Room {
+    /// Room that comes back when `receipt` is dropped.
+    pub fn of(receipt: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(receipt)))
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Taken" } else { "None" })
+    }
+}
+
+/// Where something is kept makes it nothing else.
+impl PartialEq for Room {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Room {}
 
 /// How much of a body was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

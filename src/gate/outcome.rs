@@ -116,7 +116,7 @@ impl Permit {
             return After::Release(None);
         };
         // Kept in the permit while judging, so that dropping us reports it.
-        self.ended = Some(completion);
+        self.ended = Some(Box::new(completion));
         self.answer = Whereabouts::Dropped;
         let Some(completion) = &self.ended else {
             return After::Release(None);
@@ -165,7 +165,7 @@ impl Permit {
             };
         };
         // Kept in the permit while judging, so that dropping us reports it.
-        let completion = self.ended.insert(completion);
+        let completion = self.ended.insert(Box::new(completion));
         self.answer = Whereabouts::Dropped;
         let judged = match admitted.judged_unless_halted(completion).await {
             Ok(judged) => judged,
@@ -196,7 +196,7 @@ impl Permit {
             return Noted::new(None, Trail::default());
         };
         // Kept in the permit while judging, so that dropping us reports it.
-        let completion = self.ended.insert(completion);
+        let completion = self.ended.insert(Box::new(completion));
         admitted.asking(completion).await;
         let question = Question::Completed(&admitted.operation, completion);
         let judged = admitted.gate.judge(question, &admitted.session).await;
@@ -207,8 +207,7 @@ impl Permit {
 
     /// Reports an outcome whose answer has gone out, or needs no verdict.
     pub fn report(mut self, completion: Completion) {
-        self.ended = Some(completion);
-        drop(self);
+        self.settle(completion);
     }
 }
 

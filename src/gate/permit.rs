@@ -51,7 +51,7 @@ pub struct Permit {
     pub(super) again: Option<Box<Again>>,
     /// How it ended, while that is being judged: if the judging is cancelled,
     /// this is still what gets reported.
-    pub(super) ended: Option<Completion>,
+    pub(super) ended: Option<Box<Completion>>,
     /// Where its answer is by then.
     pub(super) answer: Whereabouts<'static>,
     /// What came of judging it, while a person is waited for: then it was
@@ -113,6 +113,17 @@ impl Permit {
         }
     }
 
+    /// Its one completion, unless it has had that.
+    pub(super) fn settle(&mut self, completion: Completion) {
+        let (admitted, again) = (self.admitted.take(), self.again.take());
+        match (admitted, again, self.judged.take()) {
+            (Some(admitted), _, Some(trail)) => admitted.record_unclaimed(&completion, &trail),
+            (Some(admitted), _, None) => admitted.settle_observed(completion, self.answer),
+            (None, Some(again), _) => (*again).settle(completion),
+            (None, None, _) => {}
+        }
+    }
+
     /// One of a series is from now on as if it had been admitted by itself.
     pub(super) fn apart(&mut self) {
         if let Some(again) = self.again.take() {
@@ -157,22 +168,17 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let (admitted, again) = (self.admitted.take(), self.again.take());
-        if admitted.is_none() && again.is_none() {
+        if self.admitted.is_none() && self.again.is_none() {
             return;
         }
-        let completion = self.ended.take().unwrap_or_else(|| Completion {
+        let abandoned = || Completion {
             ended_at: clock::now(),
             outcome: Outcome::Abandoned,
             answer: None,
             error: None,
-        });
-        match (admitted, again, self.judged.take()) {
-            (Some(admitted), _, Some(trail)) => admitted.record_unclaimed(&completion, &trail),
-            (Some(admitted), _, None) => admitted.settle_observed(completion, self.answer),
-            (None, Some(again), _) => (*again).settle(completion),
-            (None, None, _) => {}
-        }
+        };
+        let ended = self.ended.take().map(|ended| *ended);
+        self.settle(ended.unwrap_or_else(abandoned));
     }
 }
 

@@ -31,10 +31,10 @@ const WAYS: [(&str, Way); 54] = [
     ("half a head",                  |world| world.said(b"GET http://origin.test/ HTT")),
     ("a malformed head",             |world| world.said(b"GET  / HTTP/1.1\r\n\r\n")),
     ("half a body",                  |world| world.asked("POST", "/echo", &[("transfer-encoding", "chunked")], "ff\r\nhalf")),
-    ("an answer nobody reads",       |world| world.asked("GET", "/bytes/3000000", &[], "")),
-    ("an answer nobody waits for",   |world| world.asked("GET", "/wait/never", &[], "")),
-    ("a stream in the middle",       |world| world.asked("GET", "/events/never", &[], "")),
-    ("a judged stream",              |world| world.asked("GET", "/events/never/judged", &[], "")),
+    ("an answer nobody reads",       |world| world.asked_there("/bytes/3000000")),
+    ("an answer nobody waits for",   |world| world.asked_there("/wait/never")),
+    ("a stream in the middle",       |world| world.asked_there("/events/never")),
+    ("a judged stream",              |world| world.asked_there("/events/never/judged")),
     ("waiting for a person",         |world| world.asked("GET", "/started/require_approval", &[], "")),
     ("a tunnel nobody speaks in",    |world| world.tunneled(b"")),
     ("half a request in a tunnel",   |world| world.tunneled(b"POST /echo HTTP/1.1\r\nhost: ")),
@@ -48,14 +48,14 @@ const WAYS: [(&str, Way); 54] = [
     ("half an answer",               |world| world.broken_off("/dies/body")),
     ("half a chunk of an answer",    |world| world.broken_off("/dies/chunk")),
     ("half an answer, and a reset",  |world| world.broken_off("/dies/reset")),
-    ("TLS that the origin ends",     |world| world.over_tls(&world.deaf, "GET", "/x", "")),
+    ("TLS that the origin ends",     |world| world.refused_there(&world.deaf, "/x")),
     // Intercepted.
     ("TLS nobody speaks in",         |world| world.secured(b"")),
     ("half a head in TLS",           |world| world.secured(b"GET / HTT")),
     ("half a body in TLS",           |world| world.over_tls(&world.secure, "POST", "/echo", "ff\r\nhalf")),
-    ("TLS that nobody reads",        |world| world.over_tls(&world.secure, "GET", "/bytes/3000000", "")),
-    ("TLS that nobody waits for",    |world| world.over_tls(&world.secure, "GET", "/wait/never", "")),
-    ("a stream in TLS",              |world| world.over_tls(&world.secure, "GET", "/events/never", "")),
+    ("TLS that nobody reads",        |world| world.there_over_tls("/bytes/3000000")),
+    ("TLS that nobody waits for",    |world| world.there_over_tls("/wait/never")),
+    ("a stream in TLS",              |world| world.there_over_tls("/events/never")),
     ("waiting for a person in TLS",  |world| world.over_tls(&world.secure, "GET", "/started/require_approval", "")),
     // HTTP/2, intercepted.
     ("HTTP/2 nobody asks in",        |world| world.multiplexed().into_socket()),
@@ -83,8 +83,8 @@ const WAYS: [(&str, Way); 54] = [
     ("passed, nobody reads",         |world| world.over_passed("/bytes/3000000")),
     ("SOCKS nobody speaks in",       |world| world.socks(&world.site).socket),
     ("half a body over SOCKS",       |world| { let mut wire = world.socks(&world.site); wire.say(head("POST", &world.site, "/echo", "ff\r\nhalf")); wire.socket }),
-    ("SOCKS that nobody waits for",  |world| { let mut wire = world.socks(&world.secure).secured(world.sidecar.client_config(), world.secure.name); wire.say(head("GET", &world.secure, "/wait/never", "")); wire.socket }),
-    ("SOCKS, passed",                |world| { let mut wire = world.socks(&world.passed).secured(world.trusting.clone(), world.passed.name); wire.say(head("GET", &world.passed, "/wait/never", "")); wire.socket }),
+    ("SOCKS that nobody waits for",  |world| { let wire = world.socks(&world.secure).secured(world.sidecar.client_config(), world.secure.name); heard(wire, &world.secure, "/wait/never") }),
+    ("SOCKS, passed",                |world| { let wire = world.socks(&world.passed).secured(world.trusting.clone(), world.passed.name); heard(wire, &world.passed, "/wait/never") }),
 ];
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
@@ -97,6 +97,21 @@ fn head(method: &str, origin: &Origin, path: &str, body: &str) -> String {
     };
     let host = origin.authority();
     format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{chunked}\r\n{body}")
+}
+
+/// Asks for `path` on `wire`, which leads to `origin`, and waits until it has heard that: whether the sidecar had come so
+/// far by itself would be chance.
+fn heard(mut wire: Wire, origin: &Origin, path: &str) -> TcpStream {
+    let before = origin.times(path);
+    wire.say(head("GET", origin, path, ""));
+    until_heard(origin, path, before);
+    wire.socket
+}
+
+fn until_heard(origin: &Origin, path: &str, before: usize) {
+    until("the origin to hear of it", || {
+        (origin.times(path) > before).then_some(())
+    });
 }
 
 struct World {
@@ -124,6 +139,14 @@ impl World {
 
     fn asked(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> TcpStream {
         self.said(request(method, &self.site.url(path), fields, body).as_bytes())
+    }
+
+    /// The origin has heard of it.
+    fn asked_there(&self, path: &str) -> TcpStream {
+        let before = self.site.times(path);
+        let socket = self.asked("GET", path, &[], "");
+        until_heard(&self.site, path, before);
+        socket
     }
 
     fn tunneled(&self, bytes: &[u8]) -> TcpStream {
@@ -159,6 +182,19 @@ impl World {
     fn over_tls(&self, origin: &Origin, method: &str, path: &str, body: &str) -> TcpStream {
         let mut wire = self.sidecar.tls_tunnel(origin);
         wire.say(head(method, origin, path, body));
+        wire.socket
+    }
+
+    /// The origin has heard of it.
+    fn there_over_tls(&self, path: &str) -> TcpStream {
+        heard(self.sidecar.tls_tunnel(&self.secure), &self.secure, path)
+    }
+
+    /// Said to be nothing that can be had there.
+    fn refused_there(&self, origin: &Origin, path: &str) -> TcpStream {
+        let mut wire = self.sidecar.tls_tunnel(origin);
+        wire.say(head("GET", origin, path, ""));
+        assert_eq!(wire.answer().status(), 502);
         wire.socket
     }
 
@@ -208,9 +244,8 @@ impl World {
 
     fn over_passed(&self, path: &str) -> TcpStream {
         let wire = self.sidecar.tunnel(&self.passed);
-        let mut wire = wire.secured(self.trusting.clone(), self.passed.name);
-        wire.say(head("GET", &self.passed, path, ""));
-        wire.socket
+        let wire = wire.secured(self.trusting.clone(), self.passed.name);
+        heard(wire, &self.passed, path)
     }
 
     /// What SOCKS has led to `origin`.

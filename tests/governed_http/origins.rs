@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::origin::{Origin, Shared, pattern};
 use crate::support::policies::ALLOW;
 use crate::support::sidecar::{Setup, Sidecar, request};
@@ -549,5 +551,40 @@ fn what_an_origin_has_said_when_it_breaks_off_reaches_the_client() {
         let head = wire.head().expect("a head");
         assert_eq!(head.status(), 200);
         assert_eq!(wire.rest(), b"half");
+    }
+}
+
+/// Says as many bytes as its path says, of more, and ends.
+fn most_of_it(mut wire: Wire, shared: &Shared) {
+    if let Some(request) = wire.request() {
+        shared.log(&request);
+        let said = request.head.path()[1..].parse().unwrap();
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/x\r\ncontent-length: 10000000\r\n\r\n";
+        drop(wire.try_say([head.as_bytes(), &pattern(said)].concat()));
+    }
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_that_an_origin_has_said_when_it_breaks_off() {
+    let site = Origin::raw(most_of_it);
+    let sidecar = Setup::new().policy(ALLOW).reach(&site).start();
+    // Some of them fill the client's socket and not what the library keeps ready behind it.
+    for said in (1..=30).map(|said| said * 20_000) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        // What the kernel keeps for it goes by this, too.
+        socket.set_tcp_mss(1_400).unwrap();
+        socket.connect(&sidecar.http.into()).unwrap();
+        let mut wire = Wire::over(socket.into());
+        let path = format!("/{said}");
+        wire.say(request("GET", &site.url(&path), &[], ""));
+        assert_eq!(wire.head().expect("a head").status(), 200);
+        std::thread::sleep(Duration::from_millis(50));
+        let read = wire.rest();
+        assert_eq!(read.len(), said);
+        assert!(read == pattern(said), "{said}");
+        let completed = sidecar.record_of(&path, "completed");
+        assert_eq!(completed["outcome"], "failed", "{completed}");
     }
 }

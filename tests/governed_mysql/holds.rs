@@ -41,6 +41,57 @@ fn c_3_a_client_that_leaves_takes_its_statement_with_it() {
 }
 
 #[test]
+fn c_3_an_approval_that_came_late_is_for_what_was_asked_and_no_other_value() {
+    let world = World::new();
+    let server = &world.server;
+    server.ask("INSERT INTO shop.held VALUES (1), (2), (3), (4)");
+    let asks =
+        |client: &mut Client, text: &str| client.send(0, &[b"\x03", text.as_bytes()].concat());
+    let by_name = "EXECUTE d USING @a";
+    for (text, rejoins) in [
+        ("DELETE FROM held WHERE id = 3", true),
+        ("DELETE FROM held WHERE id = @a", false),
+        (by_name, false),
+    ] {
+        let begin = |value: u8| {
+            let mut client = world.client();
+            client.rows(&format!("SET @a = {value}"));
+            client.rows("PREPARE d FROM 'DELETE FROM t WHERE id = ?'");
+            client
+        };
+        let prepares = |client: &mut Client| {
+            client.send(0, b"\x03PREPARE d FROM 'DELETE FROM held WHERE id = ?'");
+            world.sidecar.approve(&world.sidecar.pending_approval());
+            assert_eq!(client.answer()[0].body[0], 0);
+        };
+        let mut client = begin(1);
+        if text == by_name {
+            prepares(&mut client);
+        }
+        asks(&mut client, text);
+        let approval = world.sidecar.pending_approval();
+        drop(client);
+        until("the connection to the server to end", || {
+            let left = server
+                .ask("SELECT count(*) FROM information_schema.processlist WHERE user = 'bob'");
+            (left == "0").then_some(())
+        });
+        world.sidecar.approve(&approval);
+        let mut client = begin(2);
+        if text == by_name {
+            prepares(&mut client);
+        }
+        asks(&mut client, text);
+        if !rejoins {
+            let again = world.sidecar.pending_approval();
+            world.sidecar.reject(&again, "another row");
+        }
+        assert_eq!(client.answer()[0].is_error(), !rejoins, "{text}");
+    }
+    assert_eq!(server.ask("SELECT count(*) FROM shop.held"), "3");
+}
+
+#[test]
 fn my_18_somebody_elses_kill_ends_a_hold_of_a_statement_or_of_the_connection() {
     let world = World::new();
     let (mut client, mut other) = (world.client(), world.client());

@@ -26,6 +26,7 @@ mod outages;
 mod prepared;
 mod queries;
 mod repeats;
+mod replication;
 mod sessions;
 mod streams;
 mod unseen;

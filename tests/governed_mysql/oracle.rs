@@ -509,37 +509,3 @@ fn my_5_drivers_hide_a_password_under_the_sidecars_key() {
     world.server.ask(alter);
     node_in(&world);
 }
-
-/// Who replicates is told so by whoever refuses that, and the journal has it either way.
-#[test]
-fn my_20_c_6_replication_is_asked_about_and_not_relayed_whatever_policy_says() {
-    let Some(server) = Server::start_oracle(&["--log-bin=binlog", "--server-id=7"]) else {
-        return;
-    };
-    let world = World::before(server, "", |setup| setup);
-    let replicates = || {
-        let mut command = oracle("mysqlbinlog").unwrap();
-        let ran = command
-            .args(["--read-from-remote-server", "-h127.0.0.1", "-ubob"])
-            .args([&format!("-P{}", world.port), "--ssl-mode=DISABLED"])
-            .arg("binlog.000001")
-            .output()
-            .unwrap();
-        assert!(!ran.status.success());
-        told(&ran)
-    };
-    let passes = POLICY.replace("span.db_reading.class == \"opaque\"", "false");
-    world.sidecar.change_policy(&passes);
-    let text = replicates();
-    assert!(text.contains("replication is not relayed here"), "{text}");
-    let completed = world.sidecar.recorded("its end", |line| {
-        line["stage"] == "completed" && line["error"].to_string().contains("replication")
-    });
-    assert_eq!(completed["db_operation"], "COM_BINLOG_DUMP");
-    world
-        .sidecar
-        .change_policy(&passes.replace("forbidden", "COM_BINLOG"));
-    let text = replicates();
-    assert!(text.contains("the test says block"), "{text}");
-    assert_eq!(world.client().rows("SELECT 1"), ["1"]);
-}

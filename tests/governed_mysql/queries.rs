@@ -221,6 +221,25 @@ fn my_26_my_13_what_the_server_reads_in_another_way_is_refused() {
 }
 
 #[test]
+fn my_28_nothing_hides_behind_values_or_becomes_one() {
+    let world = World::new();
+    let mut client = world.client();
+    let several = |one: &str| vec![one; 170].join(",");
+    client.rows(&format!("PREPARE s FROM 'SELECT {}'", several("?")));
+    client.rows("SET @a = 1");
+    let executes = format!("EXECUTE s USING {}", several("@a"));
+    assert_eq!(client.rows(&executes), ["1"]);
+    client.refusal(&format!("{executes}; DELETE FROM forbidden"));
+    // MariaDB prepares it in the encoding of the connection, which may have no backquotes.
+    let hidden = "PREPARE s FROM 'SELECT 1, ` , (SELECT 5) , `'";
+    let swedish = "SET character_set_connection = swe7";
+    let runs = format!("{swedish}; {hidden}; SET @a = 1; EXECUTE s USING @a, @a");
+    assert!(world.server.ask(&runs).contains('5'), "it runs");
+    client.rows(swedish);
+    client.refusal(hidden);
+}
+
+#[test]
 fn c_9_rows_beyond_a_cap_are_dropped_and_read_only_refuses_changes() {
     let world = World::new();
     let mut client = world.client();

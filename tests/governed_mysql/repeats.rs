@@ -1,7 +1,7 @@
 //! The same execution over and over.
 
 use crate::World;
-use crate::support::mysql::execute;
+use crate::support::mysql::{CAPABILITIES, Client, execute, login};
 use crate::support::policies::{OF_WHOM, STEADY};
 use crate::support::until;
 
@@ -62,4 +62,20 @@ fn c_12_who_has_logged_in_is_told_also_behind_a_change_of_user() {
     let told = world.told("started");
     let users = [told.first(), told.last()].map(|line| line.unwrap()["db_user"].clone());
     assert_eq!(users, ["bob", "eve"]);
+}
+
+#[test]
+fn my_2_c_12_a_login_in_quotes_is_told_as_the_server_takes_it() {
+    let world = World::with(&[], |setup| {
+        setup.write("policy.rego", OF_WHOM);
+        setup
+    });
+    let mut client = Client::open(world.port);
+    client.next().unwrap();
+    client.send(1, &login(CAPABILITIES, "'bob'"));
+    assert_eq!(client.next().unwrap().body[0], 0);
+    let user = client.rows("SELECT SUBSTRING_INDEX(USER(), '@', 1)");
+    assert_eq!(user, ["bob"]);
+    let text = client.refusal("SELECT 'NOT_FOR_bob'");
+    assert!(text.contains("not for bob"), "{text}");
 }

@@ -104,6 +104,36 @@ fn my_17_the_current_database_is_known_also_where_nobody_says_that_it_changed() 
 }
 
 #[test]
+fn my_17_where_the_server_cannot_say_which_database_is_current_nothing_is_understood() {
+    let world = opaque_passes();
+    world.server.ask("CREATE DATABASE secret");
+    // It says it also where a session asks for no rows.
+    let mut client = world.client();
+    client.rows("SET sql_select_limit = 0");
+    client.query("/*!50000 USE secret */");
+    assert_eq!(database(&mut client), "secret");
+    // In an encoding that nobody reads it says nothing.
+    let mut client = world.client();
+    client.rows("SET character_set_results = utf16");
+    client.query("/*!50000 USE secret */");
+    world.sidecar.change_policy(POLICY);
+    for text in ["DELETE FROM t", "PREPARE s FROM 'SELECT 1'"] {
+        let why = client.refusal(text).replace('\0', "");
+        assert!(why.contains("which database is current"), "{why}");
+    }
+    let number = client.prepare("SELECT 1");
+    let (code, why) = client.command(&execute(number))[0].error();
+    let why = why.replace('\0', "");
+    assert!(
+        code == 1227 && why.contains("which database is current"),
+        "{why}"
+    );
+    // Until it is said.
+    client.query("USE shop");
+    assert!(!client.query("DELETE FROM t")[0].is_error());
+}
+
+#[test]
 fn my_13_my_17_what_was_prepared_means_what_it_meant_in_the_database_of_then() {
     let world = World::new();
     let named = |client: &mut Client, number: u32| {

@@ -205,6 +205,7 @@ async fn c_4_without_an_answer_classes_of_statements_may_fail_closed_on_their_ow
                 bytes: 1,
                 digest: None,
                 state: Captured::Whole,
+                ..Capture::default()
             },
             server_address: None,
             server_port: None,

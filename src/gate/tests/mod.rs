@@ -400,6 +400,7 @@ impl Call<'_> {
                     bytes: 0,
                     digest: None,
                     state: self.captured,
+                    ..Capture::default()
                 },
                 tool: None,
             }),

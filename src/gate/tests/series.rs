@@ -55,6 +55,7 @@ fn statement(session: &Session, text: &str) -> Box<Operation> {
             bytes: 8,
             digest: Some([7; 32]),
             state: Captured::Whole,
+            ..Capture::default()
         },
         server_address: None,
         server_port: None,

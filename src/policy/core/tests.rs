@@ -50,6 +50,7 @@ fn whole(text: &str) -> Capture {
         bytes: text.len() as u64,
         digest: None,
         state: Captured::Whole,
+        ..Capture::default()
     }
 }
 

@@ -437,6 +437,7 @@ fn capture(text: Option<&str>) -> Capture {
         bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
         digest: None,
         state: Captured::Whole,
+        ..Capture::default()
     })
 }
 

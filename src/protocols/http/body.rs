@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, SizeHint};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Capture, Captured};
+use crate::domain::{Capture, Captured, Room};
 
 use super::budget::{Budget, Share};
 use super::decode::{self, Coding, Decoded};
@@ -183,8 +183,6 @@ pub(super) fn text_capture(gathered: &Gathered, bytes_max: usize) -> Capture {
 pub(super) fn binary_capture(gathered: &Gathered) -> Capture {
     let whole = gathered.end == End::Finished;
     Capture {
-        trailers: None,
-        text: None,
         bytes: length(&gathered.data),
         digest: whole.then(|| Sha256::digest(&gathered.data).into()),
         state: if whole {
@@ -192,6 +190,7 @@ pub(super) fn binary_capture(gathered: &Gathered) -> Capture {
         } else {
             Captured::Skipped
         },
+        ..Capture::default()
     }
 }
 
@@ -221,6 +220,7 @@ fn text(shown: &[u8], all: &[u8], whole: bool) -> Capture {
         bytes: length(all),
         digest,
         state,
+        room: Room::default(),
     }
 }
 
@@ -249,9 +249,12 @@ pub(super) struct Tee {
     /// Of which it has the room that it takes.
     budget: Arc<Budget>,
     share: Share,
-    /// That room, bytes.
+    /// For how many bytes there is room.
     room: usize,
 }
+
+/// What each may show without room of its own, bytes: never is nothing seen of an answer.
+const UNCOUNTED: usize = 4 * 1_024;
 
 impl Tee {
     pub(super) fn new(reading: Reading, bytes_max: usize, budget: &Arc<Budget>) -> Self {
@@ -279,6 +282,16 @@ impl Tee {
         length(data).saturating_sub(length(seen))
     }
 
+    /// Sees what was gathered beforehand, and takes over its room.
+    pub(super) fn see_first(&mut self, first: &[u8], share: Share) -> u64 {
+        if self.reading.is_text() {
+            self.share = share;
+            let bytes = first.len().min(self.bytes_max);
+            self.budget.lower_to_spare(&mut self.share, bytes);
+        }
+        self.see(first)
+    }
+
     /// Has room for so many bytes, or, from then on, for no more than there is.
     fn make_room(&mut self, bytes: usize) {
         let wanted = bytes.min(self.bytes_max);
@@ -287,17 +300,44 @@ impl Tee {
         }
         // Twice as much each time, so that what all share is rarely looked at.
         let more = self.room.saturating_mul(2).clamp(wanted, self.bytes_max);
-        if self.budget.grow_where_spare(&mut self.share, more) {
-            let added = more.saturating_sub(self.shown.len());
-            self.shown.reserve_exact(added);
-            self.room = more;
-        } else {
+        self.room = self.room.max(self.room_for(more));
+        if self.room < wanted {
+            // What follows what was not seen is not seen either.
+            self.budget.was_short();
             self.bytes_max = self.room;
         }
+        let added = self.room.saturating_sub(self.shown.len());
+        self.shown.reserve_exact(added);
     }
 
-    /// What was seen, once the body is over or broke off.
-    pub(super) fn capture(self, ended: bool) -> Capture {
+    /// For how many of so many bytes there is room.
+    fn room_for(&mut self, bytes: usize) -> usize {
+        if bytes <= UNCOUNTED {
+            return bytes;
+        }
+        let room = self.budget.grow_where_spare(&mut self.share, bytes);
+        room.clamp(UNCOUNTED, bytes)
+    }
+
+    /// What was seen, once the body is over or broke off. It keeps the room that its text takes.
+    pub(super) fn capture(mut self, ended: bool) -> Capture {
+        let mut capture = self.seen(ended);
+        let mut room = 0;
+        if let Some(text) = &mut capture.text {
+            // Decompressed, it may be longer than what was seen.
+            room = self.room_for(text.len());
+            if room < text.len() {
+                self.budget.was_short();
+                text.truncate(text.floor_char_boundary(room));
+                capture.state = Captured::Partial;
+            }
+        }
+        self.share.shrink(room);
+        capture.room = self.share.into_room();
+        capture
+    }
+
+    fn seen(&self, ended: bool) -> Capture {
         if self.bytes == 0 && ended {
             return Capture::default();
         }
@@ -445,15 +485,62 @@ mod tests {
             }
         }
         let held: usize = tees.iter().map(|tee| tee.shown.capacity()).sum();
-        assert!((30 * KIB..=32 * KIB).contains(&held), "{held}");
-        for tee in tees {
-            let capture = tee.capture(true);
-            assert_eq!((capture.bytes, capture.state), (20_480, Captured::Partial));
+        let uncounted = tees.len() * UNCOUNTED;
+        assert!((30 * KIB..=32 * KIB + uncounted).contains(&held), "{held}");
+        let seen: Vec<_> = tees.into_iter().map(|tee| tee.capture(true)).collect();
+        for capture in &seen {
+            let shown = capture.text.as_ref().unwrap().len();
+            assert!(shown >= UNCOUNTED, "{shown}");
+            let found = (capture.bytes, capture.state);
+            assert_eq!(found, (20_480, Captured::Partial));
         }
+        // What was seen has its room for as long as it is there.
+        assert_eq!(budget.taken(), 32 * KIB);
+        drop(seen);
         assert_eq!(budget.taken(), 0);
         // What is no text needs no room.
         let mut binary = Tee::new(Reading::Not, 16 * KIB, &budget);
         binary.see(&[0; KIB]);
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn a_tee_takes_over_the_room_of_what_was_gathered_for_it() {
+        const KIB: usize = 1_024;
+        let budget = budget(64 * KIB);
+        let mut share = Share::default();
+        assert!(budget.fit(&mut share, 32 * KIB));
+        let mut tee = Tee::new(Reading::Text, 32 * KIB, &budget);
+        assert_eq!(tee.see_first(&[b'x'; 40 * KIB], share), 8 * 1_024);
+        assert_eq!(budget.taken(), 32 * KIB);
+        let text = tee.capture(true).text;
+        assert_eq!(text.map(|text| text.len()), Some(32 * KIB));
+        // What may not be kept is given back.
+        let mut share = Share::default();
+        assert!(budget.fit(&mut share, 60 * KIB));
+        let mut tee = Tee::new(Reading::Text, 64 * KIB, &budget);
+        assert_eq!(tee.see_first(&[b'x'; 60 * KIB], share), 28 * 1_024);
+        assert_eq!(budget.taken(), 32 * KIB);
+    }
+
+    #[test]
+    fn what_swells_to_more_than_there_is_room_for_is_shown_as_far_as_there_is() {
+        const KIB: usize = 1_024;
+        let budget = budget(64 * KIB);
+        let mut other = Share::default();
+        assert!(budget.fit(&mut other, 20 * KIB));
+        let text: String = (0..4_000).map(|at| format!("{at:04}ä")).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+        let mut tee = Tee::new(
+            Reading::Encoded(Box::new([Coding::Gzip])),
+            64 * KIB,
+            &budget,
+        );
+        assert_eq!(tee.see(&gzip.finish().unwrap()), 0);
+        let capture = tee.capture(true);
+        assert_eq!(capture.state, Captured::Partial);
+        assert!(text.starts_with(capture.text.as_deref().unwrap()));
+        assert_eq!(budget.taken(), 32 * KIB);
     }
 }

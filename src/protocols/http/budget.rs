@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::domain::Room;
 use crate::metrics::{LimitHit, Metrics};
 
 /// What room is counted in, bytes.
@@ -75,23 +76,38 @@ impl Budget {
             self.metrics.limit_hit(self.limit);
             return false;
         };
-        match &mut share.0 {
-            Some(share) => share.merge(permit),
-            none => *none = Some(permit),
-        }
+        share.add(permit);
         true
     }
 
-    /// As [`Budget::grow`], for what can be done without: half of all room is left to what cannot.
-    pub(super) fn grow_where_spare(&self, share: &mut Share, bytes: usize) -> bool {
-        let more = units(bytes).saturating_sub(share.units());
-        let free = self.units.available_permits();
-        let left = u32::try_from(free).map_or(self.all, |free| free.saturating_sub(more));
-        if more > 0 && left < self.all.div_ceil(2) {
-            self.metrics.limit_hit(self.limit);
-            return false;
+    /// Makes `share` one of `bytes`, or as large as what can be done without may be: half of all room is left to what
+    /// cannot. Says for how many bytes it is now.
+    pub(super) fn grow_where_spare(&self, share: &mut Share, bytes: usize) -> usize {
+        let wanted = units(bytes).min(self.spare(share));
+        let more = wanted.saturating_sub(share.units());
+        if more > 0
+            && let Ok(permit) = self.units.clone().try_acquire_many_owned(more)
+        {
+            share.add(permit);
         }
-        self.grow(share, u64::try_from(bytes).unwrap_or(u64::MAX))
+        share.bytes()
+    }
+
+    /// Gives back what is more of `share` than `bytes`, and than what can be done without may be.
+    pub(super) fn lower_to_spare(&self, share: &mut Share, bytes: usize) {
+        share.shrink_to(units(bytes).min(self.spare(share)));
+    }
+
+    /// Units that `share` may have in all if it can be done without.
+    fn spare(&self, share: &Share) -> u32 {
+        let free = u32::try_from(self.units.available_permits()).unwrap_or(self.all);
+        let not_others = free.saturating_add(share.units());
+        not_others.saturating_sub(self.all.div_ceil(2))
+    }
+
+    /// Something could have been had with more room.
+    pub(super) fn was_short(&self) {
+        self.metrics.limit_hit(self.limit);
     }
 
     /// Makes `share` one of `bytes` at once, giving back what is more; says whether there was room.
@@ -109,12 +125,34 @@ impl Budget {
 }
 
 impl Share {
+    /// The room of whatever shares it from now on.
+    pub(super) fn into_room(self) -> Room {
+        self.0.map_or_else(Room::default, Room::of)
+    }
+
     /// Gives back what is more than `bytes`.
-    fn shrink(&mut self, bytes: usize) {
-        let excess = self.units().saturating_sub(units(bytes));
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        self.shrink_to(units(bytes));
+    }
+
+    fn shrink_to(&mut self, units: u32) {
+        let excess = self.units().saturating_sub(units);
         if let (Some(permit), Ok(excess)) = (&mut self.0, usize::try_from(excess)) {
             drop(permit.split(excess));
         }
+    }
+
+    fn add(&mut self, permit: OwnedSemaphorePermit) {
+        match &mut self.0 {
+            Some(share) => share.merge(permit),
+            none => *none = Some(permit),
+        }
+    }
+
+    /// For how many bytes it is.
+    pub(super) fn bytes(&self) -> usize {
+        let units = self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        units.saturating_mul(UNIT)
     }
 
     fn units(&self) -> u32 {
@@ -178,15 +216,40 @@ mod tests {
     fn what_can_be_done_without_leaves_half() {
         let budget = budget(64 * UNIT);
         let (mut one, mut other) = (Share::default(), Share::default());
-        assert!(budget.grow_where_spare(&mut one, 20 * UNIT));
-        assert!(!budget.grow_where_spare(&mut other, 12 * UNIT + 1));
-        assert!(budget.grow_where_spare(&mut other, 12 * UNIT));
+        assert_eq!(budget.grow_where_spare(&mut one, 20 * UNIT), 20 * UNIT);
+        assert_eq!(budget.grow_where_spare(&mut other, 10 * UNIT), 10 * UNIT);
+        // What is spare, where that is not enough.
+        assert_eq!(budget.grow_where_spare(&mut other, 20 * UNIT), 12 * UNIT);
         // What there is already needs none.
-        assert!(budget.grow_where_spare(&mut one, 20 * UNIT));
-        assert!(!budget.grow_where_spare(&mut one, 21 * UNIT));
+        assert_eq!(budget.grow_where_spare(&mut one, 19 * UNIT), 20 * UNIT);
+        assert_eq!(budget.grow_where_spare(&mut one, 21 * UNIT), 20 * UNIT);
         let mut needed = Share::default();
         assert!(budget.fit(&mut needed, 32 * UNIT));
         assert_eq!(budget.taken(), 64 * UNIT);
+    }
+
+    #[test]
+    fn what_can_be_done_without_after_all_keeps_what_is_spare_of_its_own() {
+        let budget = budget(64 * UNIT);
+        let (mut one, mut other) = (Share::default(), Share::default());
+        assert!(budget.fit(&mut one, 40 * UNIT));
+        budget.lower_to_spare(&mut one, 20 * UNIT);
+        assert!(budget.fit(&mut other, 40 * UNIT));
+        budget.lower_to_spare(&mut other, 40 * UNIT);
+        assert_eq!([one.bytes(), other.bytes()], [20 * UNIT, 12 * UNIT]);
+    }
+
+    #[test]
+    fn room_is_taken_until_the_last_that_shares_it_is_gone() {
+        let budget = budget(64 * UNIT);
+        let mut share = Share::default();
+        assert!(budget.fit(&mut share, UNIT));
+        let room = share.into_room();
+        let shared = room.clone();
+        drop(room);
+        assert_eq!(budget.taken(), UNIT);
+        drop(shared);
+        assert_eq!(budget.taken(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::domain::{
-    Action, Answer, Completion, HttpAnswer, Operation, OperationId, Outcome, Reason, Refusal,
+    Action, Answer, Completion, HttpAnswer, Operation, OperationId, Outcome, Reason, Refusal, Room,
     Timestamp,
 };
 use crate::gate::{After, Decision, Held, Permit, Refused, Terms};
@@ -49,7 +49,7 @@ struct Parked {
     parts: http::response::Parts,
     data: Bytes,
     trailers: Option<HeaderMap>,
-    share: Share,
+    room: Room,
 }
 
 /// Answers one request. Never fails: whatever goes wrong is an answer.
@@ -462,7 +462,7 @@ async fn judge(
     let mut share = Share::default();
     if before != Before::Nothing {
         if !over {
-            share = match seen::room(line, answer.bytes, cap).await {
+            share = match seen::room(line, &line.proxy.answers, answer.bytes, cap).await {
                 Some(share) => share,
                 None => {
                     let answer = failed::head(parts.status, headers);
@@ -484,9 +484,9 @@ async fn judge(
         };
         if before.ends_with(&gathered) {
             let body = body::capture(&gathered, &reading, cap);
-            let body = mask.capture(seen::with_trailers(body, gathered.trailers.as_ref()));
+            let mut body = mask.capture(seen::with_trailers(body, gathered.trailers.as_ref()));
             let why = before.withheld(&gathered, &body, (cap, &parts.headers));
-            let has_room = seen::keeps(line, &mut share, &gathered.data, &body);
+            let has_room = seen::keeps(&line.proxy.answers, share, &gathered.data, &mut body);
             let answer = HttpAnswer {
                 status: parts.status.as_u16(),
                 headers,
@@ -494,20 +494,19 @@ async fn judge(
             };
             return match why {
                 Some(why) => refuse::refusal(&withhold::unseen(line, permit, answer, why).await),
-                None if has_room => {
-                    complete(permit, answer, parts, (gathered, share), treatment).await
-                }
+                None if has_room => complete(permit, answer, parts, gathered, treatment).await,
                 None => failed::no_room(permit, asked.id, answer),
             };
         }
         first = gathered.data;
     }
+    body.goes_out_to(&line.shared);
     let text = reading.is_text();
     let watched = Watched {
         permit,
         status: parts.status.as_u16(),
         headers,
-        tee: Tee::new(reading, cap, &line.proxy.bodies),
+        tee: Tee::new(reading, cap, &line.proxy.answers),
         mask,
     };
     if let Some(ends) = stream.filter(|_| judged && text) {
@@ -555,10 +554,11 @@ async fn complete(
     permit: Permit,
     answer: HttpAnswer,
     mut parts: http::response::Parts,
-    (mut gathered, share): (Gathered, Share),
+    mut gathered: Gathered,
     treatment: &Treatment,
 ) -> Response<Outgoing> {
     let mut terms = treatment.terms(&Method::GET);
+    let room = answer.body.room.clone();
     if replace::is_answer_replaceable(answer.status, &answer.body) {
         terms.replaces = replace::of_answer;
     }
@@ -584,7 +584,7 @@ async fn complete(
         parts,
         data,
         trailers,
-        share,
+        room,
     };
     match after {
         After::Release(_) => whole(parked),
@@ -599,7 +599,7 @@ async fn complete(
 
 fn whole(answer: Parked) -> Response<Outgoing> {
     let mut body = Outgoing::whole(answer.data, answer.trailers);
-    body.in_room(answer.share);
+    body.in_room(answer.room);
     Response::from_parts(answer.parts, body)
 }
 

@@ -140,12 +140,23 @@ struct Proxy {
     led: AtomicU64,
     mint: Arc<Mint>,
     agent_token: Option<Secret>,
-    bodies: Arc<Budget>,
+    /// Halves of the room for bodies. What a request takes, it takes until it is answered: were that its answer's too,
+    /// requests could wait for one another.
+    requests: Budget,
+    answers: Arc<Budget>,
     spills: Budget,
     spill_folder: PathBuf,
     credentials: Credentials,
     canary: canary::Canary,
     unserved: unserved::Unserved,
+}
+
+impl Proxy {
+    /// Bytes of bodies in memory and in files.
+    fn bodies_held(&self) -> (usize, usize) {
+        let memory = self.requests.taken().saturating_add(self.answers.taken());
+        (memory, self.spills.taken())
+    }
 }
 
 impl HttpProxy {
@@ -158,9 +169,11 @@ impl HttpProxy {
             settings.idle_upstreams_max,
             parts.workers.count(),
         );
+        let half = settings.bodies_bytes_max.div_ceil(2);
         let budget = |bytes_max, limit| Budget::new(bytes_max, limit, parts.gate.metrics().clone());
         let proxy = Proxy {
-            bodies: Arc::new(budget(settings.bodies_bytes_max, LimitHit::Bodies)),
+            requests: budget(half, LimitHit::Bodies),
+            answers: Arc::new(budget(half, LimitHit::Bodies)),
             spills: budget(settings.spill_bytes_max, LimitHit::Spills),
             spill_folder: parts.spill_folder,
             credentials: Credentials::new(&settings.credentials),
@@ -174,8 +187,12 @@ impl HttpProxy {
             mint: parts.mint,
             agent_token: parts.agent_token,
         };
+        let proxy = Arc::new(proxy);
+        let held = Arc::downgrade(&proxy);
+        let metrics = proxy.gate.metrics();
+        metrics.bodies(move || held.upgrade().map_or((0, 0), |proxy| proxy.bodies_held()));
         Self {
-            proxy: Arc::new(proxy),
+            proxy,
             workers: parts.workers,
         }
     }

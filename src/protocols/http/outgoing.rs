@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome};
+use crate::domain::{Answer, Completion, Headers, HttpAnswer, Outcome, Room};
 use crate::gate::Permit;
 use crate::metrics::{Metrics, Passage};
 use crate::net::client_socket::Watch;
@@ -34,7 +34,7 @@ pub(super) struct Outgoing {
     /// The exchange is under way until its body has gone out.
     busy: Option<Busy>,
     /// The room that a body has which is all here.
-    share: Share,
+    room: Room,
     /// Whether its client takes it, where nothing else tells.
     paced: Option<Paced>,
 }
@@ -63,7 +63,7 @@ impl Outgoing {
                 trailers: trailers.map(Box::new),
             },
             busy: None,
-            share: Share::default(),
+            room: Room::default(),
             paced: None,
         }
     }
@@ -73,7 +73,7 @@ impl Outgoing {
         Self {
             kind: Kind::Observed(Box::new(observed)),
             busy: None,
-            share: Share::default(),
+            room: Room::default(),
             paced: None,
         }
     }
@@ -100,7 +100,7 @@ impl Outgoing {
         Self {
             kind: Kind::Events(Box::new(events)),
             busy: None,
-            share: Share::default(),
+            room: Room::default(),
             paced: None,
         }
     }
@@ -115,8 +115,8 @@ impl Outgoing {
     }
 
     /// Keeps the room that it has until it has gone out.
-    pub(super) fn in_room(&mut self, share: Share) {
-        self.share = share;
+    pub(super) fn in_room(&mut self, room: Room) {
+        self.room = room;
     }
 
     /// Tells `paced` who is waited for, until the body has gone out.
@@ -287,8 +287,8 @@ impl Observed {
             self.end(Outcome::Failed, Some(&error));
             return Poll::Ready(Some(Err(error.into())));
         }
-        if let Some((first, _share)) = self.first.take() {
-            self.see(&first);
+        if let Some((first, share)) = self.first.take() {
+            self.see(|tee| tee.see_first(&first, share));
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
@@ -308,7 +308,7 @@ impl Observed {
                 }
                 self.silence.allow(self.idle_within);
                 if let Some(data) = frame.data_ref() {
-                    self.see(data);
+                    self.see(|tee| tee.see(data));
                 }
                 if self.body.is_end_stream() {
                     // Whoever sends a body of known length may not ask again.
@@ -338,9 +338,9 @@ impl Observed {
         }
     }
 
-    fn see(&mut self, data: &[u8]) {
+    fn see(&mut self, how: impl FnOnce(&mut Tee) -> u64) {
         if let Some(watched) = &mut self.watched {
-            let unseen = watched.tee.see(data);
+            let unseen = how(&mut watched.tee);
             if unseen > 0 {
                 self.metrics.passed(Passage::ResponseTail, unseen);
             }

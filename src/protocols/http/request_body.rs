@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::domain::Room;
 use crate::metrics::{Metrics, Passage};
 
 use super::body::{BodyError, End, Gathered, length, longer};
-use super::budget::Share;
 use super::expect::Expectation;
 use super::fields;
 use super::replace;
@@ -28,7 +28,7 @@ pub(super) struct RequestBody {
     first: VecDeque<Frame<Bytes>>,
     first_bytes: u64,
     /// The room that it has.
-    share: Arc<Share>,
+    room: Room,
     rest: Option<Rest>,
 }
 
@@ -171,7 +171,7 @@ impl RequestBody {
     /// Of what was gathered, policy was shown at most `shown_max` bytes.
     pub(super) fn new(
         gathered: Gathered,
-        share: Share,
+        room: Room,
         shown_max: usize,
         body: Incoming,
         metrics: &Arc<Metrics>,
@@ -190,22 +190,17 @@ impl RequestBody {
         Self {
             first,
             first_bytes,
-            share: Arc::new(share),
+            room,
             rest,
         }
     }
 
     /// All of it from a file, of which policy was shown the beginning.
-    pub(super) fn of_file(
-        file: FromFile,
-        shown: u64,
-        share: Share,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn of_file(file: FromFile, shown: u64, room: Room, metrics: &Arc<Metrics>) -> Self {
         Self {
             first: VecDeque::new(),
             first_bytes: 0,
-            share: Arc::new(share),
+            room,
             rest: Some(Rest::new(Source::File(Box::new(file)), (shown, 0), metrics)),
         }
     }
@@ -238,7 +233,7 @@ impl RequestBody {
         self.rest.is_none().then(|| Self {
             first: self.first.iter().filter_map(copy).collect(),
             first_bytes: self.first_bytes,
-            share: self.share.clone(),
+            room: self.room.clone(),
             rest: None,
         })
     }
@@ -278,7 +273,7 @@ impl Body for RequestBody {
             }
             // What streams behind it needs no room.
             if this.first.is_empty() && this.rest.is_some() {
-                this.share = Arc::default();
+                this.room = Room::default();
             }
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -9,11 +9,11 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::domain::{Capture, Captured};
+use crate::domain::{Capture, Captured, Room};
 use crate::metrics::{Metrics, OverCap as Met};
 
 use super::body::{self, End, Gathered, length};
-use super::budget::Share;
+use super::budget::{Budget, Share};
 use super::fields::{self, Reading};
 use super::grpc::messages;
 use super::line::Line;
@@ -29,9 +29,9 @@ use super::unseen::Unseen;
 #[derive(Debug)]
 pub(super) enum Seen {
     /// What is in memory, before what the client still sends.
-    Memory(Gathered, Share),
+    Memory(Gathered, Room),
     /// All of it is in a file; so many bytes were shown to policy.
-    File(FromFile, u64, Share),
+    File(FromFile, u64, Room),
 }
 
 impl Seen {
@@ -51,10 +51,10 @@ impl Seen {
         metrics: &Arc<Metrics>,
     ) -> RequestBody {
         match self {
-            Self::Memory(gathered, share) => {
-                RequestBody::new(gathered, share, shown_max, client, metrics)
+            Self::Memory(gathered, room) => {
+                RequestBody::new(gathered, room, shown_max, client, metrics)
             }
-            Self::File(file, shown, share) => RequestBody::of_file(file, shown, share, metrics),
+            Self::File(file, shown, room) => RequestBody::of_file(file, shown, room, metrics),
         }
     }
 }
@@ -72,7 +72,7 @@ pub(super) async fn of_request(
     treatment: &Treatment,
 ) -> Result<(Seen, Capture), Refused> {
     if request.body().is_end_stream() {
-        let nothing = Seen::Memory(Gathered::default(), Share::default());
+        let nothing = Seen::Memory(Gathered::default(), Room::default());
         return Ok((nothing, Capture::default()));
     }
     // Boxed: a held request must not carry what it needed to get there.
@@ -104,30 +104,35 @@ async fn of_body(
             state: Captured::Skipped,
             ..Capture::default()
         };
-        return Ok((Seen::Memory(nothing, Share::default()), capture));
+        return Ok((Seen::Memory(nothing, Room::default()), capture));
     }
     let in_messages = matches!(reading, Reading::Messages(_));
     if text && !in_messages && treatment.over_cap == OverCap::Spill {
         return Box::pin(spilled(line, body, &reading, cap)).await;
     }
-    let share = room(line, known, cap).await;
+    let share = room(line, &line.proxy.requests, known, cap).await;
     let share = share.ok_or_else(|| Box::new(busy(BODIES_FULL)))?;
     gathered(line, body, text.then_some(&reading), (treatment, share)).await
 }
 
-/// Room for a body of this length, as far as policy sees it.
-pub(super) async fn room(line: &Line, known: Option<u64>, cap: usize) -> Option<Share> {
+/// Room in `budget` for a body of this length, as far as policy sees it.
+pub(super) async fn room(
+    line: &Line,
+    budget: &Budget,
+    known: Option<u64>,
+    cap: usize,
+) -> Option<Share> {
     let known = known.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
     let bytes = known.unwrap_or(usize::MAX).min(cap);
     let within = line.proxy.settings.capture_within;
-    line.proxy.bodies.share(bytes, within).await
+    budget.share(bytes, within).await
 }
 
 async fn gathered(
     line: &Line,
     body: &mut Incoming,
     reading: Option<&Reading>,
-    (treatment, mut share): (&Treatment, Share),
+    (treatment, share): (&Treatment, Share),
 ) -> Result<(Seen, Capture), Refused> {
     let within = line.proxy.settings.capture_within;
     let cap = treatment.capture_bytes_max;
@@ -144,7 +149,7 @@ async fn gathered(
         Some(reading) => body::capture(&gathered, reading, cap),
         None => body::binary_capture(&gathered),
     };
-    let capture = with_trailers(capture, gathered.trailers.as_ref());
+    let mut capture = with_trailers(capture, gathered.trailers.as_ref());
     let why = Unseen::of(gathered.end, &capture, cap);
     if let Some(why) = why.filter(|_| whole) {
         return Err(Box::new(unseen(line, why)));
@@ -152,8 +157,9 @@ async fn gathered(
     if capture.state == Captured::Partial {
         line.proxy.gate.metrics().over_cap(Met::Partial);
     }
-    kept(line, &mut share, &gathered.data, &capture)?;
-    Ok((Seen::Memory(gathered, share), capture))
+    kept(line, share, &gathered.data, &mut capture)?;
+    let room = capture.room.clone();
+    Ok((Seen::Memory(gathered, room), capture))
 }
 
 /// What is shown of a body and of the fields behind it.
@@ -164,16 +170,18 @@ pub(super) fn with_trailers(capture: Capture, trailers: Option<&HeaderMap>) -> C
     }
 }
 
-/// Has `share` be what is held of a body: its bytes or, where it was compressed, its text, whichever is more. Says
-/// whether there was room for it.
-pub(super) fn keeps(line: &Line, share: &mut Share, data: &[u8], capture: &Capture) -> bool {
+/// Gives `capture` room for what is held of its body: the bytes or, where those were compressed, the text, whichever is
+/// more. Says whether there was any; it lasts as long as either.
+pub(super) fn keeps(budget: &Budget, mut share: Share, data: &[u8], capture: &mut Capture) -> bool {
     let text = capture.text.as_ref().map_or(0, String::len);
-    line.proxy.bodies.fit(share, data.len().max(text))
+    let has_room = budget.fit(&mut share, data.len().max(text));
+    capture.room = share.into_room();
+    has_room
 }
 
 /// As [`keeps`], of a request, which is refused where there is no room.
-fn kept(line: &Line, share: &mut Share, data: &[u8], capture: &Capture) -> Result<(), Refused> {
-    match keeps(line, share, data, capture) {
+fn kept(line: &Line, share: Share, data: &[u8], capture: &mut Capture) -> Result<(), Refused> {
+    match keeps(&line.proxy.requests, share, data, capture) {
         true => Ok(()),
         false => Err(Box::new(busy(BODIES_FULL))),
     }
@@ -188,7 +196,7 @@ async fn spilled(
     let settings = &line.proxy.settings;
     let bounds = Bounds {
         memory_max: cap,
-        memory: &line.proxy.bodies,
+        memory: &line.proxy.requests,
         memory_within: settings.capture_within,
         room: &line.proxy.spills,
         folder: &line.proxy.spill_folder,
@@ -197,15 +205,15 @@ async fn spilled(
     };
     let collected = spill::collect(body, bounds).await;
     match collected.map_err(|why| Box::new(uncollected(line, why)))? {
-        Collected::Memory(gathered, mut share) => {
+        Collected::Memory(gathered, share) => {
             let capture = body::capture(&gathered, reading, cap);
-            let capture = with_trailers(capture, gathered.trailers.as_ref());
-            kept(line, &mut share, &gathered.data, &capture)?;
-            Ok((Seen::Memory(gathered, share), capture))
+            let mut capture = with_trailers(capture, gathered.trailers.as_ref());
+            kept(line, share, &gathered.data, &mut capture)?;
+            let room = capture.room.clone();
+            Ok((Seen::Memory(gathered, room), capture))
         }
         Collected::File(spilled) => {
             line.proxy.gate.metrics().over_cap(Met::Spilled);
-            let mut share = spilled.share;
             let shown = length(&spilled.first);
             let beginning = Gathered {
                 data: spilled.first,
@@ -218,9 +226,10 @@ async fn spilled(
                 digest: Some(spilled.digest),
                 ..body::capture(&beginning, reading, cap)
             };
-            let capture = with_trailers(capture, spilled.file.trailers());
-            kept(line, &mut share, &[], &capture)?;
-            Ok((Seen::File(spilled.file, shown, share), capture))
+            let mut capture = with_trailers(capture, spilled.file.trailers());
+            kept(line, spilled.share, &[], &mut capture)?;
+            let room = capture.room.clone();
+            Ok((Seen::File(spilled.file, shown, room), capture))
         }
     }
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -73,6 +73,12 @@ pub(super) struct Shared {
     term: Mutex<Option<Instant>>,
     /// Told when an answer was the last.
     last: Notify,
+    /// Whether a sentinel is there, which knows what is written.
+    watched: AtomicBool,
+    /// Whether somebody waits for all to be written.
+    asked: AtomicBool,
+    /// Who, while that is so.
+    asks: Mutex<Option<Waker>>,
 }
 
 impl Shared {
@@ -108,6 +114,35 @@ impl Shared {
 
     fn term(&self) -> Option<Instant> {
         *lock(&self.term)
+    }
+
+    /// Whether [`Shared::poll_written`] is ever ready.
+    pub(super) fn tells_when_written(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
+    }
+
+    /// Has `waker` woken once all is written that the library has for the client by then.
+    pub(super) fn ask_when_written(&self, waker: &Waker) {
+        *lock(&self.asks) = Some(waker.clone());
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// Ready once that was written.
+    pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.asked.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.ask_when_written(cx.waker());
+        Poll::Pending
+    }
+
+    fn all_is_written(&self) {
+        if self.asked.load(Ordering::Acquire) {
+            self.asked.store(false, Ordering::Release);
+            if let Some(waker) = lock(&self.asks).take() {
+                waker.wake();
+            }
+        }
     }
 
     /// Waits until the last answer has gone out; see [`Busy::end_after_this`].
@@ -233,6 +268,7 @@ impl<S> Sentinel<S> {
         patience: Patience,
         shared: Arc<Shared>,
     ) -> Self {
+        shared.watched.store(true, Ordering::Release);
         Self {
             io,
             phase: Phase::Head { searched: 0 },
@@ -514,7 +550,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sentinel<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // The library flushes only once it has nothing left to write.
         let polled = Pin::new(&mut this.io).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = polled {
+            this.shared.all_is_written();
+        }
         this.poll_taken(cx, polled)
     }
 

@@ -60,8 +60,6 @@ impl HttpProxy {
             loop {
                 tick.tick().await;
                 proxy.upstream.sweep(Instant::now());
-                let (memory, files) = (proxy.bodies.taken(), proxy.spills.taken());
-                proxy.gate.metrics().bodies(memory, files);
             }
         };
         tokio::select! {

@@ -52,6 +52,8 @@ pub(super) enum Form {
     Columns,
     /// One packet of text.
     Text,
+    /// What a server has changed and goes on changing, event by event.
+    Changes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ enum At {
     DefinitionsEnd(u32),
     Fields,
     Text,
+    Changes,
 }
 
 /// What a packet was.
@@ -145,6 +148,7 @@ impl Answer {
                 Form::Rows => At::Rows,
                 Form::Columns => At::Fields,
                 Form::Text => At::Text,
+                Form::Changes => At::Changes,
             },
             ends_with_ok: capabilities.has(Capabilities::DEPRECATE_EOF),
             tracks: capabilities.has(Capabilities::SESSION_TRACK),
@@ -157,11 +161,17 @@ impl Answer {
         }
     }
 
+    /// Whether it goes on for as long as somebody listens.
+    pub(super) fn is_endless(&self) -> bool {
+        self.at == At::Changes
+    }
+
     /// How many bytes of the body of a packet this must see, of which `first` is
     /// the first byte.
     pub(super) fn looks_at(&self, first: u8, length: usize) -> usize {
         let is_row = self.at == At::Rows && !matches!(first, 0xfe | 0xff);
-        if is_row {
+        let is_event = self.at == At::Changes && first == 0;
+        if is_row || is_event {
             1
         } else {
             length.min(LOOKED_AT_BYTES)
@@ -241,6 +251,7 @@ impl Answer {
                 Ok(Said::Part)
             }
             At::Text => Ok(Said::End),
+            At::Changes => self.change(body, length),
         }
     }
 
@@ -281,6 +292,17 @@ impl Answer {
                 Ok(Said::Part)
             }
             Some(_) | None => Err(WireError::Malformed("the beginning of a result")),
+        }
+    }
+
+    fn change(&mut self, body: &[u8], length: usize) -> Result<Said, WireError> {
+        match body.first() {
+            Some(0) => Ok(Said::Part),
+            Some(0xfe) if length < 9 => {
+                self.end(body)?;
+                Ok(Said::End)
+            }
+            Some(_) | None => Err(WireError::Malformed("an event")),
         }
     }
 

@@ -23,6 +23,8 @@ impl Code {
     pub(super) const DEBUG: Self = Self(0x0d);
     pub(super) const PING: Self = Self(0x0e);
     pub(super) const CHANGE_USER: Self = Self(0x11);
+    pub(super) const BINLOG_DUMP: Self = Self(0x12);
+    pub(super) const REGISTER_SLAVE: Self = Self(0x15);
     pub(super) const STMT_PREPARE: Self = Self(0x16);
     pub(super) const STMT_EXECUTE: Self = Self(0x17);
     pub(super) const STMT_SEND_LONG_DATA: Self = Self(0x18);
@@ -30,6 +32,7 @@ impl Code {
     pub(super) const STMT_RESET: Self = Self(0x1a);
     pub(super) const SET_OPTION: Self = Self(0x1b);
     pub(super) const STMT_FETCH: Self = Self(0x1c);
+    pub(super) const BINLOG_DUMP_GTID: Self = Self(0x1e);
     pub(super) const RESET_CONNECTION: Self = Self(0x1f);
     pub(super) const STMT_BULK_EXECUTE: Self = Self(0xfa);
 }
@@ -43,6 +46,8 @@ pub(super) enum Treatment {
     Pass(Passage, Form),
     /// It passes, and is never answered.
     PassSilently(Passage),
+    /// It is of a server that follows another, and judged by its name where such may come.
+    Replicate(Form),
     /// It is a login of its own.
     Login,
     /// It ends the session.
@@ -78,7 +83,9 @@ impl Code {
                 PassSilently(Passage::DatabasePreparation)
             }
             Self::CHANGE_USER => Treatment::Login,
-            Self(0x12 | 0x13 | 0x14 | 0x15 | 0x1e) => Refuse("replication is not relayed here"),
+            Self::REGISTER_SLAVE => Treatment::Replicate(Form::Done),
+            Self::BINLOG_DUMP | Self::BINLOG_DUMP_GTID => Treatment::Replicate(Form::Changes),
+            Self(0x13 | 0x14) => Refuse("replication of old servers is not relayed here"),
             Self(0x20) => Refuse("cloning a server is not relayed here"),
             Self(0xfe) => Refuse("several commands in one packet are not understood"),
             Self(_) => Refuse("this command is not known"),
@@ -86,17 +93,17 @@ impl Code {
     }
 }
 
-/// What policy and the journal call a command that is not relayed.
+/// What policy and the journal call a command that says nothing to be read.
 pub(super) fn called(code: Code) -> String {
-    let name = match code.0 {
-        0x12 => "BINLOG_DUMP",
-        0x13 => "TABLE_DUMP",
-        0x14 => "CONNECT_OUT",
-        0x15 => "REGISTER_SLAVE",
-        0x1e => "BINLOG_DUMP_GTID",
-        0x20 => "CLONE",
-        0xfe => "MULTI",
-        other => return format!("COM_{other}"),
+    let name = match code {
+        Code::BINLOG_DUMP => "BINLOG_DUMP",
+        Code(0x13) => "TABLE_DUMP",
+        Code(0x14) => "CONNECT_OUT",
+        Code::REGISTER_SLAVE => "REGISTER_SLAVE",
+        Code::BINLOG_DUMP_GTID => "BINLOG_DUMP_GTID",
+        Code(0x20) => "CLONE",
+        Code(0xfe) => "MULTI",
+        Code(other) => return format!("COM_{other}"),
     };
     format!("COM_{name}")
 }
@@ -153,7 +160,7 @@ mod tests {
 
     #[test]
     fn my_19_my_20_every_command_is_judged_named_or_refused() {
-        let mut counts = [0; 6];
+        let mut counts = [0; 7];
         for code in 0..=255 {
             let index = match Code(code).treatment() {
                 Treatment::Judge(_) => 0,
@@ -162,10 +169,11 @@ mod tests {
                 Treatment::Login => 3,
                 Treatment::Goodbye => 4,
                 Treatment::Refuse(_) => 5,
+                Treatment::Replicate(_) => 6,
             };
             counts[index] += 1;
         }
-        assert_eq!(counts, [13, 6, 2, 1, 1, 233]);
+        assert_eq!(counts, [13, 6, 2, 1, 1, 230, 3]);
     }
 
     #[test]

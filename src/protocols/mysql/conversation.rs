@@ -30,12 +30,14 @@ use crate::metrics::Passage;
 use crate::protocols::pipe::Outbox;
 use crate::protocols::sql::Analyses;
 
+use super::Replication;
 use super::answer::{Answer, Form, Status};
 use super::capability::Capabilities;
 use super::commands::Code;
 use super::dynamic::Names;
 use super::greeting::{Login, Who};
 use super::limits;
+use super::reach::MissesTls;
 use super::refuse::{self, Answered, Then};
 use super::statement::{PROBE, Reading, Statements, Text};
 use super::whole_password::{Key, Said};
@@ -98,6 +100,8 @@ pub(super) struct Kind {
     pub(super) kills: Option<u32>,
     /// Why it does not go on, whatever is decided about it.
     pub(super) stays: Option<&'static str>,
+    /// Whether nothing is known of it but the command's name.
+    pub(super) by_name: bool,
 }
 
 /// Which legs are inside TLS or on this machine, for proofs that depend on it.
@@ -114,6 +118,12 @@ pub(super) struct Legs {
 }
 
 impl Legs {
+    /// Who misses TLS to the server, where `who` is stopped for want of it.
+    fn misses_tls(self, who: &Who) -> Option<MissesTls> {
+        let user = who.user.clone().filter(|_| !self.server_tls);
+        user.map(MissesTls::User)
+    }
+
     /// Whether a password that the client hides under our key may go on: inside TLS,
     /// to who is sure to be the server.
     ///
@@ -373,15 +383,27 @@ pub(super) struct Conversation {
     most_rows: Option<u64>,
     /// Values that were sent ahead: what is executed is not all in its packet.
     ahead: Ahead,
-    /// What the current database is, the server has to be asked before anybody is told.
-    doubts_database: bool,
+    current: Current,
+    replication: Replication,
     killed: Option<u32>,
     farewell: bool,
     ended: bool,
     /// Whether that is since we do not let somebody log in so.
     refused_login: bool,
-    /// A login failed since the server's leg has no TLS.
-    misses_tls: bool,
+    /// Whose login failed since the server's leg has no TLS.
+    misses_tls: Option<MissesTls>,
+}
+
+/// Whether the current database is what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Current {
+    /// It is.
+    Known,
+    /// The server has to be asked before anybody is told.
+    Doubted,
+    /// The server was asked, and has not said it in a way that is understood: what runs there is
+    /// not understood either.
+    Untold,
 }
 
 impl Conversation {
@@ -428,13 +450,20 @@ impl Conversation {
             imposed: None,
             most_rows: None,
             ahead: Ahead::default(),
-            doubts_database: false,
+            current: Current::Known,
+            replication: Replication::Refuse,
             killed: None,
             farewell: false,
             ended: false,
             refused_login: false,
-            misses_tls: false,
+            misses_tls: None,
         }
+    }
+
+    /// The same, where other servers may follow this one as `replication` says.
+    pub(super) fn replicating(mut self, replication: Replication) -> Self {
+        self.replication = replication;
+        self
     }
 
     /// The same in clear, with a MariaDB on this machine.
@@ -488,9 +517,9 @@ impl Conversation {
         self.refused_login
     }
 
-    /// Whether a login has failed since the server's leg is in clear.
-    pub(super) fn misses_tls(&self) -> bool {
-        self.misses_tls
+    /// Whose login has failed since the server's leg is in clear.
+    pub(super) fn take_missing_tls(&mut self) -> Option<MissesTls> {
+        self.misses_tls.take()
     }
 
     /// Whether the connection is over once everything has gone out.
@@ -519,7 +548,9 @@ impl Conversation {
     /// Whether the server is at an answer for which the client has to say no more.
     pub(super) fn owes_answer(&self) -> bool {
         let answers = match &self.phase {
-            Phase::Answering(answering) => !matches!(answering.upload, Upload::Running(_)),
+            Phase::Answering(answering) => {
+                !matches!(answering.upload, Upload::Running(_)) && !answering.answer.is_endless()
+            }
             Phase::Own(_) => !self.owes_login(),
             Phase::Login(_) | Phase::Entering(_) | Phase::Idle => false,
         };
@@ -640,13 +671,21 @@ impl Conversation {
     /// Asks the server how it reads texts and where, and then says `behind`.
     fn probes(&mut self, behind: Bytes) -> Bytes {
         // Once is enough, whatever it says.
-        self.doubts_database = false;
+        if self.current == Current::Doubted {
+            self.current = Current::Untold;
+        }
         self.phase = Phase::Own(Box::new(Own {
             answer: Answer::new(Form::Results, self.capabilities),
             row: None,
             purpose: Purpose::Probe(behind),
         }));
         self.query(PROBE)
+    }
+
+    /// The server, or a statement that has run, says that this is the current database.
+    fn is_in(&mut self, database: Option<Box<str>>) {
+        self.who.database = database;
+        self.current = Current::Known;
     }
 
     /// A query of ours.
@@ -754,17 +793,21 @@ mod tests {
                 let login = Login {
                     capabilities: Capabilities::PROTOCOL_41,
                     plugin: None,
-                    who: Who::default(),
+                    who: Who {
+                        user: Some("bob".into()),
+                        ..Who::default()
+                    },
                 };
                 let mut talk = Conversation::in_clear(login, Sessions::Pass, 0);
                 talk.legs.server_is_near = near;
                 let mut all = (talk, Outbox::default(), Outbox::default());
                 let asks = [&[kind][..], b"mysql_clear_password\0"].concat();
                 hears(&mut all, &packet(2, &asks));
-                let (talk, to_client, _) = all;
+                let (mut talk, to_client, _) = all;
                 assert_eq!(talk.has_refused_login(), expected, "{kind} {near}");
-                // The next login may have TLS.
-                assert_eq!(talk.misses_tls(), expected, "{kind} {near}");
+                // Their next login may have TLS.
+                let missing = expected.then(|| MissesTls::User("bob".into()));
+                assert_eq!(talk.take_missing_tls(), missing, "{kind} {near}");
                 assert!(to_client.has_work());
             }
         }

@@ -125,12 +125,13 @@ fn capture(mut statement: String, digest: Option<[u8; 32]>) -> Capture {
         bytes,
         digest,
         state,
+        ..Capture::default()
     }
 }
 
-/// What is asked about, in one word: of a command that is not relayed, its name.
+/// What is asked about, in one word: of a command that says nothing to be read, its name.
 fn operation_of(asked: &Ask) -> &str {
-    let name = asked.kind.stays.and(asked.text.text.as_deref());
+    let name = asked.text.text.as_deref().filter(|_| asked.kind.by_name);
     name.unwrap_or_else(|| verb(&asked.text))
 }
 

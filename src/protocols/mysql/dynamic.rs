@@ -15,6 +15,8 @@ const NAMES_MAX: usize = 1_024;
 const NAMES_BYTES_MAX: usize = 1 << 20;
 /// Longest name, bytes: the servers' own limit.
 const NAME_BYTES_MAX: usize = 64;
+/// Most tokens of a text that are looked at; with more it is opaque.
+const TOKENS_MAX: usize = 512;
 
 /// The one plain literal that a text executes (`EXECUTE IMMEDIATE`) or prepares (`PREPARE …
 /// FROM`): the text is read as that. Within the literal nothing is escaped, and nothing is
@@ -24,16 +26,22 @@ pub(super) fn literal(text: &str, dialect: Dialect) -> Option<&str> {
         return None;
     }
     let is = |token: &Token, word: &str| token.of(text).eq_ignore_ascii_case(word);
-    let all = tokens(text, dialect);
+    let all = tokens(text, dialect)?;
     let literal = match without_end(&all) {
         [verb, how, literal] if is(verb, "EXECUTE") && is(how, "IMMEDIATE") => literal,
         [_, _, _, literal] => prepared(text).and(Some(literal))?,
         _ => return None,
     };
     let inner = literal.of(text).strip_prefix('\'')?.strip_suffix('\'')?;
-    let is_plain = is_plain(inner.as_bytes()) && !inner.contains('\'');
+    let is_plain = is_plain(inner.as_bytes()) && !inner.contains(CONVERTED);
     (literal.kind == Kind::Text && is_plain).then_some(inner)
 }
+
+/// What a literal must not hold, beside what [`is_plain`] says. A quote would be two; and before
+/// MariaDB executes or prepares a literal it converts it to the encoding of the connection
+/// (`character_set_connection`) and back, and one of those, `swe7`, has none of the others: each
+/// becomes a `?`, which is a parameter where a name in backquotes was.
+const CONVERTED: [char; 10] = ['\'', '@', ']', '^', '`', '{', '|', '}', '~', '\u{7f}'];
 
 /// The name that a plain text prepares something by.
 fn prepared(text: &str) -> Option<String> {
@@ -100,16 +108,19 @@ fn begins(text: &str, dialect: Dialect, verbs: &[&str]) -> bool {
     })
 }
 
-fn tokens(text: &str, dialect: Dialect) -> Vec<Token> {
-    // With more of them a text does nothing of this but name values.
-    const TOKENS_MAX: usize = 512;
-    let tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
-    tokens.take(TOKENS_MAX).collect()
+/// All tokens of a text; `None` where there are more than are looked at, as something else may
+/// stand behind those.
+fn tokens(text: &str, dialect: Dialect) -> Option<Vec<Token>> {
+    let mut tokens = Lexer::new(text, dialect).filter(|token| !token.kind.is_blank());
+    let all: Vec<_> = tokens.by_ref().take(TOKENS_MAX).collect();
+    tokens.next().is_none().then_some(all)
 }
 
 /// The tokens of a text that means the same to all servers and sessions.
 fn plain_tokens(text: &str) -> Option<Vec<Token>> {
-    is_plain(text.as_bytes()).then(|| tokens(text, Dialect::MYSQL))
+    is_plain(text.as_bytes())
+        .then(|| tokens(text, Dialect::MYSQL))
+        .flatten()
 }
 
 fn without_end(tokens: &[Token]) -> &[Token] {
@@ -278,6 +289,17 @@ mod tests {
             ("/*! PREPARE s FROM 'SELECT 1' */", None),
             ("PREPARE s /*! FROM */ 'SELECT 1'", None),
             ("PREPARE s AS 'SELECT 1'", None),
+            // MariaDB prepares `SELECT 1, ? , (SELECT secret FROM vault) , ?` of it where the
+            // connection is in `swe7`.
+            (
+                "PREPARE s FROM 'SELECT 1, ` , (SELECT secret FROM vault) , `'",
+                None,
+            ),
+            ("EXECUTE IMMEDIATE 'SELECT `a`'", None),
+            ("PREPARE s FROM 'SELECT {d ?}'", None),
+            ("PREPARE s FROM 'SELECT a || b'", None),
+            ("PREPARE s FROM 'SELECT a ^ ~b'", None),
+            ("PREPARE s FROM 'SELECT @a'", None),
         ] {
             assert_eq!(literal(text, Dialect::MYSQL), expected, "{text}");
         }
@@ -301,6 +323,13 @@ mod tests {
             ("/*! EXECUTE s */", None),
         ] {
             assert_eq!(executed(text).as_deref(), expected, "{text}");
+        }
+        // All that is behind it is looked at, or nothing of it is believed.
+        let values = |count: usize| vec!["@a"; count].join(", ");
+        let most = format!("EXECUTE s USING {}", values(170));
+        assert_eq!(executed(&most).as_deref(), Some("s"));
+        for behind in ["; DROP TABLE t", ";;", ", @a"] {
+            assert_eq!(executed(&format!("{most}{behind}")), None, "{behind}");
         }
         assert_eq!(forgotten("DROP PREPARE S;").as_deref(), Some("s"));
         assert_eq!(forgotten("deallocate prepare s").as_deref(), Some("s"));

@@ -186,7 +186,7 @@ impl First {
         };
         proof.ok_or(malformed)?;
         let mut who = Who {
-            user: read(user, collation.into()),
+            user: read(unquoted(user), collation.into()),
             ..Who::default()
         };
         if capabilities.has(Capabilities::CONNECT_WITH_DB) {
@@ -200,6 +200,14 @@ impl First {
             who,
         }))
     }
+}
+
+/// The name that servers take a login's for: in single quotes it is what these hold.
+fn unquoted(user: &[u8]) -> &[u8] {
+    let inner = user
+        .strip_prefix(b"'")
+        .and_then(|user| user.strip_suffix(b"'"));
+    inner.unwrap_or(user)
 }
 
 fn plugin(at: &mut Cursor<'_>, capabilities: Capabilities) -> Option<Box<str>> {

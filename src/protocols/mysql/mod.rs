@@ -100,10 +100,21 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// See [`LocalFiles`].
     pub local_files: LocalFiles,
+    /// See [`Replication`].
+    pub replication: Replication,
     /// See [`WholePassword`].
     pub whole_password: WholePassword,
     /// See [`Sessions`].
     pub sessions: Sessions,
+}
+
+/// What becomes of a server that follows another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// It is refused.
+    Refuse,
+    /// That it begins is judged, and what the other has changed passes unread.
+    Judge,
 }
 
 /// Whether policy is asked about a session that begins.
@@ -127,6 +138,7 @@ impl Default for Settings {
             connections_max: 10_000,
             memory_bytes_max: 16 << 20,
             local_files: LocalFiles::Refuse,
+            replication: Replication::Refuse,
             whole_password: WholePassword::Refuse,
             sessions: Sessions::Pass,
         }

@@ -1,10 +1,11 @@
 //! Reaching a server: a connection to it, and what shakes hands with it once its
 //! greeting says that it can.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
@@ -24,10 +25,51 @@ use super::{Upstream, WhereUnsaid};
 pub struct Server {
     pub(super) upstream: Upstream,
     tls: Option<Client>,
-    /// A login in clear has failed for want of TLS.
-    misses_tls: Arc<AtomicBool>,
+    /// Logins in clear that have failed for want of TLS.
+    in_vain: Arc<InVain>,
     /// It was said that it is connected to in clear.
     told_in_clear: Arc<AtomicBool>,
+}
+
+/// Most users of one server that are remembered to need TLS; others are refused in clear each time.
+const USERS_MAX: usize = 1_024;
+/// Longest name of them, bytes: the servers' own is 80 letters.
+const USER_BYTES_MAX: usize = 320;
+
+/// Who cannot log in where the server's leg is in clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MissesTls {
+    /// Anybody: the server says so.
+    Anybody,
+    /// Who logs in by this name: their password would cross the network in clear. They claim it,
+    /// and must change nothing for others.
+    User(Box<str>),
+}
+
+/// Logins that have failed since the server's leg was in clear.
+#[derive(Debug, Default)]
+struct InVain {
+    all: AtomicBool,
+    users: Mutex<HashSet<Box<str>>>,
+}
+
+impl InVain {
+    fn has(&self, user: Option<&str>) -> bool {
+        let users = || self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        self.all.load(Ordering::Relaxed) || user.is_some_and(|user| users().contains(user))
+    }
+
+    /// Whether nobody knew.
+    fn note(&self, who: MissesTls) -> bool {
+        match who {
+            MissesTls::Anybody => !self.all.swap(true, Ordering::Relaxed),
+            MissesTls::User(user) => {
+                let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+                let has_place = users.len() < USERS_MAX && user.len() <= USER_BYTES_MAX;
+                has_place && users.insert(user)
+            }
+        }
+    }
 }
 
 impl Server {
@@ -41,7 +83,7 @@ impl Server {
         Ok(Self {
             upstream,
             tls,
-            misses_tls: Arc::default(),
+            in_vain: Arc::default(),
             told_in_clear: Arc::default(),
         })
     }
@@ -60,13 +102,13 @@ impl Server {
 
     /// Whether a client in clear may have it in clear, too: nobody has said otherwise, and
     /// what is said does not leave this machine or a private network. Only a MySQL's methods
-    /// need legs that are alike.
-    pub(super) fn may_mirror(&self, flavour: Flavour, at: IpAddr) -> bool {
+    /// need legs that are alike. `user` logs in.
+    pub(super) fn may_mirror(&self, flavour: Flavour, at: IpAddr, user: Option<&str>) -> bool {
         let at = at.to_canonical();
         self.upstream.unsaid == WhereUnsaid::LikeTheClient
             && flavour == Flavour::Mysql
             && (at.is_loopback() || address::is_private(at))
-            && !self.misses_tls.load(Ordering::Relaxed)
+            && !self.in_vain.has(user)
     }
 
     /// It offers TLS `at` this address, and has none, as its client has none: nobody is to
@@ -78,12 +120,16 @@ impl Server {
         }
     }
 
-    /// From now on it has TLS, where it offers that.
-    pub(super) fn misses_tls(&self) {
+    /// From now on it has TLS for `who`, where it offers that.
+    pub(super) fn misses_tls(&self, who: MissesTls) {
         let is_open = self.upstream.unsaid == WhereUnsaid::LikeTheClient;
-        if is_open && !self.misses_tls.swap(true, Ordering::Relaxed) {
+        let whose = match &who {
+            MissesTls::Anybody => "all",
+            MissesTls::User(_) => "one user",
+        };
+        if is_open && self.in_vain.note(who) {
             let Upstream { host, port, .. } = &self.upstream;
-            tracing::info!(%host, port, "MySQL is connected to inside TLS from now on: a login in clear needs it");
+            tracing::info!(%host, port, "MySQL is connected to inside TLS from now on, for {whose}: a login in clear needs it");
         }
     }
 
@@ -186,7 +232,7 @@ mod tests {
         Server {
             upstream,
             tls: None,
-            misses_tls: Arc::default(),
+            in_vain: Arc::default(),
             told_in_clear: Arc::default(),
         }
     }
@@ -205,16 +251,34 @@ mod tests {
             ("10.1.2.3", Flavour::Mariadb, false),
         ] {
             let at: IpAddr = at.parse().unwrap();
-            assert_eq!(open.may_mirror(flavour, at), expected, "{at} {flavour:?}");
+            assert_eq!(
+                open.may_mirror(flavour, at, None),
+                expected,
+                "{at} {flavour:?}"
+            );
             let said = server(WhereUnsaid::Nothing);
-            assert!(!said.may_mirror(flavour, at), "{at}");
+            assert!(!said.may_mirror(flavour, at, None), "{at}");
         }
+    }
+
+    #[test]
+    fn my_5_what_one_user_needs_changes_nothing_for_others() {
+        let open = server(WhereUnsaid::LikeTheClient);
         let near = IpAddr::from([127, 0, 0, 1]);
-        open.misses_tls();
-        assert!(!open.may_mirror(Flavour::Mysql, near));
+        let may = |user: &str| open.may_mirror(Flavour::Mysql, near, Some(user));
+        open.misses_tls(MissesTls::User("bob".into()));
+        assert!(!may("bob") && may("eve"));
+        // As many as are remembered.
+        for number in 0..USERS_MAX {
+            open.misses_tls(MissesTls::User(format!("user{number}").into()));
+        }
+        assert!(!may("bob") && !may("user7") && may("eve"));
+        assert_eq!(open.in_vain.users.lock().unwrap().len(), USERS_MAX);
+        open.misses_tls(MissesTls::Anybody);
+        assert!(!may("eve"));
         // What is said does not change.
         let said = server(WhereUnsaid::Nothing);
-        said.misses_tls();
-        assert!(!said.misses_tls.load(Ordering::Relaxed));
+        said.misses_tls(MissesTls::Anybody);
+        assert!(!said.in_vain.has(None));
     }
 }

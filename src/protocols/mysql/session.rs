@@ -174,8 +174,8 @@ impl<'a> Relay<'a> {
         let ended = self.relay(login_until, drain).await;
         // What the client no longer waits for is abandoned, not answered.
         self.asked = None;
-        if self.talk.misses_tls() {
-            self.configured.misses_tls();
+        if let Some(who) = self.talk.take_missing_tls() {
+            self.configured.misses_tls(who);
         }
         let host = &self.upstream.host;
         match ended {
@@ -205,7 +205,8 @@ impl<'a> Relay<'a> {
         drop(tokio::time::timeout(ENDS_WITHIN, self.server.1.shutdown()).await);
     }
 
-    async fn relay(&mut self, login_until: Instant, mut drain: Drain) -> Ended {
+    async fn relay(&mut self, mut login_until: Instant, mut drain: Drain) -> Ended {
+        let within = self.shared.settings.login_within;
         let mut halts = self.shared.gate.registry().halt_changes();
         loop {
             let more = match self.advance() {
@@ -228,7 +229,13 @@ impl<'a> Relay<'a> {
             }
             let idle = !asks && self.talk.is_idle();
             // Of the first login: a change of user comes at any time.
-            self.begun |= self.talk.is_ready();
+            self.begun |= self.talk.is_ready() && !self.talk.owes_login();
+            // What comes behind somebody's decision has its own time.
+            let is_asked_about = !self.begun && self.talk.is_entering();
+            if is_asked_about {
+                let now = Instant::now();
+                login_until = now.checked_add(within).unwrap_or(now);
+            }
             let to_client_takes = self.to_client.len() < WAITING_BYTES_MAX;
             let turn = tokio::select! {
                 biased;
@@ -277,7 +284,7 @@ impl<'a> Relay<'a> {
                 () = tokio::time::sleep_until(leaves_at), if leaves => {
                     Err(Ended::Gone("the client left"))
                 }
-                () = tokio::time::sleep_until(login_until), if !self.begun => {
+                () = tokio::time::sleep_until(login_until), if !self.begun && !is_asked_about => {
                     self.unaccepted(Unaccepted::Slow);
                     if let Some(number) = self.talk.last_word() {
                         self.to_client.push(refuse::slow(number));
@@ -373,6 +380,7 @@ impl<'a> Relay<'a> {
             form: Form::Done,
             statement: None,
             kills: None,
+            by_name: false,
             stays: None,
         };
         let claim = describe::claim_of_connection(&self.talk, self.watch.callers());

@@ -56,6 +56,11 @@ impl NotStarted {
         Self::Server(Unaccepted::Slow, refuse::unreachable(&why), why)
     }
 
+    fn stalled(sequence: u8) -> Self {
+        let why = "its TLS handshake has not ended in time (mysql.login_within)".to_owned();
+        Self::Server(Unaccepted::Slow, refuse::slow(sequence), why)
+    }
+
     fn broken(sequence: u8, wrong: &WireError) -> Self {
         let why = wrong.to_string();
         Self::Client(Unaccepted::Malformed, refuse::broken(sequence, &why), why)
@@ -130,7 +135,8 @@ pub(super) async fn start(
     };
     let flavour = greeting.capabilities.flavour();
     let mirrored_at = at.filter(|at| {
-        server.may_mirror(flavour, *at) && mirrors(legs, &plugin, shared.key.as_deref())
+        server.may_mirror(flavour, *at, login.who.user.as_deref())
+            && mirrors(legs, &plugin, shared.key.as_deref())
     });
     if let (Some(at), Some(_)) = (mirrored_at, tls) {
         server.mirrored(at);
@@ -153,11 +159,14 @@ pub(super) async fn start(
                 return Err(NotStarted::unreached(&Unreached::Lost));
             }
             number = number.wrapping_add(1);
-            reach::encrypted(tls, socket).await.map_err(|error| {
-                let why = error.to_string();
-                let told = refuse::login(sequence.wrapping_add(1), &why);
-                NotStarted::Server(error.cause(), told, why)
-            })?
+            let next = sequence.wrapping_add(1);
+            let shaken = timeout_at(until, reach::encrypted(tls, socket)).await;
+            shaken
+                .map_err(|_| NotStarted::stalled(next))?
+                .map_err(|error| {
+                    let why = error.to_string();
+                    NotStarted::Server(error.cause(), refuse::login(next, &why), why)
+                })?
         }
     };
     let legs = Legs {
@@ -185,7 +194,8 @@ pub(super) async fn start(
                 server: flavour,
             },
             shift,
-        ),
+        )
+        .replicating(shared.settings.replication),
         connection: greeting.connection,
         login: bytes,
         from_client: input,

@@ -20,8 +20,15 @@ const STATEMENTS_BYTES_MAX: usize = 8 << 20;
 const FAILURES_MAX: u8 = 16;
 
 /// What asks a server how it reads texts, and which database is current: in digits, which
-/// say the same in all encodings but those that nothing is read in.
-pub(super) const PROBE: &str = "SELECT @@character_set_client, @@sql_mode, HEX(DATABASE())";
+/// say the same in all encodings but those that nothing is read in. Its limit is its own:
+/// a session may have another for statements that have none (`sql_select_limit`).
+pub(super) const PROBE: &str = "SELECT @@character_set_client, @@sql_mode, HEX(DATABASE()) LIMIT 1";
+
+/// Why a text is opaque that the server was asked about in vain.
+const NOWHERE: &str = "which database is current is not known for certain";
+
+/// Why a text is opaque that is read in more ways than one.
+const UNCERTAIN: &str = "how the server reads it is not known for certain";
 
 /// Why a text is opaque of which the beginning alone may have been seen.
 pub(super) const TOO_LONG: &str = "it is too long to be understood";
@@ -69,6 +76,21 @@ impl Text {
 
     fn read(&self) -> Option<Read<'_>> {
         Some(Read(self.text.as_ref()?, self.analysis.as_ref()?))
+    }
+
+    /// It runs in a database that nobody knows, unless it says so itself.
+    pub(super) fn nowhere(mut self) -> Self {
+        let says = self.within.is_some() || self.one("USE").is_some();
+        self.why = self.why.or((!says).then_some(NOWHERE));
+        self
+    }
+
+    /// Whether what it does hangs on variables of the session (`@name`, `@@name`), whose values nobody here knows.
+    pub(super) fn has_variables(&self) -> bool {
+        let text = self.text.as_deref().unwrap_or_default();
+        let is_one = |token: Token| token.of(text).starts_with('@');
+        memchr::memchr(b'@', text.as_bytes()).is_some()
+            && (!is_plain(text.as_bytes()) || Lexer::new(text, Dialect::MYSQL).any(is_one))
     }
 
     /// Whether it is the same text, read in the same way.
@@ -349,7 +371,7 @@ enum Rules {
 pub(super) struct Reading {
     known: Arc<Analyses>,
     rules: Rules,
-    /// What they were when somebody asked.
+    /// What the server said last that they are.
     before: Option<Rules>,
     /// How often in a row the server could not say.
     failures: u8,
@@ -428,10 +450,26 @@ impl Reading {
         };
     }
 
-    /// Whether the rules are others than when this was asked before.
+    /// Whether the server has said what they are.
+    fn are_known(&self) -> bool {
+        matches!(self.rules, Rules::Known { .. })
+    }
+
+    /// Whether the rules are others than when the server said them before.
     pub(super) fn have_changed(&mut self) -> bool {
-        let before = self.before.replace(self.rules);
+        // Where it could not say them, they need not be others.
+        let before = match self.are_known() {
+            true => self.before.replace(self.rules),
+            false => None,
+        };
         before.is_some_and(|before| before != self.rules)
+    }
+
+    /// A text that was read under the rules of before, as it is understood under those of now.
+    pub(super) fn still(&self, mut text: Text) -> Text {
+        let may_differ = text.ambiguous().is_some() && !self.are_known();
+        text.why = text.why.or(may_differ.then_some(UNCERTAIN));
+        text
     }
 
     /// Whether the server must be asked before `text` can be read.
@@ -456,7 +494,7 @@ impl Reading {
             brackets,
         } = self.rules
         else {
-            return Text::opaque(text, "how the server reads it is not known for certain");
+            return Text::opaque(text, UNCERTAIN);
         };
         if brackets && memchr::memchr(b'[', text).is_some() {
             return Text::opaque(text, "its brackets are quotes in this sql_mode (MSSQL)");
@@ -886,6 +924,15 @@ mod tests {
             assert_eq!(text.used_database(1, Some("shop")), Uses::Unknown);
         }
         for (text, expected) in [
+            ("DELETE FROM t WHERE a = @b", true),
+            ("SELECT @@version", true),
+            ("SELECT \"a@b\"", true),
+            ("SELECT 'a@b' -- @", false),
+            ("SELECT 1", false),
+        ] {
+            assert_eq!(read(text).has_variables(), expected, "{text}");
+        }
+        for (text, expected) in [
             ("KILL QUERY 7 ;", Some(7)),
             ("KILL HARD CONNECTION 7 -- now", Some(7)),
             ("KILL QUERY ID 7", None),
@@ -1001,5 +1048,18 @@ mod tests {
         assert!(reading.have_changed() && !reading.have_changed());
         all.doubt();
         assert!(all.get(1).0.is_opaque() && !all.get(2).0.is_opaque());
+        // That nobody can say what they are is no change, and nothing is read until then.
+        let mut reading = self::reading("utf8mb4", "");
+        assert!(!reading.have_changed());
+        all.prepared(Some(1), (reading.read(b"SELECT \"a\"", false), None));
+        reading.failed();
+        assert!(!reading.have_changed());
+        assert!(reading.still(all.get(1).0).is_opaque());
+        assert!(!reading.still(all.get(2).0).is_opaque());
+        reading.said(Some(&[b"utf8mb4", b""]));
+        assert!(!reading.have_changed() && !reading.still(all.get(1).0).is_opaque());
+        reading.said(None);
+        reading.said(Some(&[b"utf8mb4", b"ANSI_QUOTES"]));
+        assert!(reading.have_changed(), "since it was said");
     }
 }

@@ -142,6 +142,7 @@ fn capture(mut statement: String, digest: Option<[u8; 32]>) -> Capture {
         } else {
             Captured::Whole
         },
+        ..Capture::default()
     }
 }
 

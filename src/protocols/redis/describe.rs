@@ -232,6 +232,7 @@ impl Described {
                 text: Some(self.statement),
                 digest: self.digest,
                 state: self.state,
+                ..Capture::default()
             },
             server_address: Some(upstream.host.clone()),
             server_port: Some(upstream.port),

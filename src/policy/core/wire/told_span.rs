@@ -306,6 +306,7 @@ fn body(told: &Option<Value>) -> Capture {
             Captured::Whole
         },
         text: Some(text),
+        ..Capture::default()
     }
 }
 

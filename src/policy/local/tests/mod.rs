@@ -134,6 +134,7 @@ fn text(body: &str) -> Capture {
         bytes: body.len().try_into().unwrap(),
         digest: None,
         state: Captured::Whole,
+        ..Capture::default()
     }
 }
 

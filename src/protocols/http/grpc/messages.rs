@@ -164,6 +164,7 @@ pub(in super::super) fn capture(
         } else {
             Captured::Partial
         },
+        ..Capture::default()
     })
 }
 

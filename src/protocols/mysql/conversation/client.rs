@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::metrics::Passage;
 use crate::protocols::sql::TEXT_BYTES_MAX;
 
+use super::super::Replication;
 use super::super::answer::Form;
 use super::super::attributes;
 use super::super::capability::Capabilities;
@@ -15,8 +16,8 @@ use super::super::statement::{TOO_LONG, Text};
 use super::super::whole_password::{self, Key, Said};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::{
-    Ask, Conversation, Effect, File, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX, Step,
-    Tail, Turn, Upload, no_login,
+    Ask, Conversation, Current, Effect, File, Hides, Kind, Phase, Received, Rest, SMALL_BYTES_MAX,
+    Step, Tail, Turn, Upload, no_login,
 };
 
 /// Most attributes of a query in bytes, beside its text.
@@ -124,7 +125,9 @@ impl Conversation {
                 let effect = match code {
                     Code::STMT_PREPARE => {
                         let text = body.get(1..).unwrap_or_default();
-                        if self.doubts_database || (whole && self.reading.must_ask(text)) {
+                        if self.current == Current::Doubted
+                            || (whole && self.reading.must_ask(text))
+                        {
                             return Ok(Step::Own(self.probes(Bytes::new())));
                         }
                         Effect::Prepare(self.prepares(text, whole))
@@ -164,7 +167,7 @@ impl Conversation {
                 let (who, plugin) = changed.ok_or(malformed)?;
                 let plugin = plugin.as_deref().unwrap_or_default();
                 if let Some(why) = self.legs.stops(plugin.as_bytes()) {
-                    self.misses_tls |= !self.legs.server_tls;
+                    self.misses_tls = self.legs.misses_tls(&who);
                     // As the server does after a login that failed.
                     (self.ended, self.refused_login) = (true, true);
                     return Ok(Step::Say(no_login(why, 1)));
@@ -191,30 +194,51 @@ impl Conversation {
             Treatment::Goodbye => Ok(Step::Goodbye(
                 input.split_to(header.whole().min(input.len())).freeze(),
             )),
-            Treatment::Refuse(why) => Ok(self.asks_in_vain(code, why, whole, header, input)),
+            Treatment::Replicate(form) => Ok(match self.stops_replication() {
+                Some(why) => self.asks_by_name(code, (Form::Done, Some(why)), whole, header, input),
+                None => self.asks_by_name(code, (form, None), whole, header, input),
+            }),
+            Treatment::Refuse(why) => {
+                Ok(self.asks_by_name(code, (Form::Done, Some(why)), whole, header, input))
+            }
         }
     }
 
-    /// Asks about a command that does not go on: it is known, recorded and counted.
-    fn asks_in_vain(
+    /// Why nobody may follow the server here, whatever policy says.
+    fn stops_replication(&self) -> Option<&'static str> {
+        match (self.replication, self.most_rows) {
+            (Replication::Refuse, _) => {
+                Some("replication is not relayed here: see the sidecar's mysql.replication")
+            }
+            (Replication::Judge, Some(_)) => {
+                Some("a session with a limit of rows does not replicate, as changes are no rows")
+            }
+            (Replication::Judge, None) => None,
+        }
+    }
+
+    /// Asks about a command by its name: what it says is not read. Where it `stays`, it does not
+    /// go on, and is known, recorded and counted.
+    fn asks_by_name(
         &mut self,
         code: Code,
-        why: &'static str,
+        (form, stays): (Form, Option<&'static str>),
         whole: bool,
         header: Header,
         input: &mut BytesMut,
     ) -> Step {
         let mut text = self.reading.names(&commands::called(code));
-        text.why = Some(why);
+        text.why = stays.or(Some("what a server has changed passes unread"));
         let bytes = self.begin(input, header.whole(), header.is_full(), Rest::Waits);
         let body = bytes.get(HEADER_BYTES..).and_then(|body| body.get(1..));
         let digest = body.filter(|_| whole).map(|body| digest(&text, code, body));
         Step::Ask(Box::new(Ask {
             kind: Kind {
-                form: Form::Done,
+                form,
                 statement: None,
                 kills: None,
-                stays: Some(why),
+                by_name: true,
+                stays,
             },
             text,
             database: self.who.database.clone(),
@@ -225,9 +249,18 @@ impl Conversation {
     }
 
     fn prepares(&self, text: &[u8], whole: bool) -> Text {
-        match whole {
+        let text = match whole {
             true => self.reading.read(text, self.status.no_backslash_escapes()),
             false => Text::opaque(text, TOO_LONG),
+        };
+        self.placed(text)
+    }
+
+    /// A text as it is understood where nobody may know in which database it runs.
+    fn placed(&self, text: Text) -> Text {
+        match self.current {
+            Current::Known | Current::Doubted => text,
+            Current::Untold => text.nowhere(),
         }
     }
 
@@ -249,12 +282,13 @@ impl Conversation {
         let seen = input.get(HEADER_BYTES..header.whole().min(input.len()));
         let body = seen.and_then(|seen| seen.get(1..)).unwrap_or_default();
         // What it is about depends on the database.
-        if self.doubts_database {
+        if self.current == Current::Doubted {
             return Ok(Step::Own(self.probes(Bytes::new())));
         }
         let mut trace = None;
         let mut statement = None;
         let mut prepared_in = None;
+        let mut has_variables = false;
         let text = match code {
             Code::QUERY => {
                 let attributes = self.capabilities.has(Capabilities::QUERY_ATTRIBUTES);
@@ -270,6 +304,7 @@ impl Conversation {
                     Some((text, attribute)) => {
                         trace = attribute.map(shown);
                         let text = self.prepares(text, whole);
+                        has_variables = text.has_variables();
                         match self.names.executed(&text) {
                             Some((text, database)) => {
                                 prepared_in = Some(database);
@@ -296,13 +331,13 @@ impl Conversation {
                 if code == Code::STMT_EXECUTE && !self.ahead.has(statement) {
                     trace = self.trace_of_execution(body);
                 }
-                text
+                self.reading.still(text)
             }
             _ => match commands::as_statement(code, body) {
                 Some(text) if self.reading.must_ask(text.as_bytes()) => {
                     return Ok(Step::Own(self.probes(Bytes::new())));
                 }
-                Some(text) => self.reading.names(&text),
+                Some(text) => self.placed(self.reading.names(&text)),
                 None => Text::opaque(
                     commands::shown(code, body).as_bytes(),
                     "what it names cannot be read",
@@ -320,7 +355,9 @@ impl Conversation {
             return Ok(Step::Pass(bytes, passage));
         }
         let executes = matches!(code, Code::STMT_EXECUTE | Code::STMT_BULK_EXECUTE);
-        let is_all = whole && !(executes && self.ahead.has(statement));
+        // What it does must be all here, or an approval of it would be one of something else, too.
+        has_variables |= text.has_variables();
+        let is_all = whole && !(executes && self.ahead.has(statement)) && !has_variables;
         let digest = is_all.then(|| digest(&text, code, body));
         let given = || attributes::number_of_execution(body, self.capabilities);
         let kills = text.killed(|| given().filter(|_| is_all && code == Code::STMT_EXECUTE));
@@ -334,6 +371,7 @@ impl Conversation {
                 form,
                 statement,
                 kills,
+                by_name: false,
                 stays: None,
             },
             text,
@@ -386,6 +424,7 @@ fn needed(code: Code, header: Header) -> Result<usize, WireError> {
             Treatment::Judge(_)
             | Treatment::Pass(_, _)
             | Treatment::PassSilently(_)
+            | Treatment::Replicate(_)
             | Treatment::Login
             | Treatment::Goodbye => return Err(WireError::TooLong("a command")),
         },
@@ -437,13 +476,15 @@ fn proof(turn: &mut Turn, received: &Received, input: &mut BytesMut) -> Result<S
 }
 
 /// A client's password as it is, and our question for the key that it goes on under; `None`
-/// where there is none, which nobody hides.
+/// where there is none, which nobody hides, or where the client asks for the key itself: the
+/// server's leg is in clear, and the two agree.
 fn said(turn: &mut Turn, bytes: &mut [u8], header: Header) -> Option<Step> {
     turn.hides = Hides::No;
-    let body = bytes.get_mut(HEADER_BYTES..).filter(|body| *body != [0])?;
-    turn.said = Some(Said::taken(body));
     let plugin = turn.plugin.as_deref().unwrap_or_default();
     let question = whole_password::question(plugin.as_bytes());
+    let is_password = |body: &&mut [u8]| **body != [0] && **body != [question];
+    let body = bytes.get_mut(HEADER_BYTES..).filter(is_password)?;
+    turn.said = Some(Said::taken(body));
     let number = header.sequence.wrapping_add(turn.shift);
     Some(Step::Own(packet(number, &[question])))
 }

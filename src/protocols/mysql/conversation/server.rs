@@ -11,8 +11,8 @@ use super::super::whole_password::{NONCE_BYTES, SHA256};
 use super::super::wire::{Cursor, HEADER_BYTES, Header, WireError, packet};
 use super::entering::Entering;
 use super::{
-    Answering, Conversation, Effect, File, Hides, Legs, Own, Phase, Purpose, ROUNDS_MAX, Received,
-    SMALL_BYTES_MAX, Sides, Skip, Upload, no_login,
+    Answering, Conversation, Current, Effect, File, Hides, Legs, MissesTls, Own, Phase, Purpose,
+    ROUNDS_MAX, Received, SMALL_BYTES_MAX, Sides, Skip, Upload, no_login,
 };
 
 /// The code of `ER_SECURE_TRANSPORT_REQUIRED`, 3159, as it is sent.
@@ -196,9 +196,8 @@ impl Conversation {
                 ok.packet(body, header.length)?;
                 self.status = ok.status.unwrap_or_default();
                 self.who = std::mem::take(&mut turn.who);
-                if let Some(database) = ok.database {
-                    self.who.database = Some(database);
-                }
+                let claimed = self.who.database.take();
+                self.is_in(ok.database.or(claimed));
                 let told = packet(number, body);
                 match self.enters.sessions {
                     Sessions::Judge => {
@@ -212,7 +211,8 @@ impl Conversation {
                 return Ok(Fate::Drop);
             }
             [0xff, rest @ ..] if turn.first => {
-                self.misses_tls |= rest.starts_with(&NEEDS_TLS) && !self.legs.server_tls;
+                let needs_tls = rest.starts_with(&NEEDS_TLS) && !self.legs.server_tls;
+                self.misses_tls = needs_tls.then_some(MissesTls::Anybody);
                 (self.farewell, self.ended) = (true, true);
             }
             // MariaDB goes on with whoever was there before, and what was set on the session is
@@ -239,7 +239,7 @@ impl Conversation {
                     Hides::No => self.legs.stops(name),
                 };
                 if let Some(why) = stops {
-                    self.misses_tls |= !self.legs.server_tls;
+                    self.misses_tls = self.legs.misses_tls(&turn.who);
                     return self.no_login(why, number, sides);
                 }
                 turn.hides = hides;
@@ -324,13 +324,11 @@ impl Conversation {
                     Some(_) => self.reading.failed(),
                     None => self.reading.said(rules),
                 }
-                match database {
-                    Some([]) => self.who.database = None,
+                match database.map(|digits| (digits.is_empty(), from_hex(digits))) {
+                    Some((true, _)) => self.is_in(None),
+                    Some((false, Some(name))) => self.is_in(Some(name)),
                     // In another encoding they are no digits, and what is known stays.
-                    Some(digits) => {
-                        self.who.database = from_hex(digits).or(self.who.database.take())
-                    }
-                    None => {}
+                    Some((false, None)) | None => {}
                 }
                 if self.reading.have_changed() {
                     self.statements.doubt();
@@ -417,6 +415,9 @@ impl Conversation {
         self.tail.next = 1;
         self.status = answer.status.unwrap_or(self.status);
         let failed = answer.error.is_some();
+        if let Some(database) = answer.database.clone() {
+            self.is_in(Some(database));
+        }
         match effect {
             Effect::None => {}
             Effect::Prepare(text) => {
@@ -436,7 +437,7 @@ impl Conversation {
             Effect::Ran(text, killed) => {
                 if !failed && self.reading.can_ask_again() {
                     // Nor could it say that.
-                    self.doubts_database = true;
+                    self.current = Current::Doubted;
                 }
                 self.names.ran(&text, failed, self.who.database.as_deref());
                 self.ran((&text, killed), &answer, failed);
@@ -445,9 +446,6 @@ impl Conversation {
                 let told = rows.saturating_sub(dropped);
                 self.statements.fetched(number, told);
             }
-        }
-        if let Some(database) = answer.database {
-            self.who.database = Some(database);
         }
         let error: Option<&ServerError> = answer.error.as_ref();
         if let Some(running) = running {
@@ -462,6 +460,9 @@ impl Conversation {
     fn ran(&mut self, (text, killed): (&Text, Option<u32>), answer: &Answer, failed: bool) {
         if text.changes_reading() {
             self.reading.stale();
+            if self.current == Current::Untold {
+                self.current = Current::Doubted;
+            }
         }
         // Each statement has a result, up to one that fails.
         let executed = answer.results.saturating_add(usize::from(!failed));
@@ -472,11 +473,11 @@ impl Conversation {
             // (`session_track_schema`).
             _ if told.is_some() && answer.results == 0 => {}
             Uses::Database(database) if told.is_none_or(|told| *told == *database) => {
-                self.who.database = Some(database);
+                self.is_in(Some(database));
             }
             Uses::Database(_) | Uses::Unknown => {
                 self.who.database = None;
-                self.doubts_database = true;
+                self.current = Current::Doubted;
             }
         }
         if !failed {

@@ -178,6 +178,7 @@ impl<'a> Between<'a> {
                 form: Form::Done,
                 statement: None,
                 kills: None,
+                by_name: false,
                 stays: None,
             },
             text: Text::unknown(),
