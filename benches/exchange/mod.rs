@@ -70,6 +70,7 @@ pub(crate) fn context() -> Arc<Context> {
 
 fn kilobyte() -> Capture {
     Capture {
+        trailers: None,
         text: Some("{\"item\": \"value\"}, ".repeat(54)),
         bytes: 1_026,
         digest: None,

@@ -16,8 +16,20 @@ pub struct Capture {
     pub digest: Option<[u8; 32]>,
     /// How much of the body `text` is.
     pub state: Captured,
+    /// The fields behind it, where they were here with all of it.
+    pub trailers: Option<Box<Trailers>>,
     /// What `text` takes.
     pub room: Room,
+}
+
+/// The fields behind a body (RFC 9110 §6.5). They stand apart from those before it, so that
+/// they add nothing to what a policy reads there, and take nothing from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trailers {
+    /// Redacted as header fields are: `name: value`, a line each.
+    pub text: Box<str>,
+    /// SHA-256 of them as they came.
+    pub digest: [u8; 32],
 }
 
 /// Room that something in memory takes, until the last that shares it is dropped. Whoever

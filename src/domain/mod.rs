@@ -19,7 +19,7 @@ pub mod verdict;
 pub use action::{
     Action, DatabaseCall, FileCall, FunctionCall, HttpCall, Reported, Told, ToolCall,
 };
-pub use capture::{Capture, Captured, Room};
+pub use capture::{Capture, Captured, Room, Trailers};
 pub use completion::{
     Answer, Completion, DatabaseAnswer, FileAnswer, FunctionAnswer, HttpAnswer, Outcome,
 };

@@ -22,6 +22,10 @@ use super::{Decision, FailMode, Gate, Inner, Refused, Replay, Terms, Unanswered,
 /// What [`Gate::admit_now`] came to.
 #[derive(Debug)]
 #[must_use = "an undecided operation must not move"]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the largest is what nearly every operation becomes, and a box would be one more allocation for each"
+)]
 pub enum Now<'a> {
     /// Admitted, once its record is written.
     InLine(InLine<'a>),
@@ -388,7 +392,7 @@ impl Inner {
             trail.decided_by = hold.decided_by.get().cloned();
             match waited {
                 Waited::Ended(refusal) => {
-                    return Decision::Refuse(self.refuse(&operation, refusal, trail));
+                    return self.refuse_as(&hold, &operation, refusal, trail);
                 }
                 Waited::Granted => {
                     let after = self.after_grant(operation, session, terms, trail, &hold);
@@ -481,7 +485,7 @@ impl Inner {
     ) -> Decision {
         let still = self.still_allowed(&operation, &session, terms, &mut trail, hold);
         if let Some(refusal) = still.await.or_else(|| refused_already(&session)) {
-            return Decision::Refuse(self.refuse(&operation, refusal, trail));
+            return self.refuse_as(hold, &operation, refusal, trail);
         }
         match hold.stage {
             Stage::Started => self.grant(operation, session, trail).await,
@@ -514,7 +518,7 @@ impl Inner {
             Some(parked) => {
                 if let Err(error) = self.try_write_decision(operation, "replay", None, &trail) {
                     tracing::error!(%error, "the journal takes no decision: refusing");
-                    return Decision::Refuse(self.refuse(operation, Refusal::NotRecorded, trail));
+                    return self.refuse_as(hold, operation, Refusal::NotRecorded, trail);
                 }
                 let protocol = operation.protocol();
                 self.count(protocol, Stage::Started, Decided::RequireApproval, &trail);
@@ -525,7 +529,7 @@ impl Inner {
             }
             None => {
                 let refusal = Refusal::ApprovalExpired(hold.id.clone());
-                Decision::Refuse(self.refuse(operation, refusal, trail))
+                self.refuse_as(hold, operation, refusal, trail)
             }
         }
     }
@@ -542,6 +546,21 @@ impl Inner {
             Ok(line) => line.written().await,
             Err(refused) => Decision::Refuse(refused),
         }
+    }
+
+    /// Refuses a retry of what `hold` holds: where that is an answer, the operation was
+    /// carried out, although not by this retry.
+    fn refuse_as(
+        &self,
+        hold: &Hold,
+        operation: &Operation,
+        refusal: Refusal,
+        trail: Trail,
+    ) -> Decision {
+        Decision::Refuse(Refused {
+            stage: hold.stage,
+            ..self.refuse(operation, refusal, trail)
+        })
     }
 
     /// Records and renders a refusal at `started`.
@@ -562,6 +581,7 @@ impl Inner {
         );
         Refused {
             refusal,
+            stage: Stage::Started,
             event: operation.id,
             policy: trail.ruling.as_ref().and_then(|r| r.policy.clone()),
             ruling: trail.ruling,

@@ -110,6 +110,10 @@ pub(super) enum Content {
 
 impl Content {
     pub(super) fn of(body: &Capture) -> Self {
+        // No hook tells of them.
+        if body.trailers.is_some() {
+            return Self::Unknown;
+        }
         match (body.state, body.digest, &body.text) {
             (Captured::Empty, _, _) => Self::Empty,
             (Captured::Whole, _, Some(text)) if text.is_empty() => Self::Empty,
@@ -220,6 +224,11 @@ fn http(hash: &mut Sha256, call: &HttpCall) -> Option<()> {
         (Captured::Empty, None, None) => part(hash, b""),
         // Whole, but what it was is not known any more.
         (_, None, None) => return None,
+    }
+    // Nothing where there are none, so that what was granted before they were looked at is found again.
+    if let Some(trailers) = &call.body.trailers {
+        part(hash, b"trailers");
+        part(hash, &trailers.digest);
     }
     Some(())
 }

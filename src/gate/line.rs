@@ -73,6 +73,7 @@ impl InLine<'_> {
         log_refusal(event, attribution, Stage::Started, &refusal);
         Decision::Refuse(Refused {
             refusal,
+            stage: Stage::Started,
             event,
             policy: trail.ruling.as_ref().and_then(|r| r.policy.clone()),
             ruling: None,

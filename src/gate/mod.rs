@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::domain::{JsonText, OperationId, Refusal};
+use crate::domain::{JsonText, OperationId, Refusal, Stage};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::policy::{PolicyBackend, Ruling};
@@ -88,12 +88,41 @@ impl fmt::Debug for Replay {
 pub struct Refused {
     /// Why.
     pub refusal: Refusal,
+    /// What it keeps back: at `completed`, the answer of what was carried out.
+    pub stage: Stage,
     /// The id to quote.
     pub event: OperationId,
     /// The policy that decided, if one did.
     pub policy: Option<Arc<str>>,
     /// What it said; absent when it gave no answer or was not asked.
     pub ruling: Option<Arc<Ruling>>,
+}
+
+impl Refused {
+    /// A refusal of something that has not left, which policy was not asked about.
+    pub fn unasked(refusal: Refusal, event: OperationId) -> Self {
+        Self {
+            refusal,
+            stage: Stage::Started,
+            event,
+            policy: None,
+            ruling: None,
+        }
+    }
+
+    /// Whether the same operation may succeed later, and is not done twice by that.
+    pub fn is_retryable(&self) -> bool {
+        match self.stage {
+            Stage::Started => self.refusal.is_retryable(),
+            // The retry gets the answer that was set aside.
+            Stage::Completed => matches!(self.refusal, Refusal::ApprovalPending { .. }),
+        }
+    }
+
+    /// When it may be tried again, in whole seconds from 1: said exactly where that may help.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.refusal.retry_after().filter(|_| self.is_retryable())
+    }
 }
 
 /// What an unusable backend means. The operator chooses; covers only

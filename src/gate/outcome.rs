@@ -158,11 +158,10 @@ impl Permit {
         self.apart();
         let Some(admitted) = &self.admitted else {
             // A bug in its protocol: it is completed already. The answer stays there all the same.
+            let event = clock::operation_id(clock::now());
             return Refused {
-                refusal: Refusal::OutcomeBlocked(reason),
-                event: clock::operation_id(clock::now()),
-                policy: None,
-                ruling: None,
+                stage: Stage::Completed,
+                ..Refused::unasked(Refusal::OutcomeBlocked(reason), event)
             };
         };
         // Kept in the permit while judging, so that dropping us reports it.
@@ -388,6 +387,7 @@ impl Admitted {
         );
         Refused {
             refusal,
+            stage: Stage::Completed,
             event: self.operation.id,
             policy: trail.ruling.as_ref().and_then(|r| r.policy.clone()),
             ruling: trail.ruling.clone(),

@@ -1,6 +1,6 @@
 //! Answers that come in pieces, each judged by itself.
 
-use crate::domain::{Action, Capture, Captured, Refusal};
+use crate::domain::{Action, Capture, Captured, Refusal, Stage};
 use crate::process::clock;
 
 use super::admit::Trail;
@@ -18,14 +18,18 @@ impl Permit {
     /// # Errors
     /// The run is halted, the activity aborted, or the record cannot be written.
     pub async fn piece(&self) -> Result<Self, Refused> {
+        self.admit_piece().await.map_err(|refused| Refused {
+            // What it is an answer to was carried out.
+            stage: Stage::Completed,
+            ..refused
+        })
+    }
+
+    async fn admit_piece(&self) -> Result<Self, Refused> {
         let Some(admitted) = self.admitted.as_deref() else {
-            let at = clock::now();
-            return Err(Refused {
-                refusal: Refusal::Unjudgeable("its operation is completed".into()),
-                event: clock::operation_id(at),
-                policy: None,
-                ruling: None,
-            });
+            let refusal = Refusal::Unjudgeable("its operation is completed".into());
+            let event = clock::operation_id(clock::now());
+            return Err(Refused::unasked(refusal, event));
         };
         let started_at = clock::now();
         let mut operation = admitted.operation.clone();
@@ -52,12 +56,10 @@ impl Permit {
         match line.written().await {
             Decision::Proceed(piece) => Ok(piece),
             Decision::Refuse(refused) => Err(refused),
-            Decision::Replay(replay) => Err(Refused {
-                refusal: Refusal::Unjudgeable("it was done before".into()),
-                event: replay.event,
-                policy: None,
-                ruling: None,
-            }),
+            Decision::Replay(replay) => {
+                let refusal = Refusal::Unjudgeable("it was done before".into());
+                Err(Refused::unasked(refusal, replay.event))
+            }
         }
     }
 }

@@ -192,6 +192,35 @@ def trailers():
     print("sent", '"trailers":{"x-after":"9"}' in found["body"].decode())
 
 
+def judged_trailers():
+    client = Client(validate=False)
+    ours = [("x-openbox-run-id", "r"), ("openbox-verdict", "allow"), ("authorization", "Bearer x"), ("host", "x.test")]
+
+    def said(trailers, kind="text/plain"):
+        fields = [("te", "trailers"), ("content-type", kind)]
+        stream = client.ask("/echo", method="POST", fields=fields, end=False)
+        client.http.send_data(stream, b"hello")
+        client.http.send_headers(stream, trailers, end_stream=True)
+        client.flush()
+        return client.wait(stream)[0]
+
+    def names(found):
+        return *sorted(json.loads(found["body"])["trailers"]),
+
+    found = said([("x-end", "yes"), ("x-api-key", "s3cret"), *ours])
+    print("echoed", found["status"], *names(found))
+    # Nobody reads it, so that it goes on as it comes.
+    found = said([("x-end", "yes"), *ours], kind="image/png")
+    print("passed", found["status"], *names(found))
+    found = said([("x-verdict", "block")])
+    print("refused", found["status"], json.loads(found["body"])["code"])
+    found = client.get("/blocking-trailers")
+    print("withheld", found["status"], json.loads(found["body"])["code"])
+    for name, path in [("whole", "/own-trailers"), ("streamed", "/own-trailers/streamed")]:
+        found = client.get(path)
+        print(name, found["status"], *sorted(found["trailers"]))
+
+
 def coalesced():
     client = Client(validate=False)
     show("other", {**client.get("/x", authority=f"other.test:{parts.port}"), "body": b""})

@@ -39,6 +39,21 @@ const paths = {
     stream.on("wantTrailers", () => stream.sendTrailers({ "x-sum": "7" }));
     stream.end("body");
   },
+  "/own-trailers": (stream) => {
+    stream.respond(text, { waitForTrailers: true });
+    stream.on("wantTrailers", () => stream.sendTrailers({ "x-sum": "8", "openbox-verdict": "allow", "x-openbox-a": "b" }));
+    stream.end("body");
+  },
+  "/own-trailers/streamed": (stream) => {
+    stream.respond({ ...text, "content-type": "application/octet-stream" }, { waitForTrailers: true });
+    stream.on("wantTrailers", () => stream.sendTrailers({ "x-sum": "8", "openbox-verdict": "allow", "x-openbox-a": "b" }));
+    stream.end("body");
+  },
+  "/blocking-trailers": (stream) => {
+    stream.respond(text, { waitForTrailers: true });
+    stream.on("wantTrailers", () => stream.sendTrailers({ "x-verdict": "block" }));
+    stream.end("body");
+  },
   "/text-trailers": (stream) => {
     stream.respond(text, { waitForTrailers: true });
     stream.on("wantTrailers", () => stream.sendTrailers({ "x-sum": "8" }));

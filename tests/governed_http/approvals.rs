@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use crate::assert_carried_out;
 use crate::support::origin::Origin;
 use crate::support::policies::AS_THE_PATH_SAYS;
 use crate::support::sidecar::{Setup, Sidecar, request};
@@ -285,6 +286,30 @@ fn an_answer_is_released_while_its_connection_waits() {
         sidecar.reject(&sidecar.pending_approval(), "keep it");
     });
     assert_eq!(answer.code(), "approval_rejected");
+    assert_carried_out(&answer, "rejected");
+}
+
+#[test]
+fn an_answer_that_no_person_decides_about_is_not_to_be_asked_for_again() {
+    let path = "/completed/require_approval";
+    let (site, sidecar) = world("approvals:\n  expire_after: 200ms\n");
+    let answer = sidecar.get(&site.url(path));
+    assert_eq!(answer.code(), "approval_expired");
+    assert_carried_out(&answer, "expired");
+
+    let (site, sidecar) = world("approvals:\n  open_max: 1\nhttp:\n  hold_within: 100ms\n");
+    assert_eq!(sidecar.get(&site.url(PATH)).code(), "approval_pending");
+    let answer = sidecar.get(&site.url(path));
+    assert_eq!(answer.code(), "overloaded");
+    assert_carried_out(&answer, "overloaded");
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}"#;
+    let fields = [("content-type", "application/json")];
+    let answer = sidecar.send("POST", &site.url(path), &fields, call);
+    let error = &answer.json()["error"];
+    assert_eq!((answer.status(), answer.get("retry-after")), (200, None));
+    assert_eq!(error["data"]["retryable"], false, "{error}");
+    let message = error["message"].to_string();
+    assert!(message.contains("was carried out"), "{message}");
 }
 
 #[test]

@@ -90,6 +90,55 @@ fn a_body_that_policy_must_see_whole_and_cannot_is_413_even_when_failing_open() 
 }
 
 #[test]
+fn a_body_that_policy_does_not_see_all_of_is_told_why() {
+    use std::io::Write;
+    let config = "http:\n  over_cap: deny\n  capture_bytes_max: 65536\n  capture_within: 300ms\n";
+    let (site, sidecar) = world(config);
+    let limit = "openbox_limit_hits_total{limit=\"too_large\"}";
+    let denied = "openbox_http_over_cap_total{choice=\"denied\"}";
+    let text = ("content-type", "text/plain");
+    let head = |length: usize, fields: &[(&str, &str)]| {
+        let length = length.to_string();
+        let fields = [&[text, ("content-length", &*length)], fields].concat();
+        request("POST", &site.url("/x"), &fields, "")
+    };
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&[b'x'; 60_000]).unwrap();
+    let swells = gzip.finish().unwrap();
+    let grows = swells.len() * 200;
+    assert!(grows < 60_000, "it is to swell more than is read of it");
+    let encoding = [("content-encoding", "gzip")];
+    let said = [
+        (head(65_537, &[]).into_bytes(), "is larger than", 1),
+        (head(10, &[]).into_bytes(), "capture_within", 0),
+        (
+            [head(swells.len(), &encoding).into_bytes(), swells].concat(),
+            "can be shown",
+            0,
+        ),
+    ];
+    for (said, why, too_large) in said {
+        let before = (sidecar.metric(limit), sidecar.metric(denied));
+        let mut wire = sidecar.wire();
+        wire.say(said);
+        let answer = wire.answer();
+        assert_eq!(
+            (answer.status(), answer.code()),
+            (413, "body_too_large_to_judge".to_owned())
+        );
+        let detail = answer.json()["detail"].to_string();
+        assert!(detail.contains(why), "{why}: {detail}");
+        let after = (before.0 + too_large, before.1 + 1);
+        assert_eq!(
+            (sidecar.metric(limit), sidecar.metric(denied)),
+            after,
+            "{why}"
+        );
+    }
+    assert_eq!(site.connections(), 0);
+}
+
+#[test]
 fn a_body_beyond_the_cap_streams_on_and_policy_is_told() {
     let rego = r#"
 package test

@@ -98,13 +98,20 @@ fn an_answer_that_finds_no_room_to_be_judged_does_not_go_out() {
     let unread = sidecar.get(&site.url("/40000"));
     assert_eq!(
         (unread.status(), unread.code()),
-        (503, "answer_not_read".to_owned())
+        (403, "answer_not_read".to_owned())
     );
-    assert_eq!(
-        sidecar.record_of("/40000", "completed")["outcome"],
-        "failed"
+    let again = (
+        &unread.json()["retryable"],
+        unread.get("retry-after").is_some(),
     );
+    assert_eq!(again, (&false.into(), false));
+    let completed = sidecar.record_of("/40000", "completed");
+    assert_eq!(completed["outcome"], "failed", "{completed}");
+    assert_eq!(completed["http_status_code"], 200, "{completed}");
+    let error = completed["error"].as_str().unwrap();
+    assert!(error.starts_with("the request was carried out"), "{error}");
     assert_eq!(site.times("/40000"), 1);
+    assert!(sidecar.metric("openbox_limit_hits_total{limit=\"bodies\"}") >= 1);
     assert_eq!(sidecar.get(&site.url("/20000")).status(), 200);
     sidecar.approve(&approval);
     assert_eq!(held.answer().body.len(), 40_000);

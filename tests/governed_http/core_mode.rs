@@ -1,6 +1,7 @@
 //! OpenBox Core as the judge: every verdict, and every way to fail, under both
 //! fail modes and at both stages.
 
+use crate::assert_carried_out;
 use crate::support::core::{Core, Say, verdict};
 use crate::support::origin::Origin;
 use crate::support::sidecar::{KEY, Setup, Sidecar};
@@ -77,6 +78,9 @@ fn every_verdict_of_core_is_enforced_at_its_stage() {
                     "{path}"
                 );
                 assert_eq!(answer.json()["policy"], "core-policy", "{path}");
+                if stage == "completed" {
+                    assert_carried_out(&answer, &path);
+                }
             }
             assert_eq!(site.times(&path), sent, "{path}");
             let record = sidecar.record_of(&path, stage);
@@ -190,6 +194,15 @@ fn no_answer_is_what_the_fail_mode_says_and_a_bad_answer_is_a_refusal_under_eith
                     assert_eq!(answer.get("openbox-verdict"), Some("error"), "{what}");
                     assert!(!answer.text().contains("hello from"), "{what}");
                     assert_eq!(record["decision"], code, "{what}");
+                    if stage == "completed" {
+                        assert_carried_out(&answer, &what);
+                    } else {
+                        let helps = kind == Kind::Unavailable;
+                        assert_eq!(answer.json()["retryable"], helps, "{what}");
+                        assert_eq!(answer.get("retry-after"), helps.then_some("1"), "{what}");
+                        let detail = answer.json()["detail"].to_string();
+                        assert!(detail.contains("Nothing was sent."), "{what}: {detail}");
+                    }
                 }
                 let sent = usize::from(passes || stage == "completed");
                 assert_eq!(site.times(&path), sent, "{what}");

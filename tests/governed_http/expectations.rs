@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::clients::{curl, python_of_tests};
 use crate::support::authority::{Authority, Dates};
 use crate::support::origin::{Origin, Shared};
-use crate::support::policies::ALLOW;
+use crate::support::policies::AS_THE_PATH_SAYS;
 use crate::support::process;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::until;
@@ -28,6 +28,9 @@ fn origin(mut wire: Wire, shared: &Shared) {
             }
             "/who" => Some(
                 "HTTP/1.1 401 Who\r\nwww-authenticate: Basic realm=x\r\ncontent-type: image/png\r\ncontent-length: 2\r\n\r\nno",
+            ),
+            "/completed/block" => Some(
+                "HTTP/1.1 401 Who\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nsecret",
             ),
             "/late" => {
                 // Its own word comes when the sidecar's has long been there.
@@ -73,7 +76,10 @@ fn world() -> World {
     let authority = Authority::new();
     let plain = Origin::raw(origin);
     let secure = Origin::raw_tls(authority.server("secure.test", Dates::Current), origin);
-    let setup = Setup::new().policy(ALLOW).reach(&plain).reach(&secure);
+    let setup = Setup::new()
+        .policy(AS_THE_PATH_SAYS)
+        .reach(&plain)
+        .reach(&secure);
     let sidecar = setup.trust(&authority).start();
     World {
         plain,
@@ -193,7 +199,14 @@ fn the_origin_says_whether_a_body_is_to_come() {
 #[test]
 fn an_answer_that_comes_first_reaches_the_client_and_the_body_stays_there() {
     let world = world();
-    for (path, status) in [("/no", 417), ("/elsewhere", 307), ("/who", 401)] {
+    let rows = [
+        ("/no", 417),
+        ("/elsewhere", 307),
+        ("/who", 401),
+        // What goes out in its place.
+        ("/completed/block", 403),
+    ];
+    for (path, status) in rows {
         for door in [Door::Plain, Door::Secure] {
             let (mut wire, origin, head) = world.ask_in_time(path, door);
             let before = origin.heard().len();

@@ -81,6 +81,7 @@ mod smuggling;
 mod socks;
 mod streams;
 mod terms;
+mod trailers;
 mod trust;
 mod upgrades;
 mod verdicts;
@@ -93,4 +94,17 @@ fn basic(user: &str, token: &str) -> String {
     use base64::Engine;
     let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{token}"));
     format!("Basic {text}")
+}
+
+/// That `answer` refuses to hand out what a request was answered that was carried out, and
+/// that nothing in it makes a client send the request again.
+fn assert_carried_out(answer: &support::wire::Message, what: &str) {
+    let problem = answer.json();
+    let detail = problem["detail"].as_str().unwrap();
+    let says = detail.contains("The request was carried out, but its answer is withheld.");
+    assert!(says && !detail.contains("Nothing"), "{what}: {detail}");
+    assert_eq!(answer.status(), 403, "{what}");
+    assert_eq!(problem["retryable"], false, "{what}");
+    let when = (problem.get("retry_after"), answer.get("retry-after"));
+    assert_eq!(when, (None, None), "{what}");
 }

@@ -180,6 +180,62 @@ fn an_origin_that_never_answers_is_a_gateway_timeout() {
     assert_eq!(site.times("/x"), 1);
 }
 
+/// Fails as the path says.
+fn failing(mut wire: Wire, shared: &Shared) {
+    while let Some(request) = wire.request() {
+        shared.log(&request);
+        match request.head.path() {
+            "/upstream_broke_off/at_once" => return,
+            "/upstream_broke_off/within" => {
+                wire.say("HTTP/1.1 201 Made\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\nmade");
+                return;
+            }
+            "/unasked_upgrade" => {
+                wire.say("HTTP/1.1 101 So\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
+            }
+            _ => drop(wire.rest()),
+        }
+    }
+}
+
+#[test]
+fn what_may_have_been_done_may_be_sent_again_only_where_that_does_no_more() {
+    let site = Origin::raw(failing);
+    let routes = "http:\n  routes: [\"*/upstream_timeout answer_within=300ms\"]\n";
+    let sidecar = before(&site, routes);
+    #[rustfmt::skip]
+    let failures = [
+        ("/upstream_broke_off/at_once", serde_json::Value::Null),
+        ("/upstream_broke_off/within",  201.into()),
+        ("/upstream_timeout",           serde_json::Value::Null),
+        ("/unasked_upgrade",            101.into()),
+    ];
+    let methods = ["GET", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"];
+    for (path, status) in failures {
+        for method in methods {
+            let row = format!("{method} {path}");
+            let answer = sidecar.send(method, &site.url(path), &[], "");
+            assert!([502, 504].contains(&answer.status()), "{row}");
+            assert!(path[1..].starts_with(&answer.code()), "{row}");
+            let again = !["POST", "PATCH"].contains(&method);
+            assert_eq!(answer.json()["retryable"], again, "{row}");
+            assert_eq!(answer.get("retry-after"), None, "{row}");
+            let completed = sidecar.recorded(&row, |line| {
+                line["record"] == "completion"
+                    && line["http_method"] == method
+                    && line["http_url"] == site.url(path)
+            });
+            assert_eq!(completed["outcome"], "failed", "{row}");
+            assert_eq!(completed["http_status_code"], status, "{row}");
+        }
+    }
+    // Nothing of it has left.
+    let nowhere = format!("http://127.0.0.1:{}/", free_port());
+    let answer = sidecar.send("POST", &nowhere, &[], "");
+    assert_eq!(answer.code(), "upstream_unreachable");
+    assert_eq!(answer.json()["retryable"], true);
+}
+
 #[test]
 fn a_body_that_stalls_ends_the_connection() {
     let site = Origin::raw(|mut wire, _| {

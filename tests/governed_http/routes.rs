@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::assert_carried_out;
 use crate::core_mode;
 use crate::support::core::{Core, Say};
 use crate::support::origin::{Origin, Shared};
@@ -85,6 +86,9 @@ fn a_route_has_a_fail_mode_of_its_own_at_both_stages() {
                     _ => answer.code(),
                 };
                 assert_eq!(code, expected, "{general} {path} {stage}");
+                if !code.is_empty() && stage == "completed" {
+                    assert_carried_out(&answer, &format!("{general} {path}"));
+                }
             }
         }
     }

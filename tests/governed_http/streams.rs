@@ -183,8 +183,14 @@ fn a_stream_that_policy_cannot_read_is_not_handed_out() {
     let answer = sidecar.get(&site.url("/x"));
     assert_eq!(
         (answer.status(), answer.code()),
-        (502, "upstream_broke_off".to_owned())
+        (502, "unasked_encoding".to_owned())
     );
+    let completed = sidecar.record_of("/x", "completed");
+    let found = (&completed["outcome"], &completed["http_status_code"]);
+    assert_eq!(found, (&"failed".into(), &200.into()), "{completed}");
+    let error = completed["error"].as_str().unwrap();
+    assert!(error.contains("in an encoding"), "{error}");
+    assert!(!error.contains("broke off"), "{error}");
 }
 
 #[test]

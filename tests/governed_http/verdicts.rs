@@ -1,6 +1,7 @@
 //! A test per verdict and stage: what the agent sees, what the origin sees, and
 //! what the journal says.
 
+use crate::assert_carried_out;
 use crate::support::authority::{Authority, Dates};
 use crate::support::origin::Origin;
 use crate::support::policies::{ALLOW, AS_THE_PATH_SAYS};
@@ -73,6 +74,7 @@ fn an_enforced_constraint_that_cannot_be_applied_refuses() {
         (answer.status(), answer.code()),
         (403, "constraint_not_applicable".to_owned())
     );
+    assert_carried_out(&answer, "constrain");
 }
 
 #[test]
@@ -115,6 +117,7 @@ fn an_answer_that_is_blocked_does_not_reach_the_agent() {
     );
     assert_eq!(answer.get("openbox-verdict"), Some("block"));
     assert!(!answer.text().contains("hello from"), "{}", answer.text());
+    assert_carried_out(&answer, "block");
     assert_eq!(site.times("/completed/block"), 1);
     let completed = sidecar.record_of("/completed/block", "completed");
     assert_eq!(completed["decision"], "outcome_blocked");
@@ -153,6 +156,7 @@ fn a_halt_at_completed_withholds_the_answer_and_latches_the_run() {
     let (site, sidecar) = world();
     let answer = sidecar.get(&site.url("/completed/halt"));
     assert_eq!((answer.status(), answer.code()), (403, "halted".to_owned()));
+    assert_carried_out(&answer, "halt");
     assert_eq!(site.times("/completed/halt"), 1);
     assert_eq!(
         sidecar.record_of("/completed/halt", "completed")["decision"],

@@ -257,6 +257,8 @@ struct Both {
     _site: Origin,
 }
 
+const TOO_LARGE: &str = "openbox_limit_hits_total{limit=\"too_large\"}";
+
 fn opened(config: &str) -> Both {
     opened_under(AS_THE_MESSAGE_SAYS, config)
 }
@@ -491,6 +493,29 @@ fn a_message_too_large_to_judge_goes_by_its_beginning_or_not_at_all() {
         line["record"] == "completion" && line["decision"] == "outcome_blocked"
     });
     assert_eq!(completed["response_body"], "partial", "{completed}");
+}
+
+#[test]
+fn a_message_too_slow_to_judge_is_not_called_large() {
+    let deny = "  capture_within: 300ms\n  over_cap: deny\n";
+    let mut both = opened(deny);
+    both.client.say(frame(0x01, b"slowly"));
+    let (code, reason) = closed(&mut both.client);
+    assert_eq!(code, 1008);
+    assert!(reason.contains("capture_within"), "{reason}");
+    assert_eq!(both.server.rest().first(), Some(&0x88));
+    assert_eq!(both.sidecar.metric(TOO_LARGE), 0);
+    let mut both = opened(deny);
+    both.server.say(b"\x01\x03slo");
+    let (code, reason) = closed(&mut both.client);
+    assert_eq!(code, 1008);
+    assert!(reason.starts_with("outcome_blocked "), "{reason}");
+    let completed = both.sidecar.recorded("the message", |line| {
+        line["record"] == "completion" && line["decision"] == "outcome_blocked"
+    });
+    let error = completed["error"].to_string();
+    assert!(error.contains("capture_within"), "{completed}");
+    assert_eq!(both.sidecar.metric(TOO_LARGE), 0);
 }
 
 #[test]

@@ -20,6 +20,8 @@ const DENY: &str = "http:
   routes: [\"*/partial/* over_cap=partial\", \"*/unseen/* capture=false\", \"*/observed/* completed=observe\"]
 ";
 
+const TOO_LARGE: &str = "openbox_limit_hits_total{limit=\"too_large\"}";
+
 fn gzip(text: &[u8]) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(text).unwrap();
@@ -59,6 +61,15 @@ fn origin(mut wire: Wire, shared: &Shared) {
             "/gzip" => known(
                 &format!("{TEXT}\r\ncontent-encoding: gzip"),
                 &gzip(&[b'x'; 900]),
+            ),
+            "/swells/far" => known(
+                &format!("{TEXT}\r\ncontent-encoding: gzip"),
+                &gzip(&[b'x'; 60_000]),
+            ),
+            // A tag of more than 32 bits, which decoders read differently.
+            "/disputed" => known(
+                "content-type: application/grpc",
+                b"\x00\x00\x00\x00\x0a\x8a\x80\x80\x80\x10\x04drop",
             ),
             "/two" => known(&format!("{TEXT}\r\ncontent-encoding: gzip"), &two),
             "/unknown" => known(&format!("{TEXT}\r\ncontent-encoding: aes128gcm"), b"secret"),
@@ -132,10 +143,7 @@ fn an_answer_that_policy_does_not_see_all_of_is_withheld_where_over_cap_is_deny(
     }
     let denied = sidecar.metric("openbox_http_over_cap_total{choice=\"denied\"}");
     assert_eq!(denied, 6);
-    assert_eq!(
-        sidecar.metric("openbox_limit_hits_total{limit=\"too_large\"}"),
-        6
-    );
+    assert_eq!(sidecar.metric(TOO_LARGE), 4);
     #[rustfmt::skip]
     let rows = [
         ("/short",           5, "release"),
@@ -173,6 +181,18 @@ fn an_answer_that_policy_does_not_see_all_of_is_withheld_where_over_cap_is_deny(
     );
 }
 
+#[test]
+fn an_answer_that_is_here_and_cannot_be_shown_is_not_called_large() {
+    let (site, sidecar) = world(ALLOW, &DENY.replace("1000", "65536"));
+    for path in ["/swells/far", "/disputed"] {
+        let answer = sidecar.get(&site.url(path));
+        withheld(&sidecar, path, &answer, "not all of it can be shown");
+        let completed = sidecar.record_of(path, "completed");
+        assert_eq!(completed["response_body"], "partial", "{path}: {completed}");
+    }
+    assert_eq!(sidecar.metric(TOO_LARGE), 0);
+}
+
 /// Halts for what is not all of an answer.
 const HALTS: &str = r#"
 package test
@@ -193,6 +213,7 @@ fn an_answer_that_does_not_come_in_time_is_withheld_and_what_came_of_it_judged()
         let answer = sidecar.get(&site.url(path));
         withheld(&sidecar, path, &answer, "capture_within");
     }
+    assert_eq!(sidecar.metric(TOO_LARGE), 0);
     let answer = sidecar.get(&site.url("/stops"));
     assert_eq!((answer.status(), answer.code()), (403, "halted".to_owned()));
     let completed = sidecar.record_of("/stops", "completed");

@@ -200,6 +200,7 @@ async fn c_4_without_an_answer_classes_of_statements_may_fail_closed_on_their_ow
             user: None,
             operation: "X".into(),
             statement: Capture {
+                trailers: None,
                 text: Some("X".into()),
                 bytes: 1,
                 digest: None,

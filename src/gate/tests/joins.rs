@@ -1,7 +1,7 @@
 //! What a hook tells and the wire shows is asked about once.
 
 use super::*;
-use crate::domain::{Reported, SpanId, TraceId};
+use crate::domain::{Reported, SpanId, TraceId, Trailers};
 use crate::gate::Noted;
 
 const TRACE: TraceId = TraceId(7);
@@ -64,8 +64,14 @@ async fn the_later_of_both_joins_where_everything_agrees() {
             Action::Database(_) | Action::File(_) | Action::Function(_) => unreachable!(),
         }
     }
+    fn trailers() -> Option<Box<Trailers>> {
+        Some(Box::new(Trailers {
+            text: "x-end: yes".into(),
+            digest: [1; 32],
+        }))
+    }
     #[rustfmt::skip]
-    let table: [(&str, Change, bool); 9] = [
+    let table: [(&str, Change, bool); 10] = [
         ("nothing",       |_| {},                                              true),
         ("spelling",      |o| http(o).method = "post".into(),                  true),
         ("trace",         |o| o.trace = TraceId(8),                            false),
@@ -75,6 +81,7 @@ async fn the_later_of_both_joins_where_everything_agrees() {
         ("body",          |o| http(o).body.text = Some("{}".into()),           false),
         ("no body",       |o| http(o).body = Capture::default(),               false),
         ("a body unseen", |o| http(o).body.state = Captured::Partial,          false),
+        ("trailers",      |o| http(o).body.trailers = trailers(),              false),
     ];
     for (what, change, joins) in table {
         for hook_first in [true, false] {

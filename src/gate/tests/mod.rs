@@ -395,6 +395,7 @@ impl Call<'_> {
                 path: self.path.into(),
                 headers,
                 body: Capture {
+                    trailers: None,
                     text: (!self.body.is_empty()).then(|| self.body.to_owned()),
                     bytes: 0,
                     digest: None,

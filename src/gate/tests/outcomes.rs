@@ -735,3 +735,86 @@ async fn an_outcome_beyond_the_bound_of_holds_is_refused_or_aborts() {
         assert_eq!(world.records("completion").len(), 1, "enforce: {enforce}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_carried_out_may_be_tried_again_only_where_its_answer_was_set_aside() {
+    let ask = || say(Verdict::RequireApproval);
+    #[rustfmt::skip]
+    let table = [
+        // answer         holds  refusal               again in
+        (ask(),           100,   "approval_pending",   Some(5)),
+        (ask(),           0,     "overloaded",         None),
+        (unavailable(),   100,   "policy_unavailable", None),
+        (unjudgeable(),   100,   "not_judgeable",      None),
+    ];
+    for (answer, holds_max, code, again) in table {
+        let policy = Scripted::always(Verdict::Allow).at(Stage::Completed, [answer]);
+        let settings = Settings {
+            holds_max,
+            ..settings()
+        };
+        let world = World::new(policy, settings);
+        let permit = world.permit(&world.own(), POST).await;
+        let After::Withhold(refused, _) = permit.complete(answered(200), &TERMS).await else {
+            panic!("released: {code}");
+        };
+        let found = (refused.refusal.code(), refused.stage, refused.retry_after());
+        assert_eq!(found, (code, Stage::Completed, again));
+        assert_eq!(refused.is_retryable(), again.is_some(), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_withheld_anyway_is_not_to_be_tried_for_again() {
+    let policy = Scripted::always(Verdict::Allow).at(Stage::Completed, [unavailable()]);
+    let world = world(policy);
+    let permit = world.permit(&world.own(), POST).await;
+    let refused = permit.withhold(answered(200), "too large".into()).await;
+    let found = (refused.refusal.code(), refused.stage, refused.retry_after());
+    assert_eq!(found, ("policy_unavailable", Stage::Completed, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_is_refused_is_of_what_was_carried_out() {
+    let world = world(Scripted::always(Verdict::Allow));
+    let session = world.activity("r", "a");
+    let permit = world.permit(&session, POST).await;
+    world.halt(&session);
+    let refused = permit.piece().await.unwrap_err();
+    assert_eq!(
+        (refused.refusal.code(), refused.stage),
+        ("halted", Stage::Completed)
+    );
+}
+
+/// What refuses the retry of a request whose answer is held.
+async fn refused_retry(world: &World) -> (&'static str, Stage, Option<u64>) {
+    match world.admit(&world.own(), POST).await {
+        Decision::Refuse(refused) => (refused.refusal.code(), refused.stage, refused.retry_after()),
+        other @ (Decision::Proceed(_) | Decision::Replay(_)) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_hears_that_its_request_was_carried_out_before() {
+    let asked = || {
+        then(Verdict::RequireApproval)
+            .at(Stage::Started, [say(Verdict::Allow), say(Verdict::Block)])
+    };
+    let world = World::new(asked(), settings());
+    let parking = world.parking(&world.own(), POST).await;
+    parking.park(Box::new("the answer"));
+    let pending = ("approval_pending", Stage::Completed, Some(5));
+    assert_eq!(refused_retry(&world).await, pending);
+    pass(LIVES).await;
+    let expired = ("approval_expired", Stage::Completed, None);
+    assert_eq!(refused_retry(&world).await, expired);
+
+    let world = World::new(asked(), settings());
+    let parking = world.parking(&world.own(), POST).await;
+    parking.park(Box::new("the answer"));
+    world.policy.generation.store(1, Ordering::Relaxed);
+    world.approve();
+    let blocked = ("blocked", Stage::Completed, None);
+    assert_eq!(refused_retry(&world).await, blocked);
+}

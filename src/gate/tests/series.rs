@@ -50,6 +50,7 @@ fn statement(session: &Session, text: &str) -> Box<Operation> {
         user: None,
         operation: "SELECT".into(),
         statement: Capture {
+            trailers: None,
             text: Some(text.to_owned()),
             bytes: 8,
             digest: Some([7; 32]),

@@ -67,6 +67,7 @@ pub(super) fn operation(operation: &Operation, size: Size) -> Operation {
             shorten(&mut call.body, size);
             if size == Size::Minimal {
                 call.headers = Headers::default();
+                call.body.trailers = None;
                 call.url = beginning(&call.url, Size::NAME_CHARS_MAX).into();
             }
         }
@@ -103,6 +104,7 @@ pub(super) fn completion(completion: &Completion, size: Size) -> Completion {
             shorten(&mut answer.body, size);
             if size == Size::Minimal {
                 answer.headers = Headers::default();
+                answer.body.trailers = None;
             }
         }
         Some(Answer::Function(answer)) => {

@@ -45,6 +45,7 @@ fn headers(fields: &[(&str, &str)]) -> Headers {
 
 fn whole(text: &str) -> Capture {
     Capture {
+        trailers: None,
         text: Some(text.to_owned()),
         bytes: text.len() as u64,
         digest: None,

@@ -432,6 +432,7 @@ fn request(reader: &mut Reader<'_>, place: &str, map: &Mapping) -> Option<HttpCa
 
 fn capture(text: Option<&str>) -> Capture {
     text.map_or_else(Capture::default, |text| Capture {
+        trailers: None,
         text: Some(text.to_owned()),
         bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
         digest: None,

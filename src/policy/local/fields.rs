@@ -49,8 +49,10 @@ pub(super) enum Field {
     Port,
     RequestBody,
     RequestBodyState,
+    RequestTrailers,
     ResponseBody,
     ResponseBodyState,
+    ResponseTrailers,
     RiskTier,
     RunId,
     Scheme,
@@ -99,7 +101,7 @@ pub(super) enum Told {
 }
 
 /// Every key of an operation's input document, except the header objects.
-pub(super) const FIELDS: [(Place, &str, Field); 74] = [
+pub(super) const FIELDS: [(Place, &str, Field); 76] = [
     (Place::Top, "activity_id", Field::ActivityId),
     (Place::Top, "activity_input", Field::ActivityInput),
     (Place::Top, "activity_output", Field::ActivityOutput),
@@ -201,8 +203,18 @@ pub(super) const FIELDS: [(Place, &str, Field); 74] = [
     (Place::Attribute, "http.request.method", Field::Method),
     (
         Place::Attribute,
+        "http.request.trailers",
+        Field::RequestTrailers,
+    ),
+    (
+        Place::Attribute,
         "http.response.status_code",
         Field::StatusCode,
+    ),
+    (
+        Place::Attribute,
+        "http.response.trailers",
+        Field::ResponseTrailers,
     ),
     (Place::Attribute, "http.status_code", Field::StatusCode),
     (Place::Attribute, "http.url", Field::Url),
@@ -481,6 +493,8 @@ pub(super) fn read<'a>(field: Field, subject: &Subject<'a>) -> Raw<'a> {
         Field::Port => subject.port(),
         Field::RequestBody => call.map_or(Raw::Absent, |call| body(&call.body)),
         Field::RequestBodyState => optional(call.map(|call| call.body.state.as_str())),
+        Field::RequestTrailers => trailers(call.map(|call| &call.body)),
+        Field::ResponseTrailers => trailers(subject.answer().map(|answer| &answer.body)),
         Field::ResponseBody => subject.answer().map_or(Raw::Absent, |a| body(&a.body)),
         Field::ResponseBodyState => subject
             .answer()
@@ -563,6 +577,11 @@ fn body(capture: &Capture) -> Raw<'_> {
     optional(capture.text.as_deref())
 }
 
+fn trailers(body: Option<&Capture>) -> Raw<'_> {
+    let trailers = body.and_then(|body| body.trailers.as_ref());
+    optional(trailers.map(|trailers| &*trailers.text))
+}
+
 /// Milliseconds and a trailing `Z`, as every SDK writes it.
 pub(super) fn rfc3339(at: Timestamp) -> String {
     const FORM: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
@@ -611,8 +630,10 @@ impl Field {
             | Self::Port
             | Self::RequestBody
             | Self::RequestBodyState
+            | Self::RequestTrailers
             | Self::ResponseBody
             | Self::ResponseBodyState
+            | Self::ResponseTrailers
             | Self::RunId
             | Self::Scheme
             | Self::SemanticType

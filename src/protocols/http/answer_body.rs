@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::net::http1::DrivenBody;
 use crate::net::http2::LeasedBody;
 
+use super::fields;
 use super::request_body::RequestBody;
 use super::sentinel::Shared;
 
@@ -54,7 +55,31 @@ impl Body for AnswerBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (body, broke, written) = match self.get_mut() {
+        self.get_mut().poll_said(cx).map_ok(fields::travelling)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Alone { body, .. } => body.is_end_stream(),
+            Self::Shared(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Alone { body, .. } => body.size_hint(),
+            Self::Shared(body) => body.size_hint(),
+        }
+    }
+}
+
+impl AnswerBody {
+    /// What the origin says, as it says it.
+    fn poll_said(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let (body, broke, written) = match self {
             Self::Alone {
                 body,
                 broke,
@@ -82,19 +107,5 @@ impl Body for AnswerBody {
             None => cx.waker().wake_by_ref(),
         }
         Poll::Pending
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Alone { body, .. } => body.is_end_stream(),
-            Self::Shared(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Alone { body, .. } => body.size_hint(),
-            Self::Shared(body) => body.size_hint(),
-        }
     }
 }

@@ -215,6 +215,7 @@ fn text(shown: &[u8], all: &[u8], whole: bool) -> Capture {
         }
     };
     Capture {
+        trailers: None,
         text: Some(text),
         bytes: length(all),
         digest,

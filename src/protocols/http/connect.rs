@@ -23,7 +23,7 @@ use crate::process::{clock, spawn_named};
 use crate::session::Claim;
 
 use super::authority::Target;
-use super::exchange::{report_failed, unreached};
+use super::failed::{self, Asked};
 use super::line::Line;
 use super::outgoing::Outgoing;
 use super::rewind::Rewind;
@@ -185,7 +185,8 @@ async fn pass_through(
         Err(NotReached::Left) => return Response::new(Outgoing::empty()),
         Err(NotReached::Refused(refused)) => return refuse::closing(refuse::refusal(&refused)),
         Err(NotReached::Failed(id, error)) => {
-            return refuse::closing(unreached(id, &error));
+            let method = &Method::CONNECT;
+            return refuse::closing(failed::unreached(Asked { id, method }, &error));
         }
     };
     // Not before it is decided: what is refused ends as any connection does.
@@ -214,12 +215,10 @@ pub(super) async fn reach(
         ..Claim::default()
     };
     let Some(session) = line.proxy.gate.registry().attribute(&claim, started_at) else {
-        return Err(NotReached::Refused(Box::new(Refused {
-            refusal: Refusal::Unattributed,
-            event: clock::operation_id(started_at),
-            policy: None,
-            ruling: None,
-        })));
+        return Err(NotReached::Refused(Box::new(Refused::unasked(
+            Refusal::Unattributed,
+            clock::operation_id(started_at),
+        ))));
     };
     let operation = describe::tunnel(target, &session, started_at);
     let id = operation.id;
@@ -244,7 +243,7 @@ pub(super) async fn reach(
         Ok(upstream) => Ok((permit, upstream)),
         Err(error) => {
             let error = UpstreamError::Dial(error);
-            report_failed(permit, &error);
+            failed::report(permit, &error.to_string(), None);
             Err(NotReached::Failed(id, error))
         }
     }

@@ -12,7 +12,9 @@ use http_body::{Body, Frame};
 use memchr::memchr2;
 use tokio::time::Instant;
 
-use crate::domain::{Answer, Captured, Completion, Headers, HttpAnswer, Outcome, Reason, Refusal};
+use crate::domain::{
+    Answer, Captured, Completion, Headers, HttpAnswer, Outcome, Reason, Refusal, Stage,
+};
 use crate::gate::{After, Refused};
 use crate::metrics::Passage;
 use crate::process::clock;
@@ -27,6 +29,7 @@ use super::replace;
 use super::routes::Treatment;
 use super::settings::Completed;
 use super::silence;
+use super::unseen::Unseen;
 use super::withhold;
 
 /// How long the event that says why a stream is cut has to get out.
@@ -284,7 +287,7 @@ async fn ask(
         body,
     };
     if partial && treatment.withholds_over_cap() {
-        return Err(withhold::unseen(line, piece, answer, withhold::TOO_LARGE).await);
+        return Err(withhold::unseen(line, piece, answer, Unseen::TooLarge).await);
     }
     let completion = Completion {
         ended_at: clock::now(),
@@ -301,11 +304,13 @@ async fn ask(
         After::Release(Some(redacted)) => {
             let event = replace::event(&redacted, &event.data, ends);
             // A bug in this program (`Terms::replaces`); the event stays here.
-            event.ok_or_else(|| Refused {
-                refusal: Refusal::Unjudgeable(Reason::from("the redaction is of something else")),
-                event: id.unwrap_or_else(|| clock::operation_id(clock::now())),
-                policy: None,
-                ruling: None,
+            event.ok_or_else(|| {
+                let why = Reason::from("the redaction is of something else");
+                let event = id.unwrap_or_else(|| clock::operation_id(clock::now()));
+                Refused {
+                    stage: Stage::Completed,
+                    ..Refused::unasked(Refusal::Unjudgeable(why), event)
+                }
             })
         }
         After::Withhold(refused, _) => Err(refused),

@@ -27,6 +27,7 @@ use super::authority::{self, Target};
 use super::body::{self, Gathered, Tee};
 use super::budget::Share;
 use super::events::Events;
+use super::failed::{self, Asked};
 use super::fields::Reading;
 use super::halt;
 use super::line::Line;
@@ -36,7 +37,7 @@ use super::refuse::{self, CONSTRAINTS};
 use super::request_body::RequestBody;
 use super::routes::Treatment;
 use super::sentinel::{SUBSTITUTE, SUBSTITUTE_KEY};
-use super::upstream::{Sending, UpstreamError, Way};
+use super::upstream::{Sending, Way};
 use super::withhold::{Announced, Before, Streams};
 use super::{
     canary, captured, connect, credentials, describe, expect, fields, mcp, replace, seen, silence,
@@ -314,12 +315,14 @@ async fn carry_out(
         sent = line.proxy.upstream.send(cleared, (target, &line.asker), how) => sent,
         reason = halt::of_run(&permit) => return ended(permit, id, reason),
     };
+    let method = &method;
+    let asked = Asked { id, method };
     match sent {
-        Err(error) => upstream_failed(permit, id, &error),
+        Err(error) => failed::unanswered(permit, asked, &error),
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            upgrade::relay(line, permit, id, response, (client, mask))
+            upgrade::relay(line, permit, asked, response, (client, mask))
         }
-        Ok(response) => finish(line, permit, id, (response, mask), &method, &treatment).await,
+        Ok(response) => finish(line, permit, asked, (response, mask), &treatment).await,
     }
 }
 
@@ -361,12 +364,10 @@ fn unattributed(line: &Line, at: Timestamp) -> Response<Outgoing> {
         crate::metrics::Decided::Refused,
         Duration::ZERO,
     );
-    refuse::refusal(&Refused {
-        refusal: Refusal::Unattributed,
-        event: clock::operation_id(at),
-        policy: None,
-        ruling: None,
-    })
+    refuse::refusal(&Refused::unasked(
+        Refusal::Unattributed,
+        clock::operation_id(at),
+    ))
 }
 
 /// The request as the origin gets it, but for what its version of HTTP asks for.
@@ -387,10 +388,8 @@ fn without_credential(
 ) -> Response<Outgoing> {
     let file = credential.file().display();
     tracing::error!(%file, event = %id, "a credential cannot be used, so its request is not sent: {unusable}");
-    report_unanswered(
-        permit,
-        &format!("its credential {file} cannot be used: {unusable}"),
-    );
+    let why = format!("its credential {file} cannot be used: {unusable}");
+    failed::report(permit, &why, None);
     let detail = "nothing was sent: the sidecar adds a credential to requests to this place, and cannot read it; this is for its operator to mend";
     refuse::problem(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -400,58 +399,33 @@ fn without_credential(
     )
 }
 
-fn upstream_failed(permit: Permit, id: OperationId, error: &UpstreamError) -> Response<Outgoing> {
-    report_failed(permit, error);
-    unreached(id, error)
-}
-
-/// The outcome of a request that came to nothing for `error`.
-pub(super) fn report_failed(permit: Permit, error: &UpstreamError) {
-    report_unanswered(permit, &error.to_string());
-}
-
-fn report_unanswered(permit: Permit, why: &str) {
-    permit.report(Completion {
-        ended_at: clock::now(),
-        outcome: Outcome::Failed,
-        answer: None,
-        error: Some(why.into()),
-    });
-}
-
 /// The run was halted while the request was on its way, or its answer.
 fn ended(permit: Permit, id: OperationId, reason: Reason) -> Response<Outgoing> {
-    report_unanswered(permit, &halt::in_words(&reason));
-    refuse::refusal(&Refused {
-        refusal: Refusal::Halted(reason),
-        event: id,
-        policy: None,
-        ruling: None,
-    })
+    failed::report(permit, &halt::in_words(&reason), None);
+    refuse::refusal(&Refused::unasked(Refusal::Halted(reason), id))
 }
 
-/// What its client is told.
-pub(super) fn unreached(id: OperationId, error: &UpstreamError) -> Response<Outgoing> {
-    let (status, code) = error.answer();
-    let response = refuse::problem(status, code, &error.to_string(), Some(id));
-    match error {
-        // The rest of the body would be taken for the next request.
-        UpstreamError::Slow => refuse::closing(response),
-        UpstreamError::Dial(_)
-        | UpstreamError::Tls(_)
-        | UpstreamError::Broke(_)
-        | UpstreamError::Silent(_)
-        | UpstreamError::Others(_) => response,
-    }
-}
-
-/// From the head of an answer to the answer.
+/// From the head of an answer to the answer, or to what goes out in its place.
 async fn finish(
     line: &Arc<Line>,
     permit: Permit,
-    id: OperationId,
+    asked: Asked<'_>,
     (response, mask): (Response<AnswerBody>, Mask),
-    method: &Method,
+    treatment: &Treatment,
+) -> Response<Outgoing> {
+    let is_unsent = expect::is_unsent(&response);
+    let response = judge(line, permit, asked, (response, mask), treatment).await;
+    match is_unsent {
+        true => refuse::closing(response),
+        false => response,
+    }
+}
+
+async fn judge(
+    line: &Arc<Line>,
+    permit: Permit,
+    asked: Asked<'_>,
+    (response, mask): (Response<AnswerBody>, Mask),
     treatment: &Treatment,
 ) -> Response<Outgoing> {
     let (mut parts, mut body) = response.into_parts();
@@ -459,17 +433,13 @@ async fn finish(
     fields::strip_hop_by_hop(&mut parts.headers);
     let headers = mask.headers(fields::captured(&parts.headers));
     show_constraints(&permit, &mut parts.headers);
-    if expect::is_unsent(&parts) {
-        let close = HeaderValue::from_static("close");
-        parts.headers.insert(header::CONNECTION, close);
-    }
     let cap = treatment.capture_bytes_max;
     let reading = match cap {
         0 => Reading::Not,
         _ => fields::reading(&parts.headers),
     };
     let stream = fields::event_stream(&parts.headers);
-    let over = body.is_end_stream() || *method == Method::HEAD;
+    let over = body.is_end_stream() || *asked.method == Method::HEAD;
     // Of an answer without a body no event comes: it has ended with its head.
     let judged = stream.is_some() && !over && by_event(line, &permit);
     let answer = Announced {
@@ -485,8 +455,8 @@ async fn finish(
     let before = Before::of(treatment, &answer);
     if judged && reading != Reading::Text && cap > 0 {
         // Nobody had asked for an encoding.
-        let error = UpstreamError::Broke("an event stream in an encoding".to_owned());
-        return upstream_failed(permit, id, &error);
+        let answer = failed::head(parts.status, headers);
+        return failed::unasked(permit, asked, ENCODED_EVENTS, answer);
     }
     let mut first = Bytes::new();
     let mut share = Share::default();
@@ -494,20 +464,28 @@ async fn finish(
         if !over {
             share = match seen::room(line, &line.proxy.answers, answer.bytes, cap).await {
                 Some(share) => share,
-                None => return no_room(permit, id),
+                None => {
+                    let answer = failed::head(parts.status, headers);
+                    return failed::no_room(permit, asked.id, answer);
+                }
             };
         }
         let read = before.read(line, &permit, &mut body, (&reading, cap)).await;
         let gathered = match read {
-            Ok(gathered) => gathered,
+            Ok(gathered) => Gathered {
+                // All of them may have been of the hop.
+                trailers: gathered.trailers.filter(|trailers| !trailers.is_empty()),
+                ..gathered
+            },
             Err(error) => {
-                let error = UpstreamError::Broke(error.to_string());
-                return upstream_failed(permit, id, &error);
+                let answer = failed::head(parts.status, headers);
+                return failed::broke_off(permit, asked, error.to_string(), answer);
             }
         };
         if before.ends_with(&gathered) {
-            let mut body = mask.capture(body::capture(&gathered, &reading, cap));
-            let why = before.withheld(&gathered, &body, &parts.headers);
+            let body = body::capture(&gathered, &reading, cap);
+            let mut body = mask.capture(seen::with_trailers(body, gathered.trailers.as_ref()));
+            let why = before.withheld(&gathered, &body, (cap, &parts.headers));
             let has_room = seen::keeps(&line.proxy.answers, share, &gathered.data, &mut body);
             let answer = HttpAnswer {
                 status: parts.status.as_u16(),
@@ -517,7 +495,7 @@ async fn finish(
             return match why {
                 Some(why) => refuse::refusal(&withhold::unseen(line, permit, answer, why).await),
                 None if has_room => complete(permit, answer, parts, gathered, treatment).await,
-                None => no_room(permit, id),
+                None => failed::no_room(permit, asked.id, answer),
             };
         }
         first = gathered.data;
@@ -541,6 +519,12 @@ async fn finish(
     let observed = Observed::new(first, body, watched, patience, line.watch.clone(), metrics);
     Response::from_parts(parts, Outgoing::observed(observed))
 }
+
+/// What policy cannot read event by event.
+const ENCODED_EVENTS: (&str, &str) = (
+    "unasked_encoding",
+    "the origin answered with an event stream in an encoding, which nobody had asked for: its events cannot be judged one by one",
+);
 
 /// Whether the events of the answer to this are judged one by one.
 fn by_event(line: &Line, permit: &Permit) -> bool {
@@ -617,18 +601,6 @@ fn whole(answer: Parked) -> Response<Outgoing> {
     let mut body = Outgoing::whole(answer.data, answer.trailers);
     body.in_room(answer.room);
     Response::from_parts(answer.parts, body)
-}
-
-/// There is no room to have the answer judged, and it must not go out unjudged.
-fn no_room(permit: Permit, id: OperationId) -> Response<Outgoing> {
-    const DETAIL: &str = "the request was carried out, and too many bodies wait here for its answer to be read (http.bodies_bytes_max)";
-    report_failed(permit, &UpstreamError::Broke(DETAIL.to_owned()));
-    refuse::problem(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "answer_not_read",
-        DETAIL,
-        Some(id),
-    )
 }
 
 impl Treatment {

@@ -107,8 +107,8 @@ struct Unsent;
 
 /// Whether this answers a request whose body stays with its client: the connection must end with it, since what comes
 /// next may be that body.
-pub(super) fn is_unsent(parts: &http::response::Parts) -> bool {
-    parts.extensions.get::<Unsent>().is_some()
+pub(super) fn is_unsent<B>(response: &Response<B>) -> bool {
+    response.extensions().get::<Unsent>().is_some()
 }
 
 /// A body that is not asked for yet.
@@ -155,7 +155,7 @@ mod tests {
     fn is_marked(told: &Told) -> bool {
         let mut response = Response::new(());
         told.answered(&mut response);
-        is_unsent(&response.into_parts().0)
+        is_unsent(&response)
     }
 
     #[tokio::test(start_paused = true)]

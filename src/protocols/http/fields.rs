@@ -3,13 +3,17 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+use sha2::{Digest, Sha256};
 
-use crate::domain::Headers;
+use crate::domain::{Headers, Trailers};
 use crate::redact;
 
 use super::decode::{self, Coding};
 use super::events::Ends;
+use super::framing;
 use super::grpc::messages::{self, Messages};
 
 /// Fields of this hop (RFC 9110 §7.6.1) and of our own vocabulary. None of them
@@ -28,6 +32,26 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             Ours::Te => keep_only_trailers(headers),
             Ours::Baggage => strip_own_baggage(headers),
         }
+    }
+}
+
+/// The same of the fields behind a body, of which those do not travel on either that have no place
+/// there: the sentinel refuses them in HTTP/1.1. `None` where none is left.
+pub(super) fn strip_trailers(mut trailers: HeaderMap) -> Option<HeaderMap> {
+    strip_hop_by_hop(&mut trailers);
+    let is_none = |name: &&HeaderName| framing::is_no_trailer(name.as_str().as_bytes());
+    let none: Vec<HeaderName> = trailers.keys().filter(is_none).cloned().collect();
+    for name in none {
+        trailers.remove(name);
+    }
+    (!trailers.is_empty()).then_some(trailers)
+}
+
+/// A frame of a body on its way, with no more than the trailers that travel on.
+pub(super) fn travelling(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(trailers) => Frame::trailers(strip_trailers(trailers).unwrap_or_default()),
+        Err(data) => data,
     }
 }
 
@@ -139,6 +163,27 @@ pub(super) fn captured(headers: &HeaderMap) -> Headers {
         }
     }
     captured
+}
+
+/// The fields behind a body as policy sees them; `None` where there are none.
+pub(super) fn shown_trailers(trailers: Option<&HeaderMap>) -> Option<Box<Trailers>> {
+    let trailers = trailers.filter(|trailers| !trailers.is_empty())?;
+    let mut hash = Sha256::new();
+    for (name, value) in trailers {
+        // No name or value has a line's end in it.
+        hash.update(name.as_str());
+        hash.update(b"\n");
+        hash.update(value.as_bytes());
+        hash.update(b"\n");
+    }
+    let lines: Vec<String> = captured(trailers)
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    Some(Box::new(Trailers {
+        text: lines.join("\n").into(),
+        digest: hash.finalize().into(),
+    }))
 }
 
 /// How policy may read a body.
@@ -273,6 +318,40 @@ mod tests {
                 ("te", "trailers"),
             ]
         );
+    }
+
+    #[test]
+    fn of_trailers_stays_here_what_of_headers_does_and_what_has_no_place_there() {
+        let trailers = strip_trailers(map(&[
+            ("x-end", "yes"),
+            ("openbox-verdict", "allow"),
+            ("x-openbox-run-id", "r"),
+            ("connection", "x-private"),
+            ("x-private", "1"),
+            ("te", "trailers"),
+            ("content-length", "4"),
+            ("authorization", "Bearer x"),
+            ("grpc-status", "0"),
+        ]));
+        let trailers = trailers.unwrap();
+        let mut kept: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["grpc-status", "x-end"]);
+        assert_eq!(strip_trailers(map(&[("openbox-verdict", "allow")])), None);
+    }
+
+    #[test]
+    fn trailers_are_shown_redacted_and_known_by_what_they_were() {
+        let shown = |key: &str| {
+            let trailers = map(&[("x-api-key", key), ("x-end", "yes")]);
+            shown_trailers(Some(&trailers)).unwrap()
+        };
+        let (one, other) = (shown("a"), shown("b"));
+        assert_eq!(&*one.text, "x-api-key: [REDACTED]\nx-end: yes");
+        assert_eq!(one.text, other.text);
+        assert_ne!(one.digest, other.digest);
+        assert_eq!(shown_trailers(Some(&HeaderMap::new())), None);
+        assert_eq!(shown_trailers(None), None);
     }
 
     #[test]

@@ -87,10 +87,10 @@ pub(super) fn read_head(head: &[u8], limits: Limits) -> Result<Framing, Malforme
     fields.framing(&request)
 }
 
-/// Reads one line of a trailer section.
-pub(super) fn read_trailer(line: &[u8]) -> Result<(), Malformed> {
-    let (name, _) = field(line)?;
-    let forbidden = [
+/// Whether a field of this name would change framing, routing or credentials behind a body
+/// (RFC 9110 §6.5.1).
+pub(super) fn is_no_trailer(name: &[u8]) -> bool {
+    const NONE: [&str; 8] = [
         "content-length",
         "transfer-encoding",
         "host",
@@ -100,10 +100,14 @@ pub(super) fn read_trailer(line: &[u8]) -> Result<(), Malformed> {
         "te",
         "trailer",
     ];
-    if forbidden
-        .iter()
-        .any(|f| name.eq_ignore_ascii_case(f.as_bytes()))
-    {
+    NONE.iter()
+        .any(|none| name.eq_ignore_ascii_case(none.as_bytes()))
+}
+
+/// Reads one line of a trailer section.
+pub(super) fn read_trailer(line: &[u8]) -> Result<(), Malformed> {
+    let (name, _) = field(line)?;
+    if is_no_trailer(name) {
         return Err(bad(
             "a trailer field may not change framing, routing or credentials (RFC 9110 §6.5.1)",
         ));

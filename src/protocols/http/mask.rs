@@ -21,7 +21,7 @@ impl Mask {
         Self(Some(secret).filter(|secret| secret.expose().len() >= BYTES_MIN))
     }
 
-    /// The body as it may be seen.
+    /// The body as it may be seen, and the fields behind it.
     pub(super) fn capture(&self, mut capture: Capture) -> Capture {
         let Some(secret) = self.0.as_deref().map(Secret::expose) else {
             return capture;
@@ -33,6 +33,11 @@ impl Mask {
             if capture.state == Captured::Partial {
                 cut_beginning_of(secret, text);
             }
+        }
+        if let Some(trailers) = &mut capture.trailers
+            && trailers.text.contains(secret)
+        {
+            trailers.text = trailers.text.replace(secret, REDACTED).into();
         }
         capture
     }
@@ -66,6 +71,7 @@ fn cut_beginning_of(secret: &str, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Trailers;
 
     fn masked(secret: &str, text: &str, state: Captured) -> String {
         let mask = Mask::of(Arc::new(Secret::new(secret)));
@@ -105,5 +111,19 @@ mod tests {
         assert_eq!(shown.last("x-echo"), Some("Bearer [REDACTED]"));
         assert_eq!(shown.last("accept"), Some("*/*"));
         assert_eq!(Mask::default().headers(headers.clone()), headers);
+    }
+
+    #[test]
+    fn a_secret_behind_a_body_is_masked() {
+        let mask = Mask::of(Arc::new(Secret::new("hush-hush-1")));
+        let capture = Capture {
+            trailers: Some(Box::new(Trailers {
+                text: "x-echo: Bearer hush-hush-1".into(),
+                digest: [0; 32],
+            })),
+            ..Capture::default()
+        };
+        let shown = mask.capture(capture).trailers.unwrap();
+        assert_eq!(&*shown.text, "x-echo: Bearer [REDACTED]");
     }
 }

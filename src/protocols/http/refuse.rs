@@ -8,7 +8,7 @@ use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::domain::{OperationId, Refusal};
+use crate::domain::{OperationId, Refusal, Stage};
 use crate::gate::Refused;
 
 use super::events::Ends;
@@ -45,16 +45,16 @@ struct Problem<'a> {
 /// A refusal of the gate as a response.
 pub(super) fn refusal(refused: &Refused) -> Response<Outgoing> {
     let refusal = &refused.refusal;
-    let retry_after = refusal.retry_after();
-    let (mut response, document) = respond(status_of(refusal), &problem_of(refused));
-    if status_of(refusal) == StatusCode::FORBIDDEN {
+    let status = status_of(refused);
+    let (mut response, document) = respond(status, &problem_of(refused));
+    if status == StatusCode::FORBIDDEN {
         // What is no verdict is said by its status alone.
         response.extensions_mut().insert(document);
     }
     let headers = response.headers_mut();
     headers.insert(VERDICT, HeaderValue::from_static(verdict(refusal)));
     insert(headers, EVENT_ID, &refused.event.to_string());
-    if let Some(seconds) = retry_after {
+    if let Some(seconds) = refused.retry_after() {
         insert(headers, header::RETRY_AFTER.as_str(), &seconds.to_string());
     }
     if matches!(refusal, Refusal::Halted(_) | Refusal::ShuttingDown) {
@@ -107,15 +107,15 @@ fn problem_of(refused: &Refused) -> Problem<'_> {
     Problem {
         kind: format!("urn:openbox:refusal:{}", refusal.code()),
         title: title(refusal),
-        status: status_of(refusal).as_u16(),
+        status: status_of(refused).as_u16(),
         code: refusal.code(),
-        detail: detail(refusal),
+        detail: detail(refused),
         reason: reason(refusal),
         policy: refused.policy.as_deref(),
         event_id: Some(refused.event.to_string()),
         approval_id: refusal.approval().map(|id| &*id.0),
-        retry_after: refusal.retry_after(),
-        retryable: refusal.is_retryable(),
+        retry_after: refused.retry_after(),
+        retryable: refused.is_retryable(),
     }
 }
 
@@ -126,6 +126,36 @@ pub(super) fn problem(
     code: &str,
     detail: &str,
     event: Option<OperationId>,
+) -> Response<Outgoing> {
+    let again = match status.is_server_error() {
+        true => Again::MayHelp,
+        false => Again::DoesNotHelp,
+    };
+    problem_with(status, code, detail, (event, again))
+}
+
+/// The same, of a request that may have been carried out: sent again, it may be done twice.
+pub(super) fn unrepeatable(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    event: OperationId,
+) -> Response<Outgoing> {
+    problem_with(status, code, detail, (Some(event), Again::DoesNotHelp))
+}
+
+/// What comes of sending a request again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    MayHelp,
+    DoesNotHelp,
+}
+
+fn problem_with(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    (event, again): (Option<OperationId>, Again),
 ) -> Response<Outgoing> {
     let problem = Problem {
         kind: format!("urn:openbox:problem:{code}"),
@@ -138,7 +168,7 @@ pub(super) fn problem(
         event_id: event.map(|event| event.to_string()),
         approval_id: None,
         retry_after: None,
-        retryable: status.is_server_error(),
+        retryable: again == Again::MayHelp,
     };
     let (mut response, _) = respond(status, &problem);
     let headers = response.headers_mut();
@@ -189,8 +219,10 @@ pub(super) fn insert(headers: &mut http::HeaderMap, name: &'static str, value: &
     }
 }
 
-fn status_of(refusal: &Refusal) -> StatusCode {
-    match refusal {
+fn status_of(refused: &Refused) -> StatusCode {
+    match &refused.refusal {
+        // Clients send again what is answered 503, without being told to.
+        _ if refused.stage == Stage::Completed => StatusCode::FORBIDDEN,
         Refusal::NotRecorded | Refusal::Overloaded(_) | Refusal::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -263,14 +295,47 @@ fn reason(refusal: &Refusal) -> Option<String> {
 }
 
 /// What happened, and what the agent should do now.
-fn detail(refusal: &Refusal) -> String {
-    let now = match refusal {
+fn detail(refused: &Refused) -> String {
+    let refusal = &refused.refusal;
+    let now = match refused.stage {
+        Stage::Started => now_of_request(refusal),
+        Stage::Completed => now_of_answer(refusal),
+    };
+    format!("{refusal}. {now}")
+}
+
+/// After an answer was withheld. A request that was carried out must not be sent again for it,
+/// but where its retry gets the answer.
+fn now_of_answer(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::ApprovalPending { .. } => now_of_request(refusal),
+        Refusal::Halted(_) => {
+            "The request was carried out, but its answer is withheld. The whole run is stopped: every further request will be refused. Stop working and report it."
+        }
+        Refusal::Blocked(_)
+        | Refusal::OutcomeBlocked(_)
+        | Refusal::ActivityAborted(_)
+        | Refusal::Rejected { .. }
+        | Refusal::ApprovalExpired(_)
+        | Refusal::PolicyUnavailable(_)
+        | Refusal::Unjudgeable(_)
+        | Refusal::ConstraintNotApplicable(_)
+        | Refusal::Unattributed
+        | Refusal::NotRecorded
+        | Refusal::Overloaded(_)
+        | Refusal::ShuttingDown => ANSWER_WITHHELD,
+    }
+}
+
+const ANSWER_WITHHELD: &str = "The request was carried out, but its answer is withheld. Do not repeat it and do not try to get the answer another way; report it.";
+
+/// After a request was refused.
+fn now_of_request(refusal: &Refusal) -> &'static str {
+    match refusal {
         Refusal::Blocked(_) | Refusal::ActivityAborted(_) | Refusal::Unjudgeable(_) => {
             "Nothing was sent. This is a decision, not a fault: do not try another way to the same end; report it or change the plan."
         }
-        Refusal::OutcomeBlocked(_) => {
-            "The request was carried out, but its answer is withheld. Do not repeat it and do not try to get the answer another way; report it."
-        }
+        Refusal::OutcomeBlocked(_) => ANSWER_WITHHELD,
         Refusal::Halted(_) => {
             "The whole run is stopped: every further request will be refused. Stop working and report it."
         }
@@ -292,6 +357,5 @@ fn detail(refusal: &Refusal) -> String {
         Refusal::NotRecorded | Refusal::Overloaded(_) | Refusal::ShuttingDown => {
             "Nothing was sent. Try again after Retry-After."
         }
-    };
-    format!("{refusal}. {now}")
+    }
 }

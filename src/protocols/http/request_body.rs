@@ -16,6 +16,7 @@ use crate::metrics::{Metrics, Passage};
 
 use super::body::{BodyError, End, Gathered, length, longer};
 use super::expect::Expectation;
+use super::fields;
 use super::replace;
 use super::silence::Silence;
 use super::spill::FromFile;
@@ -140,7 +141,10 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Client(body) => {
+                let polled = Pin::new(body).poll_frame(cx).map_err(Into::into);
+                polled.map_ok(fields::travelling)
+            }
             Self::File(file) => file.poll_frame(cx),
         }
     }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::domain::{Capture, Captured, Room};
-use crate::metrics::{LimitHit, Metrics, OverCap as Met};
+use crate::metrics::{Metrics, OverCap as Met};
 
 use super::body::{self, End, Gathered, length};
 use super::budget::{Budget, Share};
@@ -23,6 +23,7 @@ use super::request_body::RequestBody;
 use super::routes::Treatment;
 use super::settings::OverCap;
 use super::spill::{self, Bounds, Collected, FromFile, Uncollected};
+use super::unseen::Unseen;
 
 /// What was read of a body, to go on.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ async fn of_body(
     let text = reading.is_text() && cap > 0;
     let whole = treatment.refuses_over_cap();
     if whole && known.is_some() && !fits {
-        return Err(Box::new(too_large(line)));
+        return Err(Box::new(unseen(line, Unseen::TooLarge)));
     }
     if !text && !fits && !whole {
         // Not text and not small: nothing of it is waited for.
@@ -142,25 +143,31 @@ async fn gathered(
         }
         Some(_) | None => body::gather(body, cap, within).await,
     };
-    let gathered = gathered.map_err(|error| Box::new(broken(line, &error)))?;
-    if whole && gathered.end != End::Finished {
-        return Err(Box::new(too_large(line)));
-    }
-    let mut capture = match reading {
+    let mut gathered = gathered.map_err(|error| Box::new(broken(line, &error)))?;
+    gathered.trailers = gathered.trailers.and_then(fields::strip_trailers);
+    let capture = match reading {
         Some(reading) => body::capture(&gathered, reading, cap),
         None => body::binary_capture(&gathered),
     };
-    let partial = capture.state == Captured::Partial;
-    if whole && partial {
-        // It swells to more than that.
-        return Err(Box::new(too_large(line)));
+    let mut capture = with_trailers(capture, gathered.trailers.as_ref());
+    let why = Unseen::of(gathered.end, &capture, cap);
+    if let Some(why) = why.filter(|_| whole) {
+        return Err(Box::new(unseen(line, why)));
     }
-    if partial {
+    if capture.state == Captured::Partial {
         line.proxy.gate.metrics().over_cap(Met::Partial);
     }
     kept(line, share, &gathered.data, &mut capture)?;
     let room = capture.room.clone();
     Ok((Seen::Memory(gathered, room), capture))
+}
+
+/// What is shown of a body and of the fields behind it.
+pub(super) fn with_trailers(capture: Capture, trailers: Option<&HeaderMap>) -> Capture {
+    Capture {
+        trailers: fields::shown_trailers(trailers),
+        ..capture
+    }
 }
 
 /// Gives `capture` room for what is held of its body: the bytes or, where those were compressed, the text, whichever is
@@ -199,7 +206,8 @@ async fn spilled(
     let collected = spill::collect(body, bounds).await;
     match collected.map_err(|why| Box::new(uncollected(line, why)))? {
         Collected::Memory(gathered, share) => {
-            let mut capture = body::capture(&gathered, reading, cap);
+            let capture = body::capture(&gathered, reading, cap);
+            let mut capture = with_trailers(capture, gathered.trailers.as_ref());
             kept(line, share, &gathered.data, &mut capture)?;
             let room = capture.room.clone();
             Ok((Seen::Memory(gathered, room), capture))
@@ -213,11 +221,12 @@ async fn spilled(
                 end: End::Cap,
             };
             // Not all of it is shown, and all of it is known.
-            let mut capture = Capture {
+            let capture = Capture {
                 bytes: spilled.bytes,
                 digest: Some(spilled.digest),
                 ..body::capture(&beginning, reading, cap)
             };
+            let mut capture = with_trailers(capture, spilled.file.trailers());
             kept(line, spilled.share, &[], &mut capture)?;
             let room = capture.room.clone();
             Ok((Seen::File(spilled.file, shown, room), capture))
@@ -244,14 +253,13 @@ fn uncollected(line: &Line, why: Uncollected<hyper::Error>) -> Response<Outgoing
     }
 }
 
-fn too_large(line: &Line) -> Response<Outgoing> {
-    let metrics = line.proxy.gate.metrics();
-    metrics.limit_hit(LimitHit::TooLarge);
-    metrics.over_cap(Met::Denied);
+/// Policy must see all of it, and does not.
+fn unseen(line: &Line, why: Unseen) -> Response<Outgoing> {
+    why.count(line.proxy.gate.metrics());
     refuse::last_problem(
         StatusCode::PAYLOAD_TOO_LARGE,
         "body_too_large_to_judge",
-        "the body is larger than http.capture_bytes_max (or came too slowly), and http.over_cap is deny: policy must see all of it",
+        why.of_body(),
     )
 }
 

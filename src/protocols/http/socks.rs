@@ -235,7 +235,7 @@ fn reply_to(not: &NotReached) -> Reply {
     match not {
         NotReached::Left => Reply::FAILURE,
         // What may help later is no rule.
-        NotReached::Refused(refused) if refused.refusal.is_retryable() => Reply::FAILURE,
+        NotReached::Refused(refused) if refused.is_retryable() => Reply::FAILURE,
         NotReached::Refused(_) => Reply::NOT_ALLOWED,
         NotReached::Failed(
             _,

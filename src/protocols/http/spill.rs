@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::body::{BodyError, End, Gathered, length};
 use super::budget::{Budget, Share};
+use super::fields;
 
 /// Bytes read of the file at once.
 const PIECE: usize = 65_536;
@@ -110,7 +111,7 @@ where
             break;
         };
         match frame.map_err(Uncollected::Broken)?.into_data() {
-            Err(frame) => trailers = frame.into_trailers().ok(),
+            Err(frame) => trailers = frame.into_trailers().ok().and_then(fields::strip_trailers),
             Ok(data) => match &mut writer {
                 Some(writer) => writer.write(&data).await?,
                 None => {
@@ -282,6 +283,11 @@ impl FromFile {
     /// Whether all of it has been read.
     pub(super) fn is_end_stream(&self) -> bool {
         self.left == 0 && self.trailers.is_none()
+    }
+
+    /// The fields behind it.
+    pub(super) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// What is left of it; `None` where trailers follow, which chunks must carry.

@@ -12,17 +12,18 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use crate::domain::{Answer, Capture, Captured, Completion, HttpAnswer, OperationId, Outcome};
+use crate::domain::{Answer, Capture, Captured, Completion, HttpAnswer, Outcome};
 use crate::gate::Permit;
 use crate::metrics::Passage;
 use crate::process::{clock, spawn_named};
 
 use super::answer_body::AnswerBody;
 use super::authority::Target;
+use super::failed::{self, Asked};
 use super::line::Line;
 use super::mask::Mask;
 use super::outgoing::Outgoing;
-use super::{Proxy, fields, raw, refuse, websocket};
+use super::{Proxy, fields, raw, websocket};
 
 /// Whether the request asks for WebSocket (RFC 6455 §4.1). No other upgrade is
 /// relayed: the header is stripped, and the request goes on as it is.
@@ -85,20 +86,27 @@ impl Client {
 pub(super) fn relay(
     line: &Arc<Line>,
     permit: Permit,
-    id: OperationId,
+    asked: Asked<'_>,
     mut response: Response<AnswerBody>,
     (client, mask): (Option<Client>, Mask),
 ) -> Response<Outgoing> {
+    let unasked = |permit, response: Response<AnswerBody>, why| {
+        let (mut parts, _) = response.into_parts();
+        fields::strip_hop_by_hop(&mut parts.headers);
+        let headers = mask.headers(fields::captured(&parts.headers));
+        let answer = failed::head(parts.status, headers);
+        failed::unasked(permit, asked, ("unasked_upgrade", why), answer)
+    };
     let Some(client) = client else {
-        let detail = "the origin switched protocols although nobody had asked for it";
-        return unasked(permit, id, detail);
+        let why = "the origin switched protocols although nobody had asked for it";
+        return unasked(permit, response, why);
     };
     let extended = response
         .headers()
         .contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
     if client.messages == Messages::Judged && extended {
-        let detail = "the origin uses an extension of WebSocket that nobody had asked for";
-        return unasked(permit, id, detail);
+        let why = "the origin uses an extension of WebSocket that nobody had asked for";
+        return unasked(permit, response, why);
     }
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, body) = response.into_parts();
@@ -132,16 +140,6 @@ pub(super) fn relay(
         });
     }));
     Response::from_parts(parts, Outgoing::empty())
-}
-
-fn unasked(permit: Permit, id: OperationId, detail: &str) -> Response<Outgoing> {
-    permit.report(Completion {
-        ended_at: clock::now(),
-        outcome: Outcome::Failed,
-        answer: None,
-        error: Some(detail.into()),
-    });
-    refuse::problem(StatusCode::BAD_GATEWAY, "unasked_upgrade", detail, Some(id))
 }
 
 async fn both(

@@ -516,6 +516,14 @@ pub(super) enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether the origin may have had the request, and have carried it out.
+    pub(super) fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Broke(_) | Self::Silent(_) | Self::Slow => true,
+            Self::Dial(_) | Self::Tls(_) | Self::Others(_) => false,
+        }
+    }
+
     /// How it is answered: status and code.
     pub(super) fn answer(&self) -> (StatusCode, &'static str) {
         match self {

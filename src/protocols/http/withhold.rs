@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::domain::{Action, Answer, Capture, Captured, Completion, HttpAnswer, Outcome};
+use crate::domain::{Action, Answer, Capture, Completion, HttpAnswer, Outcome};
 use crate::gate::{Permit, Refused};
-use crate::metrics::{LimitHit, OverCap};
 use crate::process::clock;
 
 use super::answer_body::AnswerBody;
 use super::body::{self, End, Gathered};
-use super::fields::{self, Reading};
+use super::fields::Reading;
 use super::grpc::messages;
 use super::line::Line;
 use super::routes::Treatment;
 use super::seen;
 use super::settings::Completed;
+use super::unseen::Unseen;
 
 /// How much of an answer is here before any of it goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,26 +107,14 @@ impl Before {
         self,
         gathered: &Gathered,
         capture: &Capture,
-        headers: &HeaderMap,
-    ) -> Option<&'static str> {
-        match (self, gathered.end) {
-            (Self::Nothing | Self::WhatIsSmall, _) => None,
-            (Self::All, End::Deadline) => Some(TOO_SLOW),
-            (Self::All, End::Cap) => Some(TOO_LARGE),
-            (Self::All, End::Finished) if !capture.state.is_whole() => Some(TOO_LARGE),
-            (Self::All, End::Finished) => {
-                let unread = capture.state == Captured::WholeBinary && fields::says_text(headers);
-                unread.then_some(UNREAD)
-            }
+        (cap, headers): (usize, &HeaderMap),
+    ) -> Option<Unseen> {
+        match self {
+            Self::Nothing | Self::WhatIsSmall => None,
+            Self::All => Unseen::of_answer(gathered.end, capture, cap, headers),
         }
     }
 }
-
-/// An answer, or an event or a message of one, that is larger than policy sees.
-pub(super) const TOO_LARGE: &str = "it is larger than http.capture_bytes_max, and http.over_cap is deny: policy must see all of it";
-const TOO_SLOW: &str = "not all of it came within http.capture_within, and http.over_cap is deny: policy must see all of it (http.judge_each has the events of a stream judged one by one)";
-const UNREAD: &str =
-    "it is text that cannot be decoded here, and http.over_cap is deny: policy must see all of it";
 
 /// Keeps an answer here, or a piece of one, that policy must see all of and does not. Policy is told,
 /// and shown what there is of it.
@@ -134,11 +122,10 @@ pub(super) async fn unseen(
     line: &Line,
     permit: Permit,
     answer: HttpAnswer,
-    why: &'static str,
+    why: Unseen,
 ) -> Refused {
-    let metrics = line.proxy.gate.metrics();
-    metrics.limit_hit(LimitHit::TooLarge);
-    metrics.over_cap(OverCap::Denied);
+    why.count(line.proxy.gate.metrics());
+    let why = why.of_it();
     let completion = Completion {
         ended_at: clock::now(),
         outcome: Outcome::Failed,

@@ -51,7 +51,7 @@ impl Answered {
             | Refusal::NotRecorded
             | Refusal::Overloaded(_) => DENIED,
         };
-        let what_next = match (&refused.policy, refused.refusal.is_retryable()) {
+        let what_next = match (&refused.policy, refused.is_retryable()) {
             (_, true) => "; the same statement may be tried again later".to_owned(),
             (Some(policy), false) => format!("; ask the owner of policy \"{policy}\""),
             (None, false) => String::new(),
@@ -173,12 +173,7 @@ mod tests {
     #[test]
     fn my_9_a_refusal_is_an_error_that_nobody_tries_again() {
         let event = clock::operation_id(clock::now());
-        let refused = Refused {
-            refusal: Refusal::Unattributed,
-            event,
-            policy: None,
-            ruling: None,
-        };
+        let refused = Refused::unasked(Refusal::Unattributed, event);
         let packet = Answered::of(&refused).packet(1);
         assert!(packet[3] == 1 && packet[4..].starts_with(b"\xff\xcb\x04#42000"));
         let text = String::from_utf8_lossy(&packet).into_owned();

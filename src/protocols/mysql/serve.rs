@@ -99,12 +99,10 @@ fn refused_at_once(shared: &Shared, callers: &[Process]) -> Option<Bytes> {
     };
     let session = shared.gate.registry().attribute(&claim, now)?;
     let reason = session.halted()?;
-    Some(refuse::instead_of_greeting(&Refused {
-        refusal: Refusal::Halted(reason),
-        event: clock::operation_id(now),
-        policy: None,
-        ruling: None,
-    }))
+    Some(refuse::instead_of_greeting(&Refused::unasked(
+        Refusal::Halted(reason),
+        clock::operation_id(now),
+    )))
 }
 
 /// Says `last` and closes.

@@ -601,12 +601,7 @@ impl<'a> Relay<'a> {
         let Some(reason) = session.halted() else {
             return Ok(());
         };
-        let refused = Refused {
-            refusal: Refusal::Halted(reason),
-            event: clock::operation_id(clock::now()),
-            policy: None,
-            ruling: None,
-        };
+        let refused = Refused::unasked(Refusal::Halted(reason), clock::operation_id(clock::now()));
         if let Some(number) = self.talk.last_word() {
             self.to_client.push(Answered::of(&refused).packet(number));
         }
@@ -616,12 +611,10 @@ impl<'a> Relay<'a> {
 
 /// What nobody may do of whom nobody knows whose it is.
 fn unattributed(now: Timestamp) -> Answered {
-    Answered::of(&Refused {
-        refusal: Refusal::Unattributed,
-        event: clock::operation_id(now),
-        policy: None,
-        ruling: None,
-    })
+    Answered::of(&Refused::unasked(
+        Refusal::Unattributed,
+        clock::operation_id(now),
+    ))
 }
 
 async fn decided(asked: &mut Option<Asked>) -> Decision {

@@ -133,6 +133,7 @@ fn capture(mut statement: String, digest: Option<[u8; 32]>) -> Capture {
         statement.truncate(statement.floor_char_boundary(SHOWN_BYTES_MAX));
     }
     Capture {
+        trailers: None,
         text: Some(statement),
         bytes,
         digest,

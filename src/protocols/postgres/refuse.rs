@@ -81,7 +81,7 @@ pub(super) fn refusal(refused: &Refused, ends: bool) -> Bytes {
         refused.event,
         refused.refusal.code()
     );
-    let hint = match (&refused.policy, refused.refusal.is_retryable()) {
+    let hint = match (&refused.policy, refused.is_retryable()) {
         (_, true) => "The same statement may be tried again later.".to_owned(),
         (Some(policy), false) => format!("Ask the owner of policy \"{policy}\"."),
         (None, false) => String::new(),

@@ -338,12 +338,7 @@ impl<'a> Relay<'a> {
                     self.leaving = true;
                 }
                 Step::Refuse(kind, refusal) => {
-                    let refused = Refused {
-                        refusal,
-                        event: clock::operation_id(clock::now()),
-                        policy: None,
-                        ruling: None,
-                    };
+                    let refused = Refused::unasked(refusal, clock::operation_id(clock::now()));
                     self.poison(&kind, Poison::of(&refused));
                 }
                 Step::Ask(asked) => self.ask(*asked)?,
@@ -392,12 +387,7 @@ impl<'a> Relay<'a> {
             return Ok(());
         };
         self.stops = true;
-        let refused = Refused {
-            refusal: Refusal::Halted(reason),
-            event: clock::operation_id(clock::now()),
-            policy: None,
-            ruling: None,
-        };
+        let refused = Refused::unasked(Refusal::Halted(reason), clock::operation_id(clock::now()));
         if self.talk.between_replies() {
             self.to_client.push(refuse::refusal(&refused, true));
         }

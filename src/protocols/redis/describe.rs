@@ -227,6 +227,7 @@ impl Described {
             user: None,
             operation: self.name,
             statement: Capture {
+                trailers: None,
                 bytes: u64::try_from(self.statement.len()).unwrap_or(u64::MAX),
                 text: Some(self.statement),
                 digest: self.digest,

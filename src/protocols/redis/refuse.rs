@@ -92,7 +92,7 @@ pub(super) fn refusal(refused: &Refused) -> Bytes {
         refused.event,
         refused.refusal.code()
     );
-    match (&refused.policy, refused.refusal.is_retryable()) {
+    match (&refused.policy, refused.is_retryable()) {
         (_, true) => text.push_str("; the same command may be tried again later)"),
         (Some(policy), false) => {
             text.push_str("; ask the owner of policy \"");

@@ -104,12 +104,10 @@ fn refused_at_once(shared: &Shared, callers: &[Process]) -> Option<Bytes> {
     };
     let session = shared.gate.registry().attribute(&claim, now)?;
     let reason = session.halted()?;
-    Some(refuse::refusal(&Refused {
-        refusal: Refusal::Halted(reason),
-        event: clock::operation_id(now),
-        policy: None,
-        ruling: None,
-    }))
+    Some(refuse::refusal(&Refused::unasked(
+        Refusal::Halted(reason),
+        clock::operation_id(now),
+    )))
 }
 
 /// A command that is not decided, or whose decision is not written yet.
@@ -472,12 +470,7 @@ impl<'a> Relay<'a> {
             }
             None => {
                 let event = clock::operation_id(now);
-                let refused = Refused {
-                    refusal: Refusal::Unattributed,
-                    event,
-                    policy: None,
-                    ruling: None,
-                };
+                let refused = Refused::unasked(Refusal::Unattributed, event);
                 (event, Awaited::Refused(Box::new(refused)))
             }
         };
@@ -656,12 +649,10 @@ impl<'a> Relay<'a> {
             return Ok(());
         };
         if self.talk.between_replies() {
-            self.to_client.push(refuse::refusal(&Refused {
-                refusal: Refusal::Halted(reason),
-                event: clock::operation_id(clock::now()),
-                policy: None,
-                ruling: None,
-            }));
+            self.to_client.push(refuse::refusal(&Refused::unasked(
+                Refusal::Halted(reason),
+                clock::operation_id(clock::now()),
+            )));
         }
         Err(Ended::Told)
     }

@@ -183,6 +183,16 @@ fn http_attributes(json: &mut Json, call: &HttpCall, answer: Option<&HttpAnswer>
             json.string(name);
         }
     }
+    let trailers = [
+        ("http.request.trailers", Some(&call.body)),
+        ("http.response.trailers", answer.map(|answer| &answer.body)),
+    ];
+    for (name, body) in trailers {
+        if let Some(trailers) = body.and_then(|body| body.trailers.as_ref()) {
+            json.name(name);
+            json.string(&trailers.text);
+        }
+    }
     // Said only where it is so: whole bodies look exactly as an SDK's.
     if is_partial(call.body.state) {
         json.name("openbox.http.request_body.partial");

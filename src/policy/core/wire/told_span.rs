@@ -297,6 +297,7 @@ fn body(told: &Option<Value>) -> Capture {
     };
     let is_cut = text.len() >= BODY_CUT_CHARS && text.chars().count() == BODY_CUT_CHARS;
     Capture {
+        trailers: None,
         bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
         digest: (!is_cut).then(|| Sha256::digest(text.as_bytes()).into()),
         state: if is_cut {

@@ -129,6 +129,7 @@ fn call(operation: &mut Operation) -> &mut HttpCall {
 
 fn text(body: &str) -> Capture {
     Capture {
+        trailers: None,
         text: Some(body.to_owned()),
         bytes: body.len().try_into().unwrap(),
         digest: None,

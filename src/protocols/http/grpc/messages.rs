@@ -154,6 +154,7 @@ pub(in super::super) fn capture(
         return None;
     }
     Some(Capture {
+        trailers: None,
         text: Some(room.text),
         bytes: length(data),
         // The text is not what goes on, so that nothing can be put in its place, and a retry is known by this.

@@ -11,7 +11,6 @@ use crate::domain::{
     Operation, OperationId, Outcome, Reason, Refusal,
 };
 use crate::gate::{After, Decision, Held, Permit, Refused, Terms};
-use crate::metrics::LimitHit;
 use crate::process::clock;
 
 use super::super::body::{self, End};
@@ -21,6 +20,7 @@ use super::super::mcp;
 use super::super::replace;
 use super::super::routes::Treatment;
 use super::super::settings::Completed;
+use super::super::unseen::Unseen;
 use super::super::withhold;
 use super::frame::{self, Side, Wrong};
 use super::message::Message;
@@ -30,8 +30,8 @@ use super::message::Message;
 pub(super) enum No {
     /// The gate said so; the id is the operation's, where there is one.
     Refused(Box<Refusal>, Option<OperationId>),
-    /// A message of the agent is larger than policy sees, and `http.over_cap` is `deny`.
-    TooLarge,
+    /// Policy does not see all of a message of the agent, and `http.over_cap` is `deny`.
+    Unseen(Unseen),
     /// The bytes are not WebSocket.
     Wrong(Wrong),
     /// Nothing has moved for too long.
@@ -53,8 +53,8 @@ impl No {
     pub(super) fn code(&self) -> u16 {
         match self {
             Self::Refused(refusal, _) if matches!(**refusal, Refusal::ShuttingDown) => 1012,
-            Self::Refused(..) | Self::Left => 1008,
-            Self::TooLarge => 1009,
+            Self::Unseen(Unseen::TooLarge) => 1009,
+            Self::Refused(..) | Self::Left | Self::Unseen(_) => 1008,
             Self::Wrong(_) => 1002,
             Self::Silent => 1001,
         }
@@ -66,8 +66,12 @@ impl No {
         match self {
             Self::Refused(refusal, Some(id)) => format!("{} {id}: {refusal}", refusal.code()),
             Self::Refused(refusal, None) => format!("{}: {refusal}", refusal.code()),
-            Self::TooLarge => {
+            Self::Unseen(Unseen::TooLarge) => {
                 "the message is over http.capture_bytes_max, and http.over_cap is deny".to_owned()
+            }
+            Self::Unseen(_) => {
+                "the message took longer than http.capture_within, and http.over_cap is deny"
+                    .to_owned()
             }
             Self::Wrong(Wrong(what)) => (*what).to_owned(),
             Self::Silent => "nothing moved for http.idle_within".to_owned(),
@@ -79,7 +83,8 @@ impl No {
     pub(super) fn to_server(&self) -> String {
         match self {
             Self::Refused(refusal, _) => refusal.code().to_owned(),
-            Self::TooLarge => "message too large".to_owned(),
+            Self::Unseen(Unseen::TooLarge) => "message too large".to_owned(),
+            Self::Unseen(_) => "message too slow".to_owned(),
             Self::Wrong(Wrong(what)) => (*what).to_owned(),
             Self::Silent => "silent for too long".to_owned(),
             Self::Left => String::new(),
@@ -159,9 +164,10 @@ impl<'a> Judge<'a> {
 
     /// Asks about what the agent says before it is sent.
     pub(super) async fn said_by_agent(&self, message: Message) -> Result<Judged, No> {
-        if self.is_over_cap(&message) && self.treatment.refuses_over_cap() {
-            self.line.proxy.gate.metrics().limit_hit(LimitHit::TooLarge);
-            return Err(No::TooLarge);
+        let unseen = self.unseen(&message);
+        if let Some(why) = unseen.filter(|_| self.treatment.refuses_over_cap()) {
+            why.count(self.line.proxy.gate.metrics());
+            return Err(No::Unseen(why));
         }
         let asked = self.handshake.operation().zip(self.handshake.session());
         let Some((handshake, session)) = asked else {
@@ -216,8 +222,8 @@ impl<'a> Judge<'a> {
             headers: Headers::default(),
             body: capture,
         };
-        if self.is_over_cap(&message) && self.treatment.withholds_over_cap() {
-            let why = withhold::TOO_LARGE;
+        let unseen = self.unseen(&message);
+        if let Some(why) = unseen.filter(|_| self.treatment.withholds_over_cap()) {
             let refused = withhold::unseen(self.line, piece, answer, why).await;
             return Err(refused.into());
         }
@@ -244,9 +250,13 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether policy sees no more than the beginning of it.
-    fn is_over_cap(&self, message: &Message) -> bool {
-        message.says.end != End::Finished || message.says.data.len() > self.cap()
+    /// Why policy sees no more than the beginning of it.
+    fn unseen(&self, message: &Message) -> Option<Unseen> {
+        match message.says.end {
+            End::Deadline => Some(Unseen::SlowMessage),
+            End::Cap => Some(Unseen::TooLarge),
+            End::Finished => (message.says.data.len() > self.cap()).then_some(Unseen::TooLarge),
+        }
     }
 
     /// What this brings to a decision about a message that policy sees as `capture`: its text

@@ -413,12 +413,10 @@ mod tests {
             .unwrap();
         let mut said = BytesMut::from(&*message(b'Q', &[b"SELECT 1\0"]));
         assert!(matches!(talk.client(&mut said), Ok(Step::Ask(_))));
-        let poison = Poison::of(&Refused {
-            refusal: Refusal::Halted(Reason::from_peer("a test")),
-            event: clock::operation_id(clock::now()),
-            policy: None,
-            ruling: None,
-        });
+        let poison = Poison::of(&Refused::unasked(
+            Refusal::Halted(Reason::from_peer("a test")),
+            clock::operation_id(clock::now()),
+        ));
         let sent = talk.refused(&Kind::Query, poison);
         let marker = String::from_utf8_lossy(&sent[HEAD..]).into_owned();
         let marker = marker.split('\0').next().unwrap();

@@ -95,12 +95,7 @@ impl<'a> Between<'a> {
                     self.to_server.extend_from_slice(&bytes)
                 }
                 Step::Refuse(kind, refusal) => {
-                    let refused = Refused {
-                        refusal,
-                        event: clock::operation_id(clock::now()),
-                        policy: None,
-                        ruling: None,
-                    };
+                    let refused = Refused::unasked(refusal, clock::operation_id(clock::now()));
                     self.poison(&kind, Poison::of(&refused));
                 }
                 Step::Ask(ask) => self.ask(*ask),

@@ -181,12 +181,7 @@ async fn may_start(
         return no(refuse::refusal(&refused, true));
     };
     if let Some(reason) = session.halted() {
-        let refused = Refused {
-            refusal: Refusal::Halted(reason),
-            event: clock::operation_id(now),
-            policy: None,
-            ruling: None,
-        };
+        let refused = Refused::unasked(Refusal::Halted(reason), clock::operation_id(now));
         return no(refuse::refusal(&refused, true));
     }
     let mut line = String::new();
@@ -239,10 +234,5 @@ async fn may_start(
 }
 
 pub(super) fn unattributed(event: OperationId) -> Refused {
-    Refused {
-        refusal: Refusal::Unattributed,
-        event,
-        policy: None,
-        ruling: None,
-    }
+    Refused::unasked(Refusal::Unattributed, event)
 }
