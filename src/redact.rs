@@ -64,9 +64,10 @@ impl fmt::Debug for Secret {
 }
 
 /// Whether a header of this name carries a secret: the list of the SDKs
-/// (contract §3.3), what SDKs themselves show Core, and keys and tokens of Google's APIs.
+/// (contract §3.3), what SDKs themselves show Core, and keys and tokens of much used APIs. The list
+/// is in the README.
 pub fn is_secret_header(name: &str) -> bool {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 23] = [
         "authorization",
         "proxy-authorization",
         "cookie",
@@ -79,6 +80,17 @@ pub fn is_secret_header(name: &str) -> bool {
         "x-goog-iam-authorization-token",
         "x-openbox-agent-assertion",
         "x-openbox-workload-token",
+        "private-token",
+        "x-vault-token",
+        "ocp-apim-subscription-key",
+        "x-functions-key",
+        "x-shopify-access-token",
+        "dd-api-key",
+        "dd-application-key",
+        "x-github-token",
+        "apikey",
+        "x-access-token",
+        "x-auth-key",
     ];
     NAMES.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
@@ -215,6 +227,9 @@ mod tests {
     fn secret_headers_are_known_in_any_case() {
         assert!(is_secret_header("Set-Cookie"));
         assert!(is_secret_header("X-OpenBox-Workload-Token"));
+        for name in ["Private-Token", "X-Vault-Token", "apikey", "DD-API-KEY"] {
+            assert!(is_secret_header(name), "{name}");
+        }
         assert!(!is_secret_header("accept"));
     }
 

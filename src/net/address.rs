@@ -259,29 +259,44 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
 }
 
 /// The IPv4 addresses that an IPv6 address carries to a translator or tunnel, by its prefix.
-fn embedded(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
+fn embedded(ip: IpAddr) -> [Option<Ipv4Addr>; 4] {
     let IpAddr::V6(ip) = ip else {
-        return [None, None];
+        return [None; 4];
     };
-    let [_, _, o2, o3, o4, o5, o6, o7, _, o9, o10, _, a, b, c, d] = ip.octets();
+    let [_, _, o2, o3, o4, o5, .., a, b, c, d] = ip.octets();
     let last = Ipv4Addr::new(a, b, c, d);
-    let after_48 = Ipv4Addr::new(o6, o7, o9, o10);
-    match ip.segments() {
+    let one = match ip.segments() {
         // Mapped, translated (RFC 2765), compatible (:: and ::1 are themselves), NAT64 (RFC 6052).
-        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => [Some(last), None],
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => [Some(last), None],
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => [Some(last), None],
-        // NAT64 for local use (RFC 8215): the prefix is 48 bits, or 96 within it.
-        [0x64, 0xff9b, 1, .., 0, 0] => [Some(after_48), None],
-        [0x64, 0xff9b, 1, ..] => [Some(last), Some(after_48)],
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => Some(last),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => Some(last),
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(last),
+        [0x64, 0xff9b, 1, ..] => return local_nat64(ip),
         // 6to4.
-        [0x2002, ..] => [Some(Ipv4Addr::new(o2, o3, o4, o5)), None],
+        [0x2002, ..] => Some(Ipv4Addr::new(o2, o3, o4, o5)),
         // Teredo: the client's address, inverted.
-        [0x2001, 0, ..] => [Some(Ipv4Addr::new(!a, !b, !c, !d)), None],
+        [0x2001, 0, ..] => Some(Ipv4Addr::new(!a, !b, !c, !d)),
         // ISATAP, under any prefix.
-        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => [Some(last), None],
-        _ => [None, None],
+        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => Some(last),
+        _ => None,
+    };
+    [one, None, None, None]
+}
+
+/// The addresses that one of NAT64 for local use (RFC 8215) carries: an operator's prefix within these
+/// 48 bits can be of 48, 56, 64 or 96 (RFC 6052 §2.2), and nothing in the address says of how many.
+fn local_nat64(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
+    let [.., o6, o7, _, o9, o10, o11, a, b, c, d] = ip.octets();
+    let readings = [
+        [o6, o7, o9, o10],
+        [o7, o9, o10, o11],
+        [o9, o10, o11, a],
+        [a, b, c, d],
+    ];
+    if readings.iter().all(|[first, ..]| *first == 0) {
+        return [Some(Ipv4Addr::UNSPECIFIED), None, None, None];
     }
+    // One that begins with 0 is what another prefix, or the end of the address, left there.
+    readings.map(|octets| (octets[0] != 0).then(|| Ipv4Addr::from(octets)))
 }
 
 #[cfg(test)]
@@ -345,6 +360,12 @@ mod tests {
             ("64:ff9b::5db8:d70e", None),
             ("64:ff9b:1::7f00:1", Some(Rule::Loopback)),
             ("64:ff9b:1:a9fe:a9:fe00::", Some(Rule::Metadata)),
+            ("64:ff9b:1:12a9:fe:a9fe::", Some(Rule::Metadata)),
+            ("64:ff9b:1:1234:a9:fea9:fe00::", Some(Rule::Metadata)),
+            ("64:ff9b:1:1234:7f:0:100::", Some(Rule::Loopback)),
+            ("64:ff9b:1:1234::a9fe:a9fe", Some(Rule::Metadata)),
+            ("64:ff9b:1::5db8:d70e", None),
+            ("64:ff9b:1:5db8:d7:e00::", None),
             ("2002:7f00:1::", Some(Rule::Loopback)),
             ("2002:a9fe:a9fe::1", Some(Rule::Metadata)),
             ("2001:0:0:0:0:0:80ff:fffe", Some(Rule::Loopback)),

@@ -442,7 +442,7 @@ pub(super) fn bare(host: &str) -> &str {
 
 /// Whether a host that is no IP address is a name: one whose last label is no number, by which the URL standard
 /// tells them apart ("ends in a number"), and none with the colons of IPv6.
-fn is_name(host: &str) -> bool {
+pub(crate) fn is_name(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     let last = host.rsplit('.').next().unwrap_or(host);
     let hex = last

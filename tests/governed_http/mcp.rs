@@ -125,3 +125,45 @@ fn what_is_no_single_call_with_an_id_is_refused_as_any_request() {
     let answer = say(&sidecar, "http://nowhere.invalid/", call);
     assert_eq!(answer.code(), "host_not_found");
 }
+
+/// A rule about a name, and what makes it safe.
+const SAFE: &str = r#"
+package test
+
+default result := {"decision": "ALLOW"}
+
+span := input.spans[0]
+
+result := {"decision": "BLOCK", "reason": "no tables are dropped"} if {
+	span.attributes["gen_ai.tool.name"] == "drop"
+} else := {"decision": "BLOCK", "reason": "which tool is not clear"} if {
+	span.semantic_type == "mcp_tool_call"
+	not span.attributes["gen_ai.tool.name"]
+}
+"#;
+
+#[test]
+fn a_call_is_not_hidden_from_a_rule_about_its_name() {
+    let site = Origin::site();
+    let sidecar = Setup::new().policy(SAFE).reach(&site).start();
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    let call = |argument: &str, name: &str| {
+        format!(
+            r#"{{"method":"tools/call","params":{{"arguments":{{"x":{argument}}},"name":"{name}"}}}}"#
+        )
+    };
+    for (body, status) in [
+        (call("1", "drop"), 403),
+        (call(&deep, "drop"), 403),
+        (call("1e999", "drop"), 403),
+        (call("NaN", "drop"), 403),
+        (format!("[{},{}]", call("1", "add"), call("1", "drop")), 403),
+        (call("1", "drop").replace("name", "Name"), 403),
+        (call(&deep, "add"), 200),
+        (format!("[{}]", call("1", "add")), 200),
+        (r#"{"text":"tools/call"}"#.to_owned(), 200),
+    ] {
+        let answer = say(&sidecar, &site.url("/x"), &body);
+        assert_eq!(answer.status(), status, "{body}");
+    }
+}

@@ -1,10 +1,12 @@
 //! Where a request really goes: one authority, and every place that names one
 //! must agree with it (CONNECT target, absolute URI, Host).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderMap, Method, Request, StatusCode, header};
+
+use crate::net::dial;
 
 /// The pinned destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -165,7 +167,8 @@ impl Target {
 
     fn is_port(&self, text: &[u8]) -> bool {
         let text = std::str::from_utf8(text).ok();
-        let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let digits =
+            text.filter(|text| text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit()));
         digits.is_some_and(|digits| digits.parse() == Ok(self.port))
     }
 
@@ -180,40 +183,10 @@ impl Target {
                 "an authority may not carry credentials (user:password@host)",
             ));
         }
-        let host = authority.host();
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let named = !host.is_empty()
-            && host.len() <= 255
-            && host
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
-        if !named {
-            return Err(bad(
-                "the host is empty or contains a character that host names may not have",
-            ));
-        }
-        // What rules know as a.test is not reached as `a.test..`: dialing takes a dot away, too.
-        if host.split('.').any(str::is_empty) {
-            return Err(bad(
-                "the host has an empty label: a dot at its beginning, or two in a row",
-            ));
-        }
-        let default = if scheme == "https" { 443 } else { 80 };
-        // `example.com:` and `example.com:99999` have a colon but no port.
-        let said = authority.port_u16();
-        let port = said.unwrap_or(default);
-        let unread = said.is_none() && has_port_text(authority);
-        if port == 0 || unread {
-            return Err(bad("the port must be a number from 1 to 65535"));
-        }
         Ok(Self {
             scheme,
-            host: host.to_ascii_lowercase().into(),
-            port,
+            host: host_of(authority)?,
+            port: port_of(authority)?.unwrap_or(if scheme == "https" { 443 } else { 80 }),
         })
     }
 
@@ -266,10 +239,57 @@ pub(super) fn complete_path<B>(request: &mut Request<B>) {
     }
 }
 
-fn has_port_text(authority: &Authority) -> bool {
+/// The host that `authority` names, as a target has it.
+fn host_of(authority: &Authority) -> Result<Box<str>, Mismatch> {
+    let written = authority.host();
+    let inner = written
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    if let Some(inner) = inner {
+        // One that carries an IPv4 address is told as that, which is where it leads.
+        let address = inner.parse().map(|ip: Ipv6Addr| ip.to_canonical());
+        let address = address.map_err(|_| bad("only an IPv6 address may stand in brackets"))?;
+        return Ok(address.to_string().into());
+    }
+    let host = written.strip_suffix('.').unwrap_or(written);
+    let named = !host.is_empty()
+        && host.len() <= 255
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
+    if !named {
+        return Err(bad(
+            "the host is empty or contains a character that host names may not have",
+        ));
+    }
+    // What rules know as a.test is not reached as `a.test..`: dialing takes a dot away, too.
+    if host.split('.').any(str::is_empty) {
+        return Err(bad(
+            "the host has an empty label: a dot at its beginning, or two in a row",
+        ));
+    }
+    // Resolvers know `127.1` and `0x7f.1`; rules know addresses as they are written here.
+    if host.parse::<Ipv4Addr>().is_err() && !dial::is_name(host) {
+        return Err(bad(
+            "the host ends in a number and is no IP address as these are written: four decimal numbers, or IPv6 in brackets",
+        ));
+    }
+    Ok(host.to_ascii_lowercase().into())
+}
+
+/// The port that `authority` says, if it says one. `example.com:` and `example.com:99999` have a
+/// colon but no port, and what has a sign or more digits than a port is read in several ways.
+fn port_of(authority: &Authority) -> Result<Option<u16>, Mismatch> {
     let text = authority.as_str();
     let after_host = text.rsplit(']').next().unwrap_or(text);
-    after_host.contains(':')
+    let Some((_, port)) = after_host.rsplit_once(':') else {
+        return Ok(None);
+    };
+    let digits = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = port.parse().ok().filter(|port| digits && *port != 0);
+    port.map(Some).ok_or(bad(
+        "the port must be a number from 1 to 65535, of five digits at most",
+    ))
 }
 
 /// The Host field, of which the sentinel let at most one through.
@@ -314,6 +334,10 @@ mod tests {
             ("http://a.test/x",        Some("a.test.b"),       Err(400)),
             ("http://a.test:8080/x",   Some("a.test"),         Err(400)),
             ("http://a.test:8080/x",   Some("a.test:80800"),   Err(400)),
+            ("http://a.test:8080/x",   Some("a.test:008080"),  Err(400)),
+            ("http://a.test:8080/x",   Some("a.test:+8080"),   Err(400)),
+            ("http://a.test/x",        Some("[a.test]"),       Err(400)),
+            ("http://[::ffff:192.0.2.1]/", Some("[::FFFF:c000:201]"), Ok("http://192.0.2.1")),
             ("http://a.test:8080/x",   Some("a.test:"),        Err(400)),
             ("http://a.test/x",        Some("a.test:81"),      Err(400)),
             ("http://u:p@a.test/x",    Some("a.test"),         Err(400)),
@@ -340,8 +364,25 @@ mod tests {
             ("..:443", None),
             ("api.test.:443", Some("api.test")),
             ("[::1]:443", Some("::1")),
-            ("[::ffff:192.0.2.1]:443", Some("::ffff:192.0.2.1")),
+            ("[::ffff:192.0.2.1]:443", Some("192.0.2.1")),
+            ("[2001:DB8:0::0:1]:443", Some("2001:db8::1")),
             ("192.0.2.1:443", Some("192.0.2.1")),
+            // Other spellings of addresses, which resolvers know.
+            ("127.1:443", None),
+            ("127.1.:443", None),
+            ("2130706433:443", None),
+            ("0x7f.1:443", None),
+            ("0X7F000001:443", None),
+            ("0177.0.0.1:443", None),
+            ("a.0x:443", None),
+            ("a.7:443", None),
+            ("7.test:443", Some("7.test")),
+            // Brackets are for IPv6, and ports have digits, five at most.
+            ("[origin.test]:443", None),
+            ("[192.0.2.1]:443", None),
+            ("origin.test:+443", None),
+            ("origin.test:0000443", None),
+            ("origin.test:00443", Some("origin.test")),
         ] {
             let found = Target::new("https", &authority.parse().unwrap());
             let code = found.as_ref().err().map(|mismatch| mismatch.code);

@@ -85,7 +85,7 @@ impl fmt::Display for Withheld {
                 "it goes to this machine without TLS, and the line says no port: HOST:PORT"
             }
             Self::Ambiguous => {
-                "an origin may read its path as another: it has an encoded or backward slash"
+                "an origin may read its path as another: it has an encoded or backward slash, `;`, `//`, `.` or `..`"
             }
             Self::Traced => "the answer to TRACE says what came",
         })
@@ -390,16 +390,27 @@ mod tests {
             "/v1/..;/admin",
             "/v1/%252e%252e/a",
             "/v1/..%00/a",
+            "/admin/../v1/x",
+            "/admin/%2e%2E/v1/x",
+            "/v1/./x",
+            "/v1//x",
+            "/v1/;/../admin",
+            "/v1/.;/../admin",
+            "/v1/;a=b/../admin",
+            "/admin;/../v1/x",
+            "/v1/a;b",
+            "/v1/a%3Bb",
+            "/v1/x/..",
         ] {
             assert_eq!(scoped(path), Some(Withheld::Ambiguous), "{path}");
             assert_eq!(whole(path), None, "{path}");
         }
         for path in [
             "/v1/x",
-            "/v1/a;b",
+            "/v1/",
+            "/v1/a.b..c/.d",
             "/v1/%41",
             "/v1/a%20b",
-            "/v1/../x",
             "/v1/%C3%A9",
         ] {
             assert_eq!(scoped(path), None, "{path}");

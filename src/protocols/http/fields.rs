@@ -259,6 +259,8 @@ fn media_type(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     let kind = headers.get(header::CONTENT_TYPE)?;
     // Types we cannot even read are not text.
     let kind = kind.to_str().unwrap_or("unreadable");
+    // Its parameters make nothing of it that it is not.
+    let kind = kind.split(';').next().unwrap_or(kind).trim();
     Some(match kind.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => kind.to_ascii_lowercase().into(),
         false => kind.into(),
@@ -365,6 +367,19 @@ mod tests {
         assert_eq!(shown.last("authorization"), Some("[REDACTED]"));
         assert_eq!(shown.last("cookie"), Some("[REDACTED]"));
         assert_eq!(shown.last("accept"), Some("text/html"));
+    }
+
+    #[test]
+    fn a_parameter_of_a_type_makes_nothing_of_it() {
+        let of = |kind| map(&[("content-type", kind)]);
+        for kind in ["text/plain; x=event-stream", "text/plain;x=NDJSON"] {
+            assert_eq!(event_stream(&of(kind)), None, "{kind}");
+        }
+        let kind = "Text/Event-Stream; charset=utf-8";
+        assert_eq!(event_stream(&of(kind)), Some(Ends::BlankLine));
+        for kind in ["image/png; x=text", "multipart/form-data; boundary=json"] {
+            assert_eq!(reading(&of(kind)), Reading::Not, "{kind}");
+        }
     }
 
     #[test]

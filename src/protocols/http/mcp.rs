@@ -6,10 +6,13 @@
 //! It only tells policy more: a body that is read wrongly here is still judged
 //! as the HTTP request that it is.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
-use serde::Serialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -26,7 +29,7 @@ const REFUSED: i32 = -32_050;
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) tool: ToolCall,
-    /// None of a batch, of a notification, and of what is no id.
+    /// None of a batch, of a notification, of what is no id, and of a body that cannot be read.
     pub(super) id: Option<RequestId>,
 }
 
@@ -35,35 +38,100 @@ pub(super) struct Call {
 pub(super) struct RequestId(Value);
 
 impl RequestId {
-    fn of(request: &Value) -> Option<Self> {
-        let is_it = match request.get("id")? {
+    fn of(request: &Members) -> Option<Self> {
+        let value = |name: &str| -> Option<Value> {
+            let mut found = request.0.iter().filter(|(key, _)| key == name);
+            let (Some((_, value)), None) = (found.next(), found.next()) else {
+                return None;
+            };
+            serde_json::from_str(value.get()).ok()
+        };
+        let id = value("id")?;
+        let is_it = match &id {
             Value::String(_) => true,
             Value::Number(number) => number.is_i64() || number.is_u64(),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
         };
-        let speaks = request.get("jsonrpc")?.as_str()? == "2.0";
-        (is_it && speaks).then(|| Self(request.get("id").cloned().unwrap_or_default()))
+        (is_it && value("jsonrpc")? == "2.0").then_some(Self(id))
     }
 }
 
-/// The call in `body`; the first one of a batch. `None` for every other body,
-/// also one that was not seen whole.
+/// The members of an object in their order, also those of one name, with values as they are written:
+/// how deep these go, and what their numbers say, is nothing to whoever looks for a name.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut all = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    all.push(member);
+                }
+                Ok(Members(all))
+            }
+        }
+        from.deserialize_map(Each)
+    }
+}
+
+impl Members {
+    /// The values under `name`, in whatever case: servers written in Go take any, and ſ for s.
+    fn all(&self, name: &str) -> impl Iterator<Item = &RawValue> {
+        self.0
+            .iter()
+            .filter(move |(key, _)| key.replace('ſ', "s").eq_ignore_ascii_case(name))
+            .map(|(_, value)| &**value)
+    }
+
+    /// The value under `name`, if there is one and no other.
+    fn only(&self, name: &str) -> Option<&RawValue> {
+        let mut all = self.all(name);
+        all.next().filter(|_| all.next().is_none())
+    }
+}
+
+/// The call in `body`; of a batch, the one that is in it. One without a name is told where there
+/// are several, and where the body cannot be read, but may be one to whoever reads more than JSON.
+/// `None` for every other body, also one that was not seen whole.
 pub(super) fn call(body: &Capture) -> Option<Call> {
     let text = body.text.as_deref()?;
     if !body.state.is_whole() || !may_name_a_call(text) {
         return None;
     }
-    let body: Value = serde_json::from_str(text).ok()?;
-    match body.as_array() {
-        Some(batch) => Some(Call {
-            tool: batch.iter().find_map(of_request)?,
-            id: None,
-        }),
-        None => Some(Call {
-            tool: of_request(&body)?,
-            id: RequestId::of(&body),
-        }),
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    if let Ok(request) = serde_json::from_str::<Members>(text) {
+        return Some(Call {
+            tool: of_request(&request)?,
+            id: RequestId::of(&request),
+        });
     }
+    let tool = match serde_json::from_str::<Vec<&RawValue>>(text) {
+        Ok(batch) => of_batch(&batch)?,
+        // What begins as JSON does, or with a comment, as some readers of it allow.
+        Err(_) if text.starts_with(['{', '[', '/']) => ToolCall { name: None },
+        Err(_) => return None,
+    };
+    Some(Call { tool, id: None })
+}
+
+fn of_batch(batch: &[&RawValue]) -> Option<ToolCall> {
+    let mut calls = batch.iter().filter_map(|one| {
+        let request: Members = serde_json::from_str(one.get()).ok()?;
+        of_request(&request)
+    });
+    let first = calls.next()?;
+    Some(match calls.next() {
+        Some(_) => ToolCall { name: None },
+        None => first,
+    })
 }
 
 /// The same without its id.
@@ -115,17 +183,33 @@ pub(super) fn speak_as(response: &mut Response<Outgoing>, id: &RequestId) {
 
 /// Whether parsing is worth its time: JSON may write the method with escapes.
 fn may_name_a_call(text: &str) -> bool {
-    let has = |part: &[u8]| memchr::memmem::find(text.as_bytes(), part).is_some();
-    has(b"tools/call") || (has(b"\\") && has(b"2.0"))
+    const WRITTEN: [&str; 6] = [
+        "tools/call",
+        "tools\\/call",
+        // Its letters and its slash, escaped.
+        "\\u006",
+        "\\u007",
+        "\\u002f",
+        "\\u002F",
+    ];
+    let has = |part: &str| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some();
+    WRITTEN.into_iter().any(has)
 }
 
-fn of_request(request: &Value) -> Option<ToolCall> {
-    if request.get("method")?.as_str()? != "tools/call" {
+/// The call that `request` is to any reader of it; named, if all find the same name.
+fn of_request(request: &Members) -> Option<ToolCall> {
+    let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
+    let mut methods = request.all("method").filter_map(text);
+    if !methods.any(|method| method == "tools/call") {
         return None;
     }
-    let name = request.pointer("/params/name").and_then(Value::as_str);
+    let name = || {
+        request.only("method")?;
+        let params: Members = serde_json::from_str(request.only("params")?.get()).ok()?;
+        text(params.only("name")?)
+    };
     Some(ToolCall {
-        name: name.map(Into::into),
+        name: name().map(Into::into),
     })
 }
 
@@ -149,7 +233,8 @@ mod tests {
             (r#"[{"method":"ping"},{"method":"tools/call","params":{"name":"b"}}]"#,                     call(Some("b"))),
             (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#,                                        None),
             (r#"{"text":"how to use tools/call"}"#,                                                      None),
-            (r#"{"method":"tools/call""#,                                                                None),
+            (r#"{"jsonrpc":"2\u002e0","method":"tools\u002Fcall","params":{"name":"pay"}}"#,            call(Some("pay"))),
+            (r#"{"Method":"tools/call","PARAMS":{"nAme":"pay"}}"#,                                       call(Some("pay"))),
             ("",                                                                                         None),
         ];
         for (text, expected) in table {
@@ -161,6 +246,51 @@ mod tests {
             assert_eq!(tool_call(&body), expected, "{text}");
             body.state = Captured::Partial;
             assert_eq!(tool_call(&body), None, "{text}");
+        }
+    }
+
+    fn named(text: &str) -> Option<Option<Box<str>>> {
+        let body = Capture {
+            text: Some(text.to_owned()),
+            state: Captured::Whole,
+            ..Capture::default()
+        };
+        tool_call(&body).map(|call| call.name)
+    }
+
+    #[test]
+    fn a_call_that_is_not_read_is_one_without_a_name() {
+        let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+        for argument in [deep.as_str(), "1e999"] {
+            let text = format!(
+                r#"{{"method":"tools/call","params":{{"arguments":{argument},"name":"drop"}}}}"#
+            );
+            assert_eq!(named(&text), Some(Some("drop".into())), "{argument:.9}");
+        }
+        for text in [
+            r#"{"method":"tools/call","params":{"arguments":{"x":NaN},"name":"drop"}}"#,
+            r#" {"method":"tools/call","params":{"name":"drop"}} x"#,
+            r#"/* */ {"method":"tools/call","params":{"name":"drop"}}"#,
+            r#"{"method":"tools/call""#,
+            "\u{feff}{\"method\":\"tools\\/call\"",
+        ] {
+            assert_eq!(named(text), Some(None), "{text}");
+        }
+        // What is no JSON at all calls nothing.
+        assert_eq!(named("how to use tools/call: {"), None);
+    }
+
+    #[test]
+    fn a_call_has_a_name_where_there_is_one_call_and_one_name() {
+        for text in [
+            r#"[{"method":"tools/call","params":{"name":"add"}},{"method":"tools/call","params":{"name":"drop"}}]"#,
+            r#"[{"method":"tools/call","params":{"name":"add"}},{"METHOD":"tools/call","params":{"name":"add"}}]"#,
+            r#"{"method":"tools/call","params":{"name":"add","name":"drop"}}"#,
+            r#"{"method":"tools/call","params":{"name":"add","Name":"drop"}}"#,
+            r#"{"method":"tools/call","params":{"name":"add"},"param\u017f":{"name":"drop"}}"#,
+            r#"{"method":"tools/call","method":"ping","params":{"name":"add"}}"#,
+        ] {
+            assert_eq!(named(text), Some(None), "{text}");
         }
     }
 

@@ -64,14 +64,17 @@ impl Place {
 
     /// Whether a path is said, and `path` is one that an origin may read as another than it is
     /// compared as: with a slash that is encoded (also twice) or leans backwards, with what ends
-    /// a text in C, or with `..` and parameters.
+    /// a text in C, with parameters (`;`), or with segments that are empty, `.` or `..`, before
+    /// which some take parameters away and which some keep.
     pub(super) fn is_ambiguous(&self, path: &str) -> bool {
         match self.path {
             Path::Any => false,
             Path::Is(_) | Path::Begins(_) => {
-                let lower = plain(path).to_ascii_lowercase();
-                let parts = ["%2f", "%5c", "%25", "%00", "\\", "..;"];
-                parts.iter().any(|part| lower.contains(part))
+                // As it came: resolved, it does not say any more what was to be resolved.
+                let lower = unreserved_decoded(path).to_ascii_lowercase();
+                let parts = ["%2f", "%5c", "%25", "%00", "%3b", "\\", ";", "//"];
+                let dots = |segment| matches!(segment, "." | "..");
+                parts.iter().any(|part| lower.contains(part)) || lower.split('/').any(dots)
             }
         }
     }

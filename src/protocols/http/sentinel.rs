@@ -351,11 +351,23 @@ impl<S> Sentinel<S> {
         }
     }
 
-    fn read_head(&mut self) -> bool {
-        // Empty lines before a request are skipped (RFC 9112 §2.2).
-        while self.pending.starts_with(b"\r\n") {
-            self.pending.advance(2);
+    /// Those before a request (RFC 9112 §2.2).
+    fn skip_empty_lines(&mut self) {
+        if let Phase::Head { .. } = self.phase {
+            while self.pending.starts_with(b"\r\n") {
+                self.pending.advance(2);
+            }
         }
+    }
+
+    /// Whether nothing is here that has yet to be read on, or half an empty line before a request.
+    fn is_blank(&self) -> bool {
+        let half = matches!(self.phase, Phase::Head { .. }) && *self.pending == *b"\r";
+        self.pending.is_empty() || half
+    }
+
+    fn read_head(&mut self) -> bool {
+        self.skip_empty_lines();
         let Phase::Head { searched } = self.phase else {
             return false;
         };
@@ -504,7 +516,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sentinel<S> {
                 // the client's: the library closes after the refusal.
                 return Poll::Pending;
             }
-            let began = this.pending.is_empty();
+            let nothing = this.is_blank();
             if let Some(read) = this.poll_through(cx, to) {
                 match read {
                     Poll::Ready(done) => return Poll::Ready(done),
@@ -513,7 +525,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sentinel<S> {
             }
             match this.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(_)) if began => this.patience_from_now(),
+                Poll::Ready(Ok(_)) if nothing => {
+                    this.skip_empty_lines();
+                    // Empty lines are no word of a request, however many come.
+                    if !this.is_blank() {
+                        this.patience_from_now();
+                    }
+                }
                 // A head that trickles in has one deadline, from its first byte.
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -567,4 +585,48 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sentinel<S> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_lines_do_not_keep_a_connection() {
+        for piece in [&b"\r\n"[..], b"\r"] {
+            let (mut client, io) = tokio::io::duplex(64);
+            let patience = Patience {
+                head: Duration::from_secs(5),
+                idle: Duration::from_secs(20),
+            };
+            let limits = Limits {
+                bytes_max: 1_024,
+                fields_max: 10,
+            };
+            let shared = Arc::<Shared>::default();
+            let mut sentinel = Sentinel::new(io, Bytes::new(), limits, patience, shared);
+            let talks = async {
+                let others = [&b"\r"[..], b"\n"];
+                for turn in 0_usize..100 {
+                    let said = if piece.len() == 2 {
+                        piece
+                    } else {
+                        others[turn % 2]
+                    };
+                    client.write_all(said).await.unwrap();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            let began = Instant::now();
+            let mut space = [0; 16];
+            let ended = tokio::select! {
+                ended = sentinel.read(&mut space) => ended,
+                () = talks => panic!("it lasts: {piece:?}"),
+            };
+            assert!(ended.is_err(), "{ended:?}");
+            assert_eq!(began.elapsed().as_secs(), 20, "{piece:?}");
+        }
+    }
 }
