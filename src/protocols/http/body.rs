@@ -195,10 +195,10 @@ pub(super) fn binary_capture(gathered: &Gathered) -> Capture {
 }
 
 fn text(shown: &[u8], all: &[u8], whole: bool) -> Capture {
-    let state = if whole {
-        Captured::Whole
-    } else {
-        Captured::Partial
+    // Text in UTF-16 or UTF-32 has a zero beside each letter of ASCII: its reader finds words in it, and a rule does not.
+    let state = match whole && !shown.contains(&0) {
+        true => Captured::Whole,
+        false => Captured::Partial,
     };
     let (text, digest) = match std::str::from_utf8(shown) {
         Ok(text) => (text.to_owned(), None),
@@ -410,10 +410,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn gathering_ends_at_the_end_the_cap_or_the_deadline() {
         #[rustfmt::skip]
-        let table: [(&[&'static str], bool, End, &str, Captured); 6] = [
+        let table: [(&[&'static str], bool, End, &str, Captured); 7] = [
             // pieces              endless  end            text      state
             (&[],                  false,   End::Finished, "",       Captured::Empty),
             (&["ab", "cd"],        false,   End::Finished, "abcd",   Captured::Whole),
+            // Of another reader's words.
+            (&["a\0", "b\0"],      false,   End::Finished, "a\0b\0", Captured::Partial),
             (&["ab", "cdef"],      false,   End::Cap,      "abcde",  Captured::Partial),
             (&["ab", "cd"],        true,    End::Deadline, "abcd",   Captured::Partial),
             (&["abcdä"],           false,   End::Cap,      "abcd",   Captured::Partial),
