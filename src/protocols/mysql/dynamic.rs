@@ -41,7 +41,7 @@ pub(super) fn literal(text: &str, dialect: Dialect) -> Option<&str> {
 /// MariaDB executes or prepares a literal it converts it to the encoding of the connection
 /// (`character_set_connection`) and back, and one of those, `swe7`, has none of the others: each
 /// becomes a `?`, which is a parameter where a name in backquotes was.
-const CONVERTED: [char; 10] = ['\'', '@', ']', '^', '`', '{', '|', '}', '~', '\u{7f}'];
+const CONVERTED: [char; 5] = ['\'', '@', '`', '|', '\u{7f}'];
 
 /// The name that a plain text prepares something by.
 fn prepared(text: &str) -> Option<String> {

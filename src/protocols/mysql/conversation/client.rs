@@ -304,11 +304,12 @@ impl Conversation {
                     Some((text, attribute)) => {
                         trace = attribute.map(shown);
                         let text = self.prepares(text, whole);
-                        has_variables = text.has_variables();
                         match self.names.executed(&text) {
-                            Some((text, database)) => {
+                            Some((executed, database)) => {
                                 prepared_in = Some(database);
-                                text
+                                // Its values are those of variables that it names itself.
+                                has_variables = text.has_variables();
+                                executed
                             }
                             None => text,
                         }

@@ -324,11 +324,15 @@ impl Conversation {
                     Some(_) => self.reading.failed(),
                     None => self.reading.said(rules),
                 }
-                match database.map(|digits| (digits.is_empty(), from_hex(digits))) {
-                    Some((true, _)) => self.is_in(None),
-                    Some((false, Some(name))) => self.is_in(Some(name)),
+                match database {
+                    Some([]) => self.is_in(None),
                     // In another encoding they are no digits, and what is known stays.
-                    Some((false, None)) | None => {}
+                    Some(digits) => {
+                        if let Some(name) = from_hex(digits) {
+                            self.is_in(Some(name));
+                        }
+                    }
+                    None => {}
                 }
                 if self.reading.have_changed() {
                     self.statements.doubt();
